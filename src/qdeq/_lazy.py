@@ -1,0 +1,26 @@
+"""Public names that are imported on first use (PEP 562), so that a light module of a package, such
+as the configuration that the command line parses, does not load JAX through its `__init__`.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package whose public names live in its sub-modules.
+
+    Parameters
+    ----------
+    package
+        The package's `__name__`.
+    homes
+        Public name to the sub-module that defines it.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    return __getattr__

@@ -1,0 +1,194 @@
+"""How features enter a circuit: amplitudes, rotation angles, and rotations repeated between layers.
+
+Descriptions only; the states they prepare are computed in `qdeq.simulation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from qdeq.circuits.circuit import Circuit, Operation, check_n_qubits, check_operation
+from qdeq.errors import UserError
+
+
+@dataclass(frozen=True)
+class AmplitudeEncoding:
+    """The state whose first amplitudes are ``v / |v|``, the others zero.
+
+    Parameters
+    ----------
+    n_qubits
+        Number of wires n.
+    n_features
+        Length d of v, at most ``2**n``.
+
+    Raises
+    ------
+    UserError
+        If the features do not fit.
+
+    Examples
+    --------
+    >>> AmplitudeEncoding(4, 16)
+    AmplitudeEncoding(n_qubits=4, n_features=16)
+    >>> AmplitudeEncoding(3, 16)
+    Traceback (most recent call last):
+    ...
+    qdeq.errors.UserError: n_qubits=3: amplitude encoding of 16 features needs at least 4 qubits \
+(2**3 = 8 amplitudes)
+    """
+
+    n_qubits: int
+    n_features: int
+
+    def __post_init__(self) -> None:
+        check_n_qubits(self.n_qubits)
+        if self.n_features < 1:
+            raise UserError(f"n_features={self.n_features}: an encoding needs at least 1 feature")
+        if self.n_features > 2**self.n_qubits:
+            needed = (self.n_features - 1).bit_length()
+            raise UserError(
+                f"n_qubits={self.n_qubits}: amplitude encoding of {self.n_features} features needs "
+                f"at least {needed} qubits (2**{self.n_qubits} = {2**self.n_qubits} amplitudes)"
+            )
+
+
+@dataclass(frozen=True)
+class AngleEncoding:
+    """A product state: rotations of single wires, each by one feature in radians.
+
+    Parameters
+    ----------
+    n_qubits
+        Number of wires.
+    operations
+        Operations on one wire with `Operation.feature` set, in time order.
+
+    Raises
+    ------
+    UserError
+        If an operation is not fed by a feature or acts on several wires.
+
+    Examples
+    --------
+    >>> encoding = AngleEncoding.from_rotations(2, [("RY", 0, 0), ("RX", 1, 1), ("RZ", 1, 2)])
+    >>> encoding.n_features
+    3
+    """
+
+    n_qubits: int
+    operations: tuple[Operation, ...]
+
+    def __post_init__(self) -> None:
+        check_n_qubits(self.n_qubits)
+        object.__setattr__(self, "operations", tuple(self.operations))
+        if not self.operations:
+            raise UserError("operations=(): an angle encoding needs at least 1 rotation")
+        for operation in self.operations:
+            check_operation(operation, self.n_qubits)
+            if operation.feature is None or len(operation.wires) != 1:
+                raise UserError(
+                    f"{operation.name} on wires {operation.wires} cannot be part of an angle "
+                    "encoding: use rotations of one wire with feature= (put other gates into the "
+                    "circuit)"
+                )
+
+    @classmethod
+    def from_rotations(
+        cls, n_qubits: int, rotations: Iterable[tuple[str, int, int]]
+    ) -> AngleEncoding:
+        """Build an encoding from ``(gate name, wire, feature index)`` in time order."""
+        operations = (Operation(name, (wire,), feature=i) for name, wire, i in rotations)
+        return cls(n_qubits, tuple(operations))
+
+    @property
+    def n_features(self) -> int:
+        """One more than the largest feature index."""
+        return Circuit(self.n_qubits, self.operations).n_features
+
+
+Encoding = AmplitudeEncoding | AngleEncoding
+
+
+def paper_angle_encoding(n_qubits: int) -> AngleEncoding:
+    """The angle encoding of the QDEQ paper's published code, for ``n_qubits**2`` features.
+
+    With 4 qubits: RY, RZ, RX, RY layers, features 0-3 on wires 0-3, then 4-7, 8-11, 12-15. With 10
+    qubits, and here with every other number n, feature i turns wire ``i // n`` about one axis per
+    wire: Y, X, Z for wires 0, 1, 2 modulo 3. The n rotations of a wire then add up to one by the
+    sum of its features, and RZ on |0> does nothing: at 10 qubits only 7 numbers reach the circuit.
+    Kept as published for like-for-like comparison; choose another encoding for new work.
+
+    Parameters
+    ----------
+    n_qubits
+        Number of wires n.
+
+    Returns
+    -------
+    AngleEncoding
+        With ``n_qubits**2`` rotations.
+
+    References
+    ----------
+    Schleich et al., Quantum Deep Equilibrium Models, NeurIPS 2024, arXiv 2410.23940.
+
+    Examples
+    --------
+    >>> [operation.name for operation in paper_angle_encoding(4).operations[::4]]
+    ['RY', 'RZ', 'RX', 'RY']
+    """
+    check_n_qubits(n_qubits)
+    if n_qubits == 4:
+        names = ("RY", "RZ", "RX", "RY")
+        return AngleEncoding.from_rotations(4, [(names[i // 4], i % 4, i) for i in range(16)])
+    axes = ("RY", "RX", "RZ")
+    wires = [i // n_qubits for i in range(n_qubits**2)]
+    return AngleEncoding.from_rotations(
+        n_qubits, [(axes[wire % 3], wire, i) for i, wire in enumerate(wires)]
+    )
+
+
+def reuploading(encoding: AngleEncoding, layers: Sequence[Circuit]) -> Circuit:
+    """Data re-uploading as one circuit: the encoding repeated between consecutive layers.
+
+    The result starts and ends with a layer. A model prepares its encoding first, so with L layers
+    the features are uploaded L times in all. Parameters are numbered layer after layer.
+
+    Parameters
+    ----------
+    encoding
+        The rotations to repeat.
+    layers
+        At least one circuit on the same wires.
+
+    Returns
+    -------
+    Circuit
+        layer, encoding, layer, ..., encoding, layer; its encoding rotations carry feature indices.
+
+    Raises
+    ------
+    UserError
+        Without layers, or if the numbers of qubits differ.
+
+    References
+    ----------
+    Perez-Salinas et al., Data re-uploading for a universal quantum classifier, Quantum 4, 226
+    (2020), arXiv 1907.02085.
+
+    Examples
+    --------
+    >>> encoding = AngleEncoding.from_rotations(1, [("RX", 0, 0)])
+    >>> layer = Circuit(1, (Operation("RY", (0,), parameter=0),))
+    >>> print(reuploading(encoding, [layer, layer]).draw())
+    0: ──RY(θ0)──RX(x0)──RY(θ1)─┤
+    """
+    if not layers:
+        raise UserError("layers=[]: data re-uploading needs at least 1 layer")
+    upload = Circuit(encoding.n_qubits, encoding.operations)
+    circuit = layers[0]
+    for layer in layers[1:]:
+        circuit = circuit + upload + layer
+    return circuit

@@ -1,0 +1,3 @@
+"""The `qdeq` command."""
+
+from qdeq.cli.main import main as main

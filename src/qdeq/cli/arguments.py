@@ -1,0 +1,165 @@
+"""From words on the command line to a command's dataclass, with one-line errors.
+
+tyro builds the parser and the help text from the dataclass. Its error messages are boxes of several
+lines, so the words are checked here first, against the same dataclass.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import tyro
+
+from qdeq.errors import UserError
+
+
+class Command(Protocol):
+    """A sub-command: a frozen dataclass whose fields are its options and arguments."""
+
+    @classmethod
+    def defaults(cls, argv: Sequence[str]) -> Any:
+        """Return an instance whose values are used where `argv` gives none, or None."""
+        ...
+
+    def execute(self, given: frozenset[str]) -> None:
+        """Do it; `given` names the fields that the user set."""
+        ...
+
+
+CommandType = TypeVar("CommandType", bound=Command)
+
+
+def parse(
+    command: type[CommandType], argv: Sequence[str], *, prog: str
+) -> tuple[CommandType, frozenset[str]]:
+    """Build a command from the words after its name.
+
+    Returns
+    -------
+    command, given
+        The instance, and the names of the fields that the user set.
+
+    Raises
+    ------
+    UserError
+        For an unknown option or value, a missing value, or too many or too few arguments.
+    SystemExit
+        With status 0, after printing the help text that was asked for.
+    """
+    given = _check(command, argv, prog)
+    default = command.defaults(argv)
+    # Boxes by tyro would be a second message; what reaches it is what `_check` does not know of.
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            arguments = tyro.cli(
+                command,
+                prog=prog,
+                args=list(argv),
+                default=tyro.MISSING_NONPROP if default is None else default,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        words = re.sub(r"[^\x20-\x7e]+", " ", complaint.getvalue())
+        raise UserError(f"{' '.join(words.split())}") from None
+    return arguments, given
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` when a known word is close, otherwise nothing.
+
+    >>> closest("--epohcs", ["--epochs", "--seed"])
+    '; did you mean --epochs?'
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check(command: type, argv: Sequence[str], prog: str) -> frozenset[str]:
+    """Raise `UserError` unless tyro will understand the words; return the names of fields set."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    fields = dataclasses.fields(command)
+    options = {_option(f.name): f.name for f in fields if not _is_positional(hints[f.name])}
+    positional = [f for f in fields if _is_positional(hints[f.name])]
+    given: set[str] = set()
+    words, n_positional = list(argv), 0
+    while words:
+        word = words.pop(0)
+        option, has_value, value = word.partition("=")
+        option = option.replace("_", "-")
+        if word in ("-h", "--help"):
+            return frozenset()
+        if option in options:
+            name = options[option]
+            given.add(name)
+            if _plain(hints[name]) is bool:
+                if has_value:
+                    raise UserError(f"{option} takes no value: leave out {value!r}")
+                continue
+            if not has_value:
+                if not words or words[0].startswith("--"):
+                    raise UserError(f"{option} needs a value: {_expected(hints[name])}")
+                value = words.pop(0)
+            _check_value(option, value, hints[name])
+        elif word.startswith("-") and word != "-":
+            raise UserError(
+                f"{option} is not an option of {prog}{closest(option, options)} "
+                f"(`{prog} --help` lists them)"
+            )
+        elif n_positional == len(positional):
+            raise UserError(f"{word!r} is one argument too many: `{prog} --help` shows the usage")
+        else:
+            given.add(positional[n_positional].name)
+            n_positional += 1
+    for field in positional[n_positional:]:
+        if field.default is dataclasses.MISSING:
+            raise UserError(f"{prog} needs {field.name.upper()}: `{prog} --help` says what it is")
+    return frozenset(given)
+
+
+def _check_value(option: str, value: str, hint: Any) -> None:
+    plain = _plain(hint)
+    try:
+        if typing.get_origin(plain) is Literal:
+            known = typing.get_args(plain)
+            if value not in known:
+                raise UserError(f"{option} {value}: {_expected(hint)}{closest(value, known)}")
+        elif plain in (int, float):
+            plain(value)
+    except UserError:
+        raise
+    except ValueError:
+        raise UserError(f"{option} {value}: {_expected(hint)}") from None
+
+
+def _expected(hint: Any) -> str:
+    plain = _plain(hint)
+    if typing.get_origin(plain) is Literal:
+        return f"choose one of {', '.join(typing.get_args(plain))}"
+    return {int: "give a whole number", float: "give a number"}.get(plain, "give a text")
+
+
+def _plain(hint: Any) -> Any:
+    """Strip annotations and `| None` from a field's type."""
+    if typing.get_origin(hint) is Annotated:
+        return _plain(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+        return _plain(hint)
+    return hint
+
+
+def _is_positional(hint: Any) -> bool:
+    return tyro.conf.Positional in getattr(hint, "__metadata__", ())
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

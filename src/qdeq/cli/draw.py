@@ -1,0 +1,62 @@
+"""`qdeq draw`: the model's circuit as text, or as a picture."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from qdeq.errors import UserError
+from qdeq.training.config import Encoding, Trainable
+
+_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+@dataclass(frozen=True)
+class DrawCommand:
+    """Draw the circuit of a model with its encoding and observables."""
+
+    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """Run folder whose model to draw; otherwise the options describe it."""
+
+    n_qubits: int = 4
+    """Qubits of the circuit; 4 and 10 are the paper's."""
+
+    encoding: Encoding = "amplitude"
+    """How features enter the circuit."""
+
+    trainable: Trainable = "all"
+    """Which angles learn."""
+
+    out: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write a picture (.png, .pdf or .svg) instead of text."""
+
+    @classmethod
+    def defaults(cls, argv: Sequence[str]) -> None:
+        return None
+
+    def execute(self, given: frozenset[str]) -> None:
+        if self.out is not None and Path(self.out).suffix not in _SUFFIXES:
+            raise UserError(f"--out {self.out}: name a file that ends in {', '.join(_SUFFIXES)}")
+        if self.run is not None and given - {"run", "out"}:
+            options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - {"run", "out"}))
+            raise UserError(f"{options} cannot be given with RUN: the run says what its model is")
+        from qdeq.training.diagram import CircuitDiagram
+        from qdeq.training.run_folder import RunFolder
+
+        if self.run is None:
+            diagram = CircuitDiagram.of_paper(
+                self.n_qubits, self.encoding, trainable=self.trainable
+            )
+        else:
+            diagram = CircuitDiagram.of_config(RunFolder.open(self.run).read_config())
+        if self.out is None:
+            print(diagram.text(max_width=shutil.get_terminal_size((100, 24)).columns))
+            return
+        try:
+            diagram.figure().savefig(self.out, dpi=200, bbox_inches="tight")
+        except OSError as error:
+            raise UserError(f"--out {self.out}: cannot be written ({error.strerror})") from error
+        print(self.out)

@@ -1,0 +1,93 @@
+"""The entry point: which sub-commands exist, and how mistakes and interrupts end the process."""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+
+import qdeq
+from qdeq.cli.arguments import Command, closest, parse
+from qdeq.cli.draw import DrawCommand
+from qdeq.cli.evaluate import EvaluateCommand
+from qdeq.cli.report import ReportCommand
+from qdeq.cli.train import TrainCommand
+from qdeq.errors import UserError
+
+COMMANDS: dict[str, type[Command]] = {
+    "train": TrainCommand,
+    "evaluate": EvaluateCommand,
+    "draw": DrawCommand,
+    "report": ReportCommand,
+}
+
+_MISTAKE, _INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `qdeq` command.
+
+    Parameters
+    ----------
+    argv
+        The words after `qdeq`; those of the process if None.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 2 after a user's mistake (one line on stderr says what to do), 130 after
+        Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = None
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            print(_usage())
+            return 0
+        if words[0] == "--version":
+            print(f"qdeq {qdeq.__version__}")
+            return 0
+        name = words[0]
+        if name not in COMMANDS:
+            raise UserError(
+                f"{name} is not a command: choose one of {', '.join(COMMANDS)}"
+                f"{closest(name, COMMANDS)}"
+            )
+        command = COMMANDS[name]
+        arguments, given = parse(command, words[1:], prog=f"qdeq {name}")
+        arguments.execute(given)
+        return 0
+    except UserError as error:
+        print(f"qdeq: error: {_in_words_of(command, str(error))}", file=sys.stderr)
+        return _MISTAKE
+    except KeyboardInterrupt as interrupt:
+        print(f"qdeq: {interrupt or 'interrupted'}", file=sys.stderr)
+        return _INTERRUPTED
+    except SystemExit as stop:  # tyro, after --help
+        return stop.code if isinstance(stop.code, int) else 0
+    except BrokenPipeError:  # `qdeq draw | head`: nobody reads any more
+        sys.stderr.close()
+        return 0
+
+
+def _usage() -> str:
+    lines = [
+        "usage: qdeq COMMAND [options]",
+        "",
+        "Quantum deep equilibrium models: train a circuit through its own fixed point.",
+        "",
+    ]
+    for name, command in COMMANDS.items():
+        lines.append(f"  {name:<10} {(command.__doc__ or '').splitlines()[0]}")
+    lines += ["", "`qdeq COMMAND --help` lists a command's options; `qdeq --version` the version."]
+    return "\n".join(lines)
+
+
+def _in_words_of(command: type[Command] | None, message: str) -> str:
+    """Put a message on one line and name the option where the library names the field."""
+    message = " ".join(message.split())
+    match = re.match(r"([a-z_]+)=", message)
+    if match and dataclasses.is_dataclass(command):
+        names = {field.name for field in dataclasses.fields(command)} - {"run"}
+        if match[1] in names:
+            return f"--{match[1].replace('_', '-')} {message[match.end() :]}"
+    return message

@@ -1,0 +1,175 @@
+"""A dataset from a user's own arrays, with the checks that the named datasets pass."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qdeq.data.images import check_finite, check_not_blank, grid_side, image_features
+from qdeq.data.splits import Dataset, Split, assemble, stratified_indices
+from qdeq.errors import UserError
+
+
+def from_arrays(
+    images: Any,
+    labels: Any,
+    *,
+    name: str = "custom",
+    n_features: int | None = None,
+    classes: Sequence[int | str] | None = None,
+    white: float | None = None,
+    test: tuple[Any, Any] | None = None,
+    test_fraction: float = 0.2,
+    valid_fraction: float = 0.2,
+    split_seed: int = 0,
+) -> Dataset:
+    """Make a dataset from images or from features.
+
+    Images are normalised and pooled exactly as the named datasets are; features are taken as
+    they are.
+
+    Parameters
+    ----------
+    images
+        ``(N, H, W)`` grey images, ``(N, H, W, 3)`` colour images, or ``(N, d)`` features.
+    labels
+        ``(N,)`` integers or strings.
+    name
+        Name in messages and summaries.
+    n_features
+        Images: a square, the number of cells of the pooled image; None is 16 for up to four
+        classes, 100 for more. Features: None or ``d``.
+    classes
+        The labels that are allowed, in the order in which ``y`` counts them. None takes those
+        that occur, sorted.
+    white
+        The pixel value of full brightness. None is 255 for bytes and 1 for floats; other
+        integers need it. Features do not use it.
+    test
+        Images (or features) and labels of a test set. None holds out `test_fraction` of every
+        class, the same samples for every `split_seed`.
+    test_fraction
+        Part of every class to hold out when there is no `test`, between 0 and 1.
+    valid_fraction
+        Part of the other samples that validates, between 0 and 1.
+    split_seed
+        Seed of the split into train and valid.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    UserError
+        If shapes do not match, a label is not one of `classes`, a class is missing in a split,
+        a sample holds NaN or infinity, an image is blank, or a pixel lies outside 0 to `white`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> dataset = from_arrays(rng.normal(size=(50, 4)), ["left", "right"] * 25, name="sides")
+    >>> dataset.classes, dataset.n_features, len(dataset.test)
+    (('left', 'right'), 4, 10)
+    """
+    x, y = np.asarray(images), _labels(labels, name)
+    found = tuple(value.item() for value in np.unique(y))
+    classes = found if classes is None else tuple(classes)
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise UserError(
+            f"{name}: {len(classes)} classes ({', '.join(map(repr, classes))}): "
+            "a classification task needs at least two different classes"
+        )
+    if n_features is None and x.ndim != 2:
+        n_features = 16 if len(classes) <= 4 else 100
+    learning = _split(x, y, f"{name} samples", classes, n_features, white)
+    if test is None:
+        kept, held_out = stratified_indices(learning.y, fraction=test_fraction, seed=0)
+        held = Split(learning.x[held_out], learning.y[held_out])
+        learning = Split(learning.x[kept], learning.y[kept])
+    else:
+        test_x = np.asarray(test[0])
+        if test_x.ndim != x.ndim or (x.ndim == 2 and test_x.shape[1] != x.shape[1]):
+            raise UserError(
+                f"{name}: samples have the shape {x.shape} and test samples {test_x.shape}: "
+                "both must be images, or features of the same number"
+            )
+        test_y = _labels(test[1], f"{name} test")
+        held = _split(test_x, test_y, f"{name} test samples", classes, n_features, white)
+    width = learning.x.shape[1]
+    side = grid_side(width) if x.ndim != 2 else None
+    return assemble(
+        name,
+        learning,
+        held,
+        classes=classes,
+        image_shape=(1, width) if side is None else (side, side),
+        valid_fraction=valid_fraction,
+        split_seed=split_seed,
+    )
+
+
+def _labels(labels: Any, name: str) -> np.ndarray:
+    y = np.asarray(labels)
+    if y.dtype == object and all(isinstance(value, str) for value in y.ravel()):
+        y = y.astype(str)
+    if y.ndim != 1 or not (y.dtype.kind in "iub" or y.dtype.kind == "U"):
+        raise UserError(
+            f"{name}: labels have the shape {y.shape} and the type {y.dtype}: "
+            "give one whole number or one string per sample"
+        )
+    return y.astype(np.int64) if y.dtype.kind in "iub" else y
+
+
+def _split(
+    x: np.ndarray,
+    y: np.ndarray,
+    name: str,
+    classes: tuple[int | str, ...],
+    n_features: int | None,
+    white: float | None,
+) -> Split:
+    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
+    if not (is_image or x.ndim == 2) or x.dtype.kind not in "fiub" or 0 in x.shape:
+        raise UserError(
+            f"{name}: an array of shape {x.shape} and type {x.dtype}: give images (N, H, W) or "
+            "(N, H, W, 3), or features (N, d), as real numbers"
+        )
+    if len(x) != len(y):
+        raise UserError(f"{name}: {len(x)} samples and {len(y)} labels: give one label for each")
+    check_finite(x, name)
+    position = {label: index for index, label in enumerate(classes)}
+    unknown = [index for index, label in enumerate(y.tolist()) if label not in position]
+    if unknown:
+        raise UserError(
+            f"{name}: label {y[unknown[0]].item()!r} at index {unknown[0]} is not a class "
+            f"({len(unknown)} such labels): the classes are {', '.join(map(repr, classes))}"
+        )
+    counted = np.array([position[label] for label in y.tolist()], dtype=np.int32)
+    if not is_image:
+        if n_features not in (None, x.shape[1]):
+            raise UserError(
+                f"n_features={n_features}: {name} have {x.shape[1]} features, which are taken as "
+                "they are, so leave n_features out or give images (N, H, W)"
+            )
+        return Split(x.astype(np.float32), counted)
+    check_not_blank(x, name)
+    features = image_features(x, n_features or 16, white=_white(x, name, white))
+    return Split(features, counted)
+
+
+def _white(images: np.ndarray, name: str, white: float | None) -> float:
+    if white is None:
+        if images.dtype.kind in "iu" and images.dtype != np.uint8:
+            raise UserError(
+                f"{name}: pixels of type {images.dtype} have no usual range: "
+                "give white, the pixel value of full brightness"
+            )
+        white = 255.0 if images.dtype == np.uint8 else 1.0
+    low, high = images.min(), images.max()
+    if low < 0 or high > white:
+        raise UserError(
+            f"{name}: pixels run from {low} to {high}, outside 0 to white={white:g}: "
+            "give white, the pixel value of full brightness"
+        )
+    return white

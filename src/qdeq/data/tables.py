@@ -1,0 +1,177 @@
+"""From a table of embedded image files to arrays, with a check of everything that it claims.
+
+What a collection is, and how a table of one is decoded; where tables are read is `sources`.
+"""
+
+import importlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qdeq.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageCollection:
+    """A published collection of labelled images.
+
+    Parameters
+    ----------
+    name
+        Name of its folder under ``data_dir``.
+    classes
+        Class names in the order of the labels.
+    side
+        Height and width of every image, in pixels.
+    white
+        The pixel value of full brightness.
+    colour
+        Whether images have three channels.
+    hub
+        Name of the dataset on the Hugging Face hub; None for the built-in digits.
+    hub_folder
+        Folder of the Parquet files inside the hub's repository.
+    """
+
+    name: str
+    classes: tuple[int | str, ...]
+    side: int
+    white: float = 255.0
+    colour: bool = False
+    hub: str | None = None
+    hub_folder: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RawImages:
+    """Images as published: ``images`` (N, H, W) or (N, H, W, 3), ``labels`` (N,) integers."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def raw_images(table: Any, collection: ImageCollection, where: str) -> RawImages:
+    """Check a table of the hub's form and decode its images.
+
+    Parameters
+    ----------
+    table
+        A `pyarrow.Table` with the columns ``image`` or ``img`` (embedded PNG or JPEG files) and
+        ``label``.
+    collection
+        What the table should hold.
+    where
+        Where it comes from, for messages.
+
+    Returns
+    -------
+    RawImages
+
+    Raises
+    ------
+    UserError
+        If columns, class names, labels or the size of an image are not those of `collection`,
+        or an image cannot be decoded.
+    """
+    columns = table.column_names
+    image_column = next((name for name in ("image", "img") if name in columns), None)
+    if image_column is None or "label" not in columns:
+        raise UserError(
+            f"{where} has the columns {', '.join(columns)}: "
+            "expected image (or img) and label, as on the Hugging Face hub"
+        )
+    _check_class_names(table.schema.metadata, collection, where)
+    labels = table.column("label").to_numpy()
+    if len(labels) == 0:
+        raise UserError(f"{where} holds no images: fetch the files again")
+    if table.column("label").null_count or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"{where}: the column label must hold a whole number in every row")
+    _check_label_range(labels, len(collection.classes), where)
+    images = _decode(table.column(image_column), collection, where)
+    return RawImages(images, labels)
+
+
+def _check_class_names(
+    metadata: Mapping[bytes, bytes] | None, collection: ImageCollection, where: str
+) -> None:
+    # Files written by `datasets` carry their class names. They catch the one mistake that nothing
+    # else would: FashionMNIST has the size, the columns and the labels of MNIST.
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        found = features["label"]["names"]
+    except (KeyError, TypeError, ValueError):
+        return
+    if _plain(found) != _plain(collection.classes):
+        raise UserError(
+            f"{where} has the classes {', '.join(found)}: "
+            f"these are not the classes of {collection.name}, so point data_dir elsewhere"
+        )
+
+
+def _plain(names: Sequence[int | str]) -> list[str]:
+    return ["".join(filter(str.isalnum, str(name))).lower() for name in names]
+
+
+def _check_label_range(labels: np.ndarray, n_classes: int, where: str) -> None:
+    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if len(bad):
+        raise UserError(
+            f"{where}: label {labels[bad[0]]} at index {bad[0]} is out of range "
+            f"({len(bad)} such labels): labels run from 0 to {n_classes - 1}"
+        )
+
+
+def _decode(column: Any, collection: ImageCollection, where: str) -> np.ndarray:
+    pillow = require("PIL.Image")
+    mode = "RGB" if collection.colour else "L"
+    side = collection.side
+    shape = (len(column), side, side, 3) if collection.colour else (len(column), side, side)
+    images = np.empty(shape, dtype=np.uint8)
+    index = 0
+    for chunk in column.chunks:
+        for row in chunk:
+            cell = row.as_py()
+            data = cell.get("bytes") if isinstance(cell, dict) else None
+            if data is None:
+                raise UserError(
+                    f"{where}: row {index} holds no image bytes: "
+                    "the image column must embed the files, as on the Hugging Face hub"
+                )
+            try:
+                image = pillow.open(io.BytesIO(data))
+                pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+            # Pillow reports damaged files by any of these.
+            except (OSError, ValueError, SyntaxError) as error:
+                raise UserError(
+                    f"{where}: the image at index {index} cannot be decoded "
+                    f"({first_line(error)}): fetch the file again"
+                ) from error
+            if pixels.shape[:2] != (side, side):
+                raise UserError(
+                    f"{where}: the image at index {index} has {pixels.shape[0]} x "
+                    f"{pixels.shape[1]} pixels: {collection.name} has {side} x {side}"
+                )
+            images[index] = pixels
+            index += 1
+    return images
+
+
+def require(module: str) -> Any:
+    """Import a module of the extra ``data``, or raise `UserError` that says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UserError(
+            f"reading this dataset needs the package {package}, which is not installed: "
+            'run pip install "qdeq[data]"'
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message: a `UserError` is one sentence."""
+    return (str(error).strip() or "no message").splitlines()[0]

@@ -1,0 +1,34 @@
+"""Equilibria z = f(z, x) of any JAX function: solvers, adjoints, the layer. Nothing quantum."""
+
+from .adjoints import Implicit as Implicit
+from .adjoints import JacobianFree as JacobianFree
+from .adjoints import Neumann as Neumann
+from .adjoints import Shine as Shine
+from .adjoints import Unrolled as Unrolled
+from .anderson import Anderson as Anderson
+from .attach import AbstractAdjoint as AbstractAdjoint
+from .broyden import Broyden as Broyden
+from .dense import DenseInverse as DenseInverse
+from .dense import robust_inverse as robust_inverse
+from .direct import Direct as Direct
+from .layer import Equilibrium as Equilibrium
+from .newton import Newton as Newton
+from .picard import Picard as Picard
+from .registry import ADJOINTS as ADJOINTS
+from .registry import SOLVERS as SOLVERS
+from .registry import make_adjoint as make_adjoint
+from .registry import make_solver as make_solver
+from .regularisers import denoising as denoising
+from .regularisers import frobenius_norm as frobenius_norm
+from .regularisers import hinge as hinge
+from .regularisers import hutchinson as hutchinson
+from .schedules import ConstantSteps as ConstantSteps
+from .schedules import LinearSteps as LinearSteps
+from .schedules import RandomSteps as RandomSteps
+from .schedules import StepSchedule as StepSchedule
+from .solution import STATUS as STATUS
+from .solution import Solution as Solution
+from .solution import SolverStats as SolverStats
+from .stability import spectral_radius as spectral_radius
+from .trust_region import Dogleg as Dogleg
+from .trust_region import LevenbergMarquardt as LevenbergMarquardt

@@ -1,0 +1,173 @@
+"""Anderson acceleration: Picard iteration that extrapolates from its last few steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array, Float, Int, PyTree
+
+from qdeq.equilibrium._common import check_count, check_tolerances, project, relative_error
+from qdeq.equilibrium._problem import flatten
+from qdeq.errors import UserError
+
+# A mixing weight beyond this says that the differences are linearly dependent to working
+# precision: the extrapolation would be noise.
+_LARGEST_WEIGHT = 1e4
+
+
+class _AndersonState(eqx.Module):
+    iterate: Float[Array, " n"]
+    g: Float[Array, " n"]
+    dgs: Float[Array, "history n"]  # changes of g between successive iterates
+    moves: Float[Array, "history n"]  # changes of y + mixing * g
+    gram: Float[Array, "history history"]  # dgs dgs', one row and column renewed per step
+    count: Int[Array, ""]
+    error: Float[Array, ""]
+
+
+class Anderson(optx.AbstractFixedPointSolver):
+    """Anderson acceleration (type II), mixing from the second step on.
+
+    One evaluation of f per step. The ridge is relative: every difference of residuals is scaled to
+    unit length first, so old large differences cannot drown new small ones. (An absolute ridge,
+    common elsewhere, stalls: at tolerance 1e-8 one absolute 1e-4 cost four times the steps.)
+
+    Parameters
+    ----------
+    rtol, atol
+        Converged where |f(y) - y| <= atol + rtol |f(y)|.
+    norm
+        Norm of that test when Optimistix drives the solver; `Equilibrium` uses the two-norm.
+    history
+        Differences that are kept; never more than the state has numbers.
+    ridge
+        Relative to the trace of the scaled normal matrix, per difference; raised to 10 machine
+        epsilons where it is smaller.
+    mixing
+        Weight of f(y) against y in every step; 1 uses f(y) alone.
+
+    Raises
+    ------
+    UserError
+        For a negative tolerance or ridge, a history below 1, or mixing = 0.
+
+    References
+    ----------
+    H. F. Walker and P. Ni, SIAM J. Numer. Anal. 49 (2011) 1715.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    norm: Callable[[PyTree], Array] = optx.two_norm
+    history: int = eqx.field(default=5, static=True)
+    ridge: float = 1e-8
+    mixing: float = 1.0
+
+    def __check_init__(self) -> None:
+        check_tolerances(self.rtol, self.atol)
+        check_count("history", self.history)
+        if isinstance(self.ridge, (int, float)) and not self.ridge >= 0:
+            raise UserError(f"ridge={self.ridge!r}: give a number that is at least 0")
+        if isinstance(self.mixing, (int, float)) and not self.mixing > 0:
+            raise UserError(f"mixing={self.mixing!r}: give a number above 0, at most about 1")
+
+    def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _AndersonState:
+        """Start with an empty history."""
+        del fn, args, options, f_struct, aux_struct, tags
+        flat, _ = flatten(y)
+        (n,), dtype = flat.shape, flat.dtype
+        m = min(self.history, n)
+        return _AndersonState(
+            iterate=flat,
+            g=jnp.zeros(n, dtype),
+            dgs=jnp.zeros((m, n), dtype),
+            moves=jnp.zeros((m, n), dtype),
+            gram=jnp.zeros((m, m), dtype),
+            count=jnp.asarray(0),
+            error=jnp.asarray(jnp.inf, dtype),
+        )
+
+    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, _AndersonState, Any]:
+        """Evaluate f once, extrapolate from the differences, restart where they are useless."""
+        del tags
+        out, aux = fn(y, args)
+        flat, unravel = flatten(y)
+        flat_out, _ = flatten(out)
+        g = flat_out - flat
+        m = state.gram.shape[0]
+        # Masks and not `.at[slot].set`: see `LimitedSecant.add`. No slot before the second step.
+        slot = (jnp.arange(m) == (state.count - 1) % m) & (state.count > 0)
+        dg = g - state.g
+        move = flat - state.iterate + self.mixing * dg
+        dgs = jnp.where(slot[:, None], dg, state.dgs)
+        moves = jnp.where(slot[:, None], move, state.moves)
+        row = dgs @ dg
+        gram = jnp.where(slot[:, None], row[None, :], state.gram)
+        gram = jnp.where(slot[None, :], row[:, None], gram)
+        weights = _weights(gram, dgs @ g, self.ridge)
+        usable = jnp.max(jnp.abs(weights)) < _LARGEST_WEIGHT  # false for NaN
+        weights = jnp.where(usable, weights, 0)
+        new = flat + self.mixing * g - weights @ moves
+        error = relative_error(self.norm, self.rtol, self.atol, g, flat_out)
+        new_state = _AndersonState(
+            iterate=flat,
+            g=g,
+            dgs=jnp.where(usable, dgs, 0),
+            moves=moves,
+            gram=jnp.where(usable, gram, 0),
+            count=jnp.where(usable, state.count + 1, 1),
+            error=error,
+        )
+        return project(unravel(new), options), new_state, aux
+
+    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
+        """Stop where the residual of the last evaluated point met the tolerances."""
+        del fn, y, args, options, tags
+        return state.error < 1, optx.RESULTS.successful
+
+    def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
+        """Nothing to add."""
+        del fn, args, options, state, tags, result
+        return y, aux, {}
+
+
+def _weights(gram: Array, right: Array, ridge: float) -> Float[Array, " history"]:
+    """Solve (D^-1 gram D^-1 + ridge m I) w = D^-1 right for D^-1 w, D = sqrt(diag gram)."""
+    m = gram.shape[0]
+    squares = jnp.diagonal(gram)
+    used = squares > 0
+    lengths = jnp.sqrt(jnp.where(used, squares, 1))
+    floor = 10 * float(jnp.finfo(gram.dtype).eps)
+    diagonal = 1 + m * jnp.maximum(ridge, floor)
+    scaled = gram / (lengths[:, None] * lengths[None, :])
+    matrix = jnp.where(jnp.eye(m, dtype=bool), diagonal, scaled)
+    return jnp.where(used, _solve_positive(matrix, right / lengths) / lengths, 0)
+
+
+def _solve_positive(matrix: Array, right: Array) -> Array:
+    """Symmetric positive definite solve; scalar by scalar where it is tiny.
+
+    Under vmap every scalar is a vector over the batch, and XLA fuses the lot into one loop.
+    """
+    m = right.shape[0]
+    if m > 6:
+        return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), right)
+    a = [[matrix[i, j] for j in range(m)] for i in range(m)]
+    b = [right[i] for i in range(m)]
+    for k in range(m):
+        inverse_pivot = 1 / a[k][k]
+        for i in range(k + 1, m):
+            factor = a[i][k] * inverse_pivot
+            for j in range(k + 1, m):
+                a[i][j] = a[i][j] - factor * a[k][j]
+            b[i] = b[i] - factor * b[k]
+    x: list[Array] = [right[0]] * m
+    for k in reversed(range(m)):
+        rest = b[k]
+        for j in range(k + 1, m):
+            rest = rest - a[k][j] * x[j]
+        x[k] = rest / a[k][k]
+    return jnp.stack(x)

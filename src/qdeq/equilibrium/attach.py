@@ -1,0 +1,109 @@
+"""How every derivative passes an equilibrium: one identity function with a custom JVP.
+
+The solve itself runs on values that carry no derivative. `attach` then gives the root the tangent
+
+    root' = B (df/dx x' + df/dtheta theta'),      B an approximation of (I - J)^-1, J = df/dz,
+
+all at the root. Which B is the adjoint's choice (`adjoints.py`); nothing else differs between them.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from qdeq.equilibrium.dense import product
+
+# Up to this size the Jacobian of one sample is written out as a matrix.
+DENSE_LIMIT = 64
+
+
+class AbstractAdjoint(eqx.Module):
+    """Chooses the operator B that approximates (I - J)^-1."""
+
+    @abc.abstractmethod
+    def operator(
+        self, fn: Callable[[Array, PyTree], Array], root: Array, x: PyTree, memory: Any
+    ) -> Callable[[Array], Array]:
+        """The map v -> B v, linear and transposable by JAX.
+
+        Parameters
+        ----------
+        fn
+            `fn(y, x) -> f(y)` on flat states.
+        root
+            Where the Jacobian is taken, `(n,)`.
+        x
+            Second argument of `fn`.
+        memory
+            What `remember` kept of the forward solve.
+        """
+
+    def remember(self, solver: Any, state: PyTree) -> Any:
+        """What the operator needs from the forward solve's final solver state; None by default."""
+        del solver, state
+        return None
+
+
+def jacobian(
+    fn: Callable[[Array, PyTree], Array], root: Float[Array, " n"], x: PyTree
+) -> Float[Array, "n n"]:
+    """df/dz at the root, by n forward derivatives."""
+    return jax.jacfwd(lambda y: fn(y, x))(root)
+
+
+@eqx.filter_custom_jvp
+def attach(adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memory: Any) -> Array:
+    """The root, with the derivative that the adjoint gives it.
+
+    Parameters
+    ----------
+    adjoint
+        Chooses B.
+    fn
+        `fn(y, x) -> f(y)`, a pytree whose leaves are what f closes over.
+    root
+        Equilibrium, `(n,)`, without derivative.
+    x
+        Second argument of `fn`.
+    memory
+        `adjoint.remember(...)` of the forward solve.
+    """
+    del adjoint, fn, x, memory
+    return root
+
+
+@attach.def_jvp
+def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    adjoint, fn, root, x, memory = primals
+    _, fn_tangent, _, x_tangent, _ = tangents
+    # Attached again, so that whoever differentiates this rule (second derivatives, a Jacobian
+    # regulariser at the root) also sees the root move.
+    root = attach(adjoint, fn, root, x, memory)
+    _, change = eqx.filter_jvp(lambda fn, x: fn(root, x), (fn, x), (fn_tangent, x_tangent))
+    return root, adjoint.operator(fn, root, x, memory)(change)
+
+
+def adjoint_residual(
+    adjoint: AbstractAdjoint, fn: Callable, root: Float[Array, " n"], x: PyTree, memory: Any
+) -> Float[Array, ""]:
+    """|I - B (I - J)|_F / sqrt(n): how far gradients are from the exact implicit ones.
+
+    For large states |p - B (I - J) p| / |p| for one fixed vector p of random signs, an unbiased
+    estimate of the square of that norm.
+    """
+    operator = adjoint.operator(fn, root, x, memory)
+    n, dtype = root.shape[0], root.dtype
+    if n <= DENSE_LIMIT:
+        identity = jnp.eye(n, dtype=dtype)
+        system = identity - jacobian(fn, root, x)
+        # B as a matrix and then one product: cheaper than B on each column where B is dense.
+        inverse = jax.vmap(operator, in_axes=-1, out_axes=-1)(identity)
+        return jnp.linalg.norm(identity - product(inverse, system)) / jnp.sqrt(n).astype(dtype)
+    signs = jax.random.rademacher(jax.random.key(0), (n,), dtype)
+    _, pushed = jax.jvp(lambda y: fn(y, x), (root,), (signs,))
+    return jnp.linalg.norm(signs - operator(signs - pushed)) / jnp.sqrt(n).astype(dtype)

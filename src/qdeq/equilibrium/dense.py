@@ -1,0 +1,199 @@
+"""Inverses of many tiny matrices: Gauss-Jordan elimination in plain XLA operations.
+
+A batched LAPACK call works matrix by matrix. Here `jax.vmap` puts the batch on the LAST axis, where
+one vector instruction serves eight matrices, and the whole elimination is one compiled loop.
+Measured on 2 CPU cores for 256 float32 matrices: 32 us against 93 us (`jnp.linalg.inv`) at 4 x 4,
+200 us against 380 us at 10 x 10. Large matrices go to LAPACK.
+"""
+
+from typing import Any
+
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jax import lax
+from jax.custom_batching import custom_vmap
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree
+
+# Elimination costs n loop iterations over all n^2 entries; LAPACK's blocking wins beyond this.
+_LARGEST_ELIMINATION = 32
+
+
+def _eliminate(a: Float[Array, "n n batch"]) -> tuple[Array, Array]:
+    """In-place Gauss-Jordan with partial pivoting; also whether each matrix is regular.
+
+    `lax.fori_loop` and not a Python loop: unrolled, XLA fuses the n steps and recomputes each of
+    them many times over (5 times slower at n = 10, and 5 times longer to compile).
+    """
+    n = a.shape[0]
+    rows = jnp.arange(n)[:, None]
+
+    def step(k: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        a, order, smallest = carry
+        column = lax.dynamic_index_in_dim(a, k, 1, keepdims=False)
+        size = jnp.where(rows < k, -1, jnp.abs(column))
+        largest = jnp.max(size, axis=0)
+        # First row that attains it. NaN attains nothing: then no row is swapped in, the pivot
+        # is 0, and `regular` below is false.
+        chosen = rows == jnp.min(jnp.where(size == largest, rows, n), axis=0)
+        here = rows == k
+        pivot_row = jnp.sum(jnp.where(chosen[:, None], a, 0), axis=0)
+        row_k = lax.dynamic_index_in_dim(a, k, 0, keepdims=False)
+        chosen_label = jnp.sum(jnp.where(chosen, order, 0), axis=0)
+        label_k = lax.dynamic_index_in_dim(order, k, 0, keepdims=False)
+        order = jnp.where(here, chosen_label, jnp.where(chosen, label_k, order))
+        reciprocal = 1 / lax.dynamic_index_in_dim(pivot_row, k, 0, keepdims=False)
+        pivot_row = jnp.where(here, reciprocal, pivot_row * reciprocal)
+        column = jnp.where(chosen, lax.dynamic_index_in_dim(row_k, k, 0, keepdims=False), column)
+        column = jnp.where(here, -1, column)
+        rest = jnp.where(chosen[:, None], row_k[None], a)
+        rest = jnp.where(here[None] | here[:, None], 0, rest)
+        return rest - column[:, None] * pivot_row[None], order, jnp.minimum(smallest, largest)
+
+    order = jnp.broadcast_to(rows, (n, a.shape[2]))
+    smallest = jnp.full((a.shape[2],), jnp.inf, a.dtype)
+    floor = n * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(a), axis=(0, 1))
+    a, order, smallest = lax.fori_loop(0, n, step, (a, order, smallest))
+    # Row swaps of A are column swaps of its inverse: column order[k] of the inverse is column k.
+    position = jnp.sum(jnp.where(order[:, None] == rows[None], rows[:, None], 0), axis=0)
+    inverse = jnp.take_along_axis(a, jnp.broadcast_to(position[None], a.shape), axis=1)
+    return inverse, (smallest > floor) & jnp.isfinite(jnp.sum(jnp.abs(a), axis=(0, 1)))
+
+
+@custom_vmap
+def _gauss_jordan(a: Float[Array, "n n"]) -> tuple[Array, Array]:
+    inverse, regular = _eliminate(a[:, :, None])
+    return inverse[:, :, 0], regular[0]
+
+
+@_gauss_jordan.def_vmap
+def _gauss_jordan_batched(axis_size: int, in_batched: list[bool], a: Array) -> Any:
+    del axis_size, in_batched
+    inverse, regular = _eliminate(jnp.moveaxis(a, 0, -1))
+    return (jnp.moveaxis(inverse, -1, 0), regular), (True, True)
+
+
+def _lapack(a: Float[Array, "n n"]) -> tuple[Array, Array]:
+    lu, _, permutation = lax.linalg.lu(a)
+    identity = jnp.eye(a.shape[0], dtype=a.dtype)[permutation]
+    half = lax.linalg.triangular_solve(lu, identity, left_side=True, lower=True, unit_diagonal=True)
+    inverse = lax.linalg.triangular_solve(lu, half, left_side=True, lower=False)
+    floor = a.shape[0] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(a))
+    smallest = jnp.min(jnp.abs(jnp.diagonal(lu)))
+    return inverse, (smallest > floor) & jnp.all(jnp.isfinite(inverse))
+
+
+def _invert(a: Float[Array, "n n"]) -> tuple[Array, Bool[Array, ""]]:
+    return (_gauss_jordan if a.shape[0] <= _LARGEST_ELIMINATION else _lapack)(a)
+
+
+def product(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """a @ b; spelt out where it is tiny, since XLA's CPU backend multiplies a batch one by one.
+
+    Measured for 256 float32 pairs on 2 CPU cores: 4 x 4 takes 160 us as `a @ b`, 20 us like this.
+    """
+    if a.shape[-1] > 6:
+        return a @ b
+    return jnp.sum(a[:, :, None] * b[None, :, :], axis=1)
+
+
+@jax.custom_jvp
+def robust_inverse(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+    """The inverse of a small square matrix; of a singular one, a regularised inverse.
+
+    Parameters
+    ----------
+    a
+        `(n, n)`. Under `jax.vmap` one matrix never influences another.
+
+    Returns
+    -------
+    inverse
+        `(n, n)`, always finite. Where `a` is singular to working precision this is
+        (A'A + lambda I)^-1 A', lambda = sqrt(eps) trace(A'A) / n; where `a` is not finite, I.
+    regular
+        Whether `inverse` is the ordinary inverse.
+    """
+    inverse, regular = _invert(a)
+    # A loop and not a condition: under vmap `lax.cond` always runs both sides, while this loop
+    # runs no iteration at all if every matrix of the batch is regular. The matrix travels in the
+    # carry because XLA would move work that depends on nothing else out of the loop.
+    result, _ = lax.while_loop(
+        lambda carry: carry[1],
+        lambda carry: (_regularised_inverse(carry[0]), jnp.asarray(False)),
+        (jnp.where(regular, inverse, a), ~regular),
+    )
+    return result, regular
+
+
+def _regularised_inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    finite = jnp.all(jnp.isfinite(a))
+    n = a.shape[0]
+    identity = jnp.eye(n, dtype=a.dtype)
+    # Scaled to largest entry 1, so that A'A can neither overflow nor underflow.
+    size = jnp.max(jnp.abs(a))
+    size = jnp.where(finite & (size > 0), size, 1)
+    scaled = jnp.where(finite, a / size, identity)
+    gram = product(scaled.T, scaled)
+    ridge = jnp.sqrt(jnp.finfo(a.dtype).eps) * jnp.trace(gram) / n
+    inverse, _ = _invert(gram + jnp.where(ridge > 0, ridge, 1) * identity)
+    inverse = product(inverse, scaled.T) / size
+    return jnp.where(finite & jnp.all(jnp.isfinite(inverse)), inverse, identity)
+
+
+@robust_inverse.defjvp
+def _robust_inverse_jvp(primals: tuple[Array], tangents: tuple[Array]) -> Any:
+    # d(A^-1) = -A^-1 dA A^-1 instead of derivatives of the elimination's swaps.
+    inverse, regular = robust_inverse(*primals)
+    tangent = -product(product(inverse, tangents[0]), inverse)
+    return (inverse, regular), (tangent, jnp.zeros(regular.shape, jax.dtypes.float0))
+
+
+class DenseInverse(lx.AbstractLinearSolver):
+    """Lineax solver for small square systems: `robust_inverse` of the matrix, then a product.
+
+    It never raises and never returns NaN for a singular matrix: see `robust_inverse`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, lineax as lx
+    >>> operator = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [0.0, 4.0]]))
+    >>> lx.linear_solve(operator, jnp.array([3.0, 4.0]), DenseInverse()).value
+    Array([1., 1.], dtype=float32)
+    """
+
+    def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> Any:
+        """Invert the operator's matrix."""
+        del options
+        if operator.in_size() != operator.out_size():
+            raise ValueError("`DenseInverse` may only be used for square matrices")
+        structure = (operator.in_structure(), operator.out_structure())
+        return robust_inverse(operator.as_matrix())[0], eqxi.Static(structure)
+
+    def compute(
+        self, state: Any, vector: PyTree[Array], options: dict[str, Any]
+    ) -> tuple[PyTree[Array], lx.RESULTS, dict[str, Any]]:
+        """Multiply with the inverse."""
+        del options
+        inverse, structure = state
+        flat, _ = ravel_pytree(vector)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), structure.value[0])
+        return ravel_pytree(zeros)[1](inverse @ flat), lx.RESULTS.successful, {}
+
+    def transpose(self, state: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The inverse of the transpose is the transpose of the inverse."""
+        del options
+        inverse, structure = state
+        return (inverse.T, eqxi.Static(structure.value[::-1])), {}
+
+    def conj(self, state: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Complex conjugate of the state."""
+        del options
+        inverse, structure = state
+        return (inverse.conj(), structure), {}
+
+    def assume_full_rank(self) -> bool:
+        """Whether Lineax may use the derivative rule for full-rank systems."""
+        return True

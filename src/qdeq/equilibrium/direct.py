@@ -1,0 +1,87 @@
+"""The weight-tied baseline: f applied a fixed number of times, ordinary differentiation."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int, PyTree
+
+from qdeq.equilibrium._common import check_count, check_tolerances
+from qdeq.equilibrium._problem import make_problem
+from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+
+
+class Direct(eqx.Module):
+    """Applies f `layers` times, starting from z0; called like `Equilibrium`.
+
+    Parameters
+    ----------
+    layers
+        How often f is applied, at least 1.
+    rtol, atol
+        What `stats.converged` means: |f(z) - z| <= atol + rtol |f(z)| at the value.
+
+    Raises
+    ------
+    UserError
+        For layers below 1 or a negative tolerance.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> Direct(layers=2)(lambda z, x: 0.5 * z + x, jnp.zeros(1), 1.0).value
+    Array([1.5], dtype=float32)
+    """
+
+    layers: int = eqx.field(default=1, static=True)
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __check_init__(self) -> None:
+        check_count("layers", self.layers)
+        check_tolerances(self.rtol, self.atol)
+
+    def __call__(
+        self,
+        f: Callable[..., PyTree],
+        z0: PyTree,
+        x: PyTree = None,
+        *,
+        budget: int | Int[Array, ""] | None = None,
+    ) -> Solution:
+        """Apply f to z0 `layers` times (at most `budget` times, where one is given).
+
+        The residual of the value needs one more evaluation of f; under `jax.jit` it is only
+        computed if something uses it, and `stats.evaluations` does not count it.
+        """
+        problem = make_problem(f, z0, x)
+        layers = self.layers if budget is None else jnp.minimum(budget, self.layers)
+
+        def layer(y: Array, index: Array) -> tuple[Array, Array]:
+            new = problem.fn(y, x)
+            if budget is not None:
+                new = jnp.where(index < layers, new, y)
+            fixed, out = lax.stop_gradient((y, new))
+            return new, relative(jnp.linalg.norm(out - fixed), jnp.linalg.norm(out))
+
+        value, trace = lax.scan(layer, problem.start, jnp.arange(self.layers, dtype=jnp.int32))
+        frozen = lax.stop_gradient(value)
+        out = lax.stop_gradient(problem.fn(frozen, x))
+        residual, scale = jnp.linalg.norm(out - frozen), jnp.linalg.norm(out)
+        converged = residual <= self.atol + self.rtol * scale
+        steps = jnp.asarray(layers, jnp.int32)
+        if budget is not None:
+            trace = jnp.where(jnp.arange(self.layers) < layers, trace, jnp.nan)
+        stats = SolverStats(
+            steps=steps,
+            residual=relative(residual, scale),
+            absolute_residual=residual,
+            converged=converged,
+            adjoint_residual=jnp.asarray(jnp.nan, value.dtype),
+            residual_trace=trace,
+            evaluations=steps,
+            jacobians=jnp.zeros_like(steps),
+            result=STATUS.where(converged, STATUS.converged, STATUS.max_steps_reached),
+        )
+        return Solution(value=problem.unravel(value), stats=stats)

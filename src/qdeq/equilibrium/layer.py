@@ -1,0 +1,230 @@
+"""The equilibrium layer: z = f(z, x) solved forwards, differentiated by the chosen adjoint."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Int, PyTree
+
+from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium._problem import Problem, flatten, make_problem
+from qdeq.equilibrium._solve import Outcome, Solver, solve
+from qdeq.equilibrium.adjoints import Implicit, Unrolled
+from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
+from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.newton import Newton
+from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.errors import UserError
+
+_SOLVERS = (
+    optx.AbstractFixedPointSolver,
+    optx.AbstractRootFinder,
+    optx.AbstractLeastSquaresSolver,
+)
+_WITH_JACOBIAN = (
+    Newton,
+    optx.Newton,
+    optx.AbstractGaussNewton,
+)
+
+
+class Equilibrium(eqx.Module):
+    """Finds z with z = f(z, x), and differentiates through it.
+
+    One sample; `jax.vmap` for a batch, in which every sample stops on its own residual and none
+    influences another.
+
+    Parameters
+    ----------
+    solver
+        Any of this package's solvers, or any Optimistix fixed-point solver, root finder or
+        least-squares solver. Its `rtol` and `atol` decide when a sample is converged:
+        |f(z) - z| <= atol + rtol |f(z)|, two-norms over the flattened state.
+    adjoint
+        How gradients pass the equilibrium.
+    max_steps
+        Static bound on the solver's steps.
+    bounds
+        (lower, upper), numbers or pytrees like z0: iterates are clipped to the box. Solvers with a
+        trust region (`Dogleg`, `LevenbergMarquardt`) ignore it.
+    stall_steps
+        A sample gives up after this many steps in which its residual did not fall by a tenth; None
+        never.
+    fallback, fallback_steps
+        A robust solver that continues from the best iterate of the samples that did not converge.
+        Where all did, it takes no step.
+
+    Raises
+    ------
+    UserError
+        For something that is not a solver or an adjoint, `max_steps` below 1, bounds that are not a
+        pair, or a fallback without steps.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> layer = Equilibrium(max_steps=30)
+    >>> solution = layer(lambda z, x: jnp.cos(z * x), jnp.zeros(1), 1.0)
+    >>> print(f"{solution.value[0]:.4f}")
+    0.7391
+    """
+
+    solver: Solver = Broyden()
+    adjoint: AbstractAdjoint = Implicit()
+    max_steps: int = eqx.field(default=30, static=True)
+    bounds: tuple[PyTree, PyTree] | None = None
+    stall_steps: int | None = eqx.field(default=None, static=True)
+    fallback: Solver | None = None
+    fallback_steps: int = eqx.field(default=0, static=True)
+
+    def __check_init__(self) -> None:
+        for name, solver in (("solver", self.solver), ("fallback", self.fallback)):
+            if not (isinstance(solver, _SOLVERS) or (name == "fallback" and solver is None)):
+                raise UserError(
+                    f"{name}={solver!r}: give a solver object such as Broyden(), or an Optimistix "
+                    "fixed-point solver, root finder or least-squares solver"
+                )
+        if not isinstance(self.adjoint, AbstractAdjoint):
+            raise UserError(f"adjoint={self.adjoint!r}: give an adjoint object such as Implicit()")
+        check_count("max_steps", self.max_steps)
+        if self.stall_steps is not None:
+            check_count("stall_steps", self.stall_steps)
+        if self.bounds is not None and not (
+            isinstance(self.bounds, tuple) and len(self.bounds) == 2
+        ):
+            raise UserError(f"bounds={self.bounds!r}: give a pair (lower, upper)")
+        if self.fallback is not None:
+            check_count("fallback_steps", self.fallback_steps)
+            if isinstance(self.adjoint, Unrolled):
+                raise UserError(
+                    "adjoint=Unrolled() with a fallback: it differentiates one loop, leave the "
+                    "fallback out or take another adjoint"
+                )
+
+    def __call__(
+        self,
+        f: Callable[..., PyTree],
+        z0: PyTree,
+        x: PyTree = None,
+        *,
+        budget: int | Int[Array, ""] | None = None,
+    ) -> Solution:
+        """Solve z = f(z, x) from z0.
+
+        Parameters
+        ----------
+        f
+            `f(z, x) -> z`, or `f(z) -> z` where x is None: any JAX function with a forward
+            derivative; what it closes over is differentiated too.
+        z0
+            Start, any pytree of floating-point arrays. Gradients with respect to it are zero.
+        x
+            Any pytree, differentiated.
+        budget
+            Steps allowed in this call, possibly traced, at most `max_steps`.
+
+        Returns
+        -------
+        Solution
+            The evaluated point with the smallest residual (with `Unrolled`, the last iterate),
+            and `SolverStats`.
+
+        Raises
+        ------
+        UserError
+            At trace time, if f does not return what z0 is.
+        """
+        problem = make_problem(f, z0, x)
+        if budget is not None:
+            budget = jnp.minimum(jnp.asarray(budget, jnp.int32), self.max_steps)
+        bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
+        if isinstance(self.adjoint, Unrolled):
+            outcome = self._solve(problem, x, bounds, budget, unrolled=True)
+            return self._solution(problem, outcome.last, outcome, None)
+        frozen, frozen_x = _stop_gradient((problem, x))
+        outcome = self._solve(frozen, frozen_x, bounds, budget)
+        memory = self.adjoint.remember(self.solver, outcome.solver_state)
+        if self.fallback is not None:
+            outcome = self._fall_back(self.fallback, frozen, frozen_x, bounds, outcome)
+        root = outcome.best.point
+        value = attach(self.adjoint, problem.fn, root, x, memory)
+        quality = adjoint_residual(self.adjoint, frozen.fn, root, frozen_x, memory)
+        return self._solution(problem, value, outcome, quality)
+
+    def _solve(
+        self, problem: Problem, x: PyTree, bounds: Any, budget: Any, unrolled: bool = False
+    ) -> Outcome:
+        return solve(
+            problem.fn,
+            self.solver,
+            problem.start,
+            x,
+            max_steps=self.max_steps,
+            budget=budget,
+            bounds=bounds,
+            stall_steps=self.stall_steps,
+            unrolled=unrolled,
+        )
+
+    def _fall_back(
+        self, solver: Solver, problem: Problem, x: PyTree, bounds: Any, first: Outcome
+    ) -> Outcome:
+        active = first.status != STATUS.converged
+        second = solve(
+            problem.fn,
+            solver,
+            first.best.point,
+            x,
+            max_steps=self.fallback_steps,
+            bounds=bounds,
+            stall_steps=self.stall_steps,
+            best=first.best,
+            active=active,
+        )
+        return eqx.tree_at(
+            lambda outcome: (outcome.best, outcome.steps, outcome.status),
+            first,
+            (second.best, first.steps + second.steps, second.status),
+        )
+
+    def _flat_bounds(self, z0: PyTree, problem: Problem) -> tuple[Array, Array]:
+        def flat(bound: PyTree) -> Array:
+            if jax.tree.structure(bound) != jax.tree.structure(z0):
+                return jnp.asarray(bound, problem.start.dtype)
+            filled = jax.tree.map(
+                lambda b, z: jnp.broadcast_to(jnp.asarray(b, jnp.result_type(z)), jnp.shape(z)),
+                bound,
+                z0,
+            )
+            return flatten(filled)[0]
+
+        assert self.bounds is not None
+        lower, upper = self.bounds
+        return lax.stop_gradient((flat(lower), flat(upper)))
+
+    def _solution(
+        self, problem: Problem, value: Array, outcome: Outcome, quality: Array | None
+    ) -> Solution:
+        best = outcome.best
+        with_jacobian = isinstance(self.solver, _WITH_JACOBIAN)
+        stats = SolverStats(
+            steps=outcome.steps,
+            residual=relative(best.residual, best.scale),
+            absolute_residual=best.residual,
+            converged=outcome.status == STATUS.converged,
+            adjoint_residual=jnp.asarray(jnp.nan, value.dtype) if quality is None else quality,
+            residual_trace=outcome.trace,
+            evaluations=outcome.steps,
+            jacobians=outcome.steps if with_jacobian else jnp.zeros_like(outcome.steps),
+            result=outcome.status,
+        )
+        return Solution(value=problem.unravel(value), stats=_stop_gradient(stats))
+
+
+def _stop_gradient(tree: PyTree) -> PyTree:
+    dynamic, static = eqx.partition(tree, eqx.is_inexact_array)
+    return eqx.combine(lax.stop_gradient(dynamic), static)

@@ -1,0 +1,95 @@
+"""What a solve returns: the value, its statistics, and a status that is a sentence.
+
+How the numbers come about is in `_solve.py`.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+class STATUS(eqx.Enumeration):
+    """Why a solve ended; `STATUS[stats.result]` is the sentence."""
+
+    converged = "An equilibrium was found: the residual is within the tolerances."
+    max_steps_reached = (
+        "The step budget ran out before the residual met the tolerances: the value is the best "
+        "iterate; raise `max_steps`, loosen `rtol`/`atol`, or set a `fallback` solver."
+    )
+    stalled = (
+        "The residual stopped decreasing before it met the tolerances: the value is the best "
+        "iterate; set a `fallback` solver, or loosen `rtol`/`atol` (float32 cannot resolve much "
+        "below 1e-6)."
+    )
+    nonfinite = (
+        "The function or an iterate became infinite or NaN: the value is the last finite iterate "
+        "with the smallest residual; check the inputs, or set `bounds`."
+    )
+    solver_failed = (
+        "The solver gave up (its linear solve failed or it diverged): the value is the best "
+        "iterate; start closer, set `bounds`, or set a `fallback` solver."
+    )
+
+
+class SolverStats(eqx.Module):
+    """What one solve did, for one sample (`jax.vmap` adds a leading axis to every field).
+
+    No field carries a derivative. A field that is not used costs nothing under `jax.jit`: the
+    compiler removes what only it needs.
+
+    Attributes
+    ----------
+    steps
+        Solver steps taken, fallback included.
+    residual
+        |f(z) - z| / |f(z)| at the returned value, two-norms over the flattened state.
+    absolute_residual
+        |f(z) - z| at the returned value.
+    converged
+        Whether |f(z) - z| <= atol + rtol |f(z)| held there.
+    adjoint_residual
+        |I - B (I - J)|_F / sqrt(n), J the Jacobian of f at the value and B the approximate inverse
+        that gradients are multiplied with: 0 is an exact gradient, 1 means that nothing can be
+        said. NaN where the adjoint has no such operator (`Unrolled`, `Direct`).
+    residual_trace
+        Relative residual at each evaluated iterate, padded with NaN, `(max_steps,)`.
+    evaluations
+        Evaluations of f in the forward solve.
+    jacobians
+        How many of these also computed the whole Jacobian (Newton, Dogleg, Levenberg-Marquardt).
+    result
+        A member of `STATUS`.
+    """
+
+    steps: Int[Array, ""]
+    residual: Float[Array, ""]
+    absolute_residual: Float[Array, ""]
+    converged: Bool[Array, ""]
+    adjoint_residual: Float[Array, ""]
+    residual_trace: Float[Array, " max_steps"]
+    evaluations: Int[Array, ""]
+    jacobians: Int[Array, ""]
+    result: Any
+
+
+class Solution(eqx.Module):
+    """An equilibrium, or the best that was found.
+
+    Attributes
+    ----------
+    value
+        Same pytree as the start; differentiable with respect to x and to all that f closes over.
+    stats
+        `SolverStats`.
+    """
+
+    value: PyTree[Array]
+    stats: SolverStats
+
+
+def relative(residual: Float[Array, ""], scale: Float[Array, ""]) -> Float[Array, ""]:
+    """residual / scale without 0/0: the residual of f(z) = 0 is infinite unless z = 0 too."""
+    tiny = jnp.finfo(scale.dtype).tiny
+    return residual / jnp.maximum(scale, tiny)

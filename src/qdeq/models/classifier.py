@@ -1,0 +1,105 @@
+"""The classifier: features, an equilibrium (or direct) layer over a quantum model, dropout, head."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..equilibrium import Direct, Equilibrium, Solution
+from ..simulation.fusion import PRECISION
+from .quantum_model import QuantumModel
+
+
+class Prediction(eqx.Module):
+    """What the classifier says of one sample.
+
+    Attributes
+    ----------
+    logits
+        `(C,)`, before the softmax.
+    solution
+        The layer's solution; `solution.value` is the measured state m* `(q,)`.
+    """
+
+    logits: Float[Array, " C"]
+    solution: Solution
+
+
+class Classifier(eqx.Module):
+    """Class scores from the equilibrium of a quantum model.
+
+    The measured state is re-injected, z = R m* (the paper's upsampled state), then dropout, ReLU and
+    a linear map to the classes. The layer is an argument of the call, so that warm-up in direct(L)
+    and training through the equilibrium use one and the same model.
+
+    Parameters
+    ----------
+    model
+        The model function with its trainable angles.
+    n_classes
+        C.
+    dropout
+        Probability with which an element of z is zeroed in training.
+    key
+        JAX key for the head's weights, uniform in +-1/sqrt(d).
+
+    Examples
+    --------
+    >>> import jax, qdeq
+    >>> model_key, head_key, data_key = jax.random.split(jax.random.key(0), 3)
+    >>> classifier = Classifier(qdeq.paper_model(key=model_key), 4, key=head_key)
+    >>> x = jax.random.normal(data_key, (16,))
+    >>> classifier(x, qdeq.Equilibrium()).logits.shape
+    (4,)
+    """
+
+    model: QuantumModel
+    head: eqx.nn.Linear
+    dropout: eqx.nn.Dropout
+
+    def __init__(
+        self, model: QuantumModel, n_classes: int, *, dropout: float = 0.05, key: PRNGKeyArray
+    ):
+        self.model = model
+        self.head = eqx.nn.Linear(model.n_features, n_classes, key=key)
+        self.dropout = eqx.nn.Dropout(dropout)
+
+    def __call__(
+        self,
+        x: Float[Array, " d"],
+        layer: Equilibrium | Direct,
+        *,
+        key: PRNGKeyArray | None = None,
+        budget: Any = None,
+    ) -> Prediction:
+        """Classify one sample.
+
+        Parameters
+        ----------
+        x
+            `(d,)` features.
+        layer
+            `Equilibrium` or `Direct`: how the measured state is found, from m = 0.
+        key
+            For dropout; None switches dropout off.
+        budget
+            At most so many solver steps (traced), see `Equilibrium`.
+        """
+        model_function = self.model.prepare().bind(x)
+        start = jax.numpy.zeros(self.model.n_observables, self.model.theta.dtype)
+        if isinstance(layer, Direct):
+            solution = layer(model_function, start)
+        else:
+            solution = layer(model_function, start, budget=budget)
+        return Prediction(self.read_out(solution.value, key=key), solution)
+
+    def read_out(
+        self, m: Float[Array, " q"], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, " C"]:
+        """Logits `(C,)` of a measured state `(q,)`; `key` switches dropout on."""
+        z = jax.numpy.matmul(
+            jax.lax.stop_gradient(self.model.reinjection), m, precision=PRECISION
+        )
+        z = self.dropout(z, key=key, inference=key is None)
+        return self.head(jax.nn.relu(z))

@@ -1,0 +1,76 @@
+"""The paper's models: four published circuits, and the same recipe at any number of qubits."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ..circuits import (
+    AmplitudeEncoding,
+    paper_angle_encoding,
+    paper_ansatz,
+    z_of_every_wire,
+)
+from ..errors import check_choice
+from .quantum_model import QuantumModel
+
+ENCODINGS = ("amplitude", "angle")
+
+
+def paper_model(
+    n_qubits: int = 4,
+    encoding: str = "amplitude",
+    *,
+    key: PRNGKeyArray | Array,
+    n_features: int | None = None,
+    trainable: str = "all",
+    method: str = "auto",
+) -> QuantumModel:
+    """The paper's model function: random layer, blocks, <Z> of every wire, upsampled and fed back.
+
+    Parameters
+    ----------
+    n_qubits
+        4 and 10 are the published circuits (39 and 56 angles).
+    encoding
+        `"amplitude"` or `"angle"`.
+    key
+        JAX key for the angles, uniform in (-pi, pi).
+    n_features
+        d; the paper's n_qubits**2 when None. Angle encoding takes n_qubits**2 only.
+    trainable
+        `"all"` angles, or the `"published"` code's: 35 of 39 and 40 of 56.
+    method
+        See `QuantumModel`.
+
+    Returns
+    -------
+    QuantumModel
+
+    Raises
+    ------
+    UserError
+        For an unknown option, or too few qubits for the features.
+
+    Examples
+    --------
+    >>> import jax
+    >>> model = paper_model(key=jax.random.key(0))
+    >>> model.theta.shape, model.circuit.depth()
+    ((39,), 29)
+    """
+    check_choice("encoding", encoding, ENCODINGS)
+    circuit = paper_ansatz(n_qubits, trainable=trainable)
+    if encoding == "amplitude":
+        d = n_qubits**2 if n_features is None else n_features
+        encoder = AmplitudeEncoding(n_qubits, d)
+    else:
+        encoder = paper_angle_encoding(n_qubits)
+        check_choice("n_features", str(n_features or encoder.n_features), [str(encoder.n_features)])
+    theta = jax.random.uniform(key, (circuit.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
+    return QuantumModel(
+        theta,
+        circuit,
+        encoding=encoder,
+        observables=z_of_every_wire(n_qubits),
+        method=method,
+    )

@@ -1,0 +1,216 @@
+"""A parametrised quantum circuit as a model function f(m, x), evaluated in measured space."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from ..circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from ..errors import UserError, check_choice
+from ..simulation import (
+    LightConeForm,
+    PlainForm,
+    ProjectedColumns,
+    QuadraticForms,
+    lightcone_cost,
+    prepare_columns,
+    prepare_forms,
+    prepare_lightcone,
+    prepare_plain,
+)
+
+METHODS = ("auto", "statevector", "quadratic", "lightcone")
+TYPICAL_BATCH = 256  # samples that share one `prepare`, for the choice between evaluation paths
+
+
+class QuantumModel(eqx.Module):
+    """f_theta(m, x) = < O_k > of the circuit applied to encode(x + R m).
+
+    One sample in the signature; `jax.vmap` for a batch. `model.prepare().bind(x)(m)` is the same
+    number in three stages, so that work is done once per parameter value, once per sample, and once
+    per solver step.
+
+    Parameters
+    ----------
+    theta
+        `(P,)` angles in radians, in circuit order.
+    circuit, encoding, observables
+        What runs on the qubits. Angles that the circuit marks as not trainable get zero gradient.
+    reinjection
+        `(d, q)`: the fixed linear map R from measured state to features.
+    method
+        How to evaluate: `"statevector"` (any model), `"quadratic"` (amplitude encoding),
+        `"lightcone"` (angle encoding by single rotations), or `"auto"`, the cheapest by
+        `evaluation_path`.
+
+    Raises
+    ------
+    UserError
+        When shapes disagree or the method cannot evaluate the encoding.
+
+    Notes
+    -----
+    Schleich et al., Quantum Deep Equilibrium Models, arXiv 2410.23940; the paper's z is R m.
+    """
+
+    theta: Float[Array, " P"]
+    reinjection: Float[Array, "d q"]
+    circuit: Circuit = eqx.field(static=True)
+    encoding: AmplitudeEncoding | AngleEncoding = eqx.field(static=True)
+    observables: MeasurementEnsemble = eqx.field(static=True)
+    method: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        theta: ArrayLike,
+        circuit: Circuit,
+        *,
+        encoding: AmplitudeEncoding | AngleEncoding,
+        observables: MeasurementEnsemble,
+        reinjection: ArrayLike | None = None,
+        method: str = "auto",
+    ):
+        self.theta = jnp.asarray(theta, jnp.result_type(float))
+        self.circuit = circuit
+        self.encoding = encoding
+        self.observables = observables
+        self.method = method
+        shape = (encoding.n_features, observables.n_observables)
+        if reinjection is None:
+            reinjection = nearest_neighbour_reinjection(*shape)
+        self.reinjection = jnp.asarray(reinjection, self.theta.dtype)
+        if self.theta.shape != (circuit.n_parameters,):
+            raise UserError(
+                f"theta has shape {self.theta.shape}: the circuit has {circuit.n_parameters} "
+                f"parameters, give an array of shape ({circuit.n_parameters},)"
+            )
+        if self.reinjection.shape != shape:
+            raise UserError(
+                f"reinjection has shape {self.reinjection.shape}: it maps {shape[1]} expectation "
+                f"values to {shape[0]} features, give an array of shape {shape}"
+            )
+        for what, n_qubits in (
+            ("encoding", encoding.n_qubits),
+            ("observables", observables.n_qubits),
+        ):
+            if n_qubits != circuit.n_qubits:
+                raise UserError(
+                    f"the {what} acts on {n_qubits} qubits and the circuit on {circuit.n_qubits}: "
+                    "give both the same number of qubits"
+                )
+        if circuit.n_features > encoding.n_features:
+            raise UserError(
+                f"the circuit is fed by feature {circuit.n_features - 1} and the encoding has "
+                f"{encoding.n_features} features: give the encoding at least {circuit.n_features}"
+            )
+        check_choice("method", method, METHODS)
+        if method == "quadratic" and not _is_quadratic(self):
+            raise UserError(
+                "method='quadratic' needs amplitude encoding and a circuit without feature-fed "
+                "operations: choose method='auto' or 'statevector'"
+            )
+        if method == "lightcone" and _lightcone_cost(self) is None:
+            raise UserError(
+                "method='lightcone' needs angle encoding by RX, RY and RZ and a circuit without "
+                "feature-fed operations: choose method='auto' or 'statevector'"
+            )
+
+    @property
+    def n_features(self) -> int:
+        """d, the length of the features."""
+        return self.encoding.n_features
+
+    @property
+    def n_observables(self) -> int:
+        """q, the length of the measured state."""
+        return self.observables.n_observables
+
+    @eqx.filter_jit  # called on its own, one program compiles faster than a hundred operations do
+    def __call__(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Float[Array, " q"]:
+        """One evaluation for one sample: measured state `(q,)`, features `(d,)` -> `(q,)`."""
+        return self.prepare().bind(x)(m)
+
+    def prepare(self) -> PlainForm | QuadraticForms | ProjectedColumns | LightConeForm:
+        """Everything that depends on the parameters alone, computed once per parameter value."""
+        theta, reinjection = self._differentiable_theta(), jax.lax.stop_gradient(self.reinjection)
+        path = evaluation_path(self)
+        if path == "quadratic-forms":
+            return prepare_forms(self.circuit, self.observables, theta, reinjection)
+        if path == "projected-columns":
+            return prepare_columns(self.circuit, self.observables, theta, reinjection)
+        if path == "lightcone":
+            assert isinstance(self.encoding, AngleEncoding)
+            return prepare_lightcone(
+                self.circuit, self.encoding, self.observables, theta, reinjection
+            )
+        return prepare_plain(self.circuit, self.encoding, self.observables, theta, reinjection)
+
+    def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
+        """False where v = x + R m = 0 under amplitude encoding; the model function is 0 there."""
+        if not isinstance(self.encoding, AmplitudeEncoding):
+            return jnp.array(True)
+        return jnp.any(x + self.reinjection @ m != 0)
+
+    def _differentiable_theta(self) -> Float[Array, " P"]:
+        if all(self.circuit.trainable):
+            return self.theta
+        trainable = np.array(self.circuit.trainable)
+        return jnp.where(trainable, self.theta, jax.lax.stop_gradient(self.theta))
+
+
+def nearest_neighbour_reinjection(n_features: int, n_observables: int) -> np.ndarray:
+    """The paper's R: every measured value is repeated over d/q neighbouring features.
+
+    Where q does not divide d, feature i takes the value number `i * q // d`; with more observables
+    than features the surplus ones are not fed back.
+
+    Returns
+    -------
+    ndarray
+        `(n_features, n_observables)` of zeros and ones.
+    """
+    reinjection = np.zeros((n_features, n_observables))
+    rows = np.arange(n_features)
+    columns = rows * n_observables // n_features if n_observables <= n_features else rows
+    reinjection[rows, columns] = 1
+    return reinjection
+
+
+def evaluation_path(model: QuantumModel) -> str:
+    """Which path evaluates the model.
+
+    Returns
+    -------
+    str
+        `"statevector"`, `"quadratic-forms"`, `"projected-columns"` or `"lightcone"`.
+
+    Notes
+    -----
+    The cost model counts real multiplications for one batch of 256 samples. Amplitude encoding
+    always takes a quadratic path, whose solver steps cost next to nothing: forms pay q d^2 2^n
+    once and q d^2 a sample, projected columns pay (d + q^2) 2^n a sample; non-diagonal
+    observables need forms. Angle encoding takes the light cones unless they hold more
+    coefficients than a statevector evaluation has multiplications.
+    """
+    if model.method in ("statevector", "lightcone"):
+        return model.method
+    d, q, size = model.n_features, model.n_observables, 2**model.circuit.n_qubits
+    if _is_quadratic(model):
+        forms = 2 * size * q * d**2 + TYPICAL_BATCH * q * d**2
+        columns = TYPICAL_BATCH * 2 * size * (d + q**2)
+        cheaper = forms <= columns or not model.observables.is_diagonal
+        return "quadratic-forms" if cheaper else "projected-columns"
+    lightcone = _lightcone_cost(model)
+    statevector = 8 * size * len(model.circuit.operations)
+    return "statevector" if lightcone is None or lightcone > statevector else "lightcone"
+
+
+def _is_quadratic(model: QuantumModel) -> bool:
+    return isinstance(model.encoding, AmplitudeEncoding) and model.circuit.n_features == 0
+
+
+def _lightcone_cost(model: QuantumModel) -> int | None:
+    if not isinstance(model.encoding, AngleEncoding):
+        return None
+    return lightcone_cost(model.circuit, model.encoding, model.observables)

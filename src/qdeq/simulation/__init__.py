@@ -1,0 +1,16 @@
+from .lightcone import LightConeForm as LightConeForm
+from .lightcone import LightConeMap as LightConeMap
+from .lightcone import lightcone_cost as lightcone_cost
+from .lightcone import prepare_lightcone as prepare_lightcone
+from .plain import PlainForm as PlainForm
+from .plain import PlainMap as PlainMap
+from .plain import prepare_plain as prepare_plain
+from .quadratic import ProjectedColumns as ProjectedColumns
+from .quadratic import QuadraticForms as QuadraticForms
+from .quadratic import RationalMap as RationalMap
+from .quadratic import prepare_columns as prepare_columns
+from .quadratic import prepare_forms as prepare_forms
+from .statevector import encode as encode
+from .statevector import expectation_values as expectation_values
+from .statevector import run as run
+from .statevector import unitary_columns as unitary_columns

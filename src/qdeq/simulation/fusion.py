@@ -1,0 +1,270 @@
+"""Fused gates: a circuit lowered to a few small unitaries, each on a handful of wires.
+
+Every parametrised gate is `constant + cos(scale t) cosine + sin(scale t) sine`, so all gates of a
+circuit come out of one stacked formula, gates that share wires multiply into one block, and fixed
+gates fold into a neighbour before JAX sees them. Applying the blocks lives in `statevector.py`.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ..circuits import GATES, Circuit, Operation
+
+PRECISION = jax.lax.Precision.HIGHEST
+"""Matrix products are exact to the dtype: accelerators default to shorter mantissas."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One matrix `constant + cos(scale * angle) cosine + sin(scale * angle) sine` on some wires.
+
+    `source` is the index of its angle in `concatenate([theta, features])`; None is a fixed matrix.
+    """
+
+    wires: tuple[int, ...]
+    constant: np.ndarray
+    cosine: np.ndarray
+    sine: np.ndarray
+    scale: float
+    source: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Factors on the same few wires, in time order: together one unitary."""
+
+    wires: tuple[int, ...]
+    factors: tuple[Factor, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def fuse(circuit: Circuit, max_wires: int = 2) -> tuple[Block, ...]:
+    """Merge the operations of `circuit` into blocks of at most `max_wires` wires.
+
+    Blocks merge only where the order of operations that share a wire stays. Feature-fed operations take their angle from the features, which
+    follow the `circuit.n_parameters` angles.
+
+    Parameters
+    ----------
+    circuit
+        What to lower.
+    max_wires
+        The largest block; an operation on more wires keeps a block of its own.
+
+    Returns
+    -------
+    tuple of Block
+        In time order.
+    """
+    blocks = [
+        Block(factor.wires, (factor,))
+        for operation in circuit.operations
+        for factor in _lower(operation, circuit.n_parameters)
+    ]
+    # Small blocks first: single-wire runs, then pairs, before anything larger swallows wires.
+    for size in range(1, max_wires + 1):
+        blocks = _merge(blocks, size)
+    return tuple(Block(b.wires, _fold(b.factors, b.wires)) for b in blocks)
+
+
+def block_matrices(blocks: Sequence[Block], angles: jax.Array) -> list[jax.Array]:
+    """The unitary of every block.
+
+    Parameters
+    ----------
+    blocks
+        From `fuse`.
+    angles
+        `(P + d,)` radians: theta, then the features if the circuit is fed by any.
+
+    Returns
+    -------
+    list of Array
+        `(2**k, 2**k)` complex, one per block, first wire of the block most significant.
+    """
+    matrices: list[jax.Array] = [jnp.zeros(())] * len(blocks)
+    for size in sorted({len(block.wires) for block in blocks}):
+        chosen = [i for i, block in enumerate(blocks) if len(block.wires) == size]
+        constants = _stack([blocks[i] for i in chosen], size)
+        stacked = _products(constants, angles)
+        for position, i in enumerate(chosen):
+            matrices[i] = stacked[position]
+    return matrices
+
+
+def complex_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """The complex dtype of a real dtype's precision."""
+    return jnp.result_type(dtype, jnp.complex64)
+
+
+def embed(matrix: np.ndarray, wires: Sequence[int], block_wires: Sequence[int]) -> np.ndarray:
+    """`matrix` on `wires` as a matrix on `block_wires`, identity on the others."""
+    k, n = len(wires), len(block_wires)
+    positions = [block_wires.index(wire) for wire in wires]
+    rest = [p for p in range(n) if p not in positions]
+    full = np.kron(matrix, np.eye(2 ** (n - k))).reshape((2,) * (2 * n))
+    order = [*positions, *rest]
+    inverse = [order.index(p) for p in range(n)]
+    return full.transpose([*inverse, *(n + i for i in inverse)]).reshape(2**n, 2**n)
+
+
+def _lower(operation: Operation, n_parameters: int) -> list[Factor]:
+    """An operation as factors: itself, or the three of a U3."""
+    if operation.matrix is not None:
+        return [_fixed(operation.wires, np.asarray(operation.matrix, dtype=complex))]
+    gate = GATES[operation.name]
+    if operation.angle is not None:
+        return [_fixed(operation.wires, gate.matrix(operation.angle))]
+    if gate.n_parameters == 0:
+        return [_fixed(operation.wires, gate.matrix())]
+    if operation.feature is not None:
+        sources: tuple[int, ...] = (n_parameters + operation.feature,)
+    elif isinstance(operation.parameter, tuple):
+        sources = operation.parameter
+    else:
+        assert operation.parameter is not None
+        sources = (operation.parameter,)
+    parts = gate.factors or ((gate.name, 0),)
+    return [
+        Factor(
+            operation.wires,
+            GATES[name].constant,
+            _matrix(GATES[name].cosine),
+            _matrix(GATES[name].sine),
+            GATES[name].scale,
+            sources[position],
+        )
+        for name, position in parts
+    ]
+
+
+def _matrix(array: np.ndarray | None) -> np.ndarray:
+    assert array is not None, "a parametrised gate has a cosine and a sine part"
+    return array
+
+
+def _fixed(wires: tuple[int, ...], matrix: np.ndarray) -> Factor:
+    return Factor(wires, matrix, 0 * matrix, 0 * matrix, 0.0, None)
+
+
+def _merge(blocks: Sequence[Block], max_wires: int) -> list[Block]:
+    """One pass over the blocks in time order, each joining the latest block before it if it can."""
+    merged: list[Block | None] = []  # None: moved into a later block
+    last: dict[int, int] = {}  # wire -> position of the latest block on it
+
+    def fits(a: Block, b: Block) -> bool:
+        wires = set(a.wires) | set(b.wires)
+        return len(wires) <= max(max_wires, len(a.wires), len(b.wires))
+
+    def join(a: Block, b: Block) -> Block:
+        return Block(tuple(sorted(set(a.wires) | set(b.wires))), a.factors + b.factors)
+
+    for block in blocks:
+        before = {last[wire] for wire in block.wires if wire in last}
+        # Every other block on these wires is earlier than the latest one: joining that one keeps
+        # the order of all operations that share a wire.
+        position = max(before, default=None)
+        target = merged[position] if position is not None else None
+        if position is not None and target is not None and fits(target, block):
+            block = join(target, block)
+        else:
+            position = len(merged)
+            merged.append(None)
+        # An earlier block that nothing has followed may move forward into this one.
+        for other in sorted(before - {position}, reverse=True):
+            candidate = merged[other]
+            assert candidate is not None
+            untouched = all(last[wire] == other for wire in candidate.wires)
+            if untouched and fits(candidate, block):
+                block = join(candidate, block)
+                merged[other] = None
+        merged[position] = block
+        last.update(dict.fromkeys(block.wires, position))
+    return [block for block in merged if block is not None]
+
+
+def _fold(factors: Sequence[Factor], wires: tuple[int, ...]) -> tuple[Factor, ...]:
+    """Factors embedded in the block's wires, fixed ones multiplied into a neighbour."""
+    folded: list[Factor] = []
+    pending = np.eye(2 ** len(wires), dtype=complex)  # fixed gates that wait for a parametrised one
+    for factor in factors:
+        c0, c1, c2 = (
+            embed(m, factor.wires, wires) for m in (factor.constant, factor.cosine, factor.sine)
+        )
+        if factor.source is None:
+            pending = c0 @ pending
+        else:
+            folded.append(
+                Factor(
+                    wires, c0 @ pending, c1 @ pending, c2 @ pending, factor.scale, factor.source
+                )
+            )
+            pending = np.eye(2 ** len(wires), dtype=complex)
+    if not folded:
+        return (_fixed(wires, pending),)
+    last = folded[-1]
+    folded[-1] = Factor(
+        wires,
+        pending @ last.constant,
+        pending @ last.cosine,
+        pending @ last.sine,
+        last.scale,
+        last.source,
+    )
+    return tuple(folded)
+
+
+def _stack(blocks: Sequence[Block], size: int) -> tuple[np.ndarray, ...]:
+    """Constants of equal-sized blocks, padded with identities to one number of factors."""
+    length = max(len(block.factors) for block in blocks)
+    shape = (len(blocks), length)
+    constant = np.broadcast_to(np.eye(2**size, dtype=complex), (*shape, 2**size, 2**size)).copy()
+    cosine, sine = np.zeros_like(constant), np.zeros_like(constant)
+    scale, source = np.zeros(shape), np.zeros(shape, dtype=int)
+    for b, block in enumerate(blocks):
+        for f, factor in enumerate(block.factors):
+            constant[b, f], cosine[b, f], sine[b, f] = factor.constant, factor.cosine, factor.sine
+            scale[b, f], source[b, f] = factor.scale, factor.source or 0
+    return constant, cosine, sine, scale, source
+
+
+def _products(constants: tuple[np.ndarray, ...], angles: jax.Array) -> jax.Array:
+    constant, cosine, sine, scale, source = constants
+    dtype = complex_dtype(angles.dtype)
+    if angles.shape[0] == 0:
+        matrices = jnp.asarray(constant, dtype)
+    else:
+        scaled = angles[source] * jnp.asarray(scale, angles.dtype)
+        matrices = (
+            jnp.asarray(constant, dtype)
+            + jnp.cos(scaled)[..., None, None] * jnp.asarray(cosine, dtype)
+            + jnp.sin(scaled)[..., None, None] * jnp.asarray(sine, dtype)
+        )
+    return tree_product(matrices)
+
+
+def tree_product(matrices: jax.Array) -> jax.Array:
+    """Product over axis -3 in time order (the last factor acts last), in log2 batched products."""
+    while (length := matrices.shape[-3]) > 1:
+        if length % 2:
+            last, matrices = matrices[..., -1:, :, :], matrices[..., :-1, :, :]
+        else:
+            last = None
+        matrices = jnp.matmul(
+            matrices[..., 1::2, :, :], matrices[..., 0::2, :, :], precision=PRECISION
+        )
+        if last is not None:
+            matrices = jnp.concatenate([matrices, last], axis=-3)
+    return matrices[..., 0, :, :]
+
+
+def as_angles(theta: ArrayLike, features: jax.Array | None = None) -> jax.Array:
+    """Theta, followed by the features where the circuit is fed by some."""
+    theta = jnp.asarray(theta)
+    return theta if features is None else jnp.concatenate([theta, features.astype(theta.dtype)])

@@ -1,0 +1,56 @@
+"""The plain three stages: simulate the statevector at every call; any encoding, any observables."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from .fusion import PRECISION, block_matrices, fuse
+from .statevector import apply_blocks, encode, expectation_values
+
+
+class PlainForm(eqx.Module):
+    """A circuit with its fused unitaries; nothing else is computed ahead of the solver loop."""
+
+    theta: Float[Array, " P"]
+    matrices: list[Array] | None
+    reinjection: Float[Array, "d q"]
+    circuit: Circuit = eqx.field(static=True)
+    encoding: AmplitudeEncoding | AngleEncoding = eqx.field(static=True)
+    observables: MeasurementEnsemble = eqx.field(static=True)
+
+    def bind(self, x: Float[Array, " d"]) -> "PlainMap":
+        """The model function of one sample with features `x` `(d,)`."""
+        return PlainMap(self, x)
+
+
+class PlainMap(eqx.Module):
+    """f(m) by encoding x + R m, running the circuit and measuring."""
+
+    form: PlainForm
+    x: Float[Array, " d"]
+
+    def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
+        """Expectation values `(q,)` at measured state `m` `(q,)`."""
+        form = self.form
+        v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
+        state = encode(form.encoding, v)[:, None]
+        blocks = fuse(form.circuit)
+        matrices = form.matrices
+        if matrices is None:
+            matrices = block_matrices(blocks, jnp.concatenate([form.theta, v]))
+        state = apply_blocks(blocks, matrices, state)
+        return expectation_values(form.observables, state)[:, 0]
+
+
+def prepare_plain(
+    circuit: Circuit,
+    encoding: AmplitudeEncoding | AngleEncoding,
+    observables: MeasurementEnsemble,
+    theta: jax.Array,
+    reinjection: jax.Array,
+) -> PlainForm:
+    """Compute the fused unitaries once, unless features feed the circuit itself (re-uploading)."""
+    matrices = None if circuit.n_features else block_matrices(fuse(circuit), theta)
+    return PlainForm(theta, matrices, reinjection, circuit, encoding, observables)

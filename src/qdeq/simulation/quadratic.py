@@ -1,0 +1,158 @@
+"""Amplitude encoding in three stages: circuit columns, then a tiny rational map per sample.
+
+With v = x + R m every expectation value is v'A_k v / v'v, where A_k = Re(Phi^dagger O_k Phi) and Phi
+holds the first d columns of the circuit's unitary. Expanding in m leaves numbers that do not change
+inside a solver loop; see `docs/architecture.md` for the formula.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..circuits import Circuit, MeasurementEnsemble
+from .fusion import PRECISION
+from .statevector import pauli_images, unitary_columns
+
+
+class RationalMap(eqx.Module):
+    """f_k(m) = (c_k + b_k.m + m'Q_k m) / (s + g.m + m'G m), the model function of one sample.
+
+    Where the denominator |x + R m|^2 is zero, amplitude encoding is undefined; the value is 0 there
+    (the maximally mixed state's) with zero derivative.
+    """
+
+    constant: Float[Array, " q"]
+    linear: Float[Array, "q q"]
+    quadratic: Float[Array, "q q q"]
+    norm_constant: Float[Array, ""]
+    norm_linear: Float[Array, " q"]
+    norm_quadratic: Float[Array, "q q"]
+
+    def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
+        """Expectation values `(q,)` at measured state `m` `(q,)`."""
+        return _rational(
+            m,
+            (self.constant, self.linear, self.quadratic),
+            (self.norm_constant, self.norm_linear, self.norm_quadratic),
+        )
+
+    def norm_squared(self, m: Float[Array, " q"]) -> Float[Array, ""]:
+        """|x + R m|^2; zero marks an input that amplitude encoding cannot prepare."""
+        return self.norm_constant + (self.norm_linear + self.norm_quadratic @ m) @ m
+
+
+@jax.custom_jvp
+def _rational(m, numerator, denominator):
+    return _rational_parts(m, numerator, denominator)[0]
+
+
+@_rational.defjvp
+def _rational_jvp(primals, tangents):
+    # Autodiff of m'Qm forms Q dm for every tangent dm: q times the work of forming Qm once, which
+    # is what a Jacobian (Newton, implicit adjoint, penalty) would pay. Q_k and G are symmetric.
+    m, numerator, denominator = primals
+    dm, d_numerator, d_denominator = tangents
+    value, half_slope, norm_half_slope, inverse_norm = _rational_parts(m, numerator, denominator)
+    (linear, norm_linear) = numerator[1], denominator[1]
+    slope = 2 * half_slope - linear
+    norm_slope = 2 * norm_half_slope - norm_linear
+    d_top = slope @ dm + _polynomial(m, d_numerator)
+    d_bottom = norm_slope @ dm + _polynomial(m, d_denominator)
+    return value, (d_top - value * d_bottom) * inverse_norm
+
+
+def _rational_parts(m, numerator, denominator):
+    constant, linear, quadratic = numerator
+    norm_constant, norm_linear, norm_quadratic = denominator
+    half_slope = linear + jnp.matmul(quadratic, m, precision=PRECISION)
+    norm_half_slope = norm_linear + jnp.matmul(norm_quadratic, m, precision=PRECISION)
+    top = constant + half_slope @ m
+    bottom = norm_constant + norm_half_slope @ m
+    defined = bottom > 0
+    inverse_norm = jnp.where(defined, 1 / jnp.where(defined, bottom, 1), 0)
+    return top * inverse_norm, half_slope, norm_half_slope, inverse_norm
+
+
+def _polynomial(m, coefficients):
+    constant, linear, quadratic = coefficients
+    return constant + (linear + jnp.matmul(quadratic, m, precision=PRECISION)) @ m
+
+
+class QuadraticForms(eqx.Module):
+    """The observables pulled back to feature space: A_k, A_k R and R'A_k R. Best for few features."""
+
+    forms: Float[Array, "q d d"]
+    forms_reinjected: Float[Array, "q d q"]
+    quadratic: Float[Array, "q q q"]
+    reinjection: Float[Array, "d q"]
+
+    def bind(self, x: Float[Array, " d"]) -> RationalMap:
+        """The rational map of one sample with features `x` `(d,)`."""
+        constant = jnp.einsum("kde,d,e->k", self.forms, x, x, precision=PRECISION)
+        linear = 2 * jnp.einsum("kdl,d->kl", self.forms_reinjected, x, precision=PRECISION)
+        return _rational_map(constant, linear, self.quadratic, self.reinjection, x)
+
+
+class ProjectedColumns(eqx.Module):
+    """The circuit's columns Phi, with real and imaginary part stacked, and their re-injection.
+
+    Diagonal observables only. Best for many features: A_k would cost q d^2 2^n to form.
+    """
+
+    columns: Float[Array, "n2 d"]
+    signs: Float[Array, "q n2"]
+    signed_reinjected: Float[Array, "q n2 q"]
+    quadratic: Float[Array, "q q q"]
+    reinjection: Float[Array, "d q"]
+
+    def bind(self, x: Float[Array, " d"]) -> RationalMap:
+        """The rational map of one sample with features `x` `(d,)`."""
+        state = jnp.matmul(self.columns, x, precision=PRECISION)
+        constant = jnp.matmul(self.signs, state**2, precision=PRECISION)
+        linear = 2 * jnp.einsum("kjl,j->kl", self.signed_reinjected, state, precision=PRECISION)
+        return _rational_map(constant, linear, self.quadratic, self.reinjection, x)
+
+
+def prepare_forms(
+    circuit: Circuit, observables: MeasurementEnsemble, theta: jax.Array, reinjection: jax.Array
+) -> QuadraticForms:
+    """Pull every observable back to feature space; `theta` `(P,)`, `reinjection` `(d, q)`."""
+    n_features = reinjection.shape[0]
+    columns = unitary_columns(circuit, theta, n_features)
+    if observables.is_diagonal:
+        signs = jnp.asarray(observables.signs(), theta.dtype)
+        real, imag = columns.real, columns.imag
+        forms = jnp.einsum("kj,jd,je->kde", signs, real, real, precision=PRECISION)
+        forms += jnp.einsum("kj,jd,je->kde", signs, imag, imag, precision=PRECISION)
+    else:
+        images = pauli_images(observables, columns)
+        forms = jnp.einsum("jd,kje->kde", columns.conj(), images, precision=PRECISION).real
+    reinjected = jnp.matmul(forms, reinjection, precision=PRECISION)
+    quadratic = jnp.einsum("dm,kdl->kml", reinjection, reinjected, precision=PRECISION)
+    return QuadraticForms(forms, reinjected, quadratic, reinjection)
+
+
+def prepare_columns(
+    circuit: Circuit, observables: MeasurementEnsemble, theta: jax.Array, reinjection: jax.Array
+) -> ProjectedColumns:
+    """Simulate the circuit on d basis columns; `theta` `(P,)`, `reinjection` `(d, q)`."""
+    complex_columns = unitary_columns(circuit, theta, reinjection.shape[0])
+    columns = jnp.concatenate([complex_columns.real, complex_columns.imag])
+    signs = jnp.asarray(observables.signs(), theta.dtype)
+    signs = jnp.concatenate([signs, signs], axis=1)
+    reinjected = jnp.matmul(columns, reinjection, precision=PRECISION)
+    signed = signs[:, :, None] * reinjected
+    quadratic = jnp.einsum("jm,kjl->kml", reinjected, signed, precision=PRECISION)
+    return ProjectedColumns(columns, signs, signed, quadratic, reinjection)
+
+
+def _rational_map(constant, linear, quadratic, reinjection, x) -> RationalMap:
+    return RationalMap(
+        constant,
+        linear,
+        quadratic,
+        x @ x,
+        2 * jnp.matmul(x, reinjection, precision=PRECISION),
+        jnp.matmul(reinjection.T, reinjection, precision=PRECISION),
+    )

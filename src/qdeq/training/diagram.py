@@ -1,0 +1,67 @@
+"""The circuit of a configuration as a drawing; no parameter values, and so no model and no JAX."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qdeq.circuits import (
+    AmplitudeEncoding,
+    AngleEncoding,
+    Circuit,
+    MeasurementEnsemble,
+    paper_angle_encoding,
+    paper_ansatz,
+    z_of_every_wire,
+)
+from qdeq.data import DATASETS
+from qdeq.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class CircuitDiagram:
+    """A circuit with what stands before it (encoding) and after it (observables)."""
+
+    circuit: Circuit
+    encoding: AmplitudeEncoding | AngleEncoding
+    observables: MeasurementEnsemble
+
+    @classmethod
+    def of_paper(
+        cls, n_qubits: int, encoding: str, *, trainable: str = "all", n_features: int | None = None
+    ) -> "CircuitDiagram":
+        """The paper's model function; `n_features` is n_qubits**2 when None.
+
+        Raises
+        ------
+        UserError
+            When there are too few qubits.
+        """
+        if encoding == "amplitude":
+            encoder = AmplitudeEncoding(n_qubits, n_features or n_qubits**2)
+        else:
+            encoder = paper_angle_encoding(n_qubits)
+        circuit = paper_ansatz(n_qubits, trainable=trainable)
+        return cls(circuit, encoder, z_of_every_wire(n_qubits))
+
+    @classmethod
+    def of_config(cls, config: TrainConfig) -> "CircuitDiagram":
+        """The model function that a configuration trains."""
+        task = DATASETS[config.data]
+        return cls.of_paper(
+            config.n_qubits or (4 if len(task.labels) <= 4 else 10),
+            config.encoding,
+            trainable=config.trainable,
+            n_features=config.n_features or task.n_features,
+        )
+
+    def text(self, *, max_width: int = 100) -> str:
+        """Return the drawing as text, broken into lines of at most `max_width` characters."""
+        return self.circuit.draw(
+            encoding=self.encoding, observables=self.observables, max_width=max_width
+        )
+
+    def figure(self) -> "Figure":
+        """Return the drawing as a Matplotlib figure."""
+        return self.circuit.draw_mpl(encoding=self.encoding, observables=self.observables)

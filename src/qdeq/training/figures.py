@@ -1,0 +1,159 @@
+"""Pictures of a training run, as Matplotlib figures that need no display.
+
+`pyplot` is avoided: it keeps global state and looks for a window system.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"  # safe for colour blindness
+_STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#374151",
+    "ytick.color": "#374151",
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+
+
+def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
+    """Loss and accuracy per epoch on both splits; a warm-up is shaded, the kept epoch is marked.
+
+    Parameters
+    ----------
+    history
+        The lines of `metrics.jsonl`.
+    """
+    epochs = [metrics["epoch"] for metrics in history]
+    kept = max((metrics["epoch"] for metrics in history if metrics["best"]), default=None)
+    implicit = [metrics["epoch"] for metrics in history if metrics["phase"] == "implicit"]
+    warm_up = implicit[0] - 1 if implicit else 0
+    with _figure(8.0, 3.2, columns=2) as (figure, axes):
+        for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
+            for split, label, colour in (
+                ("train", "training", BLUE),
+                ("valid", "validation", ORANGE),
+            ):
+                values = _numbers(history, f"{split}_{name}")
+                marker = "o" if len(epochs) == 1 else None
+                panel.plot(epochs, values, color=colour, label=label, marker=marker, markersize=4)
+            if warm_up:
+                panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
+            if kept is not None:
+                panel.axvline(kept, color=GREY, lw=1, ls=":", label=f"kept: epoch {kept}")
+            panel.set(title=name.capitalize(), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
+            panel.xaxis.set_major_locator(_whole_numbers())
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def residual_trace(trace: Sequence[float | None], *, tolerance: float) -> Figure:
+    """Mean relative residual of the test samples after each solver step, on a log scale.
+
+    Parameters
+    ----------
+    trace
+        One number per step; None or NaN where no sample was still iterating.
+    tolerance
+        Residual at which a sample counts as solved.
+    """
+    values = np.array([math.nan if value is None else value for value in trace], dtype=float)
+    steps = np.arange(1, len(values) + 1)
+    shown = np.isfinite(values) & (values > 0)
+    with _figure(4.4, 3.0) as (figure, (axes,)):
+        axes.semilogy(steps[shown], values[shown], color=BLUE, marker="o", markersize=3.5)
+        axes.axhline(tolerance, color=ORANGE, lw=1, ls="--")
+        axes.annotate(
+            f"tolerance {tolerance:g}",
+            (0, tolerance),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 3),
+            textcoords="offset points",
+            color=ORANGE,
+        )
+        axes.set(title="Residual of samples still iterating", xlabel="solver step")
+        axes.set_ylabel("mean |f(m) − m| / |f(m)|")
+        axes.xaxis.set_major_locator(_whole_numbers())
+    return figure
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[int | str]) -> Figure:
+    """Counts of test samples by true class (row) and predicted class (column).
+
+    Colour shows the fraction of the row, so that rare classes stay readable.
+    """
+    counts = np.asarray(matrix)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 1.6 + 0.42 * len(classes)
+    with _figure(side + 0.3, side) as (figure, (axes,)):
+        axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(*counts.shape):
+            if counts[row, column]:
+                colour = "white" if fractions[row, column] > 0.5 else "#111827"
+                axes.text(
+                    column, row, str(counts[row, column]), ha="center", va="center", color=colour
+                )
+        labels = [str(label) for label in classes]
+        rotation = 90 if max(map(len, labels)) > 2 else 0
+        axes.set_xticks(range(len(labels)), labels, rotation=rotation)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set(title="Test samples", xlabel="predicted", ylabel="true")
+        axes.grid(False)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Render a figure as a PNG file's content, 160 dots per inch."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    # Without the default "Software" entry equal figures are equal files.
+    figure.savefig(
+        buffer,
+        format="png",
+        dpi=160,
+        bbox_inches="tight",
+        facecolor="white",
+        metadata={"Software": None},
+    )
+    return buffer.getvalue()
+
+
+@contextmanager
+def _figure(
+    width: float, height: float, *, columns: int = 1
+) -> Iterator[tuple[Figure, tuple[Axes, ...]]]:
+    """A figure with `columns` panels in the project's style; the style ends with the block."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, tuple(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+
+
+def _numbers(history: Sequence[dict[str, Any]], name: str) -> list[float]:
+    return [math.nan if metrics[name] is None else metrics[name] for metrics in history]

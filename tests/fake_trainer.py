@@ -1,0 +1,90 @@
+"""A stand-in for the compiled loop, for tests of what surrounds it: same interface, no compiling.
+
+The angles do a random walk whose steps follow from the run's key and the epoch's number, so
+resuming can be tested bit by bit. Losses fall with the epochs and carry no meaning.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import qdeq.training.loop as loop
+from qdeq.models import Classifier, paper_model
+
+
+class FakeTrainer:
+    """Trains nothing, and interrupts itself where it is told to."""
+
+    interrupt_in_epoch: int | None = None
+    """Raise KeyboardInterrupt within this epoch, counted from 1."""
+
+    def __init__(self, config, dataset):
+        self.config, self.dataset = config, dataset
+
+    def init(self):
+        model = paper_model(4, key=jax.random.key(self.config.seed), n_features=16)
+        classifier = Classifier(model, 4, key=jax.random.key(1))
+        return loop.TrainState(
+            classifier=classifier,
+            optimiser_state=(jnp.zeros(39),),
+            best_classifier=classifier,
+            best_valid_loss=jnp.array(jnp.inf),
+            epoch=jnp.array(0, jnp.int32),
+            key=jax.random.key_data(jax.random.key(self.config.seed)),
+        )
+
+    def compile(self, state=None):
+        return 0.25
+
+    def run_epoch(self, state):
+        epoch = int(state.epoch) + 1
+        if epoch == type(self).interrupt_in_epoch:
+            raise KeyboardInterrupt
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
+        model = state.classifier.model
+        theta = model.theta + 0.1 * jax.random.normal(key, model.theta.shape)
+        classifier = _with_theta(state.classifier, theta)
+        direct = self.config.mode == "direct" or epoch <= self.config.warmup_epochs
+        new_state = loop.TrainState(
+            classifier=classifier,
+            optimiser_state=state.optimiser_state,
+            best_classifier=classifier,
+            best_valid_loss=jnp.array(1 / epoch),
+            epoch=state.epoch + 1,
+            key=state.key,
+        )
+        metrics = {
+            "epoch": epoch,
+            "phase": "direct" if direct else "implicit",
+            "train_loss": 0.9 / epoch,
+            "train_accuracy": 0.8,
+            "valid_loss": 1 / epoch,
+            "valid_accuracy": 0.7,
+            "residual_mean": 1e-6,
+            "residual_max": float("nan"),
+            "converged_fraction": 1.0,
+            "solver_steps_mean": 9.0,
+            "gradient_norm": 0.1,
+            "circuit_executions": 1000,
+            "seconds": 0.5,
+        }
+        return new_state, metrics
+
+    def evaluate(self, classifier, split):
+        return {
+            "loss": 0.5,
+            "accuracy": float(np.mean(split.y == 0)),
+            "residual_mean": 1e-6,
+            "residual_max": 1e-5,
+            "converged_fraction": 1.0,
+            "solver_steps_mean": 9.0,
+            "undefined_inputs": 0,
+            "circuit_executions": 1000,
+            "residual_trace": np.array([1.0, 1e-3, 1e-6, np.nan]),
+            "predictions": np.zeros(len(split.y), dtype=int),
+        }
+
+
+def _with_theta(classifier, theta):
+    return eqx.tree_at(lambda c: c.model.theta, classifier, theta)

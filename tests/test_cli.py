@@ -1,0 +1,247 @@
+"""The command line: one line and status 2 for a mistake, 130 for Ctrl-C, and never a traceback."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from fake_trainer import FakeTrainer
+
+from qdeq.cli import main
+from qdeq.cli.arguments import parse
+from qdeq.cli.train import TrainCommand
+from qdeq.training import run as run_module
+from qdeq.training.config import PRESETS, TrainConfig
+from qdeq.training.run_folder import RunFolder
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """Replace the compiled loop and work in an empty folder."""
+
+    class Trainer(FakeTrainer):
+        pass
+
+    monkeypatch.setattr(run_module, "Trainer", Trainer)
+    monkeypatch.setattr(run_module, "write_report", lambda _: [])  # a second per run
+    monkeypatch.chdir(tmp_path)
+    return Trainer
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run; tests must not change it."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "Trainer", FakeTrainer)
+        run_module.train(TrainConfig(epochs=2), out=path)
+    return path
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run that a test may damage, as `run` in the working folder."""
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def mistake(capsys, *argv):
+    """Run a command that must fail; return its one line on stderr."""
+    status = main(argv)
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert status == 2
+    assert len(lines) == 1 and lines[0].startswith("qdeq: error: "), captured.err
+    assert "Traceback" not in captured.out
+    return lines[0].removeprefix("qdeq: error: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("trian", "did you mean train"),
+        ("train --epohcs 3", "did you mean --epochs"),
+        ("train --epohcs=3", "did you mean --epochs"),
+        ("train -x", "not an option of qdeq train"),
+        ("train extra", "one argument too many"),
+        ("train --epochs", "--epochs needs a value"),
+        ("train --out --json", "--out needs a value"),
+        ("train --json=yes", "takes no value"),
+        ("train --epochs many", "--epochs many: give a whole number"),
+        ("train --epochs 1.5", "whole number"),
+        ("train --epochs -3", "--epochs -3: give a number of at least 1"),
+        ("train --learning-rate fast", "--learning-rate fast: give a number"),
+        ("train --learning-rate nan", "finite number"),
+        ("train --learning_rate=-1", "above 0"),
+        ("train --data mnist", "choose one of digits-4, digits-10, mnist-4"),
+        ("train --solver bfgs", "choose one of picard, anderson, broyden"),
+        ("train --preset papr", "did you mean paper"),
+        ("train --warmup-epochs 101", "only 100 epochs"),
+        ("train --preset demo --mode direct", "--warmup-epochs"),
+        ("train --n-features 15", "square"),
+        ("train --data mnist-4 --data-dir nowhere", "--data-dir 'nowhere' does not exist"),
+        ("train --out file/run", "cannot be written"),
+        ("train --out occupied", "not empty"),
+        ("train --resume nowhere", "no such folder"),
+        ("train --resume occupied", "no config.json"),
+        ("train --resume occupied --solver picard --seed 3", "--seed, --solver cannot be given"),
+        ("evaluate", "needs RUN"),
+        ("evaluate a b", "one argument too many"),
+        ("evaluate nowhere", "no such folder"),
+        ("evaluate a --split all", "choose one of test, valid, train"),
+        ("draw --n-qubits 3", "at least 4"),
+        ("draw --encoding phase", "choose one of amplitude, angle"),
+        ("draw --out picture.doc", ".png"),
+        ("draw --out nowhere/picture.png", "cannot be written"),
+        ("draw nowhere", "no such folder"),
+        ("draw run --encoding angle", "cannot be given with RUN"),
+        ("report nowhere", "no such folder"),
+    ],
+)
+def test_a_mistake_ends_with_one_line_that_says_what_to_do(fake, tmp_path, capsys, command, words):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "occupied").mkdir()
+    (tmp_path / "occupied" / "notes.txt").write_text("mine")
+    assert words in mistake(capsys, *command.split())
+    assert {path.name for path in tmp_path.iterdir()} <= {"file", "occupied", "runs"}
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_too_few_qubits_is_a_users_mistake(monkeypatch, tmp_path, capsys):
+    # With the real loop, which refuses before it compiles.
+    monkeypatch.chdir(tmp_path)
+    line = mistake(capsys, "train", "--n-qubits", "3", "--out", "run")
+    assert line.startswith("--n-qubits 3")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("model.safetensors", b"\x08", "evaluate run"),
+        ("model.safetensors", None, "evaluate run"),
+        ("config.json", b'{"data": "dig', "evaluate run"),
+        ("config.json", b"{}", "train --resume run"),
+        ("config.json", b"\xff\xfe", "draw run"),
+        ("checkpoint/state.safetensors", b"", "train --resume run"),
+        ("checkpoint/state.safetensors", None, "train --resume run"),
+        ("metrics.jsonl", b"no json\n", "train --resume run"),
+        ("metrics.jsonl", None, "report run"),
+        ("summary.json", b"[1]", "report run"),
+        ("summary.json", None, "report run"),
+    ],
+)
+def test_a_damaged_run_folder_names_the_file(fake, run, capsys, name, content, command):
+    path = run.path / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    assert name.rpartition("/")[2] in mistake(capsys, *command.split())
+
+
+def test_ctrl_c_in_mid_epoch_ends_with_130_and_how_to_resume(fake, tmp_path, capsys):
+    fake.interrupt_in_epoch = 2
+    assert main(["train", "--epochs", "3", "--out", "run"]) == 130
+    captured = capsys.readouterr()
+    assert captured.err == "qdeq: stopped after epoch 1; `qdeq train --resume run` continues\n"
+    fake.interrupt_in_epoch = None
+    assert main(["train", "--resume", "run"]) == 0
+    assert RunFolder(tmp_path / "run").read_summary().epochs == 3
+
+
+def test_options_override_the_preset_wherever_they_stand():
+    for argv in (["--preset", "demo", "--epochs", "9"], ["--epochs=9", "--preset=demo"]):
+        with_warmup = [*argv, "--warmup-epochs", "2"]
+        command, given = parse(TrainCommand, with_warmup, prog="qdeq train")
+        assert command.config() == PRESETS["demo"].replace(epochs=9, warmup_epochs=2)
+        assert given == {"preset", "epochs", "warmup_epochs"}
+
+
+def test_without_options_the_defaults_are_the_papers():
+    command, given = parse(TrainCommand, [], prog="qdeq train")
+    assert command.config() == TrainConfig() and given == frozenset()
+
+
+def test_json_is_the_only_line_on_stdout(fake, capsys):
+    assert main(["train", "--epochs", "2", "--out", "run", "--json"]) == 0
+    captured = capsys.readouterr()
+    (line,) = captured.out.splitlines()
+    assert json.loads(line)["run"] == "run"
+    assert "run folder" in captured.err
+
+
+def test_the_default_run_folder_is_in_runs(fake, tmp_path):
+    assert main(["train", "--epochs", "2", "--quiet"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("digits-4-implicit-")
+
+
+def test_a_log_file_gets_few_lines(fake, capsys):
+    assert main(["train", "--epochs", "100", "--out", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 10 <= sum(line.startswith("epoch ") for line in lines) <= 12
+    assert lines[-1].split() == ["run", "folder", "run"]
+
+
+def test_quiet_prints_nothing(fake, capsys):
+    assert main(["train", "--epochs", "2", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_evaluate_prints_a_table_or_json(fake, run, capsys):
+    assert main(["evaluate", "run"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert main(["evaluate", "run", "--split", "valid", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["split"] == "valid" and sum(map(sum, result["confusion_matrix"])) > 0
+
+
+def test_draw_prints_the_circuit_and_writes_pictures(fake, run, tmp_path, capsys):
+    assert main(["draw", "run"]) == 0
+    of_run = capsys.readouterr().out
+    assert main(["draw"]) == 0
+    assert capsys.readouterr().out == of_run
+    assert "CRX" in of_run or "RX" in of_run
+    assert main(["draw", "--encoding", "angle", "--out", "circuit.png"]) == 0
+    assert (tmp_path / "circuit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_writes_pictures_and_page_again(fake, run, capsys):
+    run.report_path.unlink()
+    assert main(["report", "run"]) == 0
+    *pictures, page = capsys.readouterr().out.splitlines()
+    assert page == "run/report.html" and run.report_path.exists()
+    assert sorted(pictures) == sorted(f"run/figures/{p.name}" for p in run.figures_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "draw", "report"])
+def test_every_command_has_help(capsys, command):
+    assert main([command, "--help"]) == 0
+    assert f"usage: qdeq {command}" in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert f"  {command} " in capsys.readouterr().out
+
+
+def test_help_and_version_do_not_import_jax():
+    # In a process of its own: this one has imported JAX long ago.
+    program = (
+        "import sys; from qdeq.cli import main; "
+        "assert main(['--version']) == 0; assert main(['train', '--help']) == 0; "
+        "assert main(['train', '--epochs', '0']) == 2; "
+        "slow = {'jax', 'matplotlib', 'sklearn'} & set(sys.modules); assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("qdeq ")
+
+
+def test_python_m_qdeq_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "qdeq", "train", "--epochs", "x"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "qdeq: error: --epochs x: give a whole number\n"

@@ -1,0 +1,176 @@
+"""The report is one page that needs nothing else, and its pictures show what they are given."""
+
+import html.parser
+import math
+import shlex
+
+import numpy as np
+import pytest
+
+from qdeq.cli.arguments import parse
+from qdeq.cli.train import TrainCommand
+from qdeq.training import figures
+from qdeq.training.config import PRESETS, TrainConfig
+from qdeq.training.diagram import CircuitDiagram
+from qdeq.training.report import command_line, report_page, summary_rows
+from qdeq.training.summary import Summary, versions
+
+
+def summary(**changes):
+    values = {
+        "run": "runs/<a>",
+        "dataset": "digits-4",
+        "n_features": 16,
+        "n_qubits": 4,
+        "encoding": "amplitude",
+        "mode": "implicit",
+        "solver": "broyden",
+        "adjoint": "implicit",
+        "seed": 0,
+        "n_parameters": 39,
+        "n_head_parameters": 68,
+        "epochs": 3,
+        "best_epoch": 2,
+        "train_accuracy": 0.95,
+        "valid_accuracy": 0.94,
+        "test_accuracy": 0.9375,
+        "test_loss": 0.2,
+        "residual_mean": 1e-6,
+        "residual_max": math.nan,
+        "converged_fraction": 0.995,
+        "solver_steps_mean": 9.25,
+        "undefined_inputs": 0,
+        "circuit_executions": 123456,
+        "train_seconds": 1.5,
+        "compile_seconds": 2.5,
+        "peak_memory_mb": 300.0,
+        "device": "cpu",
+        "versions": versions(),
+        "classes": ["0", "<b>"],
+        "confusion_matrix": [[5, 1], [0, 0]],
+        "residual_trace": [1.0, 1e-3, None],
+    }
+    return Summary(**(values | changes))
+
+
+def history(*, warmup=1, epochs=3):
+    return [
+        {
+            "epoch": epoch,
+            "phase": "direct" if epoch <= warmup else "implicit",
+            "train_loss": 1 / epoch,
+            "valid_loss": None if epoch == 1 else 1.1 / epoch,
+            "train_accuracy": 0.5,
+            "valid_accuracy": 0.4,
+            "best": epoch == 2,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags, addresses and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.text, self.open = [], [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_is_whole_and_needs_no_other_file():
+    page = Page(report_page(TrainConfig(), summary(), {"training": b"png", "circuit": b"png"}))
+    assert page.open == []  # every tag is closed
+    assert page.tags.count("img") == 2
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+
+
+def test_the_page_shows_results_configuration_versions_and_the_command():
+    config = TrainConfig(seed=5)
+    page = Page(report_page(config, summary(), {}))
+    for words in ("0.9375", "123,456", "learning_rate", "qdeq train --seed 5", versions()["jax"]):
+        assert words in page.text
+
+
+def test_the_page_escapes_what_a_user_can_name():
+    config = TrainConfig(data_dir="<script>alert(1)</script>&")
+    page = Page(report_page(config, summary(run="a<script>"), {"<i>": b""}))
+    assert "script" not in page.tags and "i" not in page.tags
+    assert "<script>alert(1)</script>&" in page.text
+
+
+@pytest.mark.parametrize(
+    "config",
+    [*PRESETS.values(), TrainConfig(data="mnist-4", data_dir="my data", n_qubits=5, seed=3)],
+)
+def test_the_command_in_the_report_trains_the_same_configuration(config):
+    words = shlex.split(command_line(config))
+    assert words[:2] == ["qdeq", "train"]
+    command, _ = parse(TrainCommand, words[2:], prog="qdeq train")
+    assert command.config() == config
+
+
+def test_undefined_inputs_are_reported_when_there_are_any():
+    assert "undefined inputs" not in summary_rows(summary())
+    assert summary_rows(summary(undefined_inputs=2))["undefined inputs"].startswith("2 ")
+
+
+def test_a_summary_survives_json_with_numbers_that_are_not_finite():
+    text = summary().to_json()
+    assert "NaN" not in text
+    again = Summary.from_json(text)
+    assert math.isnan(again.residual_max)
+    assert again.to_json() == text
+
+
+def test_training_curves_shade_the_warm_up_and_mark_the_kept_epoch():
+    figure = figures.training_curves(history())
+    loss, accuracy = figure.axes
+    assert [axes.get_title("left") for axes in (loss, accuracy)] == ["Loss", "Accuracy"]
+    assert len(loss.patches) == 1
+    assert any("kept: epoch 2" in str(line.get_label()) for line in loss.lines)
+    assert not figures.training_curves(history(warmup=0)).axes[0].patches
+    assert not figures.training_curves(history(warmup=3)).axes[0].patches  # a direct run
+
+
+def test_the_residual_picture_leaves_out_steps_that_no_sample_took():
+    (axes,) = figures.residual_trace([1.0, 1e-3, None], tolerance=1e-5).axes
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 2])
+    assert axes.get_yscale() == "log"
+
+
+def test_the_confusion_picture_writes_counts_and_survives_an_absent_class():
+    (axes,) = figures.confusion([[5, 1], [0, 0]], ["cat", "dog"]).axes
+    assert [text.get_text() for text in axes.texts] == ["5", "1"]
+
+
+def test_pictures_are_png_files_and_equal_figures_are_equal_files():
+    first, second = (figures.png(figures.confusion([[1]], [0])) for _ in range(2))
+    assert first.startswith(b"\x89PNG") and first == second
+
+
+def test_drawing_leaves_matplotlibs_settings_alone():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figures.png(figures.training_curves(history()))
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+def test_the_diagram_of_a_configuration_has_its_encoding_and_its_circuit(encoding):
+    diagram = CircuitDiagram.of_config(TrainConfig(encoding=encoding, trainable="published"))
+    assert diagram.circuit.n_parameters == 39 and sum(diagram.circuit.trainable) == 35
+    assert diagram.text() and diagram.figure().axes

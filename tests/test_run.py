@@ -1,0 +1,198 @@
+"""A run ends with the same model whether or not it was interrupted, and judges it once."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from fake_trainer import FakeTrainer
+
+from qdeq.errors import UserError
+from qdeq.training import run as run_module
+from qdeq.training.config import TrainConfig
+from qdeq.training.report import write_report
+from qdeq.training.run import TrainingInterrupted, evaluate, resume, train
+from qdeq.training.run_folder import RunFolder
+
+CONFIG = TrainConfig(epochs=5, warmup_epochs=2)
+TIMES = {"run", "compile_seconds", "train_seconds", "peak_memory_mb"}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Replace the compiled loop, and write a checkpoint after every epoch however fast it is."""
+
+    class Trainer(FakeTrainer):
+        pass
+
+    monkeypatch.setattr(run_module, "Trainer", Trainer)
+    monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(run_module, "write_report", lambda _: [])  # a second per run
+    return Trainer
+
+
+def same_run(first, second):
+    """Whether two finished runs have equal models and equal results, apart from times."""
+    results = []
+    for summary in (first, second):
+        results.append({k: v for k, v in dataclasses.asdict(summary).items() if k not in TIMES})
+    models = [(RunFolder(run_module.Path(s.run)).model_path).read_bytes() for s in (first, second)]
+    return results[0] == results[1] and models[0] == models[1]
+
+
+def stop_after(number):
+    def on_epoch(metrics):
+        if metrics["epoch"] == number:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def test_a_run_writes_every_file_of_its_folder(fake, monkeypatch, tmp_path):
+    monkeypatch.setattr(run_module, "write_report", write_report)
+    stages, epochs = [], []
+    summary = train(CONFIG, out=tmp_path / "a", on_stage=stages.append, on_epoch=epochs.append)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "checkpoint",
+        "figures",
+        "report.html",
+        "summary.json",
+    }
+    pictures = {path.name for path in (tmp_path / "a" / "figures").iterdir()}
+    assert pictures == {"training.png", "residual.png", "confusion.png", "circuit.png"}
+    assert stages == ["loading data", *["compiling", "training"] * 2, "evaluating", "drawing"]
+    assert [metrics["epoch"] for metrics in epochs] == [1, 2, 3, 4, 5]
+    assert RunFolder.open(tmp_path / "a").read_config() == CONFIG
+    assert RunFolder.open(tmp_path / "a").read_summary().run == summary.run
+
+
+def test_the_summary_has_the_keys_that_scripts_rely_on(fake, tmp_path):
+    train(CONFIG, out=tmp_path / "a")
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    promised = (
+        "dataset n_qubits encoding mode solver adjoint seed n_parameters epochs train_accuracy "
+        "valid_accuracy test_accuracy residual_mean residual_max converged_fraction "
+        "solver_steps_mean circuit_executions train_seconds compile_seconds peak_memory_mb versions"
+    )
+    assert set(promised.split()) <= set(summary)
+    assert (summary["n_parameters"], summary["n_head_parameters"]) == (39, 68)
+    assert summary["circuit_executions"] == 5 * 1000
+    assert summary["train_seconds"] == 5 * 0.5
+    assert summary["compile_seconds"] == 5 * 0.25
+    assert summary["best_epoch"] == 5
+    assert summary["residual_trace"] == [1.0, 1e-3, 1e-6, None]
+
+
+def test_the_test_split_is_used_once(fake, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        fake, "evaluate", lambda *a: sizes.append(len(a[2].y)) or FakeTrainer.evaluate(*a)
+    )
+    train(CONFIG, out=tmp_path / "a")
+    assert len(sizes) == 3 and len(set(sizes)) == 3  # train, valid, test
+
+
+@pytest.mark.parametrize("where", ["between epochs", "in mid-epoch"])
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(fake, tmp_path, where):
+    whole = train(CONFIG, out=tmp_path / "whole")
+    if where == "in mid-epoch":
+        fake.interrupt_in_epoch = 3
+    with pytest.raises(TrainingInterrupted, match="--resume") as caught:
+        train(CONFIG, out=tmp_path / "parts", on_epoch=stop_after(2))
+    assert (caught.value.epoch, caught.value.run) == (2, tmp_path / "parts")
+    fake.interrupt_in_epoch = None
+    assert same_run(whole, resume(tmp_path / "parts"))
+    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "parts")]
+    assert lines[0] == lines[1]
+
+
+def test_a_run_that_was_killed_between_checkpoints_repeats_the_lost_epochs(
+    fake, tmp_path, monkeypatch
+):
+    whole = train(CONFIG, out=tmp_path / "whole")
+    monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+
+    def die(metrics):
+        if metrics["epoch"] == 4:
+            raise MemoryError  # like kill -9: nothing of ours runs any more
+
+    with pytest.raises(MemoryError):
+        train(CONFIG, out=tmp_path / "parts", on_epoch=die)
+    folder = RunFolder.open(tmp_path / "parts")
+    assert folder.read_checkpoint().epoch == 0
+    assert len(folder.metrics_path.read_text().splitlines()) == 4
+    assert same_run(whole, resume(tmp_path / "parts"))
+    assert len(folder.metrics_path.read_text().splitlines()) == 5
+
+
+def test_a_run_without_a_checkpoint_starts_again(fake, tmp_path):
+    whole = train(CONFIG, out=tmp_path / "whole")
+    RunFolder.create(tmp_path / "parts").write_config(CONFIG)
+    assert same_run(whole, resume(tmp_path / "parts"))
+
+
+def test_a_finished_run_can_be_extended(fake, tmp_path):
+    whole = train(CONFIG.replace(epochs=7), out=tmp_path / "whole")
+    train(CONFIG, out=tmp_path / "parts")
+    assert same_run(whole, resume(tmp_path / "parts", epochs=7))
+    assert RunFolder.open(tmp_path / "parts").read_config().epochs == 7
+    with pytest.raises(UserError, match="finished 7 epochs"):
+        resume(tmp_path / "parts", epochs=6)
+
+
+def test_sigterm_is_an_interrupt_during_training_and_only_then(fake, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingInterrupted):
+        train(CONFIG, out=tmp_path / "a", on_epoch=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert RunFolder.open(tmp_path / "a").read_checkpoint().epoch == 1
+
+
+def test_a_mistake_in_the_configuration_leaves_no_folder(fake, tmp_path):
+    with pytest.raises(UserError):
+        train(CONFIG.replace(n_features=15), out=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_saved_run_is_evaluated_on_any_split(fake, tmp_path):
+    summary = train(CONFIG, out=tmp_path / "a")
+    test = evaluate(tmp_path / "a")
+    assert (test.accuracy, test.confusion_matrix) == (
+        summary.test_accuracy,
+        summary.confusion_matrix,
+    )
+    assert evaluate(tmp_path / "a", split="train").n_samples > test.n_samples
+    with pytest.raises(UserError, match="choose one of test, valid, train"):
+        evaluate(tmp_path / "a", split="all")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_compiled_loop_resumes_bit_by_bit(monkeypatch, tmp_path):
+    # The one test here with the real epochs: one of warm-up, an interrupt, and one beyond it. What
+    # is cheapest to compile stands in for the rest; evaluation has no part in the question.
+    class Trainer(run_module.Trainer):
+        evaluate = FakeTrainer.evaluate
+
+    monkeypatch.setattr(run_module, "Trainer", Trainer)
+    monkeypatch.setattr(run_module, "write_report", lambda _: [])
+    config = TrainConfig(
+        epochs=2,
+        warmup_epochs=1,
+        warmup_layers=1,
+        solver="picard",
+        adjoint="jacobian-free",
+        jacobian_weight=0.0,
+    )
+    whole = train(config, out=tmp_path / "whole")
+    with pytest.raises(TrainingInterrupted):
+        train(config, out=tmp_path / "parts", on_epoch=stop_after(1))
+    assert same_run(whole, resume(tmp_path / "parts"))
+    first, second = (
+        RunFolder(tmp_path / name).read_checkpoint().arrays for name in ("whole", "parts")
+    )
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)

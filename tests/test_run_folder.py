@@ -1,0 +1,166 @@
+"""A run folder gives back what was written, and says which file is damaged and what to do."""
+
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qdeq.errors import UserError
+from qdeq.training.arrays import arrays_to_tree, tree_to_arrays
+from qdeq.training.config import TrainConfig
+from qdeq.training.run_folder import Checkpoint, RunFolder, default_path
+
+
+class Thing(eqx.Module):
+    """One of each kind of leaf that a training state has."""
+
+    angles: jax.Array
+    parts: tuple[jax.Array, dict[str, jax.Array]]
+    label: str = eqx.field(static=True)
+
+
+def thing(seed=0.0, label="a"):
+    key = jax.random.key_data(jax.random.key(7))
+    parts = (jnp.array(3, jnp.int32), {"key": key, "flag": jnp.array(True)})
+    return Thing(jnp.arange(6.0).reshape(2, 3) + seed, parts, label)
+
+
+def epoch(number):
+    return {"epoch": number, "valid_loss": 1 / number, "residual_max": float("nan")}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path / "run")
+
+
+def test_a_new_run_refuses_a_folder_that_is_not_empty(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        RunFolder.create(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_new_run_accepts_an_empty_folder(tmp_path):
+    assert RunFolder.create(tmp_path).path == tmp_path
+
+
+def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path):
+    (tmp_path / "file").write_text("")  # chmod would not stop the superuser
+    with pytest.raises(UserError, match="cannot be written"):
+        RunFolder.create(tmp_path / "file" / "run")
+
+
+def test_only_a_folder_with_a_configuration_is_a_run(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        RunFolder.open(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no config\.json"):
+        RunFolder.open(tmp_path)
+
+
+def test_default_paths_differ_within_one_second(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = default_path(TrainConfig())
+    RunFolder.create(first)
+    assert default_path(TrainConfig()) != first
+    assert first.parts[0] == "runs" and first.name.startswith("digits-4-implicit-")
+
+
+def test_a_model_comes_back_with_every_bit_dtype_and_shape(folder):
+    folder.save_model(thing(seed=0.1))
+    loaded = folder.load_model(thing())
+    for saved, read in zip(jax.tree.leaves(thing(seed=0.1)), jax.tree.leaves(loaded), strict=True):
+        assert saved.dtype == read.dtype and saved.shape == read.shape
+        np.testing.assert_array_equal(saved, read)
+
+
+def test_arrays_are_named_by_their_place_in_the_tree():
+    assert sorted(tree_to_arrays(thing())) == ["angles", "parts.0", "parts.1.flag", "parts.1.key"]
+
+
+def test_host_copies_outlive_a_donated_buffer():
+    tree = thing()
+    arrays = tree_to_arrays(tree)
+    tree.angles.delete()  # what donation does
+    np.testing.assert_array_equal(arrays["angles"], np.arange(6.0).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.pop("angles"),
+        lambda arrays: arrays.update(extra=np.zeros(2)),
+        lambda arrays: arrays.update(angles=np.zeros((3, 2), np.float32)),
+        lambda arrays: arrays.update(angles=np.zeros((2, 3), np.float64)),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_with_the_file(change, tmp_path):
+    arrays = tree_to_arrays(thing())
+    change(arrays)
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        arrays_to_tree(thing(), arrays, source=tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("length", [0, 4, 60, -1])
+def test_a_model_file_that_was_cut_short_is_refused(folder, length):
+    folder.save_model(thing())
+    folder.model_path.write_bytes(folder.model_path.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        folder.load_model(thing())
+
+
+def test_a_missing_model_and_a_file_of_another_kind_are_refused(folder):
+    with pytest.raises(UserError, match="does not exist"):
+        folder.load_model(thing())
+    folder.write_checkpoint(Checkpoint(tree_to_arrays(thing()), 1, 0.0))
+    folder.checkpoint_path.rename(folder.model_path)
+    with pytest.raises(UserError, match="format 'qdeq-checkpoint-1'"):
+        folder.load_model(thing())
+
+
+def test_a_checkpoint_comes_back(folder):
+    folder.write_checkpoint(Checkpoint(tree_to_arrays(thing()), 4, 1.5))
+    folder.write_checkpoint(Checkpoint(tree_to_arrays(thing(seed=0.1)), 5, 1.75))
+    checkpoint = folder.read_checkpoint()
+    assert (checkpoint.epoch, checkpoint.compile_seconds) == (5, 1.75)
+    np.testing.assert_array_equal(checkpoint.arrays["angles"], thing(seed=0.1).angles)
+    assert [path.name for path in folder.checkpoint_path.parent.iterdir()] == ["state.safetensors"]
+
+
+def test_metrics_come_back_as_far_as_the_checkpoint(folder):
+    for number in (1, 2, 3):
+        folder.append_metrics(epoch(number))
+    with folder.metrics_path.open("a") as file:
+        file.write('{"epoch": 4, "vali')  # killed while writing
+    history = folder.read_metrics(epochs=2)
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert history[1]["valid_loss"] == 1 / 2 and history[1]["residual_max"] is None
+    folder.write_metrics(history)
+    folder.append_metrics(epoch(3))
+    assert [line["epoch"] for line in folder.read_metrics(epochs=3)] == [1, 2, 3]
+
+
+def test_metrics_that_miss_an_epoch_of_the_checkpoint_are_refused(folder):
+    folder.append_metrics(epoch(1))
+    with pytest.raises(UserError, match=r"has 1 epochs where the checkpoint has 2"):
+        folder.read_metrics(epochs=2)
+    folder.append_metrics(epoch(3))
+    with pytest.raises(UserError, match="damaged in line 2"):
+        folder.read_metrics(epochs=2)
+
+
+def test_every_line_of_metrics_is_strict_json(folder):
+    folder.append_metrics(epoch(1))
+
+    def refuse(name):
+        raise AssertionError(name)  # NaN and Infinity are Python's own
+
+    json.loads(folder.metrics_path.read_text(), parse_constant=refuse)
+
+
+def test_an_unfinished_run_has_no_summary_and_says_how_to_go_on(folder):
+    with pytest.raises(UserError, match="--resume"):
+        folder.read_summary()

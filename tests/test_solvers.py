@@ -1,0 +1,208 @@
+"""Every solver finds equilibria, alone, in the layer and inside Optimistix."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+import pytest
+from equilibrium_problems import (
+    rational_inputs,
+    rational_map,
+    symmetric_matrices,
+    tanh_inputs,
+    tanh_map,
+    tanh_weights,
+)
+
+from qdeq.equilibrium import (
+    SOLVERS,
+    STATUS,
+    Anderson,
+    Broyden,
+    Dogleg,
+    Equilibrium,
+    JacobianFree,
+    Newton,
+    Picard,
+    make_solver,
+)
+from qdeq.errors import UserError
+
+
+def solve_both(solver, dtype, max_steps):
+    """The stats of 16 tanh networks and 16 rational maps, in one compiled function."""
+    tanh = tanh_map(jnp.asarray(tanh_weights(), dtype))
+    rational = rational_map(jnp.asarray(symmetric_matrices(), dtype))
+    layer = Equilibrium(solver, JacobianFree(), max_steps=max_steps)
+
+    @jax.jit
+    def run(x_tanh, x_rational):
+        one = jax.vmap(lambda x: layer(tanh, jnp.zeros(5, dtype), x))(x_tanh)
+        two = jax.vmap(lambda x: layer(rational, jnp.zeros(4, dtype), x))(x_rational)
+        return one, two
+
+    inputs = jnp.asarray(tanh_inputs(16), dtype), jnp.asarray(rational_inputs(16), dtype)
+    return zip(run(*inputs), (tanh, rational), inputs, strict=True)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_reaches_1e8_on_contractive_maps(name, x64):
+    solver = make_solver(name, rtol=1e-8, atol=0.0)
+    for solution, f, x in solve_both(solver, jnp.float64, 120):
+        assert solution.value.dtype == jnp.float64
+        assert bool(jnp.all(solution.stats.converged))
+        z = np.asarray(solution.value)
+        fz = np.asarray(jax.vmap(f)(solution.value, x))
+        residual = np.linalg.norm(fz - z, axis=1) / np.linalg.norm(fz, axis=1)
+        # Measured at the returned value, so equal up to the rounding of one more evaluation.
+        np.testing.assert_allclose(residual, solution.stats.residual, atol=1e-15)
+        assert residual.max() <= 1e-8
+
+
+@pytest.mark.parametrize("name", ["picard", "anderson", "broyden", "newton"])
+def test_float32_solvers_reach_their_default_tolerance_and_keep_the_dtype(name):
+    for solution, _, _ in solve_both(make_solver(name), jnp.float32, 60):
+        assert solution.value.dtype == solution.stats.residual.dtype == jnp.float32
+        assert bool(jnp.all(solution.stats.converged))
+
+
+def test_quasi_newton_takes_fewer_steps_than_picard_and_newton_fewest(x64):
+    def steps(solver):
+        layer = Equilibrium(solver, JacobianFree(), max_steps=200)
+        f = tanh_map(jnp.asarray(tanh_weights(norm=0.95)))
+        run = jax.jit(jax.vmap(lambda x: layer(f, jnp.zeros(5), x).stats.steps))
+        return int(jnp.max(run(jnp.asarray(0.1 * tanh_inputs(8)))))
+
+    picard, anderson, broyden, newton = (
+        steps(solver(1e-10, 1e-10)) for solver in (Picard, Anderson, Broyden, Newton)
+    )
+    assert newton < broyden < picard / 2
+    assert newton < anderson < picard / 2
+
+
+@pytest.mark.parametrize("solver", [Picard(1e-6, 1e-6), Anderson(1e-6, 1e-6), Broyden(1e-6, 1e-6)])
+def test_solvers_run_inside_optimistix_on_pytrees(solver):
+    weights = jnp.asarray(tanh_weights(), jnp.float32)
+
+    def f(z, x):
+        flat = jnp.tanh(weights @ jnp.append(z["a"].ravel(), z["b"]) + x)
+        return {"a": flat[:4].reshape(2, 2), "b": flat[4]}
+
+    x = jnp.asarray(tanh_inputs(1)[0], jnp.float32)
+    start = {"a": jnp.zeros((2, 2)), "b": jnp.zeros(())}
+    found = optx.fixed_point(f, solver, start, args=x, max_steps=100).value
+    image = f(found, x)
+    assert float(jnp.max(jnp.abs(image["a"] - found["a"]))) < 1e-5
+    assert float(jnp.abs(image["b"] - found["b"])) < 1e-5
+
+
+@pytest.mark.parametrize("solver", [Broyden(1e-6, 1e-6), Newton(1e-6, 1e-6)])
+def test_root_finders_run_inside_optimistix_root_find(solver):
+    found = optx.root_find(lambda y, _: jnp.cos(y) - y, solver, jnp.zeros(2), max_steps=50).value
+    np.testing.assert_allclose(found, 0.739085, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "solver", [optx.FixedPointIteration(1e-6, 1e-6), optx.Newton(1e-6, 1e-6), optx.Chord(1e-6, 1e-6)]
+)
+def test_optimistix_solvers_run_inside_the_layer(solver):
+    layer = Equilibrium(solver, JacobianFree(), max_steps=60)
+    f = tanh_map(jnp.asarray(tanh_weights(norm=0.5), jnp.float32))
+    x = jnp.asarray(tanh_inputs(3), jnp.float32)
+    stats = jax.jit(jax.vmap(lambda x: layer(f, jnp.zeros(5), x).stats))(x)
+    assert bool(jnp.all(stats.converged))
+
+
+def nan_outside(box, slope):
+    """A linear map that is undefined outside |z| <= box; its fixed point is 0.5."""
+
+    def f(z):
+        return jnp.where(jnp.abs(z) <= box, 0.5 + slope * (z - 0.5), jnp.nan)
+
+    return f
+
+
+@pytest.mark.parametrize("solver", [Picard(), Anderson(), Broyden(), Newton(), optx.Newton(1e-5, 1e-5)])
+def test_bounds_keep_iterates_in_the_box(solver):
+    # From -1 the first image is 1.85, outside the box.
+    f = nan_outside(1.0, -0.9)
+    start = -jnp.ones(2)
+    free = jax.jit(lambda: Equilibrium(solver, JacobianFree(), max_steps=200)(f, start))()
+    boxed = jax.jit(
+        lambda: Equilibrium(solver, JacobianFree(), max_steps=200, bounds=(-1.0, 1.0))(f, start)
+    )()
+    if not isinstance(solver, (Newton, optx.Newton)):  # their first step lands on the root
+        assert STATUS[free.stats.result] == STATUS[STATUS.nonfinite]
+    np.testing.assert_allclose(boxed.value, 0.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", [Broyden(), Anderson(), Newton()])
+def test_degenerate_maps_never_give_nan(solver):
+    # No fixed point and a singular system: f(z) = z + 1. All differences of residuals vanish.
+    layer = Equilibrium(solver, max_steps=20)
+    solution = jax.jit(lambda z: layer(lambda z: z + 1.0, z))(jnp.zeros(3))
+    assert bool(jnp.all(jnp.isfinite(solution.value)))
+    assert not bool(solution.stats.converged)
+    # Every point is fixed: converged at the first evaluation.
+    solution = jax.jit(lambda z: layer(lambda z: z, z))(jnp.ones(3))
+    assert int(solution.stats.steps) == 1 and bool(solution.stats.converged)
+
+
+def test_limited_memory_broyden_solves_what_does_not_fit_its_history(x64):
+    n = 60
+    f = tanh_map(jnp.asarray(tanh_weights(n, norm=0.9)))
+    layer = Equilibrium(Broyden(1e-9, 0.0, history=8), JacobianFree(), max_steps=100)
+    stats = jax.jit(lambda x: layer(f, jnp.zeros(n), x).stats)(jnp.asarray(tanh_inputs(1, n)[0]))
+    assert bool(stats.converged)
+
+
+def test_damping_makes_picard_converge_where_it_would_cycle():
+    def run(damping):
+        layer = Equilibrium(Picard(damping=damping), JacobianFree(), max_steps=60)
+        return layer(lambda z: 1.0 - z, jnp.zeros(1))
+
+    assert not bool(run(0.0).stats.converged)
+    np.testing.assert_allclose(run(0.5).value, 0.5)
+
+
+def test_dogleg_finds_a_root_where_newton_diverges():
+    # arctan has Newton's classical divergence beyond |z| = 1.39.
+    def run(solver):
+        layer = Equilibrium(solver, JacobianFree(), max_steps=30)
+        return jax.jit(lambda z: layer(lambda z: z + jnp.arctan(z), z))(jnp.full(1, 3.0))
+
+    assert not bool(run(Newton()).stats.converged)
+    found = run(Dogleg())
+    assert bool(found.stats.converged)
+    np.testing.assert_allclose(found.value, 0.0, atol=1e-4)
+
+
+def test_solvers_are_frozen_modules_with_hashable_defaults():
+    assert hash(Broyden()) == hash(Broyden()) and Broyden() == Broyden()
+    assert eqx.tree_at(lambda s: s.rtol, Broyden(), 1e-3).rtol == 1e-3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Picard(rtol=-1.0),
+        lambda: Picard(damping=1.0),
+        lambda: Anderson(atol=-1e-3),
+        lambda: Anderson(history=0),
+        lambda: Anderson(ridge=-1.0),
+        lambda: Anderson(mixing=0.0),
+        lambda: Broyden(history=0),
+        lambda: Newton(rtol=float("nan")),
+        lambda: Dogleg(rtol=-1.0),
+        lambda: make_solver("brodyen"),
+    ],
+)
+def test_impossible_options_are_user_errors(make):
+    with pytest.raises(UserError):
+        make()
+
+
+def test_an_unknown_solver_name_lists_the_valid_ones():
+    with pytest.raises(UserError, match="picard, anderson, broyden, newton, dogleg, levenberg"):
+        make_solver("brodyen")
