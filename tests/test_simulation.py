@@ -104,9 +104,9 @@ def test_random_circuits_equal_dense_matrices(seed, n_qubits, max_wires):
     theta = rng.normal(size=circuit.n_parameters)
     expected = oracle.circuit_unitary(circuit, theta)
     with jax.enable_x64(True):
-        columns = jax.jit(
-            lambda t: unitary_columns(circuit, t, 2**n_qubits, max_wires=max_wires)
-        )(jnp.asarray(theta))
+        columns = jax.jit(lambda t: unitary_columns(circuit, t, 2**n_qubits, max_wires=max_wires))(
+            jnp.asarray(theta)
+        )
     np.testing.assert_allclose(columns, expected, atol=1e-12)
 
 

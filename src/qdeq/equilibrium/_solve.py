@@ -123,7 +123,7 @@ def solve(
         residual, scale = jnp.linalg.norm(out - y), jnp.linalg.norm(out)
         converged = residual <= solver.atol + solver.rtol * scale
         status, progress = carry.status, carry.progress
-        if progress is not None:
+        if progress is not None and stall_steps is not None:
             fell = residual < _PROGRESS * progress.reference
             progress = _Progress(
                 reference=jnp.where(fell, residual, progress.reference),

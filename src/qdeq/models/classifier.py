@@ -98,8 +98,6 @@ class Classifier(eqx.Module):
         self, m: Float[Array, " q"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, " C"]:
         """Logits `(C,)` of a measured state `(q,)`; `key` switches dropout on."""
-        z = jax.numpy.matmul(
-            jax.lax.stop_gradient(self.model.reinjection), m, precision=PRECISION
-        )
+        z = jax.numpy.matmul(jax.lax.stop_gradient(self.model.reinjection), m, precision=PRECISION)
         z = self.dropout(z, key=key, inference=key is None)
         return self.head(jax.nn.relu(z))

@@ -201,9 +201,7 @@ def _fold(factors: Sequence[Factor], wires: tuple[int, ...]) -> tuple[Factor, ..
             pending = c0 @ pending
         else:
             folded.append(
-                Factor(
-                    wires, c0 @ pending, c1 @ pending, c2 @ pending, factor.scale, factor.source
-                )
+                Factor(wires, c0 @ pending, c1 @ pending, c2 @ pending, factor.scale, factor.source)
             )
             pending = np.eye(2 ** len(wires), dtype=complex)
     if not folded:

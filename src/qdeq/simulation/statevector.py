@@ -43,7 +43,9 @@ def apply_blocks(
         k = len(block.wires)
         axes = [order.index(wire) for wire in block.wires]
         gate = matrix.reshape((2,) * (2 * k))
-        tensor = jnp.tensordot(gate, tensor, axes=(list(range(k, 2 * k)), axes), precision=PRECISION)
+        tensor = jnp.tensordot(
+            gate, tensor, axes=(list(range(k, 2 * k)), axes), precision=PRECISION
+        )
         order = [*block.wires, *(wire for wire in order if wire not in block.wires)]
     tensor = tensor.transpose([*(order.index(wire) for wire in range(n_qubits)), n_qubits])
     return tensor.reshape(columns.shape)

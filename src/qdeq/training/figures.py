@@ -91,7 +91,7 @@ def residual_trace(trace: Sequence[float | None], *, tolerance: float) -> Figure
             textcoords="offset points",
             color=ORANGE,
         )
-        axes.set(title="Residual of samples still iterating", xlabel="solver step")
+        axes.set(title="Residual of the test samples", xlabel="solver step")
         axes.set_ylabel("mean |f(m) − m| / |f(m)|")
         axes.xaxis.set_major_locator(_whole_numbers())
     return figure

@@ -26,7 +26,7 @@ from ..equilibrium import (
 from ..models import Classifier, Prediction, paper_model
 from .config import TrainConfig
 
-EVALUATION_CHUNK = 1024  # samples evaluated at once: bounds memory, and 10-qubit columns stay in cache
+EVALUATION_CHUNK = 1024  # samples measured at once: one compiled shape for every split
 
 
 class TrainState(eqx.Module):
@@ -69,10 +69,11 @@ class Trainer:
         self.config = config
         self.dataset = dataset
         self.n_qubits = config.n_qubits or (4 if dataset.n_classes <= 4 else 10)
-        steps = [optax.adam(config.learning_rate)]
-        if config.gradient_clip:
-            steps.insert(0, optax.clip_by_global_norm(config.gradient_clip))
-        self.optimiser = optax.chain(*steps)
+        clip = config.gradient_clip
+        self.optimiser = optax.chain(
+            optax.clip_by_global_norm(clip) if clip else optax.identity(),
+            optax.adam(config.learning_rate),
+        )
         self.equilibrium = Equilibrium(
             solver=SOLVERS[config.solver](rtol=config.tolerance, atol=config.tolerance),
             adjoint=ADJOINTS[config.adjoint](),
@@ -82,12 +83,7 @@ class Trainer:
             self.schedule = RandomSteps(config.max_steps, minus=config.random_steps_minus)
         else:
             self.schedule = ConstantSteps(config.max_steps)
-        self._static: Any = None
-        self._arrays = {
-            name: (jnp.asarray(split.x), jnp.asarray(split.y))
-            for name, split in (("train", dataset.train), ("valid", dataset.valid))
-        }
-        self._programs: dict[str, Any] = {}
+        self._programs: dict[tuple[str, str], Any] = {}
 
     def layer(self, phase: str) -> Equilibrium | Direct:
         """The layer of a phase: `"implicit"` or `"direct"` (warm-up, or the whole run)."""
@@ -101,11 +97,6 @@ class Trainer:
         if self.config.mode == "direct" or epoch < self.config.warmup_epochs:
             return "direct"
         return "implicit"
-
-    @property
-    def final_layer(self) -> Equilibrium | Direct:
-        """The layer with which the trained model is used."""
-        return self.layer(self.config.mode)
 
     def init(self) -> TrainState:
         """A fresh state: random angles and head, seeded by the configuration."""
@@ -134,8 +125,22 @@ class Trainer:
     def compile(self, state: TrainState | None = None) -> float:
         """Compile what the next epoch needs; returns the seconds spent, 0 when it was compiled."""
         state = self.init() if state is None else state
-        _, seconds = self._program(self.phase(int(state.epoch)), state)
-        return seconds
+        phase = self.phase(int(state.epoch))
+        began = time.perf_counter()
+        missing = [name for name in ("train", "measure") if (name, phase) not in self._programs]
+        if "train" in missing:
+            dynamic, static = eqx.partition(state, eqx.is_array)
+
+            def epoch(dynamic: PyTree, x: Array, y: Array):
+                new_state, metrics = self._epoch(phase, eqx.combine(dynamic, static), x, y)
+                return eqx.filter(new_state, eqx.is_array), metrics
+
+            split = self.dataset.train
+            program = jax.jit(epoch).lower(dynamic, split.x, split.y).compile()
+            self._programs["train", phase] = program
+        if "measure" in missing:
+            self._compile_measure(phase, state.classifier)
+        return time.perf_counter() - began if missing else 0.0
 
     def run_epoch(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Train one epoch, validate, keep the best model of the phase.
@@ -147,17 +152,25 @@ class Trainer:
             norms |f(m) - m| / |f(m)|; executions count evaluations of the model function in the
             forward passes of training.
         """
+        self.compile(state)
         epoch = int(state.epoch)
         phase = self.phase(epoch)
-        program, _ = self._program(phase, state)
         began = time.perf_counter()
         dynamic, static = eqx.partition(state, eqx.is_array)
-        dynamic, train, valid = jax.block_until_ready(
-            program(dynamic, self._arrays["train"], self._arrays["valid"])
-        )
-        seconds = time.perf_counter() - began
-        new_state = eqx.combine(dynamic, static)
-        trained, validated = _averages(train), _averages(valid)
+        train = self.dataset.train
+        dynamic, summed = self._programs["train", phase](dynamic, train.x, train.y)
+        trained = _averages(summed)
+        state = eqx.combine(dynamic, static)
+        validated = self.evaluate(state.classifier, self.dataset.valid, phase=phase)
+        # The first implicit epoch starts the search for the best model anew: a model of the warm-up
+        # was chosen with another layer than the one it would be used with.
+        first = epoch == 0 or (phase == "implicit" and epoch == self.config.warmup_epochs)
+        best_loss = float(state.best_valid_loss)
+        if first or validated["loss"] < best_loss or np.isnan(best_loss):
+            loss = jnp.asarray(validated["loss"], state.best_valid_loss.dtype)
+            state = eqx.tree_at(
+                lambda s: (s.best_classifier, s.best_valid_loss), state, (state.classifier, loss)
+            )
         metrics = {
             "epoch": epoch + 1,
             "phase": phase,
@@ -171,12 +184,21 @@ class Trainer:
             "solver_steps_mean": trained["solver_steps_mean"],
             "gradient_norm": trained["gradient_norm"],
             "circuit_executions": trained["circuit_executions"],
-            "seconds": seconds,
+            "seconds": time.perf_counter() - began,
         }
-        return new_state, metrics
+        return state, metrics
 
-    def evaluate(self, classifier: Classifier, split: Split) -> dict[str, Any]:
-        """Metrics of a model on a split, with the layer that the trained model is used with.
+    def evaluate(
+        self, classifier: Classifier, split: Split, *, phase: str | None = None
+    ) -> dict[str, Any]:
+        """Metrics of a model on a split.
+
+        Parameters
+        ----------
+        classifier, split
+            Any model of this configuration, any split of its data set.
+        phase
+            With which layer; None is the one that the trained model is used with.
 
         Returns
         -------
@@ -185,41 +207,49 @@ class Trainer:
             undefined_inputs, circuit_executions`, `residual_trace` (mean over samples, one entry
             per solver step, NaN where no sample was still iterating) and `predictions` `(N,)`.
         """
-        if "evaluate" not in self._programs:
-            self._programs["evaluate"] = eqx.filter_jit(self._evaluate)
-        metrics, predictions, traces, defined = self._programs["evaluate"](
-            classifier, jnp.asarray(split.x), jnp.asarray(split.y)
+        phase = phase or self.config.mode
+        if ("measure", phase) not in self._programs:
+            self._compile_measure(phase, classifier)
+        program = self._programs["measure", phase]
+        dynamic = eqx.filter(classifier, eqx.is_array)
+        n_samples = len(split.y)
+        parts = []
+        for start in range(0, n_samples, EVALUATION_CHUNK):
+            positions = np.arange(start, start + EVALUATION_CHUNK)
+            weight = (positions < n_samples).astype(split.x.dtype)
+            chosen = positions % n_samples
+            parts.append(program(dynamic, split.x[chosen], split.y[chosen], weight))
+        metrics, predictions, traces, defined = jax.tree.map(
+            lambda *leaves: np.concatenate([np.atleast_1d(leaf) for leaf in leaves]), *parts
         )
         averages = _averages(metrics)
-        traces = np.asarray(traces)
-        still_running = np.isfinite(traces).sum(axis=0)
-        trace = np.where(
-            still_running > 0, np.nansum(traces, axis=0) / np.maximum(still_running, 1), np.nan
-        )
         del averages["gradient_norm"]
+        traces = traces[:n_samples]
+        running = np.isfinite(traces).sum(axis=0)
+        mean_trace = np.nansum(traces, axis=0) / np.maximum(running, 1)
         return {
             **averages,
-            "undefined_inputs": int(np.sum(~np.asarray(defined))),
-            "residual_trace": trace,
-            "predictions": np.asarray(predictions),
+            "undefined_inputs": int(np.sum(~defined[:n_samples])),
+            "residual_trace": np.where(running > 0, mean_trace, np.nan),
+            "predictions": predictions[:n_samples],
         }
 
-    def _program(self, phase: str, state: TrainState) -> tuple[Any, float]:
-        if phase in self._programs:
-            return self._programs[phase], 0.0
-        dynamic, static = eqx.partition(state, eqx.is_array)
+    def _compile_measure(self, phase: str, classifier: Classifier) -> None:
+        dynamic, static = eqx.partition(classifier, eqx.is_array)
 
-        def epoch(dynamic, train, valid):
-            state, trained, validated = self._epoch(phase, eqx.combine(dynamic, static), train, valid)
-            return eqx.filter(state, eqx.is_array), trained, validated
+        def measure(dynamic: PyTree, x: Array, y: Array, weight: Array):
+            return self._measure(phase, eqx.combine(dynamic, static), x, y, weight)
 
-        began = time.perf_counter()
-        arguments = (dynamic, self._arrays["train"], self._arrays["valid"])
-        self._programs[phase] = jax.jit(epoch).lower(*arguments).compile()
-        return self._programs[phase], time.perf_counter() - began
+        split = self.dataset.valid
+        shapes = (
+            jax.ShapeDtypeStruct((EVALUATION_CHUNK, split.x.shape[1]), split.x.dtype),
+            jax.ShapeDtypeStruct((EVALUATION_CHUNK,), split.y.dtype),
+            jax.ShapeDtypeStruct((EVALUATION_CHUNK,), split.x.dtype),
+        )
+        program = jax.jit(measure).lower(dynamic, *shapes).compile()
+        self._programs["measure", phase] = program
 
-    def _epoch(self, phase: str, state: TrainState, train, valid):
-        x, y = train
+    def _epoch(self, phase: str, state: TrainState, x: Array, y: Array):
         n_samples = x.shape[0]
         batch_size = min(self.config.batch_size, n_samples)
         n_batches = -(-n_samples // batch_size)
@@ -241,36 +271,20 @@ class Trainer:
             (_, metrics), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
                 classifier, phase, x[indices], y[indices], weight, key, state.epoch
             )
-            metrics = eqx.tree_at(lambda m: m.gradient_norm, metrics, optax.global_norm(gradient))
+            norm = optax.tree.norm(gradient)
+            metrics = eqx.tree_at(lambda m: m.gradient_norm, metrics, norm)
             updates, optimiser_state = self.optimiser.update(gradient, optimiser_state)
             classifier = eqx.apply_updates(classifier, updates)
             return (eqx.filter(classifier, eqx.is_array), optimiser_state), metrics
 
         carry = (eqx.filter(state.classifier, eqx.is_array), state.optimiser_state)
         (dynamic, optimiser_state), trained = jax.lax.scan(step, carry, (batches, weights, keys))
-        classifier = eqx.combine(dynamic, static)
-        validated, *_ = self._measure(classifier, self.layer(phase), *valid)
-        valid_loss = jnp.sum(validated.loss) / jnp.sum(validated.count)
-        # The first epoch after warm-up starts the search for the best model anew: a model of the
-        # other phase would be evaluated with a layer it was not chosen for.
-        first_of_phase = (
-            state.epoch == self.config.warmup_epochs if phase == "implicit" else state.epoch == 0
+        state = eqx.tree_at(
+            lambda s: (s.classifier, s.optimiser_state, s.epoch),
+            state,
+            (eqx.combine(dynamic, static), optimiser_state, state.epoch + 1),
         )
-        better = first_of_phase | (valid_loss < state.best_valid_loss)
-        best = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old),
-            eqx.filter(classifier, eqx.is_array),
-            eqx.filter(state.best_classifier, eqx.is_array),
-        )
-        state = TrainState(
-            classifier=classifier,
-            optimiser_state=optimiser_state,
-            best_classifier=eqx.combine(best, static),
-            best_valid_loss=jnp.where(better, valid_loss, state.best_valid_loss),
-            epoch=state.epoch + 1,
-            key=state.key,
-        )
-        return state, trained, validated
+        return state, trained
 
     def _loss(
         self,
@@ -298,40 +312,23 @@ class Trainer:
             loss += self.config.jacobian_weight * jnp.sum(weight * norms) / jnp.sum(weight)
         return loss, _metrics(prediction, losses, y, weight)
 
-    def _evaluate(self, classifier: Classifier, x, y):
-        return self._measure(classifier, self.final_layer, x, y)
-
-    def _measure(self, classifier: Classifier, layer: Equilibrium | Direct, x, y):
-        """Metrics summed per chunk, predictions, residual traces and whether inputs are defined."""
-        n_samples = x.shape[0]
-        chunk = min(EVALUATION_CHUNK, n_samples)
-        n_chunks = -(-n_samples // chunk)
-        positions = jnp.arange(n_chunks * chunk)
-        indices = (positions % n_samples).reshape(n_chunks, chunk)
-        weights = (positions < n_samples).astype(x.dtype).reshape(n_chunks, chunk)
-
-        def measure(batch):
-            indices, weight = batch
-            chosen, labels = x[indices], y[indices]
-            prediction = jax.vmap(lambda x: classifier(x, layer))(chosen)
-            losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, labels)
-            stats = prediction.solution.stats
-            defined = jax.vmap(classifier.model.is_defined)(prediction.solution.value, chosen)
-            return (
-                _metrics(prediction, losses, labels, weight),
-                jnp.argmax(prediction.logits, axis=-1),
-                stats.residual_trace,
-                defined,
-            )
-
-        metrics, predictions, traces, defined = jax.lax.map(measure, (indices, weights))
-        flat = [a.reshape(-1, *a.shape[2:])[:n_samples] for a in (predictions, traces, defined)]
-        return metrics, *flat
+    def _measure(self, phase: str, classifier: Classifier, x: Array, y: Array, weight: Array):
+        """Summed metrics of a chunk, predictions, residual traces, whether inputs are defined."""
+        layer = self.layer(phase)
+        prediction = jax.vmap(lambda x: classifier(x, layer))(x)
+        losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
+        solution = prediction.solution
+        return (
+            _metrics(prediction, losses, y, weight),
+            jnp.argmax(prediction.logits, axis=-1),
+            solution.stats.residual_trace,
+            jax.vmap(classifier.model.is_defined)(solution.value, x),
+        )
 
 
 def _jacobian_penalty(classifier: Classifier, x: Array, m: Array) -> Array:
     """|J|_F^2 / q of the model function at fixed m, exact: in measured space J is q x q."""
-    return frobenius_norm(classifier.model.prepare().bind(x), m) ** 2 / m.shape[0]
+    return frobenius_norm(classifier.model.prepare().bind(x), m) / m.shape[0]
 
 
 def _metrics(prediction: Prediction, losses: Array, y: Array, weight: Array) -> BatchMetrics:
