@@ -43,9 +43,9 @@ def rational_inputs(batch: int, d: int = 8, seed: int = 3, length: float = 6.0) 
     return length * x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def tanh_derivatives(weights: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(J, df/dx) of tanh(W z + x) at an equilibrium z, where tanh' = 1 - z^2."""
-    slope = np.diag(1 - z**2)
+def tanh_derivatives(weights: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple:
+    """(J, df/dx) of tanh(W z + x) at (z, x)."""
+    slope = np.diag(1 - np.tanh(weights @ z + x) ** 2)
     return slope @ weights, slope
 
 

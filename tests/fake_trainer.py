@@ -19,11 +19,23 @@ class FakeTrainer:
     interrupt_in_epoch: int | None = None
     """Raise KeyboardInterrupt within this epoch, counted from 1."""
 
-    def __init__(self, config, dataset):
+    def __init__(self, config, dataset, *, layout=None):
         self.config, self.dataset = config, dataset
 
     def init(self):
-        model = paper_model(4, key=jax.random.key(self.config.seed), n_features=16)
+        return self._init(self.config.seed)
+
+    def init_seeds(self, seeds):
+        return self.stack([self._init(seed) for seed in seeds])
+
+    def stack(self, states):
+        return jax.tree.map(lambda *leaves: _stack(leaves), *states)
+
+    def put(self, states):
+        return states
+
+    def _init(self, seed):
+        model = paper_model(4, key=jax.random.key(seed), n_features=16)
         classifier = Classifier(model, 4, key=jax.random.key(1))
         return loop.TrainState(
             classifier=classifier,
@@ -31,13 +43,21 @@ class FakeTrainer:
             best_classifier=classifier,
             best_valid_loss=jnp.array(jnp.inf),
             epoch=jnp.array(0, jnp.int32),
-            key=jax.random.key_data(jax.random.key(self.config.seed)),
+            key=jax.random.key_data(jax.random.key(seed)),
         )
 
     def compile(self, state=None):
         return 0.25
 
-    def run_epoch(self, state):
+    def run_epoch_seeds(self, states):
+        done = [self._run_epoch(_entry(states, seed)) for seed in range(len(states.epoch))]
+        return self.stack([state for state, _ in done]), [metrics for _, metrics in done]
+
+    def evaluate_seeds(self, classifiers, split, *, phase=None):
+        n_seeds = len(classifiers.model.theta)
+        return [self.evaluate(_entry(classifiers, seed), split) for seed in range(n_seeds)]
+
+    def _run_epoch(self, state):
         epoch = int(state.epoch) + 1
         if epoch == type(self).interrupt_in_epoch:
             raise KeyboardInterrupt
@@ -88,3 +108,11 @@ class FakeTrainer:
 
 def _with_theta(classifier, theta):
     return eqx.tree_at(lambda c: c.model.theta, classifier, theta)
+
+
+def _stack(leaves):
+    return jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0]
+
+
+def _entry(tree, seed):
+    return jax.tree.map(lambda leaf: leaf[seed] if eqx.is_array(leaf) else leaf, tree)

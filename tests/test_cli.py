@@ -11,6 +11,7 @@ from qdeq.cli import main
 from qdeq.cli.arguments import parse
 from qdeq.cli.train import TrainCommand
 from qdeq.training import run as run_module
+from qdeq.training import session
 from qdeq.training.config import PRESETS, TrainConfig
 from qdeq.training.run_folder import RunFolder
 
@@ -22,8 +23,8 @@ def fake(monkeypatch, tmp_path):
     class Trainer(FakeTrainer):
         pass
 
-    monkeypatch.setattr(run_module, "Trainer", Trainer)
-    monkeypatch.setattr(run_module, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr(session, "Trainer", Trainer)
+    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
     monkeypatch.chdir(tmp_path)
     return Trainer
 
@@ -33,7 +34,7 @@ def finished(tmp_path_factory):
     """The folder of a finished run; tests must not change it."""
     path = tmp_path_factory.mktemp("runs") / "finished"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "Trainer", FakeTrainer)
+        patch.setattr(session, "Trainer", FakeTrainer)
         run_module.train(TrainConfig(epochs=2), out=path)
     return path
 

@@ -11,6 +11,7 @@ from fake_trainer import FakeTrainer
 
 from qdeq.errors import UserError
 from qdeq.training import run as run_module
+from qdeq.training import session
 from qdeq.training.config import TrainConfig
 from qdeq.training.report import write_report
 from qdeq.training.run import TrainingInterrupted, evaluate, resume, train
@@ -27,9 +28,9 @@ def fake(monkeypatch):
     class Trainer(FakeTrainer):
         pass
 
-    monkeypatch.setattr(run_module, "Trainer", Trainer)
-    monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(run_module, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr(session, "Trainer", Trainer)
+    monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
     return Trainer
 
 
@@ -51,7 +52,7 @@ def stop_after(number):
 
 
 def test_a_run_writes_every_file_of_its_folder(fake, monkeypatch, tmp_path):
-    monkeypatch.setattr(run_module, "write_report", write_report)
+    monkeypatch.setattr(session, "write_report", write_report)
     stages, epochs = [], []
     summary = train(CONFIG, out=tmp_path / "a", on_stage=stages.append, on_epoch=epochs.append)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
@@ -115,7 +116,7 @@ def test_a_run_that_was_killed_between_checkpoints_repeats_the_lost_epochs(
     fake, tmp_path, monkeypatch
 ):
     whole = train(CONFIG, out=tmp_path / "whole")
-    monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
 
     def die(metrics):
         if metrics["epoch"] == 4:
@@ -174,11 +175,12 @@ def test_a_saved_run_is_evaluated_on_any_split(fake, tmp_path):
 def test_the_compiled_loop_resumes_bit_by_bit(monkeypatch, tmp_path):
     # The one test here with the real epochs: one of warm-up, an interrupt, and one beyond it. What
     # is cheapest to compile stands in for the rest; evaluation has no part in the question.
-    class Trainer(run_module.Trainer):
+    class Trainer(session.Trainer):
         evaluate = FakeTrainer.evaluate
+        evaluate_seeds = FakeTrainer.evaluate_seeds
 
-    monkeypatch.setattr(run_module, "Trainer", Trainer)
-    monkeypatch.setattr(run_module, "write_report", lambda _: [])
+    monkeypatch.setattr(session, "Trainer", Trainer)
+    monkeypatch.setattr(session, "write_report", lambda _: [])
     config = TrainConfig(
         epochs=2,
         warmup_epochs=1,

@@ -16,6 +16,9 @@ from .encodings import paper_angle_encoding as paper_angle_encoding
 from .encodings import reuploading as reuploading
 from .gates import GATES as GATES
 from .gates import Gate as Gate
+from .named import ANSAETZE as ANSAETZE
+from .named import make_ansatz as make_ansatz
+from .named import without_entanglers as without_entanglers
 from .observables import MeasurementEnsemble as MeasurementEnsemble
 from .observables import xyz_of_every_wire as xyz_of_every_wire
 from .observables import z_of_every_wire as z_of_every_wire

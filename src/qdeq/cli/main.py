@@ -7,16 +7,20 @@ from collections.abc import Sequence
 
 import qdeq
 from qdeq.cli.arguments import Command, closest, parse
+from qdeq.cli.benchmark import BenchmarkCommand
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
 from qdeq.cli.report import ReportCommand
+from qdeq.cli.reproduce import ReproduceCommand
 from qdeq.cli.train import TrainCommand
 from qdeq.errors import UserError
 
 COMMANDS: dict[str, type[Command]] = {
     "train": TrainCommand,
     "evaluate": EvaluateCommand,
+    "reproduce": ReproduceCommand,
     "draw": DrawCommand,
+    "benchmark": BenchmarkCommand,
     "report": ReportCommand,
 }
 

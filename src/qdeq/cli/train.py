@@ -4,16 +4,23 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich.console import Console
 
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.errors import UserError
 from qdeq.training.config import PRESETS, PresetName, TrainConfig
+from qdeq.training.seeds import parse_seeds
+
+if TYPE_CHECKING:
+    from qdeq.training.summary import Summary
 
 # A resumed run keeps its configuration: only these may be given along.
-_WITH_RESUME = {"resume", "epochs", "data_dir", "json", "quiet"}
+_WITH_RESUME = {"resume", "epochs", "data_dir", "devices", "json", "quiet"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,20 @@ class TrainCommand(TrainConfig):
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """Run folder to continue, with its own configuration; a larger --epochs extends it."""
+
+    seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
+    """Train with many seeds at once, 0:32 (32 seeds from 0) or 0,3,7, each into its own folder in
+    the run folder; excludes --seed."""
+
+    devices: int | None = None
+    """Devices to spread seeds, then batches, over; otherwise all that JAX has."""
+
+    seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
+    """Train with many seeds at once, 0:32 (32 seeds from 0) or 0,3,7, each into its own folder in
+    the run folder; excludes --seed."""
+
+    devices: int | None = None
+    """Devices to spread seeds, then batches, over; otherwise all that JAX has."""
 
     json: bool = False
     """Print the summary as the only line on stdout, as JSON; everything else goes to stderr."""
@@ -66,27 +87,47 @@ class TrainCommand(TrainConfig):
                 )
         else:
             config = self.config()  # before JAX is imported: mistakes should answer at once
-        from qdeq.training import report, run, run_folder
+            if self.seeds is not None and "seed" in given:
+                raise UserError(
+                    f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
+                )
+            seeds = None if self.seeds is None else parse_seeds(self.seeds)
+        from qdeq.training import many, run
 
         if self.resume is not None:
+            together = many.ManyFolder.is_at(self.resume)
+            resume = many.resume_many if together else run.resume
             epochs = self.epochs if "epochs" in given else None
-            total = epochs or run_folder.RunFolder.open(self.resume).read_config().epochs
-            with TrainingDisplay(console, total) as display:
-                summary = run.resume(
+            with TrainingDisplay(console, epochs or _epochs_of(self.resume, together)) as display:
+                result = resume(
                     self.resume,
                     epochs=epochs,
                     data_dir=self.data_dir if "data_dir" in given else None,
+                    devices=self.devices,
                     on_epoch=display.epoch,
                     on_stage=display.stage,
                 )
         else:
+            train = run.train if seeds is None else partial(many.train_many, seeds=seeds)
             with TrainingDisplay(console, config.epochs) as display:
-                summary = run.train(
-                    config, out=self.out, on_epoch=display.epoch, on_stage=display.stage
+                result = train(
+                    config,
+                    out=self.out,
+                    devices=self.devices,
+                    on_epoch=display.epoch,
+                    on_stage=display.stage,
                 )
+        if isinstance(result, list):
+            self._show_many(console, result)
+        else:
+            self._show(console, result)
+
+    def _show(self, console: Console, summary: "Summary") -> None:
+        from qdeq.training import report, run_folder
+
         title = f"{summary.dataset}, {summary.n_qubits} qubits, {summary.encoding}, {summary.mode}"
         print_rows(console, report.summary_rows(summary), title=title)
-        folder = run_folder.RunFolder(run.Path(summary.run))
+        folder = run_folder.RunFolder(Path(summary.run))
         console.print()
         for picture in sorted(folder.figures_path.glob("*.png")):
             print_path(console, "picture", picture)
@@ -94,3 +135,24 @@ class TrainCommand(TrainConfig):
         print_path(console, "run folder", folder.path)
         if self.json:
             print(summary.to_json())
+
+    def _show_many(self, console: Console, summaries: "list[Summary]") -> None:
+        from qdeq.training.many_summary import ManySummary
+
+        folder = Path(summaries[0].run).parent
+        many, first = ManySummary.of(summaries, run=folder), summaries[0]
+        title = f"{first.dataset}, {first.n_qubits} qubits, {first.encoding}, {first.mode}"
+        print_rows(console, many.rows(), title=title)
+        console.print()
+        print_path(console, "report", folder / "report.html")
+        print_path(console, "run folder", folder)
+        if self.json:
+            print(many.to_json())
+
+
+def _epochs_of(run: str, together: bool) -> int:
+    from qdeq.training.many import ManyFolder
+    from qdeq.training.run_folder import RunFolder
+
+    config = ManyFolder.open(run).read()[0] if together else RunFolder.open(run).read_config()
+    return config.epochs

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from qdeq.data.cache import cached_arrays
+from qdeq.data.extractors import EXTRACTOR_VERSION, FEATURES, extract
 from qdeq.data.images import PAPER_SIDE, grid_side, image_features
 from qdeq.data.sources import Source, check_images, open_source
 from qdeq.data.splits import Dataset, Split, assemble, check_fraction, stratified_indices
@@ -98,6 +99,7 @@ def load(
     name: str,
     *,
     n_features: int | None = None,
+    features: str = "pool",
     data_dir: str | Path | None = None,
     valid_fraction: float = 0.2,
     split_seed: int = 0,
@@ -122,6 +124,10 @@ def load(
         A square, the number of cells of the pooled image: 16 and 100 on 28 x 28 images are the
         paper's windows, every other number is adaptive average pooling. None is 16 for the
         tasks with four classes, 64 for ``digits-10``, 100 for the other tasks with ten.
+    features
+        ``pool`` as above; ``pca`` or ``vae`` for `n_features` principal components, or latent
+        means of a small variational autoencoder, of the images that are not pooled. Both are
+        fitted to the training split alone, and `n_features` need not be a square.
     data_dir
         A folder that holds ``mnist/``, ``fashion_mnist/`` or ``cifar10/`` with the Parquet files
         of the Hugging Face hub, or one of these folders itself. None downloads from the hub. The
@@ -150,15 +156,29 @@ def load(
     (0, 3, 6, 9)
     """
     check_choice("data", name, DATASETS)
+    check_choice("features", features, FEATURES)
     check_fraction("valid_fraction", valid_fraction)
     spec = DATASETS[name]
     n_features = spec.n_features if n_features is None else n_features
-    side = grid_side(n_features)
     source = open_source(spec.collection, data_dir)
+    if features != "pool":
+        return _load_extracted(name, source, features, n_features, valid_fraction, split_seed)
+    side = grid_side(n_features)
     key = {"source": source.fingerprint(), "n_features": n_features, "resize": spec.resize}
     arrays = cached_arrays(
         f"{spec.collection.name}-{n_features}", key, lambda: _compute(spec, source, n_features)
     )
+    return _assemble(name, arrays, side, valid_fraction, split_seed)
+
+
+def _assemble(
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    side: int,
+    valid_fraction: float,
+    split_seed: int,
+) -> Dataset:
+    spec = DATASETS[name]
     parts = {
         part: _choose(Split(arrays[f"{part}_x"], arrays[f"{part}_y"]), spec.labels)
         for part in ("train", "test")
@@ -172,6 +192,41 @@ def load(
         valid_fraction=valid_fraction,
         split_seed=split_seed,
     )
+
+
+def _load_extracted(
+    name: str,
+    source: Source,
+    features: str,
+    n_features: int,
+    valid_fraction: float,
+    split_seed: int,
+) -> Dataset:
+    spec = DATASETS[name]
+    key = {
+        "source": source.fingerprint(),
+        "labels": spec.labels,
+        "features": features,
+        "version": EXTRACTOR_VERSION,
+        "n_features": n_features,
+        "resize": spec.resize,
+        "valid_fraction": valid_fraction,
+        "split_seed": split_seed,
+    }
+
+    def compute() -> dict[str, np.ndarray]:
+        # Every pixel is a feature: the grid is as fine as the image, and 200 MB are not cached.
+        side = spec.resize or spec.collection.side
+        arrays = _compute(spec, source, side * side)
+        images = _assemble(name, arrays, side, valid_fraction, split_seed)
+        learnt = extract(images, features, n_features)
+        parts = {"train": learnt.train, "valid": learnt.valid, "test": learnt.test}
+        return {f"{part}_{a}": getattr(split, a) for part, split in parts.items() for a in "xy"}
+
+    arrays = cached_arrays(f"{name}-{features}-{n_features}", key, compute)
+    splits = {p: Split(arrays[f"{p}_x"], arrays[f"{p}_y"]) for p in ("train", "valid", "test")}
+    classes = tuple(spec.collection.classes[label] for label in spec.labels)
+    return Dataset(name=name, **splits, classes=classes, image_shape=(1, n_features))
 
 
 def _compute(spec: DatasetSpec, source: Source, n_features: int) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ Measured on 2 CPU cores for 256 float32 matrices: 32 us against 93 us (`jnp.lina
 200 us against 380 us at 10 x 10. Large matrices go to LAPACK.
 """
 
+import math
 from typing import Any
 
 import equinox.internal as eqxi
@@ -111,8 +112,8 @@ def robust_inverse(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Ar
     Returns
     -------
     inverse
-        `(n, n)`, always finite. Where `a` is singular to working precision this is
-        (A'A + lambda I)^-1 A', lambda = sqrt(eps) trace(A'A) / n; where `a` is not finite, I.
+        `(n, n)`, always finite. Where `a` is singular to working precision, an inverse in which
+        singular values below about eps^(1/4) |a|_F count as zero; where `a` is not finite, I.
     regular
         Whether `inverse` is the ordinary inverse.
     """
@@ -129,18 +130,26 @@ def robust_inverse(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Ar
 
 
 def _regularised_inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Schulz' iteration X <- X (2 I - A X) from A' / |A|_F^2, stopped early.
+
+    After k steps a singular value s of A has become (1 - (1 - s^2 / |A|_F^2)^(2^k)) / s: inverted
+    where s > 2^(-k/2) |A|_F, damped to zero below. Products only, so it compiles in no time.
+    """
     finite = jnp.all(jnp.isfinite(a))
-    n = a.shape[0]
-    identity = jnp.eye(n, dtype=a.dtype)
-    # Scaled to largest entry 1, so that A'A can neither overflow nor underflow.
+    identity = jnp.eye(a.shape[0], dtype=a.dtype)
+    # Scaled to largest entry 1, so that squares can neither overflow nor underflow.
     size = jnp.max(jnp.abs(a))
     size = jnp.where(finite & (size > 0), size, 1)
     scaled = jnp.where(finite, a / size, identity)
-    gram = product(scaled.T, scaled)
-    ridge = jnp.sqrt(jnp.finfo(a.dtype).eps) * jnp.trace(gram) / n
-    inverse, _ = _invert(gram + jnp.where(ridge > 0, ridge, 1) * identity)
-    inverse = product(inverse, scaled.T) / size
-    return jnp.where(finite & jnp.all(jnp.isfinite(inverse)), inverse, identity)
+    # Rounding doubles with every step too: half the digits for the range, half for the noise.
+    steps = round(-math.log2(jnp.finfo(a.dtype).eps) / 2)
+    x = lax.fori_loop(
+        0,
+        steps,
+        lambda _, x: 2 * x - product(product(x, scaled), x),
+        scaled.T / jnp.maximum(jnp.sum(scaled**2), 1),
+    )
+    return jnp.where(finite, x / size, identity)
 
 
 @robust_inverse.defjvp

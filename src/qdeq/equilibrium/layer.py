@@ -25,11 +25,7 @@ _SOLVERS = (
     optx.AbstractRootFinder,
     optx.AbstractLeastSquaresSolver,
 )
-_WITH_JACOBIAN = (
-    Newton,
-    optx.Newton,
-    optx.AbstractGaussNewton,
-)
+_WITH_JACOBIAN = (Newton, optx.Newton, optx.AbstractGaussNewton)
 
 
 class Equilibrium(eqx.Module):
@@ -142,18 +138,22 @@ class Equilibrium(eqx.Module):
         if budget is not None:
             budget = jnp.minimum(jnp.asarray(budget, jnp.int32), self.max_steps)
         bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
+        own = isinstance(self.solver, _WITH_JACOBIAN)
         if isinstance(self.adjoint, Unrolled):
             outcome = self._solve(problem, x, bounds, budget, unrolled=True)
-            return self._solution(problem, outcome.last, outcome, None)
+            return self._solution(problem, outcome.last, outcome, None, outcome.steps * own)
         frozen, frozen_x = _stop_gradient((problem, x))
         outcome = self._solve(frozen, frozen_x, bounds, budget)
         memory = self.adjoint.remember(self.solver, outcome.solver_state)
+        jacobians = outcome.steps * own
         if self.fallback is not None:
+            first = outcome.steps
             outcome = self._fall_back(self.fallback, frozen, frozen_x, bounds, outcome)
+            jacobians += (outcome.steps - first) * isinstance(self.fallback, _WITH_JACOBIAN)
         root = outcome.best.point
         value = attach(self.adjoint, problem.fn, root, x, memory)
         quality = adjoint_residual(self.adjoint, frozen.fn, root, frozen_x, memory)
-        return self._solution(problem, value, outcome, quality)
+        return self._solution(problem, value, outcome, quality, jacobians)
 
     def _solve(
         self, problem: Problem, x: PyTree, bounds: Any, budget: Any, unrolled: bool = False
@@ -207,10 +207,14 @@ class Equilibrium(eqx.Module):
         return lax.stop_gradient((flat(lower), flat(upper)))
 
     def _solution(
-        self, problem: Problem, value: Array, outcome: Outcome, quality: Array | None
+        self,
+        problem: Problem,
+        value: Array,
+        outcome: Outcome,
+        quality: Array | None,
+        jacobians: Array,
     ) -> Solution:
         best = outcome.best
-        with_jacobian = isinstance(self.solver, _WITH_JACOBIAN)
         stats = SolverStats(
             steps=outcome.steps,
             residual=relative(best.residual, best.scale),
@@ -219,7 +223,7 @@ class Equilibrium(eqx.Module):
             adjoint_residual=jnp.asarray(jnp.nan, value.dtype) if quality is None else quality,
             residual_trace=outcome.trace,
             evaluations=outcome.steps,
-            jacobians=outcome.steps if with_jacobian else jnp.zeros_like(outcome.steps),
+            jacobians=jacobians,
             result=outcome.status,
         )
         return Solution(value=problem.unravel(value), stats=_stop_gradient(stats))

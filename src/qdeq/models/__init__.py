@@ -1,3 +1,4 @@
+from .build import build_classifier as build_classifier
 from .classifier import Classifier as Classifier
 from .classifier import Prediction as Prediction
 from .paper import paper_model as paper_model

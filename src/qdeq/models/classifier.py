@@ -7,9 +7,11 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..equilibrium import Direct, Equilibrium, Solution
+from ..errors import UserError, check_choice
 from ..simulation.fusion import PRECISION
 from .quantum_model import QuantumModel
 
+HEADS = ("linear", "none")
 
 class Prediction(eqx.Module):
     """What the classifier says of one sample.
@@ -41,8 +43,16 @@ class Classifier(eqx.Module):
         C.
     dropout
         Probability with which an element of z is zeroed in training.
+    head
+        `"linear"` as above; `"none"` takes the first C measured values as the logits, the
+        standard quantum classifier, without anything classical that learns.
     key
         JAX key for the head's weights, uniform in +-1/sqrt(d).
+
+    Raises
+    ------
+    UserError
+        For an unknown head, or head `"none"` with fewer observables than classes.
 
     Examples
     --------
@@ -55,15 +65,30 @@ class Classifier(eqx.Module):
     """
 
     model: QuantumModel
-    head: eqx.nn.Linear
+    head: eqx.nn.Linear | None
     dropout: eqx.nn.Dropout
+    n_classes: int = eqx.field(static=True)
 
     def __init__(
-        self, model: QuantumModel, n_classes: int, *, dropout: float = 0.05, key: PRNGKeyArray
+        self,
+        model: QuantumModel,
+        n_classes: int,
+        *,
+        dropout: float = 0.05,
+        head: str = "linear",
+        key: PRNGKeyArray | Array,
     ):
+        check_choice("head", head, HEADS)
+        if head == "none" and model.n_observables < n_classes:
+            raise UserError(
+                f"head='none' with {model.n_observables} observables and {n_classes} classes: "
+                "every class needs a measured value of its own, add qubits or set head to 'linear'"
+            )
         self.model = model
-        self.head = eqx.nn.Linear(model.n_features, n_classes, key=key)
+        linear = head == "linear"
+        self.head = eqx.nn.Linear(model.n_features, n_classes, key=key) if linear else None
         self.dropout = eqx.nn.Dropout(dropout)
+        self.n_classes = n_classes
 
     def __call__(
         self,
@@ -98,6 +123,8 @@ class Classifier(eqx.Module):
         self, m: Float[Array, " q"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, " C"]:
         """Logits `(C,)` of a measured state `(q,)`; `key` switches dropout on."""
+        if self.head is None:  # dropout would hide classes, not redundant values
+            return m[: self.n_classes]
         z = jax.numpy.matmul(jax.lax.stop_gradient(self.model.reinjection), m, precision=PRECISION)
         z = self.dropout(z, key=key, inference=key is None)
         return self.head(jax.nn.relu(z))

@@ -44,11 +44,11 @@ class Block:
 
 
 @functools.lru_cache(maxsize=256)
-def fuse(circuit: Circuit, max_wires: int = 2) -> tuple[Block, ...]:
+def fuse(circuit: Circuit, max_wires: int) -> tuple[Block, ...]:
     """Merge the operations of `circuit` into blocks of at most `max_wires` wires.
 
-    Blocks merge only where the order of operations that share a wire stays. Feature-fed operations take their angle from the features, which
-    follow the `circuit.n_parameters` angles.
+    Blocks merge only where the order of operations that share a wire stays. Feature-fed operations
+    take their angle from the features, which follow the `circuit.n_parameters` angles.
 
     Parameters
     ----------
@@ -166,6 +166,7 @@ def _merge(blocks: Sequence[Block], max_wires: int) -> list[Block]:
         return Block(tuple(sorted(set(a.wires) | set(b.wires))), a.factors + b.factors)
 
     for block in blocks:
+        moved = set(block.wires)
         before = {last[wire] for wire in block.wires if wire in last}
         # Every other block on these wires is earlier than the latest one: joining that one keeps
         # the order of all operations that share a wire.
@@ -183,9 +184,11 @@ def _merge(blocks: Sequence[Block], max_wires: int) -> list[Block]:
             untouched = all(last[wire] == other for wire in candidate.wires)
             if untouched and fits(candidate, block):
                 block = join(candidate, block)
+                moved |= set(candidate.wires)
                 merged[other] = None
         merged[position] = block
-        last.update(dict.fromkeys(block.wires, position))
+        # Only these: a later block may act on the other wires of the block just joined.
+        last.update(dict.fromkeys(moved, position))
     return [block for block in merged if block is not None]
 
 

@@ -16,12 +16,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from ..circuits import AngleEncoding, Circuit, MeasurementEnsemble
-from .fusion import PRECISION, Block, block_matrices, complex_dtype, fuse
-from .product import ProductEncoding, bind_angles, bloch_vectors, product_encoding
-from .statevector import MAX_WIRES, apply_blocks, pauli_actions
+from .fusion import PRECISION, Block, block_matrices, fuse
+from .product import ProductEncoding, bind_angles, pauli_components, product_encoding
+from .statevector import basis_images, block_size, pauli_actions
 
 SHARED_COEFFICIENTS = 4096  # contracting this few costs less than a separate pass would
 
@@ -123,12 +124,13 @@ def lightcone_cost(
 
 @functools.lru_cache(maxsize=64)
 def block_wires(circuit: Circuit, observables: MeasurementEnsemble) -> int:
-    """Size of the fused blocks: large ones where they do not widen any light cone."""
-    small, large = (
+    """Wires per fused block: as for a statevector, unless that widens the light cones."""
+    large = block_size(circuit.n_qubits)
+    coefficients = [
         sum(4 ** len(_cone_wires(fuse(circuit, size), letters)) for letters in observables.strings)
-        for size in (2, MAX_WIRES)
-    )
-    return MAX_WIRES if large <= 4 * small else 2
+        for size in (2, large)
+    ]
+    return large if coefficients[1] <= 4 * coefficients[0] else 2
 
 
 class LightConeForm(eqx.Module):
@@ -151,8 +153,8 @@ class LightConeMap(eqx.Module):
     """f(m) = <e(v)| O_k(theta) |e(v)> with v = x + R m, the model function of one sample."""
 
     form: LightConeForm
-    offset: Float[Array, "layers n"]
-    slope: Float[Array, "layers n q"]
+    offset: Float[Array, " angles"]
+    slope: Float[Array, "angles q"]
 
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
@@ -161,18 +163,16 @@ class LightConeMap(eqx.Module):
         groups = cone_groups(form.circuit, form.encoding, form.observables)
         assert product is not None and groups is not None
         angles = self.offset + jnp.matmul(self.slope, m, precision=PRECISION)
-        bloch = bloch_vectors(product.axes, angles)
-        components = jnp.concatenate([jnp.ones((bloch.shape[0], 1), bloch.dtype), bloch], axis=1)
+        components = pauli_components(product, angles)
         values = []
         for group, coefficients in zip(groups, form.coefficients, strict=True):
             wires = np.array([cone.wires for cone in group.cones])
             left = _halves(components, wires[:, : group.split], group.components[: group.split])
             right = _halves(components, wires[:, group.split :], group.components[group.split :])
             values.append(_contract(coefficients, left, right).reshape(-1))
-        order = np.argsort(
-            [k for group in groups for cone in group.cones for k in cone.observables]
-        )
-        return jnp.concatenate(values)[order]
+        order = [k for group in groups for cone in group.cones for k in cone.observables]
+        joined = jnp.concatenate(values) if len(values) > 1 else values[0]
+        return joined if order == sorted(order) else joined[np.argsort(order)]
 
 
 def prepare_lightcone(
@@ -192,7 +192,7 @@ def prepare_lightcone(
             jnp.stack([matrices[cone.blocks[b]] for cone in group.cones])
             for b in range(len(group.positions))
         ]
-        pulled = jax.vmap(functools.partial(_pull_back, group, dtype=theta.dtype))(stacked)
+        pulled = jax.vmap(functools.partial(_pull_back, group))(stacked)
         coefficients.append(pulled)
     return LightConeForm(coefficients, reinjection, circuit, encoding, observables)
 
@@ -243,20 +243,14 @@ def _signature(
     )
 
 
-def _pull_back(group: ConeGroup, matrices: list[jax.Array], *, dtype) -> jax.Array:
+def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
     """Coefficients `(observables, left, right)` of one cone from its block unitaries."""
     n = len(group.components)
     live = [w for w in range(n) if group.components[w]]  # the other wires start in |0>
-    columns = jnp.zeros((2**n, 2 ** len(live)), complex_dtype(dtype))
-    starts = [
-        sum(((c >> (len(live) - 1 - i)) & 1) << (n - 1 - w) for i, w in enumerate(live))
-        for c in range(2 ** len(live))
-    ]
-    columns = columns.at[np.array(starts), np.arange(2 ** len(live))].set(1)
     blocks = [Block(positions, ()) for positions in group.positions]
-    columns = apply_blocks(blocks, matrices, columns)
-    # Wires that turn about X only: a phase on |1> turns their Y component into X; then, with no wire
-    # that has all three components, everything is real.
+    columns = basis_images(blocks, matrices, n_qubits=n, live=live)
+    # Wires that turn about X only: a phase on |1> turns their Y component into X; then, with no
+    # wire that has all three components, everything is real.
     quarter = [i for i, w in enumerate(live) if group.components[w] == "YZ"]
     if quarter:
         bits = np.array(
@@ -266,7 +260,7 @@ def _pull_back(group: ConeGroup, matrices: list[jax.Array], *, dtype) -> jax.Arr
     ensemble = MeasurementEnsemble(n, group.paulis)
     general = any(group.components[w] == "XYZ" for w in live)
     if ensemble.is_diagonal:
-        signs = jnp.asarray(ensemble.signs(), dtype)
+        signs = jnp.asarray(ensemble.signs(), columns.real.dtype)
         real, imag = columns.real, columns.imag
         pulled = _gram(signs, real, real) + _gram(signs, imag, imag)
         if general:
@@ -309,7 +303,9 @@ def _halves(components: jax.Array, wires: np.ndarray, names: Sequence[str]) -> j
         if not chosen:
             continue
         columns = ["IXYZ".index(letter) for letter in "I" + chosen]
-        factor = components[wires[:, position]][:, np.array(columns)]
+        factor = components[wires[:, position]]
+        if len(columns) < 4:
+            factor = factor[:, np.array(columns)]
         product = (product[:, :, None] * factor[:, None, :]).reshape(len(wires), -1)
     return product
 
@@ -320,7 +316,7 @@ def _contract(coefficients, left, right):
     return jnp.einsum("ckb,cb->ck", half, right, precision=PRECISION)
 
 
-@_contract.defjvp
+@functools.partial(_contract.defjvp, symbolic_zeros=True)
 def _contract_jvp(primals, tangents):
     # Both half contractions once, then every tangent of a Jacobian costs one short dot product;
     # autodiff would contract the coefficients again for each.
@@ -329,6 +325,11 @@ def _contract_jvp(primals, tangents):
     half = jnp.einsum("ckab,ca->ckb", coefficients, left, precision=PRECISION)
     other = jnp.einsum("ckab,cb->cka", coefficients, right, precision=PRECISION)
     value = jnp.einsum("ckb,cb->ck", half, right, precision=PRECISION)
-    tangent = jnp.einsum("ckb,cb->ck", half, d_right, precision=PRECISION)
-    tangent += jnp.einsum("cka,ca->ck", other, d_left, precision=PRECISION)
-    return value, tangent + _contract(d_coefficients, left, right)
+    tangent = jnp.zeros_like(value)
+    if not isinstance(d_right, SymbolicZero):
+        tangent += jnp.einsum("ckb,cb->ck", half, d_right, precision=PRECISION)
+    if not isinstance(d_left, SymbolicZero):
+        tangent += jnp.einsum("cka,ca->ck", other, d_left, precision=PRECISION)
+    if not isinstance(d_coefficients, SymbolicZero):
+        tangent += _contract(d_coefficients, left, right)
+    return value, tangent

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from ..circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
 from .fusion import PRECISION, block_matrices, fuse
-from .statevector import apply_blocks, encode, expectation_values
+from .statevector import apply_blocks, block_size, encode, expectation_values
 
 
 class PlainForm(eqx.Module):
@@ -36,7 +36,7 @@ class PlainMap(eqx.Module):
         form = self.form
         v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
         state = encode(form.encoding, v)[:, None]
-        blocks = fuse(form.circuit)
+        blocks = fuse(form.circuit, block_size(form.circuit.n_qubits))
         matrices = form.matrices
         if matrices is None:
             matrices = block_matrices(blocks, jnp.concatenate([form.theta, v]))
@@ -52,5 +52,9 @@ def prepare_plain(
     reinjection: jax.Array,
 ) -> PlainForm:
     """Compute the fused unitaries once, unless features feed the circuit itself (re-uploading)."""
-    matrices = None if circuit.n_features else block_matrices(fuse(circuit), theta)
+    matrices = (
+        None
+        if circuit.n_features
+        else block_matrices(fuse(circuit, block_size(circuit.n_qubits)), theta)
+    )
     return PlainForm(theta, matrices, reinjection, circuit, encoding, observables)

@@ -1,4 +1,4 @@
-"""Angle encoding as a product state: the Bloch vector of every wire, from rotations fed by features.
+"""Angle encoding as a product state: Bloch vectors of the wires, from rotations fed by features.
 
 The circuit after the encoding is not simulated here; see `lightcone.py`.
 """
@@ -6,21 +6,41 @@ The circuit after the encoding is not simulated here; see `lightcone.py`.
 import functools
 from dataclasses import dataclass
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from ..circuits import AngleEncoding
 from .fusion import PRECISION
 
 AXES = {"RX": 0, "RY": 1, "RZ": 2}
+LETTERS = "XYZ"
+
+
+@dataclass(frozen=True, eq=False)
+class WireClass:
+    """Wires that turn about the same axes in the same order, starting in |0>.
+
+    Attributes
+    ----------
+    axes
+        0, 1, 2 for X, Y, Z, in time order.
+    wires
+        Which wires.
+    """
+
+    axes: tuple[int, ...]
+    wires: tuple[int, ...]
+
+    @property
+    def components(self) -> str:
+        """The Bloch components that the state needs: `""` (it stays |0>), `"XZ"`, `"YZ"`, `"XYZ"`."""
+        return {(): "", (0,): "YZ", (1,): "XZ"}.get(self.axes, "XYZ")
 
 
 @dataclass(frozen=True, eq=False)
 class ProductEncoding:
-    """An angle encoding lowered to layers: in layer t, wire w turns about one axis by one angle.
+    """An angle encoding lowered to rotations of single wires.
 
     Neighbouring rotations of a wire about one axis are one rotation by the sum of their features,
     and a rotation of |0> about Z does nothing, so both are gone.
@@ -29,19 +49,22 @@ class ProductEncoding:
     ----------
     n_qubits
         Wires.
-    axes
-        `(n_layers, n_qubits, 3)` unit vectors; zero where a wire has fewer rotations.
+    classes
+        Partition of the wires.
     sums
-        `(n_layers, n_qubits, d)` zeros and ones (or more): angle = sums @ v.
-    components
-        For every wire the Bloch components that can differ from (0, 0, 1): `""` (the wire stays in
-        |0>), `"XZ"` or `"YZ"` (one rotation), or `"XYZ"`.
+        `(n_angles, d)`: the angles are sums @ v, class by class, in each class step by step, in
+        each step wire by wire.
     """
 
     n_qubits: int
-    axes: np.ndarray
+    classes: tuple[WireClass, ...]
     sums: np.ndarray
-    components: tuple[str, ...]
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """`WireClass.components` of every wire."""
+        names = {wire: group.components for group in self.classes for wire in group.wires}
+        return tuple(names[wire] for wire in range(self.n_qubits))
 
 
 @functools.lru_cache(maxsize=256)
@@ -59,67 +82,76 @@ def product_encoding(encoding: AngleEncoding) -> ProductEncoding | None:
             turns[-1] = (axis, turns[-1][1] + angle)
         elif turns or axis != AXES["RZ"]:
             turns.append((axis, angle))
-    n_layers = max(1, max(len(turns) for turns in rotations))
-    axes = np.zeros((n_layers, encoding.n_qubits, 3))
-    sums = np.zeros((n_layers, encoding.n_qubits, encoding.n_features))
+    members: dict[tuple[int, ...], list[int]] = {}
     for wire, turns in enumerate(rotations):
-        for layer, (axis, angle) in enumerate(turns):
-            axes[layer, wire, axis] = 1
-            sums[layer, wire] = angle
-    names = {(): "", (0,): "YZ", (1,): "XZ"}
-    components = tuple(names.get(tuple(axis for axis, _ in turns), "XYZ") for turns in rotations)
-    return ProductEncoding(encoding.n_qubits, axes, sums, components)
-
-
-class ProductAngles(eqx.Module):
-    """The encoding angles as an affine function of the measured state: offset + slope @ m."""
-
-    offset: Float[Array, "layers n"]
-    slope: Float[Array, "layers n q"]
-
-    def __call__(self, m: Float[Array, " q"]) -> Float[Array, "layers n"]:
-        """Angles in radians at measured state `m` `(q,)`."""
-        return self.offset + jnp.matmul(self.slope, m, precision=PRECISION)
-
-
-def bloch_vectors(axes: np.ndarray, angles: Float[Array, "layers n"]) -> Float[Array, "n 3"]:
-    """Bloch vectors of wires that start in |0> and turn about fixed axes.
-
-    Parameters
-    ----------
-    axes
-        `(layers, n, 3)` unit or zero vectors, static.
-    angles
-        `(layers, n)` radians.
-
-    Returns
-    -------
-    Array
-        `(n, 3)`: <X>, <Y>, <Z> of every wire.
-    """
-    n = axes.shape[1]
-    x, y, z = jnp.zeros(n), jnp.zeros(n), jnp.ones(n)
-    x, y, z = (jnp.asarray(c, angles.dtype) for c in (x, y, z))
-    for layer, axis in enumerate(axes):
-        # Rodrigues' formula for a unit axis a: r + sin t (a x r) + (1 - cos t) (a (a.r) - r).
-        ax, ay, az = (jnp.asarray(a, angles.dtype) for a in axis.T)
-        sine, versine = jnp.sin(angles[layer]), 1 - jnp.cos(angles[layer])
-        along = ax * x + ay * y + az * z
-        turned = jnp.asarray(axis.any(axis=1), angles.dtype)
-        x, y, z = (
-            x + sine * (ay * z - az * y) + versine * (ax * along - turned * x),
-            y + sine * (az * x - ax * z) + versine * (ay * along - turned * y),
-            z + sine * (ax * y - ay * x) + versine * (az * along - turned * z),
-        )
-    return jnp.stack([x, y, z], axis=-1)
+        members.setdefault(tuple(axis for axis, _ in turns), []).append(wire)
+    classes = tuple(WireClass(axes, tuple(wires)) for axes, wires in members.items())
+    sums = [
+        rotations[wire][step][1]
+        for group in classes
+        for step in range(len(group.axes))
+        for wire in group.wires
+    ]
+    return ProductEncoding(
+        encoding.n_qubits, classes, np.array(sums).reshape(-1, encoding.n_features)
+    )
 
 
 def bind_angles(
     encoding: ProductEncoding, x: jax.Array, reinjection: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Offset `(layers, n)` and slope `(layers, n, q)` of the angles in m, for v = x + R m."""
+    """The angles as offset `(n_angles,)` + slope `(n_angles, q)` @ m, for v = x + R m."""
     sums = jnp.asarray(encoding.sums, x.dtype)
     return (
         jnp.matmul(sums, x, precision=PRECISION),
         jnp.matmul(sums, reinjection, precision=PRECISION),
     )
+
+
+def pauli_components(encoding: ProductEncoding, angles: jax.Array) -> jax.Array:
+    """Expectation values of I, X, Y, Z of every wire.
+
+    Parameters
+    ----------
+    encoding
+        From `product_encoding`.
+    angles
+        `(n_angles,)` radians.
+
+    Returns
+    -------
+    Array
+        `(n_qubits, 4)`: 1, <X>, <Y>, <Z>.
+    """
+    cosines, sines = jnp.cos(angles), jnp.sin(angles)
+    start, rows = 0, []
+    for group in encoding.classes:
+        n = len(group.wires)
+        one, zero = jnp.ones(n, angles.dtype), jnp.zeros(n, angles.dtype)
+        bloch: list[jax.Array | None] = [
+            None,
+            None,
+            one,
+        ]  # None is zero: what is known is not spent
+        for axis in group.axes:
+            c, s = cosines[start : start + n], sines[start : start + n]
+            start += n
+            b, a = (axis + 1) % 3, (axis + 2) % 3  # from b towards a
+            bloch[b], bloch[a] = (
+                _sum(_times(bloch[b], c), _times(bloch[a], -s)),
+                _sum(_times(bloch[b], s), _times(bloch[a], c)),
+            )
+        rows.append(jnp.stack([one, *(zero if r is None else r for r in bloch)], axis=-1))
+    table = rows[0] if len(rows) == 1 else jnp.concatenate(rows)
+    order = [wire for group in encoding.classes for wire in group.wires]
+    return table if order == sorted(order) else table[np.argsort(order)]
+
+
+def _times(a: jax.Array | None, b: jax.Array) -> jax.Array | None:
+    return None if a is None else a * b
+
+
+def _sum(a: jax.Array | None, b: jax.Array | None) -> jax.Array | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b

@@ -1,13 +1,16 @@
 """Amplitude encoding in three stages: circuit columns, then a tiny rational map per sample.
 
-With v = x + R m every expectation value is v'A_k v / v'v, where A_k = Re(Phi^dagger O_k Phi) and Phi
-holds the first d columns of the circuit's unitary. Expanding in m leaves numbers that do not change
-inside a solver loop; see `docs/architecture.md` for the formula.
+With v = x + R m every expectation value is v'A_k v / v'v, where A_k = Re(Phi^dagger O_k Phi) and
+Phi holds the first d columns of the circuit's unitary. Expanding in m leaves numbers that do not
+change inside a solver loop; see `docs/architecture.md` for the formula.
 """
+
+import functools
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from ..circuits import Circuit, MeasurementEnsemble
@@ -47,7 +50,7 @@ def _rational(m, numerator, denominator):
     return _rational_parts(m, numerator, denominator)[0]
 
 
-@_rational.defjvp
+@functools.partial(_rational.defjvp, symbolic_zeros=True)
 def _rational_jvp(primals, tangents):
     # Autodiff of m'Qm forms Q dm for every tangent dm: q times the work of forming Qm once, which
     # is what a Jacobian (Newton, implicit adjoint, penalty) would pay. Q_k and G are symmetric.
@@ -55,11 +58,13 @@ def _rational_jvp(primals, tangents):
     dm, d_numerator, d_denominator = tangents
     value, half_slope, norm_half_slope, inverse_norm = _rational_parts(m, numerator, denominator)
     (linear, norm_linear) = numerator[1], denominator[1]
-    slope = 2 * half_slope - linear
-    norm_slope = 2 * norm_half_slope - norm_linear
-    d_top = slope @ dm + _polynomial(m, d_numerator)
-    d_bottom = norm_slope @ dm + _polynomial(m, d_denominator)
-    return value, (d_top - value * d_bottom) * inverse_norm
+    d_top = d_bottom = jnp.zeros((), value.dtype)
+    if not isinstance(dm, SymbolicZero):
+        d_top += (2 * half_slope - linear) @ dm
+        d_bottom += (2 * norm_half_slope - norm_linear) @ dm
+    return value, (
+        d_top + _polynomial(m, d_numerator) - value * (d_bottom + _polynomial(m, d_denominator))
+    ) * inverse_norm
 
 
 def _rational_parts(m, numerator, denominator):
@@ -75,12 +80,14 @@ def _rational_parts(m, numerator, denominator):
 
 
 def _polynomial(m, coefficients):
-    constant, linear, quadratic = coefficients
-    return constant + (linear + jnp.matmul(quadratic, m, precision=PRECISION)) @ m
+    constant, linear, quadratic = (0 if isinstance(c, SymbolicZero) else c for c in coefficients)
+    if not isinstance(quadratic, int):
+        linear += jnp.matmul(quadratic, m, precision=PRECISION)
+    return constant if isinstance(linear, int) else constant + linear @ m
 
 
 class QuadraticForms(eqx.Module):
-    """The observables pulled back to feature space: A_k, A_k R and R'A_k R. Best for few features."""
+    """The observables pulled back to feature space: A_k, A_k R, R'A_k R. Best for few features."""
 
     forms: Float[Array, "q d d"]
     forms_reinjected: Float[Array, "q d q"]

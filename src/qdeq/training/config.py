@@ -17,6 +17,9 @@ from qdeq.errors import UserError, check_choice
 DataName = Literal["digits-4", "digits-10", "mnist-4", "mnist-10", "fashion-10", "cifar-10"]
 Encoding = Literal["amplitude", "angle"]
 Trainable = Literal["all", "published"]
+Ansatz = Literal["paper", "hardware-efficient", "strongly-entangling", "paper-unentangled"]
+Head = Literal["linear", "none"]
+Features = Literal["pool", "pca", "vae"]
 Method = Literal["auto", "statevector", "quadratic", "lightcone"]
 Mode = Literal["implicit", "direct"]
 SolverName = Literal["picard", "anderson", "broyden", "newton", "dogleg", "levenberg-marquardt"]
@@ -52,17 +55,33 @@ class TrainConfig:
     """Numbers per image after pooling, a square such as 16 or 100; otherwise the data set's own
     choice, the paper's for the paper's tasks."""
 
+    features: Features = "pool"
+    """How an image becomes features: pooled pixels, principal components, or the latent means of a
+    small variational autoencoder; the last two are fitted to the training split."""
+
     n_qubits: int | None = None
     """Qubits of the circuit; otherwise the paper's, 4 for 4-class tasks and 10 for 10 classes."""
 
     encoding: Encoding = "amplitude"
     """How features enter the circuit: as amplitudes of the state or as rotation angles."""
 
+    ansatz: Ansatz = "paper"
+    """The circuit: the paper's, one of two common families, or the paper's without its two-qubit
+    gates."""
+
+    ansatz_layers: int = 3
+    """Layers of the hardware-efficient and the strongly-entangling circuit; the paper's have one
+    shape."""
+
     trainable: Trainable = "all"
     """Which angles learn: all of them, or only those of the published code's random layer."""
 
     method: Method = "auto"
     """How expectation values are computed; auto picks the fastest exact one."""
+
+    head: Head = "linear"
+    """What turns the measured state into class scores: a linear layer that learns, or nothing, the
+    first measured values being the scores of the classes."""
 
     mode: Mode = "implicit"
     """Solve for the equilibrium (implicit), or apply the circuit a fixed number of times
@@ -127,7 +146,7 @@ class TrainConfig:
         for name in ("n_features", "n_qubits"):
             if getattr(self, name) is not None:
                 self._at_least(name, 1)
-        for name in ("layers", "warmup_layers", "epochs", "batch_size", "max_steps"):
+        for name in ("layers", "warmup_layers", "ansatz_layers", "epochs", "batch_size", "max_steps"):
             self._at_least(name, 1)
         for name in ("warmup_epochs", "gradient_clip", "jacobian_weight", "random_steps_minus"):
             self._at_least(name, 0)
@@ -144,6 +163,11 @@ class TrainConfig:
             raise UserError(
                 f"valid_fraction={self.valid_fraction}: give a fraction between 0 and 1, both "
                 "excluded, because the best model is chosen on the validation split"
+            )
+        if self.trainable == "published" and not self.ansatz.startswith("paper"):
+            raise UserError(
+                f"trainable='published' with ansatz {self.ansatz!r}: only the paper's circuits "
+                "were published; set it to 'all'"
             )
         if self.mode == "direct" and self.warmup_epochs:
             raise UserError(

@@ -8,8 +8,8 @@ from qdeq.circuits import (
     AngleEncoding,
     Circuit,
     MeasurementEnsemble,
+    make_ansatz,
     paper_angle_encoding,
-    paper_ansatz,
     z_of_every_wire,
 )
 from qdeq.data import DATASETS
@@ -29,9 +29,18 @@ class CircuitDiagram:
 
     @classmethod
     def of_paper(
-        cls, n_qubits: int, encoding: str, *, trainable: str = "all", n_features: int | None = None
+        cls,
+        n_qubits: int,
+        encoding: str,
+        *,
+        trainable: str = "all",
+        n_features: int | None = None,
+        ansatz: str = "paper",
+        ansatz_layers: int = 3,
     ) -> "CircuitDiagram":
-        """The paper's model function; `n_features` is n_qubits**2 when None.
+        """The paper's model function, or the same with another `ansatz` (see `make_ansatz`).
+
+        `n_features` is n_qubits**2 when None.
 
         Raises
         ------
@@ -42,7 +51,7 @@ class CircuitDiagram:
             encoder = AmplitudeEncoding(n_qubits, n_features or n_qubits**2)
         else:
             encoder = paper_angle_encoding(n_qubits)
-        circuit = paper_ansatz(n_qubits, trainable=trainable)
+        circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
         return cls(circuit, encoder, z_of_every_wire(n_qubits))
 
     @classmethod
@@ -54,6 +63,8 @@ class CircuitDiagram:
             config.encoding,
             trainable=config.trainable,
             n_features=config.n_features or task.n_features,
+            ansatz=config.ansatz,
+            ansatz_layers=config.ansatz_layers,
         )
 
     def text(self, *, max_width: int = 100) -> str:

@@ -67,6 +67,38 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
+    """Loss and accuracy per epoch of many seeds: the mean, and a band from lowest to highest.
+
+    Parameters
+    ----------
+    histories
+        The lines of `metrics.jsonl` of every seed.
+    """
+    epochs = [metrics["epoch"] for metrics in histories[0]]
+    implicit = [metrics["epoch"] for metrics in histories[0] if metrics["phase"] == "implicit"]
+    warm_up = implicit[0] - 1 if implicit else 0
+    with _figure(8.0, 3.2, columns=2) as (figure, axes):
+        for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
+            for split, label, colour in (
+                ("train", "training", BLUE),
+                ("valid", "validation", ORANGE),
+            ):
+                values = np.array([_numbers(history, f"{split}_{name}") for history in histories])
+                marker = "o" if len(epochs) == 1 else None
+                mean = values.mean(axis=0)
+                panel.plot(epochs, mean, color=colour, label=label, marker=marker, markersize=4)
+                low, high = values.min(axis=0), values.max(axis=0)
+                panel.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
+            if warm_up:
+                panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
+            panel.set(title=name.capitalize(), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
+            panel.xaxis.set_major_locator(_whole_numbers())
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
 def residual_trace(trace: Sequence[float | None], *, tolerance: float) -> Figure:
     """Mean relative residual of the test samples after each solver step, on a log scale.
 

@@ -19,6 +19,7 @@ from qdeq.training.summary import Summary
 _CAPTIONS = {
     "training": "Loss and accuracy per epoch. The kept model is the one with the lowest validation "
     "loss.",
+    "seeds": "Loss and accuracy per epoch: mean over the seeds, and their range.",
     "residual": "Relative residual of the test samples against solver step, averaged over the "
     "samples that had not converged before.",
     "confusion": "Test samples by true and predicted class.",
@@ -72,7 +73,42 @@ def report_page(config: TrainConfig, summary: Summary, pictures: Mapping[str, by
     pictures
         PNG content by name; names with a known caption get it.
     """
-    title = f"{summary.dataset}, {summary.mode}, {summary.encoding} encoding"
+    return page(
+        f"{summary.dataset}, {summary.mode}, {summary.encoding} encoding",
+        run=summary.run,
+        score=f"{summary.test_accuracy:.4f}",
+        results={"Results": table(summary_rows(summary))},
+        pictures=pictures,
+        command=command_line(config),
+        config=config,
+        versions={**summary.versions, "device": summary.device},
+    )
+
+
+def page(
+    title: str,
+    *,
+    run: str,
+    score: str,
+    results: Mapping[str, str],
+    pictures: Mapping[str, bytes],
+    command: str,
+    config: TrainConfig,
+    versions: Mapping[str, str],
+) -> str:
+    """Return a report as one HTML page.
+
+    Parameters
+    ----------
+    title, run, score
+        What was trained, its folder, and the test accuracy as text.
+    results
+        Heading to a table's HTML.
+    pictures
+        PNG content by name; names with a known caption get it.
+    command, config, versions
+        How to train it again.
+    """
     figures = "\n".join(
         f'<figure class="{html.escape(name)}"><img alt="{html.escape(name)}" '
         f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
@@ -81,13 +117,13 @@ def report_page(config: TrainConfig, summary: Summary, pictures: Mapping[str, by
     )
     return _PAGE.substitute(
         title=html.escape(title),
-        run=html.escape(summary.run),
-        accuracy=f"{summary.test_accuracy:.4f}",
-        results=_table(summary_rows(summary)),
+        run=html.escape(run),
+        accuracy=html.escape(score),
+        results="\n".join(f"<h2>{html.escape(k)}</h2>\n{v}" for k, v in results.items()),
         figures=figures,
-        command=html.escape(command_line(config)),
-        config=_table({k: str(v) for k, v in dataclasses.asdict(config).items()}),
-        versions=_table({**summary.versions, "device": summary.device}),
+        command=html.escape(command),
+        config=table({k: str(v) for k, v in dataclasses.asdict(config).items()}),
+        versions=table(versions),
     )
 
 
@@ -127,7 +163,8 @@ def command_line(config: TrainConfig) -> str:
     return shlex.join(words)
 
 
-def _table(rows: Mapping[str, str]) -> str:
+def table(rows: Mapping[str, str]) -> str:
+    """Return labels and values as an HTML table."""
     cells = (
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
         for name, value in rows.items()
@@ -155,7 +192,7 @@ th { text-align: left; font-weight: 400; color: #6b7280; padding: .15rem 2rem .1
 td { padding: .15rem 0; overflow-wrap: anywhere; }
 figure { margin: 0 0 1.5rem; }
 figure img { max-width: 100%; height: auto; display: block; }
-figure.training, figure.circuit { flex: 1 0 100%; }
+figure.training, figure.seeds, figure.circuit { flex: 1 0 100%; }
 figure.residual { width: 26rem; max-width: 100%; }
 figure.confusion { width: 20rem; max-width: 100%; }
 figcaption { color: #6b7280; font-size: .85rem; margin-top: .3rem; }
@@ -169,7 +206,6 @@ pre { background: #f3f4f6; padding: .8rem 1rem; border-radius: 6px; white-space:
 <h1>$title</h1>
 <p class="run">$run</p>
 <p class="score">$accuracy <small>test accuracy</small></p>
-<h2>Results</h2>
 $results
 <h2>Pictures</h2>
 <div class="figures">

@@ -1,0 +1,89 @@
+"""Time of a training step against qubits, depth, batch and seeds: the curves of `--full`."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import jax
+
+from qdeq.benchmarking import targets
+from qdeq.benchmarking.groups import BATCH, Bench, measure, step_config
+from qdeq.benchmarking.programs import Program, published_epoch, qdeq_epoch, with_classifier
+from qdeq.benchmarking.published import SAME_WORK
+from qdeq.benchmarking.results import Curve
+from qdeq.circuits import (
+    AmplitudeEncoding,
+    hardware_efficient,
+    z_of_every_wire,
+)
+from qdeq.models import Classifier, QuantumModel
+from qdeq.training.loop import Trainer, TrainState
+from qdeq.training.parallel import Layout, seeds_at_once
+
+QUBITS = (2, 3, 4, 6, 8, 10, 12)
+LAYERS = (1, 2, 5, 10, 20)
+BATCHES = (16, 64, 256, 1024)
+SEEDS = (1, 4, 16, 64)
+SECONDS_PER_POINT = 1.0
+
+
+def curves(bench: Bench) -> tuple[Curve, ...]:
+    """Every curve: hardware-efficient circuits, amplitude encoding, 4 qubits unless varied."""
+    ours, plain = targets.IMPLICIT, targets.SAME_WORK
+
+    def point(n_qubits: int, layers: int, batch: int, with_plain: bool) -> dict[str, Program]:
+        trainer, state = _model(bench, n_qubits, layers, batch)
+        programs = {ours: qdeq_epoch(trainer, state)}
+        if with_plain:
+            programs[plain] = published_epoch(trainer, state.classifier, SAME_WORK)
+        return programs
+
+    def seeds(n_seeds: int) -> dict[str, Program]:
+        config, inputs = step_config(4, "amplitude"), bench.inputs(BATCH, 4)
+        layout = Layout(n_seeds, seeds_at_once=seeds_at_once(config, 4))
+        trainer = Trainer(config, inputs.dataset(), layout=layout)
+        states = trainer.init_seeds(range(n_seeds))
+        return {ours: qdeq_epoch(trainer, states, seeds=n_seeds)}
+
+    return (
+        # The plain algorithm stops where compiling it takes longer than measuring all the rest.
+        _curve(bench, "qubits", QUBITS, lambda n: point(n, 3, BATCH, n <= 6)),
+        _curve(bench, "layers", LAYERS, lambda layers: point(4, layers, BATCH, layers <= 5)),
+        _curve(bench, "batch", BATCHES, lambda batch: point(4, 3, batch, True)),
+        _curve(bench, "seeds", SEEDS, seeds),
+    )
+
+
+def _curve(
+    bench: Bench, label: str, values: Iterable[int], build: Callable[[int], dict[str, Program]]
+) -> Curve:
+    values = tuple(values)
+    points = []
+    for value in values:
+        bench.stage(f"scaling: {label} {value}")
+        found = measure(build(value), SECONDS_PER_POINT)
+        points.append({name: measured.median for name, measured in found.items()})
+    names = dict.fromkeys(name for point in points for name in point)
+    return Curve(
+        key=label,
+        label=f"number of {label}" if label != "batch" else "batch size",
+        values=values,
+        seconds={name: tuple(point.get(name) for point in points) for name in names},
+    )
+
+
+def _model(bench: Bench, n_qubits: int, layers: int, batch: int) -> tuple[Trainer, TrainState]:
+    inputs = bench.inputs(batch, 4 if n_qubits <= 6 else 10)
+    n_features = min(inputs.x.shape[1], 2**n_qubits)
+    inputs = dataclasses.replace(inputs, x=inputs.x[:, :n_features])
+    config = step_config(4, "amplitude").replace(n_features=n_features, batch_size=batch)
+    trainer = Trainer(config, inputs.dataset())
+    circuit = hardware_efficient(n_qubits, layers)
+    keys = jax.random.split(jax.random.key(0))
+    model = QuantumModel(
+        jax.random.uniform(keys[0], (circuit.n_parameters,), minval=-3.14, maxval=3.14),
+        circuit,
+        encoding=AmplitudeEncoding(n_qubits, n_features),
+        observables=z_of_every_wire(n_qubits),
+    )
+    classifier = Classifier(model, inputs.n_classes, key=keys[1])
+    return trainer, with_classifier(trainer, classifier)

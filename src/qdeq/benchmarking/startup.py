@@ -1,0 +1,99 @@
+"""How long a fresh process needs: imports, and the first training step with and without a cache.
+
+Everything runs in child processes, one after the other.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_STACK = "import jax, equinox, optimistix, optax"
+_QDEQ = "import qdeq; [getattr(qdeq, name) for name in qdeq.__all__]"
+_TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+
+
+def import_seconds(repeats: int) -> dict[str, list[float]]:
+    """Seconds of `import qdeq` (lazy), of it with every public name, and of the stack alone."""
+    statements = {"import qdeq": "import qdeq", "qdeq, every name": _QDEQ, "JAX stack": _STACK}
+    seconds: dict[str, list[float]] = {name: [] for name in statements}
+    for _ in range(repeats):
+        for name, statement in statements.items():
+            output = _child(["-c", _TIMED.format(statement)], {})
+            seconds[name].append(float(output))
+    return seconds
+
+
+def first_step_seconds(n_qubits: int, encoding: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Stages of the first training step in a fresh process: with an empty cache, then a warm one.
+
+    Returns
+    -------
+    cold, warm
+        Seconds by stage: `import`, `build` (model and initial state), `trace`, `compile`, `run`,
+        and `ready`, the sum of all but the import.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {
+            "JAX_COMPILATION_CACHE_DIR": folder,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            "QDEQ_CACHE": folder,
+        }
+        arguments = ["-m", "qdeq.benchmarking.startup", str(n_qubits), encoding]
+        cold, warm = (json.loads(_child(arguments, variables)) for _ in range(2))
+        return cold, warm
+
+
+def _child(arguments: list[str], variables: dict[str, str]) -> str:
+    # The package that runs now is the one to measure, installed or not.
+    source = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    finished = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return finished.stdout.strip().splitlines()[-1]
+
+
+def _first_step(n_qubits: int, encoding: str) -> dict[str, float]:
+    times = [time.perf_counter()]
+    import equinox as eqx
+    import jax
+
+    from qdeq.benchmarking.inputs import make_inputs
+    from qdeq.training.config import TrainConfig
+    from qdeq.training.loop import Trainer
+
+    dataset = make_inputs(256, n_qubits).dataset()
+    times.append(time.perf_counter())
+    config = TrainConfig(n_qubits=n_qubits, n_features=n_qubits**2).replace(encoding=encoding)
+    trainer = Trainer(config, dataset)
+    state = trainer.init()
+    dynamic, static = eqx.partition(state, eqx.is_array)
+    times.append(time.perf_counter())
+
+    def epoch(dynamic, x, y):
+        new_state, metrics = trainer.recipe.train("implicit", eqx.combine(dynamic, static), x, y)
+        return eqx.filter(new_state, eqx.is_array), metrics
+
+    arrays = (dynamic, dataset.train.x, dataset.train.y)
+    lowered = jax.jit(epoch).lower(*arrays)
+    times.append(time.perf_counter())
+    program = lowered.compile()
+    times.append(time.perf_counter())
+    jax.block_until_ready(program(*arrays))
+    times.append(time.perf_counter())
+    names = ("import", "build", "trace", "compile", "run")
+    stages = {name: times[i + 1] - times[i] for i, name in enumerate(names)}
+    return {**stages, "ready": times[-1] - times[1]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_first_step(int(sys.argv[1]), sys.argv[2])))

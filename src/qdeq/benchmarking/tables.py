@@ -1,0 +1,141 @@
+"""Results as text: numbers in the reader's units, a table for the terminal, rows for a page."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from qdeq.benchmarking.compare import Change
+from qdeq.benchmarking.results import Floor, Results, Row
+
+_PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+def seconds(value: float) -> str:
+    """A time with two or three significant digits.
+
+    >>> seconds(0.00123), seconds(2.5), seconds(4.1e-05)
+    ('1.23 ms', '2.5 s', '41 µs')
+    """
+    for scale, unit in _PREFIXES:
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-6:.2g} µs"
+
+
+def count(value: float, unit: str) -> str:
+    """A large number with a prefix.
+
+    >>> count(4.2e6, "op")
+    '4.2 Mop'
+    """
+    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def figure(row: Row, value: float | None) -> str:
+    """A value of a row in its unit."""
+    if value is None:
+        return "–"
+    return f"{value:.2f}x" if row.unit == "x" else seconds(value)
+
+
+def ratios(row: Row) -> list[str]:
+    """One phrase per comparison, with the target where there is one."""
+    return [
+        f"{ratio.value:.3g}x less than {ratio.versus}"
+        + (f" (target {ratio.target:.0f}x)" if ratio.target is not None else "")
+        for ratio in row.ratios
+    ]
+
+
+def floor(value: Floor | None) -> str:
+    """Operations, bytes, and what they take on this machine."""
+    if value is None:
+        return "–"
+    counted = f"{count(value.operations, 'op')}, {count(value.memory, 'B')}"
+    return f"{seconds(value.seconds)} ({counted})"
+
+
+def verdict(row: Row) -> str:
+    """Met, missed, or nothing to say."""
+    return {True: "yes", False: "no", None: ""}[row.met]
+
+
+def terminal_table(results: Results) -> Table:
+    """The target table for the terminal."""
+    table = Table(title=f"qdeq benchmark, {results.mode}: {results.data}", show_lines=True)
+    table.add_column("work", ratio=3)
+    for name in ("target", "reached", "met", "floor"):
+        table.add_column(name, justify="right", no_wrap=name != "floor")
+    table.add_column("against", ratio=3)
+    for row in results.rows:
+        met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met]
+        least = "" if row.floor is None else seconds(row.floor.seconds)
+        reached = "skipped" if row.skipped else figure(row, row.reached)
+        against = row.skipped or "\n".join(ratios(row))
+        target = "" if row.target is None else figure(row, row.target)
+        table.add_row(escape(row.work), target, reached, met, least, escape(against))
+    return table
+
+
+def machine_line(results: Results) -> str:
+    """One line about the machine."""
+    m = results.machine
+    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
+    return (
+        f"{m['processor'] or m['device']}, {m['threads']} threads, {m['device']}; float32 product "
+        f"{m['matmul_gflops']} Gop/s, memory {m['memory_gbytes_per_second']} GB/s; {versions}"
+    )
+
+
+def markdown(results: Results) -> str:
+    """The table as Markdown, ready for `docs/performance.md`, notes and raw figures below."""
+    lines = [
+        f"Measured on {machine_line(results)}. Images: {results.data}.",
+        "",
+        "| work | target | reached | ratio | floor |",
+        "|---|---|---|---|---|",
+    ]
+    for row in results.rows:
+        target = "" if row.target is None else figure(row, row.target)
+        reached = row.skipped or figure(row, row.reached)
+        against = "<br>".join(ratios(row))
+        lines.append(f"| {row.work} | {target} | {reached} | {against} | {floor(row.floor)} |")
+    lines += ["", *_measurement_lines(results.rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _measurement_lines(rows: Sequence[Row]) -> Iterable[str]:
+    yield "| work | program | median | least | compile | solved | solver steps |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in rows:
+        for name, m in row.measurements.items():
+            compiling = "" if m.compile_seconds is None else seconds(m.compile_seconds)
+            solved = "" if m.solved_fraction is None else f"{m.solved_fraction:.1%}"
+            steps = "" if m.solver_steps_mean is None else f"{m.solver_steps_mean:.1f}"
+            yield (
+                f"| {row.key} | {name} | {seconds(m.median)} | {seconds(m.minimum)} | {compiling} "
+                f"| {solved} | {steps} |"
+            )
+
+
+def comparison_table(changes: Iterable[Change]) -> Table:
+    """Relative changes against an earlier run."""
+    table = Table(title="against the earlier run")
+    for name in ("row", "program", "before", "after", "change", ""):
+        table.add_column(name, justify="left" if name in ("row", "program", "") else "right")
+    colours = {"slower": "red", "faster": "green", "same": "dim"}
+    for change in changes:
+        show = seconds if change.program else (lambda value: f"{value:.2f}x")
+        table.add_row(
+            change.key,
+            escape(change.program),
+            show(change.before),
+            show(change.after),
+            f"{change.relative:+.0%}",
+            f"[{colours[change.verdict]}]{change.verdict}[/]",
+        )
+    return table

@@ -1,0 +1,29 @@
+"""The paper's tables and figures as configurations, and their reports: `qdeq reproduce`."""
+
+from typing import TYPE_CHECKING
+
+from qdeq._lazy import attach
+
+if TYPE_CHECKING:
+    from qdeq.experiments.protocol import Protocol as Protocol
+    from qdeq.experiments.protocol import Row as Row
+    from qdeq.experiments.protocol import table_rows as table_rows
+    from qdeq.experiments.reproduce import reproduce_circuits as reproduce_circuits
+    from qdeq.experiments.reproduce import reproduce_overlap as reproduce_overlap
+    from qdeq.experiments.reproduce import reproduce_table as reproduce_table
+    from qdeq.experiments.reproduce import reproduce_warmup as reproduce_warmup
+    from qdeq.experiments.table import Table as Table
+
+__getattr__ = attach(
+    __name__,
+    {
+        "Protocol": "protocol",
+        "Row": "protocol",
+        "table_rows": "protocol",
+        "reproduce_circuits": "reproduce",
+        "reproduce_overlap": "reproduce",
+        "reproduce_table": "reproduce",
+        "reproduce_warmup": "reproduce",
+        "Table": "table",
+    },
+)

@@ -1,0 +1,76 @@
+"""From plain values, such as a configuration's, to a classifier with random angles and head."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ..circuits import AmplitudeEncoding, make_ansatz, paper_angle_encoding, z_of_every_wire
+from ..errors import check_choice
+from .classifier import Classifier
+from .paper import ENCODINGS
+from .quantum_model import QuantumModel
+
+
+def build_classifier(
+    n_qubits: int,
+    n_classes: int,
+    *,
+    n_features: int,
+    encoding: str = "amplitude",
+    ansatz: str = "paper",
+    ansatz_layers: int = 3,
+    trainable: str = "all",
+    head: str = "linear",
+    dropout: float = 0.05,
+    method: str = "auto",
+    model_key: PRNGKeyArray | Array,
+    head_key: PRNGKeyArray | Array,
+) -> Classifier:
+    """A classifier over the equilibrium of a named circuit that measures <Z> of every wire.
+
+    Parameters
+    ----------
+    n_qubits, n_classes, n_features
+        Sizes. Angle encoding takes `n_qubits**2` features.
+    encoding
+        `"amplitude"` or `"angle"`, the paper's.
+    ansatz, ansatz_layers, trainable
+        See `qdeq.circuits.make_ansatz`.
+    head
+        `"linear"` or `"none"`, see `Classifier`.
+    dropout
+        See `Classifier`.
+    method
+        See `QuantumModel`.
+    model_key, head_key
+        JAX keys for the angles, uniform in (-pi, pi), and for the head's weights.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, or sizes that do not fit together.
+
+    Examples
+    --------
+    >>> keys = jax.random.split(jax.random.key(0))
+    >>> classifier = build_classifier(
+    ...     4, 4, n_features=16, head="none", model_key=keys[0], head_key=keys[1]
+    ... )
+    >>> classifier.model.circuit.n_parameters, classifier.head
+    (39, None)
+    """
+    check_choice("encoding", encoding, ENCODINGS)
+    circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
+    if encoding == "amplitude":
+        encoder = AmplitudeEncoding(n_qubits, n_features)
+    else:
+        encoder = paper_angle_encoding(n_qubits)
+        check_choice("n_features", str(n_features), [str(encoder.n_features)])
+    model = QuantumModel(
+        jax.random.uniform(model_key, (circuit.n_parameters,), minval=-jnp.pi, maxval=jnp.pi),
+        circuit,
+        encoding=encoder,
+        observables=z_of_every_wire(n_qubits),
+        method=method,
+    )
+    return Classifier(model, n_classes, dropout=dropout, head=head, key=head_key)

@@ -1,0 +1,264 @@
+"""What one epoch of training and one evaluation compute, as pure functions of one model.
+
+How they become programs, and are spread over seeds and devices, is decided in `loop.py` and
+`parallel.py`; only the sums over a batch know here that other devices may hold the rest of it.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ..equilibrium import (
+    ADJOINTS,
+    SOLVERS,
+    ConstantSteps,
+    Direct,
+    Equilibrium,
+    RandomSteps,
+    frobenius_norm,
+)
+from ..models import Classifier, Prediction
+from .config import TrainConfig
+
+
+class TrainState(eqx.Module):
+    """Everything that a resumed run needs; randomness follows from `key` and `epoch` alone.
+
+    Many seeds share one state whose arrays have a leading seed axis.
+    """
+
+    classifier: Classifier
+    optimiser_state: PyTree
+    best_classifier: Classifier
+    best_valid_loss: Float[Array, ""]
+    epoch: Int[Array, ""]
+    key: Array
+
+
+class BatchMetrics(eqx.Module):
+    """Sums over the samples of a batch (maxima for `residual_max`); weights mask the padding."""
+
+    count: Array
+    loss: Array
+    correct: Array
+    residual: Array
+    residual_max: Array
+    converged: Array
+    steps: Array
+    evaluations: Array
+    gradient_norm: Array
+
+
+class BatchAxis(eqx.Module):
+    """A mesh axis over whose devices every batch is split.
+
+    Parameters
+    ----------
+    name
+        Of the axis; the functions below then run inside `jax.shard_map`.
+    size
+        Number of devices along it.
+    """
+
+    name: str = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+
+    def own(self, batch: Array) -> Array:
+        """This device's part of a batch along axis 1: `(n, B)` -> `(n, ceil(B / size))`.
+
+        Where the parts do not come out even the first entries fill up the last part; `weights`
+        of the caller must be zero there.
+        """
+        part = -(-batch.shape[1] // self.size)
+        filled = jnp.take(batch, jnp.arange(part * self.size) % batch.shape[1], axis=1)
+        start = jax.lax.axis_index(self.name) * part
+        return jax.lax.dynamic_slice_in_dim(filled, start, part, axis=1)
+
+    def own_weights(self, weights: Array) -> Array:
+        """As `own`, with zero weight for what only fills up."""
+        surplus = -weights.shape[1] % self.size
+        return self.own(jnp.pad(weights, ((0, 0), (0, surplus))))
+
+
+class Recipe:
+    """The computations of a configuration.
+
+    Parameters
+    ----------
+    config
+        What to train.
+    batch_axis
+        Over which devices a batch is split; None: one device has all of it.
+    """
+
+    def __init__(self, config: TrainConfig, batch_axis: BatchAxis | None = None):
+        self.config = config
+        self.batch_axis = batch_axis
+        clip = config.gradient_clip
+        self.optimiser = optax.chain(
+            optax.clip_by_global_norm(clip) if clip else optax.identity(),
+            optax.adam(config.learning_rate),
+        )
+        self.equilibrium = Equilibrium(
+            solver=SOLVERS[config.solver](rtol=config.tolerance, atol=config.tolerance),
+            adjoint=ADJOINTS[config.adjoint](),
+            max_steps=config.max_steps,
+        )
+        if config.random_steps_minus:
+            self.schedule = RandomSteps(config.max_steps, minus=config.random_steps_minus)
+        else:
+            self.schedule = ConstantSteps(config.max_steps)
+
+    def layer(self, phase: str) -> Equilibrium | Direct:
+        """The layer of a phase: `"implicit"` or `"direct"` (warm-up, or the whole run)."""
+        if phase == "implicit":
+            return self.equilibrium
+        warming_up = self.config.mode == "implicit"
+        return Direct(layers=self.config.warmup_layers if warming_up else self.config.layers)
+
+    def phase(self, epoch: int) -> str:
+        """The phase of an epoch, counted from 0."""
+        if self.config.mode == "direct" or epoch < self.config.warmup_epochs:
+            return "direct"
+        return "implicit"
+
+    def train(
+        self, phase: str, state: TrainState, x: Float[Array, "N d"], y: Int[Array, " N"]
+    ) -> tuple[TrainState, BatchMetrics]:
+        """One epoch over the training split; the metrics have an axis of batches."""
+        indices, weights, keys = self._batches(state, x.shape[0], x.dtype)
+        static = eqx.filter(state.classifier, eqx.is_array, inverse=True)
+
+        def step(carry, batch):
+            dynamic, optimiser_state = carry
+            indices, weight, key = batch
+            classifier = eqx.combine(dynamic, static)
+            (_, metrics), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
+                classifier, phase, x[indices], y[indices], weight, key, state.epoch
+            )
+            gradient, metrics = self._sum(gradient), self._sum_metrics(metrics)
+            norm = optax.tree.norm(gradient)
+            metrics = eqx.tree_at(lambda m: m.gradient_norm, metrics, norm)
+            updates, optimiser_state = self.optimiser.update(gradient, optimiser_state)
+            classifier = eqx.apply_updates(classifier, updates)
+            return (eqx.filter(classifier, eqx.is_array), optimiser_state), metrics
+
+        carry = (eqx.filter(state.classifier, eqx.is_array), state.optimiser_state)
+        (dynamic, optimiser_state), trained = jax.lax.scan(step, carry, (indices, weights, keys))
+        state = eqx.tree_at(
+            lambda s: (s.classifier, s.optimiser_state, s.epoch),
+            state,
+            (eqx.combine(dynamic, static), optimiser_state, state.epoch + 1),
+        )
+        return state, trained
+
+    def measure(
+        self,
+        phase: str,
+        classifier: Classifier,
+        x: Float[Array, "B d"],
+        y: Int[Array, " B"],
+        weight: Float[Array, " B"],
+    ) -> tuple[BatchMetrics, Array, Array, Array]:
+        """Summed metrics of samples, predictions, residual traces, whether inputs are defined.
+
+        With a batch axis x, y and weight are this device's, and so is all but the metrics.
+        """
+        layer = self.layer(phase)
+        prediction = jax.vmap(lambda x: classifier(x, layer))(x)
+        losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
+        solution = prediction.solution
+        return (
+            self._sum_metrics(_metrics(prediction, losses, y, weight)),
+            jnp.argmax(prediction.logits, axis=-1),
+            solution.stats.residual_trace,
+            jax.vmap(classifier.model.is_defined)(solution.value, x),
+        )
+
+    def _batches(
+        self, state: TrainState, n_samples: int, dtype: jnp.dtype
+    ) -> tuple[Int[Array, "n B"], Float[Array, "n B"], PRNGKeyArray]:
+        """Which samples each batch of an epoch has, their weights, and a key per batch."""
+        batch_size = min(self.config.batch_size, n_samples)
+        n_batches = -(-n_samples // batch_size)
+        order_key, batches_key = jax.random.split(
+            jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
+        )
+        # The last batch is filled up with repeated samples of weight zero: one shape, one program.
+        order = jax.random.permutation(order_key, n_samples)
+        positions = jnp.arange(n_batches * batch_size)
+        indices = order[positions % n_samples].reshape(n_batches, batch_size)
+        weights = (positions < n_samples).astype(dtype).reshape(n_batches, batch_size)
+        if self.batch_axis is not None:
+            indices, weights = self.batch_axis.own(indices), self.batch_axis.own_weights(weights)
+        return indices, weights, jax.random.split(batches_key, n_batches)
+
+    def _loss(
+        self,
+        classifier: Classifier,
+        phase: str,
+        x: Float[Array, "B d"],
+        y: Int[Array, " B"],
+        weight: Float[Array, " B"],
+        key: PRNGKeyArray,
+        epoch: Int[Array, ""],
+    ) -> tuple[Float[Array, ""], BatchMetrics]:
+        """This device's share of the mean loss of a batch: the shares add up to it."""
+        layer = self.layer(phase)
+        dropout_key, budget_key = jax.random.split(key)
+        keys = self._sample_keys(dropout_key, x.shape[0])
+        budget = self.schedule(budget_key, epoch)
+        prediction = jax.vmap(
+            lambda x, key: classifier(x, layer, key=key, budget=budget),
+        )(x, keys)
+        losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
+        total = self._sum(jnp.sum(weight))
+        loss = jnp.sum(weight * losses) / total
+        if phase == "implicit" and self.config.jacobian_weight:
+            norms = jax.vmap(lambda x, m: _jacobian_penalty(classifier, x, m))(
+                x, jax.lax.stop_gradient(prediction.solution.value)
+            )
+            loss += self.config.jacobian_weight * jnp.sum(weight * norms) / total
+        return loss, _metrics(prediction, losses, y, weight)
+
+    def _sample_keys(self, key: PRNGKeyArray, n_samples: int) -> PRNGKeyArray:
+        """A key per sample; on several devices each sample has the key that it has on one."""
+        if self.batch_axis is None:
+            return jax.random.split(key, n_samples)
+        keys = jax.random.split(key, n_samples * self.batch_axis.size)
+        start = jax.lax.axis_index(self.batch_axis.name) * n_samples
+        return jax.lax.dynamic_slice_in_dim(keys, start, n_samples)
+
+    def _sum(self, tree: PyTree) -> PyTree:
+        if self.batch_axis is None:
+            return tree
+        return jax.lax.psum(tree, self.batch_axis.name)
+
+    def _sum_metrics(self, metrics: BatchMetrics) -> BatchMetrics:
+        if self.batch_axis is None:
+            return metrics
+        largest = jax.lax.pmax(metrics.residual_max, self.batch_axis.name)
+        return eqx.tree_at(lambda m: m.residual_max, self._sum(metrics), largest)
+
+
+def _jacobian_penalty(classifier: Classifier, x: Array, m: Array) -> Array:
+    """|J|_F^2 / q of the model function at fixed m, exact: in measured space J is q x q."""
+    return frobenius_norm(classifier.model.prepare().bind(x), m) / m.shape[0]
+
+
+def _metrics(prediction: Prediction, losses: Array, y: Array, weight: Array) -> BatchMetrics:
+    stats = prediction.solution.stats
+    correct = jnp.argmax(prediction.logits, axis=-1) == y
+    return BatchMetrics(
+        count=jnp.sum(weight),
+        loss=jnp.sum(weight * losses),
+        correct=jnp.sum(weight * correct),
+        residual=jnp.sum(weight * stats.residual),
+        residual_max=jnp.max(jnp.where(weight > 0, stats.residual, 0)),
+        converged=jnp.sum(weight * stats.converged),
+        steps=jnp.sum(weight * stats.steps),
+        evaluations=jnp.sum(weight * stats.evaluations),
+        gradient_norm=jnp.zeros(()),
+    )

@@ -1,0 +1,185 @@
+"""Seeds that train together end as seeds that train alone, and a run of many resumes bit by bit."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from fake_trainer import FakeTrainer
+
+from qdeq.cli import main
+from qdeq.data import load
+from qdeq.errors import UserError
+from qdeq.training import session
+from qdeq.training.config import TrainConfig
+from qdeq.training.loop import Trainer
+from qdeq.training.many import resume_many, train_many
+from qdeq.training.many_summary import Spread
+from qdeq.training.parallel import Layout, seeds_at_once
+from qdeq.training.run import TrainingInterrupted, resume, train
+from qdeq.training.run_folder import RunFolder
+from qdeq.training.seeds import parse_seeds
+
+CONFIG = TrainConfig(epochs=5, warmup_epochs=2)
+SEEDS = [3, 0, 7]
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Replace the compiled loop, and write a checkpoint after every epoch however fast it is."""
+
+    class Fake(FakeTrainer):
+        pass
+
+    monkeypatch.setattr(session, "Trainer", Fake)
+    monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr("qdeq.training.many.write_many_report", lambda *_: None)
+    return Fake
+
+
+def stop_after(number):
+    def on_epoch(metrics):
+        if metrics["epoch"] == number:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def models(path, seeds=SEEDS):
+    return [(path / f"seed-{seed}" / "model.safetensors").read_bytes() for seed in seeds]
+
+
+def test_every_seed_gets_the_run_folder_that_it_gets_alone(fake, tmp_path):
+    summaries = train_many(CONFIG, SEEDS, out=tmp_path / "many")
+    assert [summary.seed for summary in summaries] == SEEDS
+    for seed, summary in zip(SEEDS, summaries, strict=True):
+        alone = train(CONFIG.replace(seed=seed), out=tmp_path / f"alone-{seed}")
+        folder = RunFolder.open(tmp_path / "many" / f"seed-{seed}")
+        other = RunFolder(tmp_path / f"alone-{seed}")
+        assert folder.read_config() == CONFIG.replace(seed=seed)
+        assert folder.metrics_path.read_text() == other.metrics_path.read_text()
+        assert folder.model_path.read_bytes() == other.model_path.read_bytes()
+        assert summary.test_accuracy == alone.test_accuracy
+        assert {p.name for p in folder.path.iterdir()} == {p.name for p in other.path.iterdir()}
+        assert folder.read_checkpoint().epoch == 5
+
+
+def test_a_seed_can_be_continued_alone_but_then_not_with_the_others(fake, tmp_path):
+    train_many(CONFIG, SEEDS, out=tmp_path / "many")
+    assert resume(tmp_path / "many" / "seed-0", epochs=7).epochs == 7
+    with pytest.raises(UserError, match="seed-0 was trained further on its own"):
+        resume_many(tmp_path / "many", epochs=8)
+
+
+def test_the_summary_has_mean_and_deviation_over_seeds(fake, tmp_path, monkeypatch):
+    accuracies = iter([0.5, 0.7, 0.9] * 3)
+
+    def evaluate_seeds(self, classifiers, split):
+        found = FakeTrainer.evaluate_seeds(self, classifiers, split)
+        return [{**values, "accuracy": next(accuracies)} for values in found]
+
+    monkeypatch.setattr(fake, "evaluate_seeds", evaluate_seeds)
+    train_many(CONFIG, SEEDS, out=tmp_path / "many")
+    summary = json.loads((tmp_path / "many" / "summary.json").read_text())
+    assert summary["seeds"] == SEEDS
+    assert summary["statistics"]["test_accuracy"] == {
+        "mean": pytest.approx(0.7),
+        "std": pytest.approx(0.2),
+        "min": 0.5,
+        "max": 0.9,
+    }
+    assert summary["by_seed"]["test_accuracy"] == [0.5, 0.7, 0.9]
+
+
+def test_one_seed_has_no_deviation():
+    assert math.isnan(Spread.of([0.5]).std) and str(Spread.of([0.5])) == "0.5"
+
+
+@pytest.mark.parametrize("where", ["between epochs", "in mid-epoch"])
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(fake, tmp_path, where):
+    train_many(CONFIG, SEEDS, out=tmp_path / "whole")
+    if where == "in mid-epoch":
+        fake.interrupt_in_epoch = 3
+    with pytest.raises(TrainingInterrupted, match="--resume") as caught:
+        train_many(CONFIG, SEEDS, out=tmp_path / "parts", on_epoch=stop_after(2))
+    assert (caught.value.epoch, caught.value.run) == (2, tmp_path / "parts")
+    fake.interrupt_in_epoch = None
+    resume_many(tmp_path / "parts")
+    assert models(tmp_path / "whole") == models(tmp_path / "parts")
+    for seed in SEEDS:
+        lines = [
+            (tmp_path / n / f"seed-{seed}/metrics.jsonl").read_text() for n in ("whole", "parts")
+        ]
+        assert lines[0] == lines[1]
+
+
+def test_a_killed_run_repeats_the_epochs_after_its_checkpoint(fake, tmp_path, monkeypatch):
+    train_many(CONFIG, SEEDS, out=tmp_path / "whole")
+    monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+
+    def die(metrics):
+        if metrics["epoch"] == 4:
+            raise MemoryError  # like kill -9: nothing of ours runs any more
+
+    with pytest.raises(MemoryError):
+        train_many(CONFIG, SEEDS, out=tmp_path / "parts", on_epoch=die)
+    resume_many(tmp_path / "parts")
+    assert models(tmp_path / "whole") == models(tmp_path / "parts")
+
+
+def test_a_mistake_in_the_configuration_leaves_no_folder(fake, tmp_path):
+    with pytest.raises(UserError):
+        train_many(CONFIG.replace(n_features=15), SEEDS, out=tmp_path / "many")
+    assert not (tmp_path / "many").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("0:4", [0, 1, 2, 3]), ("0,3,7", [0, 3, 7]), ("5", [5]), ("0:2, 9", [0, 1, 9])],
+)
+def test_seeds_are_ranges_and_lists(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "3:1", "a", "0-3", "1,1", "0:", "-1", "0:2,1"])
+def test_other_seeds_are_a_users_mistake(text):
+    with pytest.raises(UserError, match="seed"):
+        parse_seeds(text)
+
+
+def test_the_command_trains_and_resumes_many_seeds(fake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--epochs", "2", "--seeds", "0:3", "--out", "many"]
+    assert main([*words, "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["seeds"] == [0, 1, 2]
+    assert main(["train", "--resume", "many", "--epochs", "3"]) == 0
+    assert "3/3" in capsys.readouterr().out
+    assert main([*words, "--seed", "1"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+    assert main(["train", "--seeds", "zero", "--out", "other"]) == 2
+    assert "--seeds zero: give a range such as 0:32" in capsys.readouterr().err
+    assert main(["train", "--resume", "many", "--seeds", "0:3"]) == 2
+    assert "cannot be given with --resume" in capsys.readouterr().err
+
+
+def test_large_batches_are_computed_seed_by_seed():
+    assert seeds_at_once(TrainConfig(), 4) >= 32
+    assert seeds_at_once(TrainConfig(), 10) == 1
+
+
+def test_seeds_together_give_the_numbers_of_seeds_alone(x64):
+    # The compiled loop: three seeds, of which two are computed at once and one fills up the second
+    # pair. In float64 what differs is rounding alone, which a contractive solve does not amplify.
+    config = TrainConfig(epochs=1, batch_size=64, jacobian_weight=0.0, solver="picard", max_steps=8)
+    data = load("digits-4")
+    together = Trainer(config, data, layout=Layout(3, seeds_at_once=2))
+    states, metrics = together.run_epoch_seeds(together.init_seeds(SEEDS))
+    alone = Trainer(config, data)
+    for position, seed in enumerate(SEEDS):
+        state, (expected,) = alone.run_epoch_seeds(alone.init_seeds([seed]))
+        for name in ("train_loss", "valid_loss", "residual_mean", "gradient_norm"):
+            assert metrics[position][name] == pytest.approx(expected[name], rel=1e-9)
+        theta = state.classifier.model.theta[0]
+        np.testing.assert_allclose(states.classifier.model.theta[position], theta, atol=1e-9)

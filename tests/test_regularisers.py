@@ -1,0 +1,73 @@
+"""Penalties on the Jacobian: exact values against NumPy, estimates against exact values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from equilibrium_problems import tanh_derivatives, tanh_inputs, tanh_map, tanh_weights
+
+from qdeq.equilibrium import denoising, frobenius_norm, hinge, hutchinson
+from qdeq.errors import UserError
+
+
+def problem():
+    z, x = tanh_inputs(2)
+    exact = np.linalg.norm(tanh_derivatives(tanh_weights(), x, z)[0]) ** 2
+    return tanh_map(jnp.asarray(tanh_weights())), jnp.asarray(z), jnp.asarray(x), exact
+
+
+def test_frobenius_norm_is_exact(x64):
+    f, z, x, exact = problem()
+    assert float(frobenius_norm(f, z, x)) == pytest.approx(exact, rel=1e-12)
+
+
+def test_frobenius_norm_takes_pytrees_and_maps_of_z_alone():
+    value = frobenius_norm(lambda z: {"a": 2 * z["b"], "b": z["a"]}, {"a": 1.0, "b": 0.0})
+    assert float(value) == 5.0
+
+
+@pytest.mark.parametrize(("probe", "mode"), [("rademacher", "jvp"), ("normal", "vjp")])
+def test_hutchinson_is_an_unbiased_estimate(probe, mode, x64):
+    f, z, x, exact = problem()
+    estimate = hutchinson(f, z, x, jax.random.key(0), n_probes=4000, probe=probe, mode=mode)
+    # 4000 probes: a standard error of about 1.5 per cent for normal ones.
+    assert float(estimate) == pytest.approx(exact, rel=0.06)
+
+
+def test_hutchinson_with_random_signs_is_exact_for_a_diagonal_jacobian():
+    estimate = hutchinson(lambda z: 3 * z, jnp.zeros(4), None, jax.random.key(1))
+    assert float(estimate) == 36.0
+
+
+def test_hinge_is_silent_below_its_bound_in_value_and_gradient():
+    value, slope = jax.value_and_grad(lambda v: hinge(v, 2.0))(1.5)
+    assert (float(value), float(slope)) == (0.0, 0.0)
+    value, slope = jax.value_and_grad(lambda v: hinge(v, 2.0))(3.0)
+    assert (float(value), float(slope)) == (1.0, 1.0)
+
+
+def test_denoising_is_the_frobenius_norm_to_first_order(x64):
+    f, _, x, _ = problem()
+    z = jnp.zeros(5)
+    for _ in range(200):
+        z = f(z, x)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    energy = jnp.mean(jax.vmap(lambda key: denoising(f, z, x, key, scale=1e-3))(keys))
+    assert float(energy) / 1e-6 == pytest.approx(float(frobenius_norm(f, z, x)), rel=0.06)
+
+
+def test_penalties_keep_float32():
+    z = jnp.ones(3, jnp.float32)
+    key = jax.random.key(0)
+    for value in (
+        frobenius_norm(jnp.sin, z),
+        hutchinson(jnp.sin, z, None, key),
+        denoising(jnp.sin, z, None, key),
+    ):
+        assert value.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("options", [{"probe": "gauss"}, {"mode": "forward"}, {"n_probes": 0}])
+def test_unknown_options_are_user_errors(options):
+    with pytest.raises(UserError):
+        hutchinson(jnp.sin, jnp.zeros(2), None, jax.random.key(0), **options)
