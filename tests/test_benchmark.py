@@ -154,6 +154,8 @@ def test_a_row_is_met_only_with_all_its_ratios():
     assert not dataclasses.replace(row, reached=2e-3).met
     assert not dataclasses.replace(row, ratios=(Ratio("something", 40.0, 50.0),)).met
     assert dataclasses.replace(row, target=None, ratios=()).met is None
+    unsolved = dataclasses.replace(measured(5e-4), solved_fraction=0.9)
+    assert not dataclasses.replace(row, measurements={"qdeq implicit": unsolved}).met
 
 
 def test_compare_flags_what_noise_does_not_explain():

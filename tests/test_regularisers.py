@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from equilibrium_problems import tanh_derivatives, tanh_inputs, tanh_map, tanh_weights
 
-from qdeq.equilibrium import denoising, frobenius_norm, hinge, hutchinson
+from qdeq.equilibrium import denoising, hinge, hutchinson, squared_frobenius_norm
 from qdeq.errors import UserError
 
 
@@ -18,11 +18,11 @@ def problem():
 
 def test_frobenius_norm_is_exact(x64):
     f, z, x, exact = problem()
-    assert float(frobenius_norm(f, z, x)) == pytest.approx(exact, rel=1e-12)
+    assert float(squared_frobenius_norm(f, z, x)) == pytest.approx(exact, rel=1e-12)
 
 
 def test_frobenius_norm_takes_pytrees_and_maps_of_z_alone():
-    value = frobenius_norm(lambda z: {"a": 2 * z["b"], "b": z["a"]}, {"a": 1.0, "b": 0.0})
+    value = squared_frobenius_norm(lambda z: {"a": 2 * z["b"], "b": z["a"]}, {"a": 1.0, "b": 0.0})
     assert float(value) == 5.0
 
 
@@ -53,14 +53,14 @@ def test_denoising_is_the_frobenius_norm_to_first_order(x64):
         z = f(z, x)
     keys = jax.random.split(jax.random.key(0), 4000)
     energy = jnp.mean(jax.vmap(lambda key: denoising(f, z, x, key, scale=1e-3))(keys))
-    assert float(energy) / 1e-6 == pytest.approx(float(frobenius_norm(f, z, x)), rel=0.06)
+    assert float(energy) / 1e-6 == pytest.approx(float(squared_frobenius_norm(f, z, x)), rel=0.06)
 
 
 def test_penalties_keep_float32():
     z = jnp.ones(3, jnp.float32)
     key = jax.random.key(0)
     for value in (
-        frobenius_norm(jnp.sin, z),
+        squared_frobenius_norm(jnp.sin, z),
         hutchinson(jnp.sin, z, None, key),
         denoising(jnp.sin, z, None, key),
     ):

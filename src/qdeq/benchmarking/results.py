@@ -105,11 +105,25 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure and every ratio meet their targets; None without a target."""
+        """Whether figure and ratios meet their targets, all samples solved; None without target."""
         checks = [r.value >= r.target for r in self.ratios if r.target is not None]
         if self.target is not None and self.reached is not None:
             checks.append(self.reached <= self.target)
-        return all(checks) if checks else None
+        return all(checks) and self.solved == 1 if checks else None
+
+    @property
+    def solved(self) -> float:
+        """Samples that our own equilibrium programs solved: less is less work than was asked."""
+        return min(
+            (
+                m.solved_fraction
+                for name, m in self.measurements.items()
+                if m.solved_fraction is not None
+                and name.startswith("qdeq")
+                and not name.startswith("qdeq direct")
+            ),
+            default=1.0,
+        )
 
 
 @dataclass(frozen=True)

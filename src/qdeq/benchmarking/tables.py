@@ -42,6 +42,12 @@ def figure(row: Row, value: float | None) -> str:
     return f"{value:.2f}x" if row.unit == "x" else seconds(value)
 
 
+def reached(row: Row) -> str:
+    """The figure, and how many samples were solved where not all were."""
+    unsolved = f" ({row.solved:.1%} solved)" if row.solved < 1 else ""
+    return "skipped" if row.skipped else figure(row, row.reached) + unsolved
+
+
 def ratios(row: Row) -> list[str]:
     """One phrase per comparison, with the target where there is one."""
     return [
@@ -59,11 +65,6 @@ def floor(value: Floor | None) -> str:
     return f"{seconds(value.seconds)} ({counted})"
 
 
-def verdict(row: Row) -> str:
-    """Met, missed, or nothing to say."""
-    return {True: "yes", False: "no", None: ""}[row.met]
-
-
 def terminal_table(results: Results) -> Table:
     """The target table for the terminal."""
     table = Table(title=f"qdeq benchmark, {results.mode}: {results.data}", show_lines=True)
@@ -74,10 +75,9 @@ def terminal_table(results: Results) -> Table:
     for row in results.rows:
         met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met]
         least = "" if row.floor is None else seconds(row.floor.seconds)
-        reached = "skipped" if row.skipped else figure(row, row.reached)
         against = row.skipped or "\n".join(ratios(row))
         target = "" if row.target is None else figure(row, row.target)
-        table.add_row(escape(row.work), target, reached, met, least, escape(against))
+        table.add_row(escape(row.work), target, reached(row), met, least, escape(against))
     return table
 
 
@@ -101,9 +101,9 @@ def markdown(results: Results) -> str:
     ]
     for row in results.rows:
         target = "" if row.target is None else figure(row, row.target)
-        reached = row.skipped or figure(row, row.reached)
+        shown = row.skipped or reached(row)
         against = "<br>".join(ratios(row))
-        lines.append(f"| {row.work} | {target} | {reached} | {against} | {floor(row.floor)} |")
+        lines.append(f"| {row.work} | {target} | {shown} | {against} | {floor(row.floor)} |")
     lines += ["", *_measurement_lines(results.rows)]
     return "\n".join(lines) + "\n"
 

@@ -37,7 +37,7 @@ def make_ansatz(name: str, n_qubits: int, *, n_layers: int = 3, trainable: str =
     Examples
     --------
     >>> make_ansatz("paper", 4).count(n_wires=2), make_ansatz("paper-unentangled", 4).depth()
-    (15, 16)
+    (17, 14)
     """
     check_choice("ansatz", name, ANSAETZE)
     if name.startswith("paper"):

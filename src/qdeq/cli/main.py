@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import qdeq
 from qdeq.cli.arguments import Command, closest, parse
 from qdeq.cli.benchmark import BenchmarkCommand
+from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
 from qdeq.cli.report import ReportCommand
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         command = COMMANDS[name]
         arguments, given = parse(command, words[1:], prog=f"qdeq {name}")
+        keep_compiled_programs()
         arguments.execute(given)
         return 0
     except UserError as error:

@@ -14,13 +14,15 @@ from rich.console import Console
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.errors import UserError
 from qdeq.training.config import PRESETS, PresetName, TrainConfig
+from qdeq.training.processes import Processes
 from qdeq.training.seeds import parse_seeds
 
 if TYPE_CHECKING:
     from qdeq.training.summary import Summary
 
+_TOGETHER = {"coordinator", "processes", "process_id"}
 # A resumed run keeps its configuration: only these may be given along.
-_WITH_RESUME = {"resume", "epochs", "data_dir", "devices", "json", "quiet"}
+_WITH_RESUME = {"resume", "epochs", "data_dir", "devices", "json", "quiet"} | _TOGETHER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,16 @@ class TrainCommand(TrainConfig):
     devices: int | None = None
     """Devices to spread seeds, then batches, over; otherwise all that JAX has."""
 
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Address of process 0, when several processes train together: start the same command in each
+    of them, with its own --process-id."""
+
+    processes: int | None = None
+    """Number of processes that train together."""
+
+    process_id: int | None = None
+    """Number of this process, from 0, which writes the run folder."""
+
     json: bool = False
     """Print the summary as the only line on stdout, as JSON; everything else goes to stderr."""
 
@@ -76,7 +88,10 @@ class TrainCommand(TrainConfig):
         return TrainConfig(**{field.name: getattr(self, field.name) for field in fields})
 
     def execute(self, given: frozenset[str]) -> None:
-        console = make_console(json=self.json, quiet=self.quiet)
+        together = Processes.of(self.coordinator, self.processes, self.process_id)
+        # The others would show and print the same once more.
+        speaks = together is None or together.process_id == 0
+        console = make_console(json=self.json, quiet=self.quiet or not speaks)
         if self.resume is not None:
             refused = sorted(given - _WITH_RESUME)
             if refused:
@@ -92,13 +107,15 @@ class TrainCommand(TrainConfig):
                     f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
                 )
             seeds = None if self.seeds is None else parse_seeds(self.seeds)
+        if together is not None:
+            together.join()
         from qdeq.training import many, run
 
         if self.resume is not None:
-            together = many.ManyFolder.is_at(self.resume)
-            resume = many.resume_many if together else run.resume
+            is_many = many.ManyFolder.is_at(self.resume)
+            resume = many.resume_many if is_many else run.resume
             epochs = self.epochs if "epochs" in given else None
-            with TrainingDisplay(console, epochs or _epochs_of(self.resume, together)) as display:
+            with TrainingDisplay(console, epochs or _epochs_of(self.resume, is_many)) as display:
                 result = resume(
                     self.resume,
                     epochs=epochs,
@@ -117,6 +134,8 @@ class TrainCommand(TrainConfig):
                     on_epoch=display.epoch,
                     on_stage=display.stage,
                 )
+        if not speaks:
+            return
         if isinstance(result, list):
             self._show_many(console, result)
         else:
@@ -150,9 +169,9 @@ class TrainCommand(TrainConfig):
             print(many.to_json())
 
 
-def _epochs_of(run: str, together: bool) -> int:
+def _epochs_of(run: str, is_many: bool) -> int:
     from qdeq.training.many import ManyFolder
     from qdeq.training.run_folder import RunFolder
 
-    config = ManyFolder.open(run).read()[0] if together else RunFolder.open(run).read_config()
+    config = ManyFolder.open(run).read()[0] if is_many else RunFolder.open(run).read_config()
     return config.epochs

@@ -51,9 +51,13 @@ class VariationalAutoencoder(eqx.Module):
 
     def means(self, x: np.ndarray) -> np.ndarray:
         """Latent means ``(N, n_latents)`` of images ``(N, p)``."""
-        encode = eqx.filter_jit(lambda vae, chunk: jax.vmap(vae.encode)(chunk)[0])
-        parts = [encode(self, x[start : start + _CHUNK]) for start in range(0, len(x), _CHUNK)]
+        parts = [_means(self, x[start : start + _CHUNK]) for start in range(0, len(x), _CHUNK)]
         return np.concatenate([np.asarray(part) for part in parts])
+
+
+@eqx.filter_jit
+def _means(vae: VariationalAutoencoder, x: Array) -> Array:
+    return jax.vmap(vae.encode)(x)[0]
 
 
 def train_vae(

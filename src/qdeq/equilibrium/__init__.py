@@ -19,9 +19,9 @@ from .registry import SOLVERS as SOLVERS
 from .registry import make_adjoint as make_adjoint
 from .registry import make_solver as make_solver
 from .regularisers import denoising as denoising
-from .regularisers import frobenius_norm as frobenius_norm
 from .regularisers import hinge as hinge
 from .regularisers import hutchinson as hutchinson
+from .regularisers import squared_frobenius_norm as squared_frobenius_norm
 from .schedules import ConstantSteps as ConstantSteps
 from .schedules import LinearSteps as LinearSteps
 from .schedules import RandomSteps as RandomSteps

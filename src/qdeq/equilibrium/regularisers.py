@@ -21,7 +21,7 @@ def flat_function(f: Callable, z: PyTree, x: PyTree) -> tuple[Callable[[Array], 
     return lambda y: flatten(jax.tree.map(jnp.asarray, apply(f, unravel(y), x)))[0], start
 
 
-def frobenius_norm(f: Callable[..., PyTree], z: PyTree, x: PyTree = None) -> Float[Array, ""]:
+def squared_frobenius_norm(f: Callable[..., PyTree], z: PyTree, x: PyTree = None) -> Float[Array, ""]:
     """The square of the Frobenius norm of df/dz, exactly, by n forward derivatives.
 
     Parameters
@@ -40,7 +40,7 @@ def frobenius_norm(f: Callable[..., PyTree], z: PyTree, x: PyTree = None) -> Flo
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> float(frobenius_norm(lambda z: 3.0 * z, jnp.zeros(2)))
+    >>> float(squared_frobenius_norm(lambda z: 3.0 * z, jnp.zeros(2)))
     18.0
     """
     flat_f, start = flat_function(f, z, x)
@@ -57,12 +57,12 @@ def hutchinson(
     probe: str = "rademacher",
     mode: str = "jvp",
 ) -> Float[Array, ""]:
-    """Unbiased estimate of `frobenius_norm`: the mean of |J e|^2 over random probes e.
+    """Unbiased estimate of `squared_frobenius_norm`: the mean of |J e|^2 over random probes e.
 
     Parameters
     ----------
     f, z, x
-        As in `frobenius_norm`; `x=None` for an f of z alone.
+        As in `squared_frobenius_norm`; `x=None` for an f of z alone.
     key
         JAX key, one per sample.
     n_probes
@@ -119,7 +119,7 @@ def denoising(
     Parameters
     ----------
     f, z, x
-        As in `frobenius_norm`; `x=None` for an f of z alone.
+        As in `squared_frobenius_norm`; `x=None` for an f of z alone.
     key
         JAX key, one per sample.
     scale

@@ -23,12 +23,12 @@ def spectral_radius(
 ) -> Float[Array, ""]:
     """The largest absolute eigenvalue of df/dz: below 1, Picard iteration converges near z.
 
-    A diagnostic: it carries no derivative. (For a penalty see `frobenius_norm`.)
+    A diagnostic: it carries no derivative. (For a penalty see `squared_frobenius_norm`.)
 
     Parameters
     ----------
     f, z, x
-        As in `frobenius_norm`.
+        As in `squared_frobenius_norm`.
     method
         "squaring": lim |J^m|^(1/m) with m = 2^20 by repeated squaring of the n x n Jacobian, exact
         to the precision of the dtype; runs batched on any device, unlike an eigenvalue solver.

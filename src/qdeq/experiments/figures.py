@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from qdeq.experiments.protocol import DEPTHS
 from qdeq.experiments.runner import store_of
@@ -85,27 +86,22 @@ def training_curves(table: Table, encoding: str, out: Path) -> Figure | None:
         return None
     with styled_figure(8.6, 3.6, columns=2) as (figure, axes):
         for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
+            late = []
             for label, colour, histories in curves:
                 values = np.array([[_number(m[f"valid_{name}"]) for m in h] for h in histories])
                 epochs = np.arange(1, values.shape[1] + 1)
                 mean = values.mean(axis=0)
+                spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
                 panel.plot(epochs, mean, color=colour, label=label, lw=1.3)
-                if len(values) > 1:
-                    spread = values.std(axis=0, ddof=1)
-                    band = (mean - spread, mean + spread)
-                    panel.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
+                band = np.array([mean - spread, mean + spread])
+                panel.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
+                late.append(band[:, len(epochs) // 10 :])
+            # The first epochs would squeeze the rest, where the curves part, into a line.
+            low, high = np.nanmin(np.hstack(late)), np.nanmax(np.hstack(late))
+            margin = 0.05 * (high - low) or 0.01
             panel.set(title=f"Validation {name}", xlabel="epoch")
-        # The first epochs would squeeze the rest, where the curves part, into a line.
-        for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
-            late = [
-                _number(m[f"valid_{name}"])
-                for _, _, histories in curves
-                for h in histories
-                for m in h[len(h) // 10 :]
-            ]
-            low, high = np.nanquantile(late, [0.0, 0.99] if name == "loss" else [0.01, 1.0])
-            margin = 0.08 * (high - low) or 0.01
             panel.set_ylim(low - margin, high + margin)
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

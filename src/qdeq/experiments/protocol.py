@@ -32,7 +32,7 @@ DEPTHS = (1, 2, 5, 10)
 
 #: What `qdeq reproduce warmup` compares, by validation accuracy.
 WARMUP_EPOCHS = (3, 10, 30)
-WARMUP_LAYERS = (1, 2, 5)
+WARMUP_LAYERS = (1, 5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def paper_model(
     >>> import jax
     >>> model = paper_model(key=jax.random.key(0))
     >>> model.theta.shape, model.circuit.depth()
-    ((39,), 29)
+    ((39,), 27)
     """
     check_choice("encoding", encoding, ENCODINGS)
     circuit = paper_ansatz(n_qubits, trainable=trainable)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from ..circuits import AngleEncoding, Circuit, MeasurementEnsemble
 from .fusion import PRECISION, Block, block_matrices, fuse
 from .product import ProductEncoding, bind_angles, pauli_components, product_encoding
-from .statevector import basis_images, block_size, pauli_actions
+from .statevector import basis_images, block_size, pauli_actions, signed_gram, stacked_parts
 
 SHARED_COEFFICIENTS = 4096  # contracting this few costs less than a separate pass would
 
@@ -261,10 +261,11 @@ def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
     general = any(group.components[w] == "XYZ" for w in live)
     if ensemble.is_diagonal:
         signs = jnp.asarray(ensemble.signs(), columns.real.dtype)
-        real, imag = columns.real, columns.imag
-        pulled = _gram(signs, real, real) + _gram(signs, imag, imag)
+        stacked_signs = jnp.concatenate([signs, signs], axis=1)
+        pulled = signed_gram(stacked_signs, stacked_parts(columns))
         if general:
-            cross = _gram(signs, real, imag)
+            signed = signs[:, :, None] * columns.imag
+            cross = jnp.matmul(columns.real.T, signed, precision=PRECISION)
             pulled = jax.lax.complex(pulled, cross - cross.swapaxes(1, 2))
     else:
         index, phase = pauli_actions(ensemble)
@@ -284,10 +285,6 @@ def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
         )
     left = math.prod(_n_components(c) for c in group.components[: group.split])
     return tensor.real.reshape(len(group.paulis), left, -1)
-
-
-def _gram(signs: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    return jax.vmap(lambda s: jnp.matmul(a.T, s[:, None] * b, precision=PRECISION))(signs)
 
 
 def _basis(names: str) -> np.ndarray:

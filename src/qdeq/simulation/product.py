@@ -34,7 +34,7 @@ class WireClass:
 
     @property
     def components(self) -> str:
-        """The Bloch components that the state needs: `""` (it stays |0>), `"XZ"`, `"YZ"`, `"XYZ"`."""
+        """Bloch components that vary: `""` (it stays |0>), `"XZ"`, `"YZ"` or `"XYZ"`."""
         return {(): "", (0,): "YZ", (1,): "XZ"}.get(self.axes, "XYZ")
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ..circuits import Circuit, MeasurementEnsemble
 from .fusion import PRECISION
-from .statevector import pauli_images, unitary_columns
+from .statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
 
 
 class RationalMap(eqx.Module):
@@ -129,9 +129,7 @@ def prepare_forms(
     columns = unitary_columns(circuit, theta, n_features)
     if observables.is_diagonal:
         signs = jnp.asarray(observables.signs(), theta.dtype)
-        real, imag = columns.real, columns.imag
-        forms = jnp.einsum("kj,jd,je->kde", signs, real, real, precision=PRECISION)
-        forms += jnp.einsum("kj,jd,je->kde", signs, imag, imag, precision=PRECISION)
+        forms = signed_gram(jnp.concatenate([signs, signs], axis=1), stacked_parts(columns))
     else:
         images = pauli_images(observables, columns)
         forms = jnp.einsum("jd,kje->kde", columns.conj(), images, precision=PRECISION).real
@@ -144,8 +142,7 @@ def prepare_columns(
     circuit: Circuit, observables: MeasurementEnsemble, theta: jax.Array, reinjection: jax.Array
 ) -> ProjectedColumns:
     """Simulate the circuit on d basis columns; `theta` `(P,)`, `reinjection` `(d, q)`."""
-    complex_columns = unitary_columns(circuit, theta, reinjection.shape[0])
-    columns = jnp.concatenate([complex_columns.real, complex_columns.imag])
+    columns = stacked_parts(unitary_columns(circuit, theta, reinjection.shape[0]))
     signs = jnp.asarray(observables.signs(), theta.dtype)
     signs = jnp.concatenate([signs, signs], axis=1)
     reinjected = jnp.matmul(columns, reinjection, precision=PRECISION)

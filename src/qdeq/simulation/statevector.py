@@ -240,3 +240,25 @@ def pauli_actions(observables: MeasurementEnsemble) -> tuple[np.ndarray, np.ndar
             elif pauli == "Y":
                 phase[k] *= 1j * (2 * bit - 1)
     return index, phase
+
+
+@jax.custom_jvp
+def signed_gram(signs: jax.Array, columns: jax.Array) -> jax.Array:
+    """columns' diag(signs_k) columns for every k: `(q, N)` and real `(N, d)` -> `(q, d, d)`."""
+    return jnp.matmul(columns.T, signs[:, :, None] * columns, precision=PRECISION)
+
+
+@signed_gram.defjvp
+def _signed_gram_jvp(primals, tangents):
+    # The tangent is X + X': one product where autodiff forms two, forwards and backwards.
+    signs, columns = primals
+    _, d_columns = tangents  # signs are constants
+    signed = signs[:, :, None] * columns
+    value = jnp.matmul(columns.T, signed, precision=PRECISION)
+    half = jnp.matmul(d_columns.T, signed, precision=PRECISION)
+    return value, half + half.swapaxes(1, 2)
+
+
+def stacked_parts(columns: jax.Array) -> jax.Array:
+    """Real over imaginary parts: `(N, d)` complex -> `(2 N, d)` real, inner products unchanged."""
+    return jnp.concatenate([columns.real, columns.imag])

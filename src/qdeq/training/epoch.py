@@ -17,7 +17,7 @@ from ..equilibrium import (
     Direct,
     Equilibrium,
     RandomSteps,
-    frobenius_norm,
+    squared_frobenius_norm,
 )
 from ..models import Classifier, Prediction
 from .config import TrainConfig
@@ -245,7 +245,7 @@ class Recipe:
 
 def _jacobian_penalty(classifier: Classifier, x: Array, m: Array) -> Array:
     """|J|_F^2 / q of the model function at fixed m, exact: in measured space J is q x q."""
-    return frobenius_norm(classifier.model.prepare().bind(x), m) / m.shape[0]
+    return squared_frobenius_norm(classifier.model.prepare().bind(x), m) / m.shape[0]
 
 
 def _metrics(prediction: Prediction, losses: Array, y: Array, weight: Array) -> BatchMetrics:

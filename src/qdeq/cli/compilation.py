@@ -1,0 +1,30 @@
+"""Compiled programs kept between runs of the `qdeq` command, by JAX's own persistent cache.
+
+Only the command switches it on: a library that writes into a home folder on import would surprise.
+"""
+
+import os
+import sys
+
+from qdeq.data.cache import cache_folder
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX, which must not be imported yet, keep what it compiles in the user's cache folder.
+
+    The folder is `xla` in the one of `qdeq.data.cache`; `QDEQ_CACHE=off` switches both off. JAX's
+    own variables win where they are set.
+
+    Raises
+    ------
+    UserError
+        If `QDEQ_CACHE` has a value that means nothing.
+    """
+    folder = cache_folder()
+    if folder is None or "jax" in sys.modules:  # imported: somebody else decides, such as a test
+        return
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "xla"))
+    # Without these JAX keeps only what took a second to compile. The fifty small programs that
+    # initialise a model take as long together as one large one.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -1,0 +1,113 @@
+"""The classifier and its gradients, through solver, regulariser and head."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from qdeq.equilibrium import Broyden, Direct, Equilibrium, squared_frobenius_norm
+from qdeq.models import Classifier, nearest_neighbour_reinjection, paper_model
+
+TIGHT = Equilibrium(solver=Broyden(rtol=1e-13, atol=1e-13), max_steps=60)
+
+
+def small_batch(encoding):
+    """A classifier and samples at which the map contracts, so that the root is well defined."""
+    classifier = Classifier(
+        paper_model(encoding=encoding, key=jax.random.key(3)), 4, key=jax.random.key(4)
+    )
+    scale = 3.0 if encoding == "amplitude" else 1.0
+    x = scale * jax.random.normal(jax.random.key(5), (3, 16))
+    if encoding == "angle":  # a weaker feedback than the paper's contracts for sure
+        gain = 0.2 * classifier.model.reinjection
+        classifier = eqx.tree_at(lambda c: c.model.reinjection, classifier, gain)
+    return classifier, x, jnp.array([0, 1, 3])
+
+
+def training_loss(classifier, x, y, layer=TIGHT):
+    """Cross-entropy through head and solver, plus the Jacobian penalty at the equilibrium."""
+
+    def sample(x, y):
+        prediction = classifier(x, layer)
+        m = prediction.solution.value
+        penalty = squared_frobenius_norm(classifier.model.prepare().bind(x), m)
+        loss = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
+        return loss + 0.8 * penalty / 4, prediction.solution.stats.residual
+
+    losses, residuals = jax.vmap(sample)(x, y)
+    return jnp.mean(losses), residuals
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+def test_implicit_gradients_equal_central_differences(x64, encoding):
+    classifier, x, y = small_batch(encoding)
+    value_and_grad = eqx.filter_jit(eqx.filter_value_and_grad(training_loss, has_aux=True))
+    (_, residuals), gradient = value_and_grad(classifier, x, y)
+    assert residuals.max() < 1e-12
+    value = eqx.filter_jit(lambda c: training_loss(c, x, y)[0])
+    dynamic, static = eqx.partition(classifier, eqx.is_inexact_array)
+    frozen = [dynamic.model.reinjection]
+    for seed in range(3):
+        keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(dynamic)))
+        direction = jax.tree.unflatten(
+            jax.tree.structure(dynamic),
+            [jax.random.normal(k, a.shape) for k, a in zip(keys, jax.tree.leaves(dynamic))],
+        )
+        direction = eqx.tree_at(
+            lambda d: d.model.reinjection, direction, jnp.zeros_like(frozen[0])
+        )
+        exact = sum(
+            jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction))
+        )
+        step = 1e-5  # truncation 1e-10, rounding 1e-11: both far below the bound
+
+        def moved(sign, direction=direction, step=step):
+            new = jax.tree.map(lambda a, d: a + sign * step * d, dynamic, direction)
+            return value(eqx.combine(new, static))
+
+        np.testing.assert_allclose(exact, (moved(1) - moved(-1)) / (2 * step), rtol=1e-6)
+
+
+def test_a_sample_does_not_depend_on_its_batch_mates(x64):
+    classifier, x, _ = small_batch("amplitude")
+    many = jnp.concatenate([x, 3 * jax.random.normal(jax.random.key(9), (253, 16))])
+    layer = Equilibrium(solver=Broyden(rtol=1e-8, atol=1e-8))
+    predict = eqx.filter_jit(lambda xs: jax.vmap(lambda x: classifier(x, layer))(xs))
+    together, alone = predict(many), predict(x[1:2])
+    order = jax.random.permutation(jax.random.key(1), 256)
+    shuffled = predict(many[order])
+    # Batched products round differently from single ones, by a few units in the last place.
+    np.testing.assert_allclose(together.logits[1], alone.logits[0], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(together.logits[order], shuffled.logits, rtol=0, atol=1e-13)
+    steps = together.solution.stats.steps
+    assert steps[1] == alone.solution.stats.steps[0]
+    np.testing.assert_array_equal(steps[order], shuffled.solution.stats.steps)
+    assert len(np.unique(steps)) > 1  # samples did stop at different times
+
+
+def test_dropout_acts_in_training_only_and_follows_its_key():
+    classifier, x, _ = small_batch("amplitude")
+    classifier = eqx.tree_at(lambda c: c.dropout, classifier, eqx.nn.Dropout(0.5))
+    predict = eqx.filter_jit(lambda key: classifier(x[0], Direct(layers=1), key=key).logits)
+    a, b = predict(jax.random.key(0)), predict(jax.random.key(1))
+    assert not np.allclose(a, b)
+    np.testing.assert_array_equal(a, predict(jax.random.key(0)))
+    np.testing.assert_array_equal(predict(None), predict(None))
+
+
+def test_the_head_reads_the_upsampled_state():
+    classifier, *_ = small_batch("amplitude")
+    m = jnp.array([0.5, -0.2, 0.1, 0.9])
+    z = np.maximum(np.repeat(m, 4), 0)
+    expected = classifier.head.weight @ z + classifier.head.bias
+    np.testing.assert_allclose(classifier.read_out(m), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("d", "q"), [(16, 4), (100, 10), (10, 4), (3, 5)])
+def test_nearest_neighbour_reinjection_repeats_values(d, q):
+    reinjection = nearest_neighbour_reinjection(d, q)
+    np.testing.assert_array_equal(reinjection.sum(axis=1), 1)
+    if d % q == 0:
+        np.testing.assert_array_equal(reinjection, np.kron(np.eye(q), np.ones((d // q, 1))))

@@ -1,0 +1,318 @@
+"""A table has every row, its numbers are those of its seeds, and no failure is hidden."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_trainer import FakeTrainer
+
+from qdeq.cli import main
+from qdeq.errors import UserError
+from qdeq.experiments import reproduce, row, runner, worker
+from qdeq.experiments.protocol import Protocol, choose_rows, table_rows
+from qdeq.experiments.reproduce import reproduce_table, reproduce_warmup
+from qdeq.training import many, session
+
+PROTOCOL = Protocol(data="digits-4", epochs=2, seeds=(0, 1))
+NAMES = ("implicit", "direct-1", "direct-10", "qml")
+ROWS = ",".join([*(f"amplitude-{name}" for name in NAMES), "logistic"])
+
+
+class Trainer(FakeTrainer):
+    """Accuracies that differ by seed and row, and the failures that a table must survive."""
+
+    def __init__(self, config, dataset, *, layout=None):
+        if config.head == "none":
+            raise RuntimeError("no head,\nno hope")
+        super().__init__(config, dataset, layout=layout)
+
+    def run_epoch_seeds(self, states):
+        states, metrics = super().run_epoch_seeds(states)
+        if self.config.mode == "direct" and self.config.layers == 10:
+            metrics[1]["valid_loss"] = math.nan
+        return states, metrics
+
+    def evaluate_seeds(self, classifiers, split, *, phase=None):
+        found = super().evaluate_seeds(classifiers, split, phase=phase)
+        for seed, numbers in enumerate(found):
+            numbers["accuracy"] = 0.5 + 0.1 * seed + 0.01 * self.config.warmup_epochs
+            if self.config.mode == "direct":
+                numbers["accuracy"] += 0.1 * (1 + seed)
+        return found
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Compute rows in this process with the fake loop; returns the keys that were computed."""
+    keys = []
+
+    def launch(folder, on_progress):
+        keys.append(folder.name)
+        monkeypatch.setattr(worker, "_tell", on_progress)
+        return worker.main(folder)
+
+    monkeypatch.setattr(runner, "in_process", launch)
+    monkeypatch.setattr(session, "Trainer", Trainer)
+    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr(many, "write_many_report", lambda *_: None)
+    trace = {"median": [1.0, 0.1], "high": [1.0, 0.5]}
+    stub = {"n_samples": 4, "tolerance": 1e-5, "solvers": {"picard": trace}}
+    monkeypatch.setattr("qdeq.experiments.traces.solver_traces", lambda _: stub)
+    cost = {"seconds": 0.1, "temporary_mb": 3.0}
+    costs = {"depths": [1, 2], "seconds": [0.1, 0.2], "temporary_mb": [1.0, 2.0], "implicit": cost}
+    monkeypatch.setattr("qdeq.experiments.cost.step_costs", lambda *_: costs)
+    return keys
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    monkeypatch.setattr(reproduce, "_write_pictures_of", lambda *_: {})
+
+
+def by_name(out, group="amplitude"):
+    with (out / "results.csv").open(newline="") as file:
+        return {r["row"]: r for r in csv.DictReader(file) if r["group"] in (group, "classical")}
+
+
+def test_a_table_is_written_in_every_form(computed, tmp_path):
+    table = reproduce_table(PROTOCOL, tmp_path, rows=ROWS, command="qdeq reproduce digits-4")
+    assert [entry.row.key for entry in table.entries] == [
+        *(f"amplitude-{name}" for name in NAMES),
+        "classical-logistic",
+    ]
+    found = by_name(tmp_path)
+    implicit, direct = found["implicit"], found["direct-1"]
+    assert float(implicit["test_accuracy"]) == pytest.approx(0.55)
+    assert float(implicit["test_accuracy_std"]) == pytest.approx(0.1 / math.sqrt(2))
+    assert implicit["difference"] == "" and implicit["n_seeds"] == "2"
+    # Differences 0.1 and 0.2: mean 0.15, and 12.706 = t(0.975, 1) times their standard error 0.05.
+    assert float(direct["difference"]) == pytest.approx(0.15)
+    assert float(direct["difference_low"]) == pytest.approx(0.15 - 12.706 * 0.05, abs=1e-4)
+    assert direct["reference"] == "amplitude-implicit"
+    # 460 samples fit into two batches of 256, two epochs of 1000 executions.
+    assert float(implicit["executions_per_training_step"]) == 500
+    assert (implicit["trainable_angles"], implicit["classical_parameters"]) == ("39", "68")
+    assert (implicit["depth"], implicit["two_qubit_gates"]) == ("27", "17")
+    assert float(implicit["train_seconds"]) == 2 * 2 * 0.5
+    assert float(found["logistic"]["test_accuracy"]) > 0.9
+    assert found["logistic"]["residual_mean"] == ""
+
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["protocol"]["seeds"] == [0, 1]
+    assert [s["test_accuracy"] for s in content["rows"][1]["seeds"]] == [0.6, 0.8]
+
+    markdown = (tmp_path / "table.md").read_text()
+    assert "| amplitude | DIRECT 1 | 0.7000 ± 0.1414 | +0.1500 [−0.4853, +0.7853] |" in markdown
+    assert "amplitude: IMPLICIT is not shown to beat DIRECT 1" in markdown
+    assert "Trained for 2 epochs; the paper's protocol has 100" in markdown
+    assert "qdeq reproduce digits-4" in markdown and "jax " in markdown
+    for picture in ("training", "differences", "depth", "solvers", "cost", "confusion", "circuit"):
+        assert f"figures/{picture}-amplitude.png" in markdown
+        assert (tmp_path / "figures" / f"{picture}-amplitude.png").stat().st_size > 1000
+
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 7
+    assert "src=" in page and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_rows_that_fail_are_shown_with_their_reason(computed, without_pictures, tmp_path):
+    reproduce_table(PROTOCOL, tmp_path, rows=ROWS)
+    found = by_name(tmp_path)
+    assert found["qml"]["status"] == "failed"
+    assert found["qml"]["reason"] == "RuntimeError: no head, no hope"
+    assert found["qml"]["test_accuracy"] == ""
+    markdown = (tmp_path / "table.md").read_text()
+    line = next(text for text in markdown.splitlines() if text.startswith("| amplitude | QML"))
+    assert "**failed**" in line and "no head, no hope" in line
+    # One of two seeds diverged: the other's numbers stand, and the row says so.
+    assert found["direct-10"]["status"] == "diverged"
+    assert found["direct-10"]["n_seeds"] == "1"
+    assert float(found["direct-10"]["test_accuracy"]) == pytest.approx(0.6)
+    assert "1 of 2 seeds diverged (seed 1:" in markdown
+
+
+def test_finished_rows_are_kept_and_failed_ones_tried_again(computed, without_pictures, tmp_path):
+    reproduce_table(PROTOCOL, tmp_path, rows=ROWS)
+    first = (tmp_path / "results.json").read_text()
+    assert len(computed) == 6  # five rows, and the cost of a step
+    computed.clear()
+    reproduce_table(PROTOCOL, tmp_path, rows=ROWS)
+    assert computed == ["amplitude-qml"]
+    assert (tmp_path / "results.json").read_text() == first
+
+
+def test_another_protocol_computes_the_rows_again(computed, without_pictures, tmp_path):
+    for epochs in (2, 3):
+        computed.clear()
+        protocol = Protocol(data="digits-4", epochs=epochs, seeds=(0, 1))
+        reproduce_table(protocol, tmp_path, rows="amplitude-implicit")
+        # Cost of a step does not depend on the number of epochs.
+        assert computed == ["amplitude-implicit", "amplitude-cost"][: 4 - epochs]
+    assert by_name(tmp_path)["implicit"]["executions_per_training_step"] == "500.0"
+
+
+def test_rows_that_were_finished_before_stay_in_the_table(computed, without_pictures, tmp_path):
+    reproduce_table(PROTOCOL, tmp_path, rows="amplitude-implicit")
+    reproduce_table(PROTOCOL, tmp_path, rows="amplitude-direct-1")
+    assert list(by_name(tmp_path)) == ["implicit", "direct-1"]
+
+
+def test_a_killed_row_goes_on_from_its_checkpoint(
+    computed, without_pictures, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(Trainer, "interrupt_in_epoch", 2)
+    launch = runner.in_process
+
+    def interrupted(folder, on_progress):
+        assert launch(folder, on_progress) == 130
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce_table(PROTOCOL, tmp_path, rows="amplitude-implicit", launch=interrupted)
+    monkeypatch.setattr(Trainer, "interrupt_in_epoch", None)
+    epochs = []
+    reproduce_table(
+        PROTOCOL,
+        tmp_path,
+        rows="amplitude-implicit",
+        on_progress=lambda told: epochs.append(told.get("epoch")),
+    )
+    assert [epoch for epoch in epochs if epoch] == [2]
+    assert float(by_name(tmp_path)["implicit"]["test_accuracy"]) == pytest.approx(0.55)
+
+
+def test_a_row_whose_process_dies_is_failed(without_pictures, tmp_path):
+    def killed(folder, on_progress):
+        (folder / "log.txt").write_text("first\nout of memory\n")
+        return -9
+
+    reproduce_table(PROTOCOL, tmp_path, rows="logistic", launch=killed)
+    (found,) = by_name(tmp_path).values()
+    assert found["status"] == "failed"
+    assert "signal 9" in found["reason"] and "out of memory" in found["reason"]
+
+
+def test_the_warmup_is_chosen_on_validation_data_alone(computed, tmp_path):
+    protocol = Protocol(data="digits-4", epochs=12, seeds=(0, 1))
+    choice = reproduce_warmup(protocol, tmp_path)
+    assert (choice.best.epochs, choice.best.mean) == (10, pytest.approx(0.65))
+    assert [trial.epochs for trial in choice.trials] == [0, 3, 3, 10, 10]
+    for path in tmp_path.glob("rows/*/row.json"):
+        assert "test" not in "".join(json.loads(path.read_text())["seeds"][0])
+    assert "| 10 | 1 | 0.6500 ± 0.0707 | chosen |" in (tmp_path / "warmup.md").read_text()
+
+
+def test_a_real_row_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
+    # The whole way, command line included; one compilation of the smallest row there is.
+    monkeypatch.setattr(reproduce, "cost_row", lambda *_: table_rows(PROTOCOL)[-2])
+    words = "reproduce digits-4 --epochs 2 --seeds 0:2 --rows amplitude-qml --json --out"
+    assert main([*words.split(), str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    content = json.loads(captured.out)
+    (found,) = (r for r in content["rows"] if r["row"] == "qml")
+    assert found["status"] == "done", found["reason"]
+    assert found["classical_parameters"] == 0 and found["trainable_angles"] == 39
+    assert found["n_seeds"] == 2 and found["solver_steps"] == 1
+    assert found["peak_memory_mb"] > 50
+    assert "1/2 amplitude QML circuit" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("mnist", "mnist is not a table: choose one of mnist-4"),
+        ("digits-4 --rows implict", "'implict' is no row of this table"),
+        ("digits-4 --rows ,", "name at least one"),
+        ("digits-4 --seeds 3:1", "seeds"),
+        ("digits-4 --epochs 0", "--epochs 0"),
+        ("digits-4 --warmup-epochs 0", "--warmup-epochs 0"),
+        ("digits-4 --data mnist-4", "--data cannot be given with digits-4"),
+        ("overlap --epochs 3", "--epochs cannot be given with overlap"),
+        ("mnist-4 --data-dir nowhere", "does not exist"),
+    ],
+)
+def test_a_mistake_ends_with_one_line(monkeypatch, tmp_path, capsys, command, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", *command.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("qdeq: error: ") and words in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_overlap_figure_says_where_the_bound_fails(tmp_path, capsys):
+    assert main(["reproduce", "overlap", "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "RZ: all 3000 pairs satisfy it" in text and "pairs violate it" in text
+    assert (tmp_path / "overlap.png").stat().st_size > 1000
+    assert "RY RZ RX RY" in (tmp_path / "index.html").read_text()
+
+
+def test_every_row_of_the_paper_and_of_its_reviewers_is_there():
+    names = {
+        data: [r.name for r in table_rows(Protocol(data=data))] for data in ("mnist-4", "mnist-10")
+    }
+    own = ["implicit", "warmup", "direct-1", "direct-2", "direct-5", "direct-10", "qml"]
+    assert names["mnist-4"] == 2 * [*own, "unentangled"] + ["logistic", "mlp"]
+    assert names["mnist-10"] == [*own, "qml-pca", "qml-vae", "unentangled", "logistic", "mlp"]
+
+
+def test_the_default_protocol_is_the_papers():
+    implicit = table_rows(Protocol(data="mnist-4"))[0].config
+    assert (implicit.epochs, implicit.batch_size, implicit.learning_rate) == (100, 256, 0.005)
+    assert (implicit.gradient_clip, implicit.jacobian_weight) == (0.25, 0.8)
+    assert implicit.valid_fraction == 0.2
+
+
+def test_rows_are_chosen_by_name_in_every_group_or_in_one():
+    rows = table_rows(PROTOCOL)
+    keys = [r.key for r in choose_rows(rows, "mlp, implicit,angle-qml")]
+    assert keys == ["amplitude-implicit", "angle-implicit", "angle-qml", "classical-mlp"]
+    assert choose_rows(rows, None) == rows
+
+
+def test_a_row_survives_its_task_file():
+    for one in table_rows(PROTOCOL):
+        assert row.Row.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+def test_where_the_data_lie_does_not_change_what_a_row_is():
+    here = table_rows(PROTOCOL)[0]
+    there = table_rows(Protocol(data="digits-4", epochs=2, seeds=(0, 1), data_dir="x"))[0]
+    assert here.identity() == there.identity()
+
+
+def test_a_damaged_result_is_computed_again(computed, without_pictures, tmp_path):
+    reproduce_table(PROTOCOL, tmp_path, rows="logistic")
+    path = tmp_path / "rows" / "classical-logistic" / "row.json"
+    whole = json.loads(path.read_text())
+    path.write_text(path.read_text()[:100])
+    reproduce_table(PROTOCOL, tmp_path, rows="logistic")
+    assert json.loads(path.read_text())["seeds"] == whole["seeds"]
+    assert computed == ["classical-logistic"] * 2
+
+
+def test_an_out_that_is_a_file_is_a_users_mistake(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        reproduce_table(PROTOCOL, Path(tmp_path / "file"), rows="logistic")
+
+
+def test_without_two_seeds_nothing_is_claimed(computed, without_pictures, tmp_path):
+    protocol = Protocol(data="digits-4", epochs=2, seeds=(7,))
+    reproduce_table(protocol, tmp_path, rows="amplitude-implicit,amplitude-direct-1")
+    found = by_name(tmp_path)["direct-1"]
+    assert (found["difference_low"], found["test_accuracy_std"]) == ("", "")
+    markdown = (tmp_path / "table.md").read_text()
+    assert "cannot be said from 1 seed" in markdown and "nan" not in markdown
+
+
+def test_confusion_matrices_are_not_in_the_readable_json(computed, without_pictures, tmp_path):
+    reproduce_table(PROTOCOL, tmp_path, rows="logistic")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert "confusion_matrix" not in content["rows"][0]["seeds"][0]
+    stored = json.loads((tmp_path / "rows" / "classical-logistic" / "row.json").read_text())
+    assert np.sum(stored["seeds"][0]["confusion_matrix"]) == 145
