@@ -169,10 +169,13 @@ def test_large_batches_are_computed_seed_by_seed():
     assert seeds_at_once(TrainConfig(), 10) == 1
 
 
-def test_seeds_together_give_the_numbers_of_seeds_alone(x64):
+@pytest.mark.parametrize("mode", ["direct", pytest.param("implicit", marks=pytest.mark.slow)])
+def test_seeds_together_give_the_numbers_of_seeds_alone(x64, mode):
     # The compiled loop: three seeds, of which two are computed at once and one fills up the second
     # pair. In float64 what differs is rounding alone, which a contractive solve does not amplify.
-    config = TrainConfig(epochs=1, batch_size=64, jacobian_weight=0.0, solver="picard", max_steps=8)
+    config = TrainConfig(
+        epochs=1, batch_size=64, mode=mode, jacobian_weight=0.0, solver="picard", max_steps=8
+    )
     data = load("digits-4")
     together = Trainer(config, data, layout=Layout(3, seeds_at_once=2))
     states, metrics = together.run_epoch_seeds(together.init_seeds(SEEDS))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .equilibrium import Shine as Shine
     from .equilibrium import Unrolled as Unrolled
     from .errors import UserError as UserError
+    from .interop.sklearn import QDEQClassifier as QDEQClassifier
     from .models import Classifier as Classifier
     from .models import QuantumModel as QuantumModel
     from .models import paper_model as paper_model
@@ -53,6 +54,7 @@ _HOMES = {
         "Neumann Newton Picard Shine Unrolled"
     ),
     "errors": "UserError",
+    "interop.sklearn": "QDEQClassifier",
     "models": "Classifier QuantumModel paper_model",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}

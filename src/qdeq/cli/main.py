@@ -13,11 +13,13 @@ from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
 from qdeq.cli.report import ReportCommand
 from qdeq.cli.reproduce import ReproduceCommand
+from qdeq.cli.sweep import SweepCommand
 from qdeq.cli.train import TrainCommand
 from qdeq.errors import UserError
 
 COMMANDS: dict[str, type[Command]] = {
     "train": TrainCommand,
+    "sweep": SweepCommand,
     "evaluate": EvaluateCommand,
     "reproduce": ReproduceCommand,
     "draw": DrawCommand,

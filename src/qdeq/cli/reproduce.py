@@ -61,7 +61,8 @@ class ReproduceCommand:
     """Passes over the training split; the paper's are 100."""
 
     seeds: Annotated[str, tyro.conf.arg(metavar="SEEDS")] = "0:10"
-    """Seeds of every row, a range such as 0:10 (ten seeds from 0) or a list such as 0,3,7."""
+    """Seeds of every row, a range such as 0:10 (ten seeds from 0) or a list such as 0,3,7; for
+    `warmup` 0:3 unless given."""
 
     rows: Annotated[str | None, tyro.conf.arg(metavar="ROWS")] = None
     """Only these rows, such as implicit,direct-5 or angle-implicit; otherwise all."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -19,6 +19,8 @@ from qdeq.training.seeds import parse_seeds
 
 if TYPE_CHECKING:
     from qdeq.training.summary import Summary
+
+ConfigType = TypeVar("ConfigType", bound=TrainConfig)
 
 _TOGETHER = {"coordinator", "processes", "process_id"}
 # A resumed run keeps its configuration: only these may be given along.
@@ -74,18 +76,11 @@ class TrainCommand(TrainConfig):
 
     @classmethod
     def defaults(cls, argv: Sequence[str]) -> "TrainCommand":
-        name: Any = "paper"  # an unknown name was refused before
-        for word, following in itertools.pairwise([*argv, ""]):
-            if word == "--preset":
-                name = following
-            elif word.startswith("--preset="):
-                name = word.partition("=")[2]
-        return cls(**dataclasses.asdict(PRESETS[name]), preset=name)
+        return preset_defaults(cls, argv)
 
     def config(self) -> TrainConfig:
         """Return the configuration alone, checked."""
-        fields = dataclasses.fields(TrainConfig)
-        return TrainConfig(**{field.name: getattr(self, field.name) for field in fields})
+        return config_of(self)
 
     def execute(self, given: frozenset[str]) -> None:
         together = Processes.of(self.coordinator, self.processes, self.process_id)
@@ -167,6 +162,24 @@ class TrainCommand(TrainConfig):
         print_path(console, "run folder", folder)
         if self.json:
             print(many.to_json())
+
+
+def preset_defaults(command: type[ConfigType], argv: Sequence[str]) -> ConfigType:
+    """Return a command with the values of the preset that the words name."""
+    name: Any = "paper"  # an unknown name was refused before
+    for word, following in itertools.pairwise([*argv, ""]):
+        if word == "--preset":
+            name = following
+        elif word.startswith("--preset="):
+            name = word.partition("=")[2]
+    values: dict[str, Any] = {**dataclasses.asdict(PRESETS[name]), "preset": name}
+    return command(**values)
+
+
+def config_of(command: TrainConfig) -> TrainConfig:
+    """Return the configuration in a command's options, checked."""
+    fields = dataclasses.fields(TrainConfig)
+    return TrainConfig(**{field.name: getattr(command, field.name) for field in fields})
 
 
 def _epochs_of(run: str, is_many: bool) -> int:

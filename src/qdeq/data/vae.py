@@ -51,7 +51,10 @@ class VariationalAutoencoder(eqx.Module):
 
     def means(self, x: np.ndarray) -> np.ndarray:
         """Latent means ``(N, n_latents)`` of images ``(N, p)``."""
-        parts = [_means(self, x[start : start + _CHUNK]) for start in range(0, len(x), _CHUNK)]
+        parts = [
+            _means(self, jnp.asarray(x[start : start + _CHUNK]))
+            for start in range(0, len(x), _CHUNK)
+        ]
         return np.concatenate([np.asarray(part) for part in parts])
 
 

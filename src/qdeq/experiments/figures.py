@@ -101,7 +101,7 @@ def training_curves(table: Table, encoding: str, out: Path) -> Figure | None:
             margin = 0.05 * (high - low) or 0.01
             panel.set(title=f"Validation {name}", xlabel="epoch")
             panel.set_ylim(low - margin, high + margin)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

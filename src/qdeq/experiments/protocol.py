@@ -48,8 +48,10 @@ class Protocol:
     epochs: int = 100
     seeds: tuple[int, ...] = tuple(range(10))
     trainable: Trainable = "all"
+    # Chosen by `qdeq reproduce warmup` on mnist-4: mean validation accuracy 0.9193 over seeds 0 to
+    # 2, without warm-up 0.9120, with five layers 0.9117.
     warmup_epochs: int = 10
-    warmup_layers: int = 5
+    warmup_layers: int = 1
 
     def config(self, **changes: Any) -> TrainConfig:
         """A configuration of this protocol; `changes` say what is particular to a row."""
@@ -165,7 +167,8 @@ def _encoding_rows(protocol: Protocol, encoding: str) -> list[Row]:
         row("implicit", "IMPLICIT", traces=True),
         row(
             "warmup",
-            f"IMPLICIT+WARMUP ({warmup_epochs} epochs of {protocol.warmup_layers} layers)",
+            f"IMPLICIT+WARMUP ({warmup_epochs} epoch{'s' * (warmup_epochs != 1)} of DIRECT "
+            f"{protocol.warmup_layers})",
             warmup_epochs=warmup_epochs,
             warmup_layers=protocol.warmup_layers,
         ),

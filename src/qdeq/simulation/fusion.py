@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from ..circuits import GATES, Circuit, Operation
 
@@ -263,9 +262,3 @@ def tree_product(matrices: jax.Array) -> jax.Array:
         if last is not None:
             matrices = jnp.concatenate([matrices, last], axis=-3)
     return matrices[..., 0, :, :]
-
-
-def as_angles(theta: ArrayLike, features: jax.Array | None = None) -> jax.Array:
-    """Theta, followed by the features where the circuit is fed by some."""
-    theta = jnp.asarray(theta)
-    return theta if features is None else jnp.concatenate([theta, features.astype(theta.dtype)])

@@ -42,7 +42,7 @@ class RationalMap(eqx.Module):
 
     def norm_squared(self, m: Float[Array, " q"]) -> Float[Array, ""]:
         """|x + R m|^2; zero marks an input that amplitude encoding cannot prepare."""
-        return self.norm_constant + (self.norm_linear + self.norm_quadratic @ m) @ m
+        return _polynomial(m, (self.norm_constant, self.norm_linear, self.norm_quadratic))
 
 
 @jax.custom_jvp

@@ -38,15 +38,25 @@ class Trainer:
         Its `x` are `(N, d)` features.
     layout
         Number of seeds and the devices they run on; one seed on JAX's default device if None.
+    programs
+        Compiled programs to use and to add to, shared by trainers whose configurations (but for
+        the seed), layouts and sizes of splits are equal; its own if None.
     """
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, *, layout: Layout | None = None):
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        *,
+        layout: Layout | None = None,
+        programs: dict[tuple[str, str], Any] | None = None,
+    ):
         self.config = config
         self.dataset = dataset
         self.layout = Layout() if layout is None else layout
         self.n_qubits = n_qubits_of(config, dataset)
         self.recipe = Recipe(config, self.layout.batch_axis)
-        self._programs: dict[tuple[str, str], Any] = {}
+        self._programs = {} if programs is None else programs
         self._train_split: PyTree = None
         parts = 1 if self.recipe.batch_axis is None else self.recipe.batch_axis.size
         self._chunk = -(-EVALUATION_CHUNK // parts) * parts

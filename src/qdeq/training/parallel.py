@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from ..errors import UserError
 from .config import TrainConfig
 from .epoch import BatchAxis
+from .processes import wait_for_all_processes
 
 SEEDS, BATCH = "seeds", "batch"
 
@@ -152,7 +153,11 @@ class Layout:
 
         whole = NamedSharding(self.mesh, everywhere)
         jitted = jax.jit(program, in_shardings=whole, out_shardings=whole)
-        return jitted.lower(*arguments).compile()
+        compiled = jitted.lower(*arguments).compile()
+        # Processes compile at different speeds, and the first sum over all of them waits for only
+        # half a minute.
+        wait_for_all_processes()
+        return compiled
 
 
 def _map_seeds(function: Callable[[PyTree], PyTree], states: PyTree, at_once: int) -> PyTree:

@@ -4,11 +4,15 @@ Every process runs the same command and computes its part; all of them end with 
 and the first one writes it.
 """
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qdeq.errors import UserError
+
+_LONGEST_WAIT_MS = 3_600_000
+_barriers = itertools.count()
 
 VARIABLES = ("QDEQ_COORDINATOR", "QDEQ_PROCESSES", "QDEQ_PROCESS_ID")
 """Environment variables that stand for the options of the same names."""
@@ -97,3 +101,17 @@ class Processes:
                 f"cannot join ({error}); start all of them within five minutes, with the address "
                 "of process 0"
             ) from error
+
+
+def wait_for_all_processes() -> None:
+    """Return when every process has called this as often as this one; at once for a single one."""
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    # JAX's public barriers are sums over devices, whose first use is what must not wait long.
+    from jax._src import distributed
+
+    client = distributed.global_state.client
+    if client is not None:
+        client.wait_at_barrier(f"qdeq-{next(_barriers)}", timeout_in_ms=_LONGEST_WAIT_MS)

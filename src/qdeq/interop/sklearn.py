@@ -1,0 +1,346 @@
+"""The classifier as a scikit-learn estimator.
+
+Only the translation lives here: estimator parameters to `TrainConfig`, arrays to a `Dataset`,
+classes to labels. What is computed is the training loop's, epoch by epoch.
+"""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from qdeq.data import Dataset, Split
+from qdeq.data.splits import stratified_indices
+from qdeq.equilibrium import Direct, Equilibrium, Solution
+from qdeq.errors import UserError
+from qdeq.models import Classifier, Prediction
+from qdeq.training.config import TrainConfig
+from qdeq.training.epoch import Recipe
+from qdeq.training.loop import Trainer
+
+# Samples predicted at once: one compiled shape, so that a sample's scores are the same bits
+# whatever else is predicted with it.
+_CHUNK = 256
+
+
+class QDEQClassifier(ClassifierMixin, BaseEstimator):
+    """Quantum deep equilibrium classifier.
+
+    Features enter a circuit, the measured state that the circuit maps to itself is found, and a
+    linear layer on it gives the class scores. Defaults are the paper's; on a few hundred samples a
+    larger `learning_rate` and a smaller `batch_size` learn in far fewer epochs.
+
+    Features are taken as they are: put a `StandardScaler` in front in a `Pipeline`. Amplitude
+    encoding sees the direction of x + R m, where |m_i| <= 1, so features near 1 in size balance
+    input and feedback.
+
+    Parameters
+    ----------
+    n_qubits
+        Qubits. None: the fewest that hold the features and that the circuit and the head allow.
+        Amplitude encoding holds up to 2**n_qubits features, angle encoding exactly n_qubits**2.
+    encoding
+        `"amplitude"` or `"angle"`.
+    ansatz
+        `"paper"` and `"paper-unentangled"` (4 qubits or more), `"hardware-efficient"` or
+        `"strongly-entangling"` (2 or more).
+    ansatz_layers
+        Layers of the last two.
+    trainable
+        `"all"` angles, or only those of the `"published"` code.
+    method
+        How expectation values are computed; `"auto"` picks the cheapest exact way.
+    head
+        `"linear"`, or `"none"`: the first measured values are the scores.
+    mode
+        `"implicit"`: the equilibrium. `"direct"`: the circuit applied `layers` times.
+    layers
+        Applications in mode `"direct"`.
+    warmup_epochs, warmup_layers
+        First epochs of mode `"implicit"` that apply the circuit `warmup_layers` times instead.
+    epochs, batch_size, learning_rate, gradient_clip
+        Of Adam; gradients longer than `gradient_clip` are scaled down to it, 0: never.
+    dropout
+        Probability that a number of the re-injected state is hidden from the head in training.
+    jacobian_weight
+        Weight of the Jacobian penalty that keeps the equilibrium contractive. 0: none.
+    solver, adjoint
+        Names in `qdeq.equilibrium.SOLVERS` and `qdeq.equilibrium.ADJOINTS`.
+    max_steps, tolerance
+        Most solver steps per sample, and the residual at which a sample is solved.
+    random_steps_minus
+        In training, up to this many steps fewer, drawn anew for every batch.
+    valid_fraction
+        Part of every class that is held out of training; the model of the epoch with the lowest
+        loss on it is kept.
+    random_state
+        Seed of the initial angles, the validation split, the order of the batches and dropout. An
+        integer is used as `qdeq train --seed` uses it; with None every fit differs.
+
+    Attributes
+    ----------
+    classes_
+        `(C,)` sorted labels.
+    n_features_in_
+        d.
+    n_qubits_
+        Qubits of the circuit.
+    classifier_
+        The trained `qdeq.Classifier`; `classifier_.model` is the quantum model.
+    config_
+        The `TrainConfig` of the fit.
+    history_
+        One dict per epoch: losses, accuracies, residuals, converged fraction, solver steps.
+    n_iter_
+        Epochs trained.
+
+    Raises
+    ------
+    UserError
+        A `ValueError`, in `fit`, for parameters out of range, sizes that do not fit together, or a
+        single class.
+
+    Notes
+    -----
+    Compiling takes seconds. Fits of equal parameters (but for `random_state`) and equal sizes, such
+    as the folds of a cross-validation, share one compiled program within a process.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> import qdeq
+    >>> x, y = load_iris(return_X_y=True)
+    >>> classifier = qdeq.QDEQClassifier(
+    ...     n_qubits=4, ansatz="hardware-efficient", ansatz_layers=2, jacobian_weight=0.1,
+    ...     epochs=20, batch_size=32, learning_rate=0.1, gradient_clip=1.0, random_state=0,
+    ... )
+    >>> pipeline = make_pipeline(StandardScaler(), classifier).fit(x, y)
+    >>> bool(pipeline.score(x, y) > 0.8)
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        n_qubits: int | None = None,
+        encoding: str = "amplitude",
+        ansatz: str = "paper",
+        ansatz_layers: int = 3,
+        trainable: str = "all",
+        method: str = "auto",
+        head: str = "linear",
+        mode: str = "implicit",
+        layers: int = 1,
+        warmup_epochs: int = 0,
+        warmup_layers: int = 5,
+        epochs: int = 100,
+        batch_size: int = 256,
+        learning_rate: float = 0.005,
+        gradient_clip: float = 0.25,
+        dropout: float = 0.05,
+        jacobian_weight: float = 0.8,
+        solver: str = "broyden",
+        adjoint: str = "implicit",
+        max_steps: int = 30,
+        tolerance: float = 1e-5,
+        random_steps_minus: int = 0,
+        valid_fraction: float = 0.2,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.n_qubits = n_qubits
+        self.encoding = encoding
+        self.ansatz = ansatz
+        self.ansatz_layers = ansatz_layers
+        self.trainable = trainable
+        self.method = method
+        self.head = head
+        self.mode = mode
+        self.layers = layers
+        self.warmup_epochs = warmup_epochs
+        self.warmup_layers = warmup_layers
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.gradient_clip = gradient_clip
+        self.dropout = dropout
+        self.jacobian_weight = jacobian_weight
+        self.solver = solver
+        self.adjoint = adjoint
+        self.max_steps = max_steps
+        self.tolerance = tolerance
+        self.random_steps_minus = random_steps_minus
+        self.valid_fraction = valid_fraction
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> "QDEQClassifier":
+        """Train from random angles.
+
+        Parameters
+        ----------
+        X
+            `(N, d)` real features.
+        y
+            `(N,)` labels, numbers or strings.
+
+        Returns
+        -------
+        QDEQClassifier
+            Itself.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.classes_, counted = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise UserError(
+                f"y holds 1 class ({self.classes_[0]}): a classifier needs samples of at least two"
+            )
+        config = self._config(X.shape[1], len(self.classes_))
+        dataset = _dataset(X, counted.astype(np.int32), config)
+        trainer = Trainer(config, dataset, programs=_programs(*_sizes(config, dataset)))
+        state = trainer.init()
+        self.history_ = []
+        for _ in range(config.epochs):
+            state, metrics = trainer.run_epoch(state)
+            self.history_.append(metrics)
+        self.classifier_ = state.best_classifier
+        self.config_ = config
+        self.n_qubits_ = trainer.n_qubits
+        self.n_iter_ = config.epochs
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Class scores before the softmax.
+
+        Parameters
+        ----------
+        X
+            `(N, d)` features.
+
+        Returns
+        -------
+        ndarray
+            `(N, C)`; with two classes `(N,)`, the second's score minus the first's.
+        """
+        logits = self._predictions(X).logits
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities `(N, C)`, columns as in `classes_`."""
+        logits = self._predictions(X).logits.astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable labels `(N,)`."""
+        logits = self._predictions(X).logits
+        return self.classes_[np.argmax(logits, axis=1)]
+
+    def equilibria(self, X: Any) -> Solution:
+        """The measured states behind the predictions, and how well each was solved.
+
+        Parameters
+        ----------
+        X
+            `(N, d)` features.
+
+        Returns
+        -------
+        Solution
+            `value` is m* `(N, q)`; `stats` has a leading axis N: `converged`, `residual`, `steps`.
+        """
+        return self._predictions(X).solution
+
+    def _config(self, n_features: int, n_classes: int) -> TrainConfig:
+        values = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        random_state = values.pop("random_state")
+        if isinstance(random_state, int):
+            seed = random_state
+        else:
+            seed = int(check_random_state(random_state).randint(2**31))
+        config = TrainConfig(**values, seed=seed)
+        if config.n_qubits is not None:
+            return config
+        return config.replace(n_qubits=_fewest_qubits(config, n_features, n_classes))
+
+    def _predictions(self, X: Any) -> Prediction:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        layer = Recipe(self.config_).layer(self.config_.mode)
+        parts = []
+        for start in range(0, len(X), _CHUNK):
+            chosen = np.arange(start, start + _CHUNK) % len(X)
+            part = _predict(self.classifier_, layer, jnp.asarray(X[chosen]))
+            parts.append(jax.tree.map(np.asarray, part))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(X)], *parts)
+
+
+@eqx.filter_jit
+def _predict(
+    classifier: Classifier, layer: Equilibrium | Direct, x: Float[Array, "B d"]
+) -> Prediction:
+    return jax.vmap(lambda x: classifier(x, layer))(x)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar, such as those of a parameter grid made by `np.arange`, as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _fewest_qubits(config: TrainConfig, n_features: int, n_classes: int) -> int:
+    fewest = 4 if config.ansatz.startswith("paper") else 2
+    if config.head == "none":
+        fewest = max(fewest, n_classes)
+    if config.encoding == "amplitude":
+        return max(fewest, (n_features - 1).bit_length())
+    side = round(n_features**0.5)
+    if side**2 != n_features or side < fewest:
+        raise UserError(
+            f"encoding='angle' with {n_features} features: it takes n * n features on n qubits, "
+            f"here with n of at least {fewest}; choose or compute such features, or take "
+            "encoding='amplitude'"
+        )
+    return side
+
+
+def _dataset(x: np.ndarray, y: np.ndarray, config: TrainConfig) -> Dataset:
+    """Training and validation part, stratified; a class with one sample only trains.
+
+    `qdeq.data.from_arrays` draws its split without looking at the classes and refuses one that
+    leaves a class out, which the small folds of a cross-validation often would.
+    """
+    repeated = np.flatnonzero(np.bincount(y)[y] > 1)
+    if not len(repeated):
+        raise UserError(
+            f"{len(y)} samples, each the only one of its class: give at least two samples of a "
+            "class, one of which can validate"
+        )
+    _, held_out = stratified_indices(y[repeated], fraction=config.valid_fraction, seed=config.seed)
+    valid = np.zeros(len(y), dtype=bool)
+    valid[repeated[held_out]] = True
+    parts = Split(x[~valid], y[~valid]), Split(x[valid], y[valid])
+    classes = tuple(range(int(y.max()) + 1))
+    return Dataset("custom", *parts, parts[1], classes=classes, image_shape=(1, x.shape[1]))
+
+
+def _sizes(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, tuple[int, ...], bool]:
+    """Everything that compiled programs depend on."""
+    sizes = len(dataset.train), len(dataset.valid), dataset.n_features, dataset.n_classes
+    return config.replace(seed=0), sizes, bool(jax.config.jax_enable_x64)
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(config: TrainConfig, sizes: tuple[int, ...], x64: bool) -> dict[tuple[str, str], Any]:
+    """The compiled programs of one configuration and size, filled by its first trainer."""
+    del config, sizes, x64
+    return {}

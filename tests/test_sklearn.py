@@ -1,0 +1,196 @@
+"""The scikit-learn estimator: the contract, the labels, and that it is the library's own training."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import qdeq
+from qdeq.interop.sklearn import _programs
+from qdeq.training import TrainConfig
+
+# direct(1) compiles in a fraction of the time; what the contract is about does not depend on it.
+QUICK = {
+    "mode": "direct",
+    "ansatz": "hardware-efficient",
+    "ansatz_layers": 2,
+    "n_qubits": 4,
+    "epochs": 20,
+    "batch_size": 32,
+    "learning_rate": 0.1,
+    "gradient_clip": 0.0,
+    "dropout": 0.0,
+    "random_state": 0,
+}
+NAMES = np.array(["setosa", "versicolor", "virginica"])
+
+
+@pytest.fixture(scope="module")
+def iris():
+    x, y = load_iris(return_X_y=True)
+    return (x - x.mean(axis=0)) / x.std(axis=0), NAMES[y]
+
+
+@pytest.fixture(scope="module")
+def fitted(iris):
+    return qdeq.QDEQClassifier(**QUICK).fit(*iris)
+
+
+def test_defaults_are_those_of_a_training_run():
+    parameters = qdeq.QDEQClassifier().get_params()
+    del parameters["random_state"]
+    assert parameters == {name: getattr(TrainConfig(), name) for name in parameters}
+
+
+def test_every_choice_of_a_training_run_but_the_data_is_a_parameter():
+    fields = set(vars(TrainConfig()))
+    elsewhere = {"data", "data_dir", "n_features", "features", "split_seed", "seed"}
+    assert set(qdeq.QDEQClassifier().get_params()) - {"random_state"} == fields - elsewhere
+
+
+def test_importing_qdeq_does_not_import_scikit_learn():
+    code = "import sys, qdeq; sys.exit('sklearn' in sys.modules or 'jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_equilibrium_is_trained_solved_and_reported(iris):
+    x, y = iris
+    classifier = qdeq.QDEQClassifier(
+        **{**QUICK, "mode": "implicit", "n_qubits": 2, "jacobian_weight": 0.0, "epochs": 2}
+    ).fit(x, y)
+    assert [metrics["phase"] for metrics in classifier.history_] == ["implicit"] * 2
+    solution = classifier.equilibria(x)
+    assert solution.value.shape == (150, 2)
+    model = classifier.classifier_.model
+    m = solution.value[0]
+    assert solution.stats.converged[0]
+    # Solved to 1e-5 (1 + |f|), |f| at most sqrt(2).
+    assert np.linalg.norm(model(m, x[0].astype(np.float32)) - m) < 3e-5
+
+
+def test_it_learns_iris(fitted, iris):
+    assert fitted.score(*iris) > 0.8
+
+
+def test_labels_may_be_strings(fitted, iris):
+    assert list(fitted.classes_) == list(NAMES)
+    assert set(fitted.predict(iris[0])) <= set(NAMES)
+
+
+def test_probabilities_and_scores_agree_with_the_prediction(fitted, iris):
+    x, _ = iris
+    probabilities, scores = fitted.predict_proba(x), fitted.decision_function(x)
+    assert probabilities.shape == scores.shape == (150, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)  # float64, rounding only
+    for values in (probabilities, scores):
+        assert (fitted.classes_[values.argmax(axis=1)] == fitted.predict(x)).all()
+
+
+def test_a_prediction_does_not_depend_on_what_is_predicted_with_it(fitted, iris):
+    x, _ = iris
+    many = np.concatenate([x, x, x])  # 450: more than one chunk
+    assert (fitted.decision_function(many)[300:] == fitted.decision_function(x)).all()
+    assert (fitted.decision_function(x[7:8])[0] == fitted.decision_function(x)[7]).all()
+
+
+def test_equal_seeds_give_equal_models_and_others_do_not(fitted, iris):
+    scores = fitted.decision_function(iris[0])
+    again = clone(fitted).fit(*iris)
+    assert (again.decision_function(iris[0]) == scores).all()
+    other = clone(fitted).set_params(random_state=1).fit(*iris)
+    assert not np.allclose(other.decision_function(iris[0]), scores)
+
+
+def test_a_pickled_classifier_predicts_the_same(fitted, iris):
+    copy = pickle.loads(pickle.dumps(fitted))
+    assert (copy.decision_function(iris[0]) == fitted.decision_function(iris[0])).all()
+
+
+def test_pipelines_cross_validation_and_grid_search_work_and_share_one_program(iris):
+    pipeline = make_pipeline(StandardScaler(), qdeq.QDEQClassifier(**QUICK))
+    misses = _programs.cache_info().misses
+    scores = cross_val_score(pipeline, *iris, cv=3)
+    # An integer grid by NumPy: its scalars are no Python integers.
+    grid = {"qdeqclassifier__random_state": np.arange(2)}
+    search = GridSearchCV(pipeline, grid, cv=3, refit=False).fit(*iris)
+    assert scores.mean() > 0.7
+    assert search.best_params_["qdeqclassifier__random_state"] in (0, 1)
+    # Nine fits on 100 samples each.
+    assert _programs.cache_info().misses == misses + 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_features", "n_qubits"),
+    [
+        ({"ansatz": "hardware-efficient"}, 1, 2),
+        ({"ansatz": "hardware-efficient"}, 8, 3),
+        ({"ansatz": "hardware-efficient"}, 9, 4),
+        ({"ansatz": "paper"}, 2, 4),
+        ({"ansatz": "paper"}, 30, 5),
+        ({"ansatz": "hardware-efficient", "head": "none"}, 4, 3),
+        ({"ansatz": "hardware-efficient", "encoding": "angle"}, 9, 3),
+    ],
+)
+def test_the_fewest_qubits_that_serve_are_taken(parameters, n_features, n_qubits):
+    classifier = qdeq.QDEQClassifier(**parameters, random_state=0)
+    assert classifier._config(n_features, 3).n_qubits == n_qubits
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"solver": "magic"}, "solver='magic' is not known: choose one of picard"),
+        ({"epochs": 0}, "epochs=0: give a number of at least 1"),
+        (
+            {"encoding": "angle", "n_qubits": None},
+            "encoding='angle' with 5 features: it takes n \\* n features",
+        ),
+        ({"n_qubits": 2}, "n_qubits=2: amplitude encoding of 5 features needs at least 3"),
+        ({"ansatz": "paper", "n_qubits": 3}, "n_qubits=3: a block of the paper's ansatz"),
+        ({"valid_fraction": 0.0}, "valid_fraction=0.0: give a fraction between"),
+    ],
+)
+def test_a_mistake_is_one_sentence(parameters, sentence):
+    x = np.random.default_rng(0).normal(size=(12, 5))
+    with pytest.raises(qdeq.UserError, match=sentence):
+        qdeq.QDEQClassifier(**{**QUICK, **parameters}).fit(x, [0, 1] * 6)
+
+
+def test_labels_need_two_classes_and_one_that_is_repeated():
+    x = np.random.default_rng(0).normal(size=(3, 5))
+    with pytest.raises(qdeq.UserError, match=r"y holds 1 class \(4\)"):
+        qdeq.QDEQClassifier(**QUICK).fit(x, [4, 4, 4])
+    with pytest.raises(qdeq.UserError, match="each the only one of its class"):
+        qdeq.QDEQClassifier(**QUICK).fit(x, [1, 2, 3])
+
+
+def test_wrong_inputs_are_refused_as_scikit_learn_does(fitted, iris):
+    x, y = iris
+    with pytest.raises(NotFittedError):
+        qdeq.QDEQClassifier().predict(x)
+    with pytest.raises(ValueError, match="X has 3 features, but QDEQClassifier is expecting 4"):
+        fitted.predict(x[:, :3])
+    broken = x.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        fitted.predict(broken)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clone(fitted).fit(x, y[:-1])
+    with pytest.raises(ValueError, match="Unknown label type"):
+        clone(fitted).fit(x, np.linspace(0, 1, len(x)))
+
+
+@pytest.mark.slow  # some forty fits of as many sizes, each compiled
+@pytest.mark.filterwarnings("default")  # the checks provoke warnings on purpose
+@parametrize_with_checks([qdeq.QDEQClassifier(**QUICK)], expected_failed_checks=lambda _: {})
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)

@@ -1,0 +1,137 @@
+"""A sweep keeps every configuration in its table, and never repeats a finished one."""
+
+import csv
+import json
+import sys
+
+import pytest
+from fake_trainer import FakeTrainer
+
+from qdeq.cli import main
+from qdeq.errors import UserError
+from qdeq.training import session, sweep
+from qdeq.training.config import TrainConfig
+
+BASE = TrainConfig(epochs=2)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Replace the compiled loop; the validation accuracy is the learning rate."""
+
+    class Fake(FakeTrainer):
+        def evaluate_seeds(self, classifiers, split):
+            found = FakeTrainer.evaluate_seeds(self, classifiers, split)
+            return [{**values, "accuracy": self.config.learning_rate} for values in found]
+
+    monkeypatch.setattr(session, "Trainer", Fake)
+    monkeypatch.setattr(session, "write_report", lambda _: [])
+    monkeypatch.setattr("qdeq.training.many.write_many_report", lambda *_: None)
+    return Fake
+
+
+def tasks(out, *grid, seeds=(0, 1)):
+    return sweep.plan(BASE, sweep.parse_grid(grid), seeds, out)
+
+
+def test_a_grid_has_every_combination(tmp_path):
+    planned = tasks(tmp_path, "learning-rate=0.1,0.2", "solver=broyden,newton")
+    assert [tuple(task.changes.values()) for task in planned] == [
+        (0.1, "broyden"),
+        (0.1, "newton"),
+        (0.2, "broyden"),
+        (0.2, "newton"),
+    ]
+    assert len({task.folder for task in planned}) == 4
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ("learning-rate", "give NAME=VALUE"),
+        ("speed=3", "choose one of data"),
+        ("solver=bfgs", "choose one of picard"),
+        ("epochs=many", "whole number"),
+        ("seed=1,2", "use --seeds"),
+    ],
+)
+def test_a_wrong_axis_is_a_users_mistake(grid, words):
+    with pytest.raises(UserError, match=words):
+        sweep.parse_grid([grid])
+
+
+def test_an_axis_may_be_switched_off():
+    assert sweep.parse_grid(["n-qubits=none,5"]) == {"n_qubits": [None, 5]}
+
+
+def test_the_best_by_validation_comes_first_and_failures_stay(fake, tmp_path):
+    planned = tasks(tmp_path / "s", "learning-rate=0.1,0.3,-1,0.2")
+    results = sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
+    assert [result.task.changes["learning_rate"] for result in results] == [0.3, 0.2, 0.1, -1.0]
+    assert results[-1].failure == "learning_rate=-1.0: give a number above 0"
+    assert sweep.best(results) is results[0]
+    rows = list(csv.DictReader((tmp_path / "s" / "results.csv").read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["finished"] * 3 + ["failed"]
+    assert float(rows[0]["valid_accuracy_mean"]) == 0.3
+    table = json.loads((tmp_path / "s" / "results.json").read_text())
+    assert table["best"] == "learning_rate=0.3" and len(table["results"]) == 4
+    lines = (tmp_path / "s" / "results.md").read_text().splitlines()
+    assert lines[2].startswith("| **0.3** |") and "failed: learning_rate=-1.0" in lines[-1]
+
+
+def test_a_crash_is_a_failed_configuration(fake, tmp_path, monkeypatch):
+    def explode(self, states):
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(fake, "run_epoch_seeds", explode)
+    planned = tasks(tmp_path / "s", "learning-rate=0.1")
+    (result,) = sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
+    assert result.failure == "MemoryError: no memory left"
+
+
+def test_a_sweep_continues_where_it_stopped(fake, tmp_path):
+    def stop_after_two(todo):
+        yield from map(sweep.run_task, todo[:2])
+        raise KeyboardInterrupt
+
+    grid = "learning-rate=0.1,0.3,-1,0.2"
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_sweep(tasks(tmp_path / "s", grid), tmp_path / "s", runner=stop_after_two)
+    repeated = []
+
+    def count(todo):
+        repeated.extend(task.changes["learning_rate"] for task in todo)
+        return sweep.run_here(todo)
+
+    results = sweep.run_sweep(tasks(tmp_path / "s", grid), tmp_path / "s", runner=count)
+    assert repeated == [-1.0, 0.2] and len(results) == 4
+    with pytest.raises(UserError, match="other options or seeds"):
+        other = tasks(tmp_path / "s", grid, seeds=(5,))
+        sweep.run_sweep(other, tmp_path / "s", runner=sweep.run_here)
+
+
+def test_without_ray_the_command_says_what_to_install(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = str(tmp_path / "s")
+    assert main(["sweep", "--grid", "epochs=1,2", "--out", out]) == 2
+    assert 'pip install "qdeq[ray]"' in capsys.readouterr().err
+    assert main(["sweep", "--out", out]) == 2
+    assert "at least one axis" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray's own, which are not ours to mend
+def test_ray_gives_the_results_of_this_process(tmp_path):
+    pytest.importorskip("ray", reason="Ray is an extra")
+    base = TrainConfig(epochs=1, batch_size=64, solver="picard", max_steps=5, jacobian_weight=0.0)
+    axes = sweep.parse_grid(["learning-rate=0.03,-1"])
+    found = []
+    for name, runner in (("here", sweep.run_here), ("ray", sweep.ray_runner())):
+        planned = sweep.plan(base, axes, [0, 1], tmp_path / name)
+        found.append(sweep.run_sweep(planned, tmp_path / name, runner=runner))
+    for here, there in zip(*found, strict=True):
+        assert here.task.changes == there.task.changes
+        assert (here.summary is None) == (there.summary is None)
+        if here.summary and there.summary:
+            assert here.summary["by_seed"] == there.summary["by_seed"]
+    assert found[1][1].failure == "learning_rate=-1.0: give a number above 0"
