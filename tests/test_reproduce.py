@@ -206,19 +206,30 @@ def test_the_warmup_is_chosen_on_validation_data_alone(computed, tmp_path):
     assert "| 10 | 1 | 0.6500 ± 0.0707 | chosen |" in (tmp_path / "warmup.md").read_text()
 
 
-def test_a_real_row_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
-    # The whole way, command line included; one compilation of the smallest row there is.
-    monkeypatch.setattr(reproduce, "cost_row", lambda *_: table_rows(PROTOCOL)[-2])
-    words = "reproduce digits-4 --epochs 2 --seeds 0:2 --rows amplitude-qml --json --out"
+def reproduced(capsys, monkeypatch, tmp_path, rows):
+    """The rows' records after the whole way, command line and processes included."""
+    logistic = table_rows(PROTOCOL)[-2]
+    monkeypatch.setattr(reproduce, "cost_row", lambda *_: logistic)  # compiles for a minute
+    words = f"reproduce digits-4 --epochs 2 --seeds 0:2 --rows {rows} --json --out"
     assert main([*words.split(), str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
-    content = json.loads(captured.out)
-    (found,) = (r for r in content["rows"] if r["row"] == "qml")
+    return json.loads(captured.out)["rows"], captured.err
+
+
+def test_a_row_is_computed_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
+    (found,), shown = reproduced(capsys, monkeypatch, tmp_path, "logistic")
+    assert found["status"] == "done", found["reason"]
+    assert found["classical_parameters"] == 68 and found["peak_memory_mb"] > 50
+    assert "1/1 classical Logistic regression" in shown
+
+
+@pytest.mark.slow
+def test_a_circuit_is_trained_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
+    (found, _), _ = reproduced(capsys, monkeypatch, tmp_path, "amplitude-qml")
     assert found["status"] == "done", found["reason"]
     assert found["classical_parameters"] == 0 and found["trainable_angles"] == 39
     assert found["n_seeds"] == 2 and found["solver_steps"] == 1
-    assert found["peak_memory_mb"] > 50
-    assert "1/2 amplitude QML circuit" in captured.err
+    assert found["test_accuracy"] > 0.1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The scikit-learn estimator: the contract, the labels, and that it is the library's own training."""
+"""The scikit-learn estimator: its contract, and that it is the library's own training."""
 
 import pickle
 import subprocess

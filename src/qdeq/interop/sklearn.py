@@ -232,12 +232,12 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         ndarray
             `(N, C)`; with two classes `(N,)`, the second's score minus the first's.
         """
-        logits = self._predictions(X).logits
+        logits = np.asarray(self._predictions(X).logits)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities `(N, C)`, columns as in `classes_`."""
-        logits = self._predictions(X).logits.astype(np.float64)
+        logits = np.asarray(self._predictions(X).logits, np.float64)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
@@ -336,7 +336,7 @@ def _dataset(x: np.ndarray, y: np.ndarray, config: TrainConfig) -> Dataset:
 def _sizes(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, tuple[int, ...], bool]:
     """Everything that compiled programs depend on."""
     sizes = len(dataset.train), len(dataset.valid), dataset.n_features, dataset.n_classes
-    return config.replace(seed=0), sizes, bool(jax.config.jax_enable_x64)
+    return config.replace(seed=0), sizes, jnp.result_type(float) == jnp.float64
 
 
 @functools.lru_cache(maxsize=8)

@@ -92,16 +92,16 @@ class Trainer:
             None.
         """
         if states is None:
-            states = self.init_seeds([self.config.seed] * self.layout.n_seeds)
-        elif states.epoch.ndim == 0:
-            states = _stacked(states)
-        phase = self.recipe.phase(int(np.asarray(states.epoch)[0]))
+            seeded = self.init_seeds([self.config.seed] * self.layout.n_seeds)
+        else:
+            seeded = _stacked(states) if states.epoch.ndim == 0 else states
+        phase = self.recipe.phase(int(np.asarray(seeded.epoch)[0]))
         began = time.perf_counter()
         missing = [name for name in ("train", "measure") if (name, phase) not in self._programs]
         if "train" in missing:
-            self._compile_train(phase, states)
+            self._compile_train(phase, seeded)
         if "measure" in missing:
-            self._compile_measure(phase, states.classifier)
+            self._compile_measure(phase, seeded.classifier)
         return time.perf_counter() - began if missing else 0.0
 
     def run_epoch(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:

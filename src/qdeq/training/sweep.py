@@ -197,7 +197,7 @@ def ray_runner(
         When Ray is not installed.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             'sweeps run through Ray, which is not installed: pip install "qdeq[ray]"'
