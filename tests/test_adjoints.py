@@ -109,7 +109,9 @@ def test_a_jacobian_penalty_at_the_root_is_differentiated_through_the_root(x64):
     def penalty(weights):
         f = tanh_map(weights)
         x = jnp.asarray(tanh_inputs(2))
-        return jnp.sum(jax.vmap(lambda x: squared_frobenius_norm(f, layer(f, jnp.zeros(5), x).value, x))(x))
+        return jnp.sum(
+            jax.vmap(lambda x: squared_frobenius_norm(f, layer(f, jnp.zeros(5), x).value, x))(x)
+        )
 
     point = jnp.asarray(tanh_weights())
     direction = direction_like(point)

@@ -6,40 +6,40 @@ Public names load on first use, so that `import qdeq` and the command line start
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
-from ._lazy import attach as _attach
+from qdeq._lazy import attach as _attach
 
 if TYPE_CHECKING:
-    from .circuits import AmplitudeEncoding as AmplitudeEncoding
-    from .circuits import AngleEncoding as AngleEncoding
-    from .circuits import Circuit as Circuit
-    from .circuits import MeasurementEnsemble as MeasurementEnsemble
-    from .circuits import Operation as Operation
-    from .circuits import hardware_efficient as hardware_efficient
-    from .circuits import paper_angle_encoding as paper_angle_encoding
-    from .circuits import paper_ansatz as paper_ansatz
-    from .circuits import reuploading as reuploading
-    from .circuits import strongly_entangling as strongly_entangling
-    from .circuits import xyz_of_every_wire as xyz_of_every_wire
-    from .circuits import z_of_every_wire as z_of_every_wire
-    from .circuits import z_strings as z_strings
-    from .equilibrium import Anderson as Anderson
-    from .equilibrium import Broyden as Broyden
-    from .equilibrium import Direct as Direct
-    from .equilibrium import Dogleg as Dogleg
-    from .equilibrium import Equilibrium as Equilibrium
-    from .equilibrium import Implicit as Implicit
-    from .equilibrium import JacobianFree as JacobianFree
-    from .equilibrium import LevenbergMarquardt as LevenbergMarquardt
-    from .equilibrium import Neumann as Neumann
-    from .equilibrium import Newton as Newton
-    from .equilibrium import Picard as Picard
-    from .equilibrium import Shine as Shine
-    from .equilibrium import Unrolled as Unrolled
-    from .errors import UserError as UserError
-    from .interop.sklearn import QDEQClassifier as QDEQClassifier
-    from .models import Classifier as Classifier
-    from .models import QuantumModel as QuantumModel
-    from .models import paper_model as paper_model
+    from qdeq.circuits import AmplitudeEncoding as AmplitudeEncoding
+    from qdeq.circuits import AngleEncoding as AngleEncoding
+    from qdeq.circuits import Circuit as Circuit
+    from qdeq.circuits import MeasurementEnsemble as MeasurementEnsemble
+    from qdeq.circuits import Operation as Operation
+    from qdeq.circuits import hardware_efficient as hardware_efficient
+    from qdeq.circuits import paper_angle_encoding as paper_angle_encoding
+    from qdeq.circuits import paper_ansatz as paper_ansatz
+    from qdeq.circuits import reuploading as reuploading
+    from qdeq.circuits import strongly_entangling as strongly_entangling
+    from qdeq.circuits import xyz_of_every_wire as xyz_of_every_wire
+    from qdeq.circuits import z_of_every_wire as z_of_every_wire
+    from qdeq.circuits import z_strings as z_strings
+    from qdeq.equilibrium import Anderson as Anderson
+    from qdeq.equilibrium import Broyden as Broyden
+    from qdeq.equilibrium import Direct as Direct
+    from qdeq.equilibrium import Dogleg as Dogleg
+    from qdeq.equilibrium import Equilibrium as Equilibrium
+    from qdeq.equilibrium import Implicit as Implicit
+    from qdeq.equilibrium import JacobianFree as JacobianFree
+    from qdeq.equilibrium import LevenbergMarquardt as LevenbergMarquardt
+    from qdeq.equilibrium import Neumann as Neumann
+    from qdeq.equilibrium import Newton as Newton
+    from qdeq.equilibrium import Picard as Picard
+    from qdeq.equilibrium import Shine as Shine
+    from qdeq.equilibrium import Unrolled as Unrolled
+    from qdeq.errors import UserError as UserError
+    from qdeq.interop.sklearn import QDEQClassifier as QDEQClassifier
+    from qdeq.models import Classifier as Classifier
+    from qdeq.models import QuantumModel as QuantumModel
+    from qdeq.models import paper_model as paper_model
 
 __version__ = _version("qdeq")
 
@@ -58,9 +58,8 @@ _HOMES = {
     "models": "Classifier QuantumModel paper_model",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_NAMES)
 __getattr__ = _attach(__name__, _NAMES)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_NAMES])

@@ -3,23 +3,23 @@
 Nothing here simulates and nothing here imports JAX; see `qdeq.simulation`.
 """
 
-from .ansatz import hardware_efficient as hardware_efficient
-from .ansatz import paper_ansatz as paper_ansatz
-from .ansatz import strongly_entangling as strongly_entangling
-from .circuit import Circuit as Circuit
-from .circuit import Operation as Operation
-from .drawing import draw_text as draw_text
-from .encodings import AmplitudeEncoding as AmplitudeEncoding
-from .encodings import AngleEncoding as AngleEncoding
-from .encodings import Encoding as Encoding
-from .encodings import paper_angle_encoding as paper_angle_encoding
-from .encodings import reuploading as reuploading
-from .gates import GATES as GATES
-from .gates import Gate as Gate
-from .named import ANSAETZE as ANSAETZE
-from .named import make_ansatz as make_ansatz
-from .named import without_entanglers as without_entanglers
-from .observables import MeasurementEnsemble as MeasurementEnsemble
-from .observables import xyz_of_every_wire as xyz_of_every_wire
-from .observables import z_of_every_wire as z_of_every_wire
-from .observables import z_strings as z_strings
+from qdeq.circuits.ansatz import hardware_efficient as hardware_efficient
+from qdeq.circuits.ansatz import paper_ansatz as paper_ansatz
+from qdeq.circuits.ansatz import strongly_entangling as strongly_entangling
+from qdeq.circuits.circuit import Circuit as Circuit
+from qdeq.circuits.circuit import Operation as Operation
+from qdeq.circuits.drawing import draw_text as draw_text
+from qdeq.circuits.encodings import AmplitudeEncoding as AmplitudeEncoding
+from qdeq.circuits.encodings import AngleEncoding as AngleEncoding
+from qdeq.circuits.encodings import Encoding as Encoding
+from qdeq.circuits.encodings import paper_angle_encoding as paper_angle_encoding
+from qdeq.circuits.encodings import reuploading as reuploading
+from qdeq.circuits.gates import GATES as GATES
+from qdeq.circuits.gates import Gate as Gate
+from qdeq.circuits.named import ANSAETZE as ANSAETZE
+from qdeq.circuits.named import make_ansatz as make_ansatz
+from qdeq.circuits.named import without_entanglers as without_entanglers
+from qdeq.circuits.observables import MeasurementEnsemble as MeasurementEnsemble
+from qdeq.circuits.observables import xyz_of_every_wire as xyz_of_every_wire
+from qdeq.circuits.observables import z_of_every_wire as z_of_every_wire
+from qdeq.circuits.observables import z_strings as z_strings

@@ -21,7 +21,9 @@ def flat_function(f: Callable, z: PyTree, x: PyTree) -> tuple[Callable[[Array], 
     return lambda y: flatten(jax.tree.map(jnp.asarray, apply(f, unravel(y), x)))[0], start
 
 
-def squared_frobenius_norm(f: Callable[..., PyTree], z: PyTree, x: PyTree = None) -> Float[Array, ""]:
+def squared_frobenius_norm(
+    f: Callable[..., PyTree], z: PyTree, x: PyTree = None
+) -> Float[Array, ""]:
     """The square of the Frobenius norm of df/dz, exactly, by n forward derivatives.
 
     Parameters

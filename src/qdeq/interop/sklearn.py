@@ -36,11 +36,12 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
 
     Features enter a circuit, the measured state that the circuit maps to itself is found, and a
     linear layer on it gives the class scores. Defaults are the paper's; on a few hundred samples a
-    larger `learning_rate` and a smaller `batch_size` learn in far fewer epochs.
+    larger `learning_rate` and a smaller `batch_size` take far fewer epochs.
 
     Features are taken as they are: put a `StandardScaler` in front in a `Pipeline`. Amplitude
     encoding sees the direction of x + R m, where |m_i| <= 1, so features near 1 in size balance
-    input and feedback.
+    input and feedback. The head sees as many numbers as there are features: with two or three,
+    add some (products, say) first.
 
     Parameters
     ----------

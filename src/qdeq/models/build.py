@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ..circuits import AmplitudeEncoding, make_ansatz, paper_angle_encoding, z_of_every_wire
-from ..errors import check_choice
-from .classifier import Classifier
-from .paper import ENCODINGS
-from .quantum_model import QuantumModel
+from qdeq.circuits import AmplitudeEncoding, make_ansatz, paper_angle_encoding, z_of_every_wire
+from qdeq.errors import check_choice
+from qdeq.models.classifier import Classifier
+from qdeq.models.paper import ENCODINGS
+from qdeq.models.quantum_model import QuantumModel
 
 
 def build_classifier(

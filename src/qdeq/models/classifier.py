@@ -1,4 +1,4 @@
-"""The classifier: features, an equilibrium (or direct) layer over a quantum model, dropout, head."""
+"""The classifier: an equilibrium (or direct) layer over a quantum model, dropout, head."""
 
 from typing import Any
 
@@ -6,12 +6,13 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..equilibrium import Direct, Equilibrium, Solution
-from ..errors import UserError, check_choice
-from ..simulation.fusion import PRECISION
-from .quantum_model import QuantumModel
+from qdeq.equilibrium import Direct, Equilibrium, Solution
+from qdeq.errors import UserError, check_choice
+from qdeq.models.quantum_model import QuantumModel
+from qdeq.simulation.fusion import PRECISION
 
 HEADS = ("linear", "none")
+
 
 class Prediction(eqx.Module):
     """What the classifier says of one sample.
@@ -31,9 +32,9 @@ class Prediction(eqx.Module):
 class Classifier(eqx.Module):
     """Class scores from the equilibrium of a quantum model.
 
-    The measured state is re-injected, z = R m* (the paper's upsampled state), then dropout, ReLU and
-    a linear map to the classes. The layer is an argument of the call, so that warm-up in direct(L)
-    and training through the equilibrium use one and the same model.
+    The measured state is re-injected, z = R m* (the paper's upsampled state), then dropout, ReLU
+    and a linear map to the classes. The layer is an argument of the call, so that warm-up in
+    direct(L) and training through the equilibrium use one and the same model.
 
     Parameters
     ----------

@@ -4,14 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ..circuits import (
-    AmplitudeEncoding,
-    paper_angle_encoding,
-    paper_ansatz,
-    z_of_every_wire,
-)
-from ..errors import check_choice
-from .quantum_model import QuantumModel
+from qdeq.circuits import AmplitudeEncoding, paper_angle_encoding, paper_ansatz, z_of_every_wire
+from qdeq.errors import check_choice
+from qdeq.models.quantum_model import QuantumModel
 
 ENCODINGS = ("amplitude", "angle")
 

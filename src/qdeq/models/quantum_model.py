@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from ..circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
-from ..errors import UserError, check_choice
-from ..simulation import (
+from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.errors import UserError, check_choice
+from qdeq.simulation import (
     LightConeForm,
     PlainForm,
     ProjectedColumns,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..circuits import GATES, Circuit, Operation
+from qdeq.circuits import GATES, Circuit, Operation
 
 PRECISION = jax.lax.Precision.HIGHEST
 """Matrix products are exact to the dtype: accelerators default to shorter mantissas."""

@@ -19,10 +19,16 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from ..circuits import AngleEncoding, Circuit, MeasurementEnsemble
-from .fusion import PRECISION, Block, block_matrices, fuse
-from .product import ProductEncoding, bind_angles, pauli_components, product_encoding
-from .statevector import basis_images, block_size, pauli_actions, signed_gram, stacked_parts
+from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.simulation.fusion import PRECISION, Block, block_matrices, fuse
+from qdeq.simulation.product import ProductEncoding, bind_angles, pauli_components, product_encoding
+from qdeq.simulation.statevector import (
+    basis_images,
+    block_size,
+    pauli_actions,
+    signed_gram,
+    stacked_parts,
+)
 
 SHARED_COEFFICIENTS = 4096  # contracting this few costs less than a separate pass would
 
@@ -277,9 +283,10 @@ def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
     # coefficient of sigma_c = tr(O sigma_c) / 2, moved to the end.
     for done, w in enumerate(live):
         basis = _basis(group.components[w])
+        basis = basis if general else np.real(basis)
         tensor = jnp.tensordot(
             tensor,
-            jnp.asarray(basis if general else basis.real, tensor.dtype) / 2,
+            jnp.asarray(basis, tensor.dtype) / 2,
             axes=([1, 1 + len(live) - done], [2, 1]),
             precision=PRECISION,
         )

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
-from .fusion import PRECISION, block_matrices, fuse
-from .statevector import apply_blocks, block_size, encode, expectation_values
+from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.simulation.fusion import PRECISION, block_matrices, fuse
+from qdeq.simulation.statevector import apply_blocks, block_size, encode, expectation_values
 
 
 class PlainForm(eqx.Module):

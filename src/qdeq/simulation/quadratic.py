@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from ..circuits import Circuit, MeasurementEnsemble
-from .fusion import PRECISION
-from .statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
+from qdeq.circuits import Circuit, MeasurementEnsemble
+from qdeq.simulation.fusion import PRECISION
+from qdeq.simulation.statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
 
 
 class RationalMap(eqx.Module):
@@ -45,6 +45,9 @@ class RationalMap(eqx.Module):
         return _polynomial(m, (self.norm_constant, self.norm_linear, self.norm_quadratic))
 
 
+_matmul = functools.partial(jnp.matmul, precision=PRECISION)
+
+
 @jax.custom_jvp
 def _rational(m, numerator, denominator):
     return _rational_parts(m, numerator, denominator)[0]
@@ -56,34 +59,38 @@ def _rational_jvp(primals, tangents):
     # is what a Jacobian (Newton, implicit adjoint, penalty) would pay. Q_k and G are symmetric.
     m, numerator, denominator = primals
     dm, d_numerator, d_denominator = tangents
-    value, half_slope, norm_half_slope, inverse_norm = _rational_parts(m, numerator, denominator)
-    (linear, norm_linear) = numerator[1], denominator[1]
-    d_top = d_bottom = jnp.zeros((), value.dtype)
+    value, top_chord, bottom_chord, inverse_norm = _rational_parts(m, numerator, denominator)
+    d_top = _polynomial(m, d_numerator)
+    d_bottom = _polynomial(m, d_denominator)
     if not isinstance(dm, SymbolicZero):
-        d_top += (2 * half_slope - linear) @ dm
-        d_bottom += (2 * norm_half_slope - norm_linear) @ dm
-    return value, (
-        d_top + _polynomial(m, d_numerator) - value * (d_bottom + _polynomial(m, d_denominator))
-    ) * inverse_norm
+        # The slope b + 2 Q m from the chord b + Q m.
+        d_top += _matmul(2 * top_chord - numerator[1], dm)
+        d_bottom += _matmul(2 * bottom_chord - denominator[1], dm)
+    return value, (d_top - value * d_bottom) * inverse_norm
 
 
 def _rational_parts(m, numerator, denominator):
+    """The value, the chords b + Q m and g + G m, and the inverse of the denominator."""
     constant, linear, quadratic = numerator
     norm_constant, norm_linear, norm_quadratic = denominator
-    half_slope = linear + jnp.matmul(quadratic, m, precision=PRECISION)
-    norm_half_slope = norm_linear + jnp.matmul(norm_quadratic, m, precision=PRECISION)
-    top = constant + half_slope @ m
-    bottom = norm_constant + norm_half_slope @ m
+    top_chord = linear + _matmul(quadratic, m)
+    bottom_chord = norm_linear + _matmul(norm_quadratic, m)
+    top = constant + _matmul(top_chord, m)
+    bottom = norm_constant + _matmul(bottom_chord, m)
     defined = bottom > 0
     inverse_norm = jnp.where(defined, 1 / jnp.where(defined, bottom, 1), 0)
-    return top * inverse_norm, half_slope, norm_half_slope, inverse_norm
+    return top * inverse_norm, top_chord, bottom_chord, inverse_norm
 
 
-def _polynomial(m, coefficients):
-    constant, linear, quadratic = (0 if isinstance(c, SymbolicZero) else c for c in coefficients)
-    if not isinstance(quadratic, int):
-        linear += jnp.matmul(quadratic, m, precision=PRECISION)
-    return constant if isinstance(linear, int) else constant + linear @ m
+def _polynomial(m, coefficients) -> Array:
+    """c + b.m + m'Q m; coefficients that are symbolic zeros cost nothing."""
+    constant, linear, quadratic = coefficients
+    total = jnp.zeros((), m.dtype) if isinstance(constant, SymbolicZero) else constant
+    if not isinstance(linear, SymbolicZero):
+        total += _matmul(linear, m)
+    if not isinstance(quadratic, SymbolicZero):
+        total += _matmul(_matmul(quadratic, m), m)
+    return total
 
 
 class QuadraticForms(eqx.Module):
@@ -115,8 +122,8 @@ class ProjectedColumns(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> RationalMap:
         """The rational map of one sample with features `x` `(d,)`."""
-        state = jnp.matmul(self.columns, x, precision=PRECISION)
-        constant = jnp.matmul(self.signs, state**2, precision=PRECISION)
+        state = _matmul(self.columns, x)
+        constant = _matmul(self.signs, state**2)
         linear = 2 * jnp.einsum("kjl,j->kl", self.signed_reinjected, state, precision=PRECISION)
         return _rational_map(constant, linear, self.quadratic, self.reinjection, x)
 
@@ -133,7 +140,7 @@ def prepare_forms(
     else:
         images = pauli_images(observables, columns)
         forms = jnp.einsum("jd,kje->kde", columns.conj(), images, precision=PRECISION).real
-    reinjected = jnp.matmul(forms, reinjection, precision=PRECISION)
+    reinjected = _matmul(forms, reinjection)
     quadratic = jnp.einsum("dm,kdl->kml", reinjection, reinjected, precision=PRECISION)
     return QuadraticForms(forms, reinjected, quadratic, reinjection)
 
@@ -145,7 +152,7 @@ def prepare_columns(
     columns = stacked_parts(unitary_columns(circuit, theta, reinjection.shape[0]))
     signs = jnp.asarray(observables.signs(), theta.dtype)
     signs = jnp.concatenate([signs, signs], axis=1)
-    reinjected = jnp.matmul(columns, reinjection, precision=PRECISION)
+    reinjected = _matmul(columns, reinjection)
     signed = signs[:, :, None] * reinjected
     quadratic = jnp.einsum("jm,kjl->kml", reinjected, signed, precision=PRECISION)
     return ProjectedColumns(columns, signs, signed, quadratic, reinjection)
@@ -157,6 +164,6 @@ def _rational_map(constant, linear, quadratic, reinjection, x) -> RationalMap:
         linear,
         quadratic,
         x @ x,
-        2 * jnp.matmul(x, reinjection, precision=PRECISION),
-        jnp.matmul(reinjection.T, reinjection, precision=PRECISION),
+        2 * _matmul(x, reinjection),
+        _matmul(reinjection.T, reinjection),
     )

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
-from .fusion import PRECISION, Block, block_matrices, complex_dtype, fuse
+from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.simulation.fusion import PRECISION, Block, block_matrices, complex_dtype, fuse
 
 
 def block_size(n_qubits: int) -> int:

@@ -146,7 +146,8 @@ class TrainConfig:
         for name in ("n_features", "n_qubits"):
             if getattr(self, name) is not None:
                 self._at_least(name, 1)
-        for name in ("layers", "warmup_layers", "ansatz_layers", "epochs", "batch_size", "max_steps"):
+        counts = ("layers", "warmup_layers", "ansatz_layers", "epochs", "batch_size", "max_steps")
+        for name in counts:
             self._at_least(name, 1)
         for name in ("warmup_epochs", "gradient_clip", "jacobian_weight", "random_steps_minus"):
             self._at_least(name, 0)

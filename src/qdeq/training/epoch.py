@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..equilibrium import (
+from qdeq.equilibrium import (
     ADJOINTS,
     SOLVERS,
     ConstantSteps,
@@ -19,8 +19,8 @@ from ..equilibrium import (
     RandomSteps,
     squared_frobenius_norm,
 )
-from ..models import Classifier, Prediction
-from .config import TrainConfig
+from qdeq.models import Classifier, Prediction
+from qdeq.training.config import TrainConfig
 
 
 class TrainState(eqx.Module):

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..data import Dataset, Split
-from ..models import Classifier, build_classifier
-from .config import TrainConfig
-from .epoch import BatchMetrics, Recipe
-from .epoch import TrainState as TrainState
-from .parallel import Layout
+from qdeq.data import Dataset, Split
+from qdeq.models import Classifier, build_classifier
+from qdeq.training.config import TrainConfig
+from qdeq.training.epoch import BatchMetrics, Recipe
+from qdeq.training.epoch import TrainState as TrainState
+from qdeq.training.parallel import Layout
 
 EVALUATION_CHUNK = 1024  # samples measured at once: one compiled shape for every split
 

@@ -15,10 +15,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from ..errors import UserError
-from .config import TrainConfig
-from .epoch import BatchAxis
-from .processes import wait_for_all_processes
+from qdeq.errors import UserError
+from qdeq.training.config import TrainConfig
+from qdeq.training.epoch import BatchAxis
+from qdeq.training.processes import wait_for_all_processes
 
 SEEDS, BATCH = "seeds", "batch"
 
