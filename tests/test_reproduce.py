@@ -158,6 +158,8 @@ def test_rows_that_were_finished_before_stay_in_the_table(computed, without_pict
     reproduce_table(PROTOCOL, tmp_path, rows="amplitude-implicit")
     reproduce_table(PROTOCOL, tmp_path, rows="amplitude-direct-1")
     assert list(by_name(tmp_path)) == ["implicit", "direct-1"]
+    markdown = (tmp_path / "table.md").read_text()
+    assert "have not been computed: amplitude, IMPLICIT+WARMUP (1 epoch of DIRECT 1);" in markdown
 
 
 def test_a_killed_row_goes_on_from_its_checkpoint(

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 _STACK = "import jax, equinox, optimistix, optax"
-_QDEQ = "import qdeq; [getattr(qdeq, name) for name in qdeq.__all__]"
+_QDEQ = "import qdeq; [getattr(qdeq, name) for name in dir(qdeq)]"
 _TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 

@@ -5,6 +5,7 @@ Nothing here is written by hand for one result; with other numbers the sentences
 
 import math
 
+from qdeq.experiments.protocol import table_rows
 from qdeq.experiments.statistics import Comparison
 from qdeq.experiments.table import Entry, Table
 
@@ -41,6 +42,11 @@ def notes(table: Table) -> list[str]:
         for entry in table.entries
         if entry.result.get("note")
     ]
+    shown = {entry.row.key for entry in table.entries}
+    absent = [row for row in table_rows(protocol) if row.key not in shown]
+    if absent:
+        names = "; ".join(f"{row.group}, {row.label}" for row in absent)
+        found.append(f"Rows of the whole table that have not been computed: {names}.")
     if protocol.epochs != 100:
         found.append(
             f"Trained for {protocol.epochs} epochs; the paper's protocol has 100, so these rows "

@@ -18,7 +18,7 @@ from qdeq.experiments.runner import store_of
 from qdeq.experiments.table import Entry, Table
 from qdeq.training.diagram import CircuitDiagram
 from qdeq.training.figures import BLUE, GREEN, GREY, ORANGE, confusion
-from qdeq.training.figures import _figure as styled_figure
+from qdeq.training.figures import styled_figure
 
 PURPLE, YELLOW = "#CC79A7", "#E69F00"
 _CURVES = (
@@ -53,7 +53,8 @@ def draw_all(table: Table, out: Path) -> dict[str, tuple[Figure, str]]:
             "solvers": (
                 residual_per_solver(table, encoding),
                 "Smallest relative residual up to each solver step, on validation samples of one "
-                "trained IMPLICIT model: median (line) and 95th percentile (dashed).",
+                "trained IMPLICIT model: median (line) and 95th percentile (dashed). A step of "
+                "Newton computes the Jacobian as well.",
             ),
             "cost": (
                 cost_against_depth(table, encoding),

@@ -47,7 +47,7 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
     kept = max((metrics["epoch"] for metrics in history if metrics["best"]), default=None)
     implicit = [metrics["epoch"] for metrics in history if metrics["phase"] == "implicit"]
     warm_up = implicit[0] - 1 if implicit else 0
-    with _figure(8.0, 3.2, columns=2) as (figure, axes):
+    with styled_figure(8.0, 3.2, columns=2) as (figure, axes):
         for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
             for split, label, colour in (
                 ("train", "training", BLUE),
@@ -78,7 +78,7 @@ def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
     epochs = [metrics["epoch"] for metrics in histories[0]]
     implicit = [metrics["epoch"] for metrics in histories[0] if metrics["phase"] == "implicit"]
     warm_up = implicit[0] - 1 if implicit else 0
-    with _figure(8.0, 3.2, columns=2) as (figure, axes):
+    with styled_figure(8.0, 3.2, columns=2) as (figure, axes):
         for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
             for split, label, colour in (
                 ("train", "training", BLUE),
@@ -112,7 +112,7 @@ def residual_trace(trace: Sequence[float | None], *, tolerance: float) -> Figure
     values = np.array([math.nan if value is None else value for value in trace], dtype=float)
     steps = np.arange(1, len(values) + 1)
     shown = np.isfinite(values) & (values > 0)
-    with _figure(4.4, 3.0) as (figure, (axes,)):
+    with styled_figure(4.4, 3.0) as (figure, (axes,)):
         axes.semilogy(steps[shown], values[shown], color=BLUE, marker="o", markersize=3.5)
         axes.axhline(tolerance, color=ORANGE, lw=1, ls="--")
         axes.annotate(
@@ -137,7 +137,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[int | str]) -> 
     counts = np.asarray(matrix)
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.6 + 0.42 * len(classes)
-    with _figure(side + 0.3, side) as (figure, (axes,)):
+    with styled_figure(side + 0.3, side) as (figure, (axes,)):
         axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
         for row, column in np.ndindex(*counts.shape):
             if counts[row, column]:
@@ -174,7 +174,7 @@ def png(figure: Figure) -> bytes:
 
 
 @contextmanager
-def _figure(
+def styled_figure(
     width: float, height: float, *, columns: int = 1
 ) -> Iterator[tuple[Figure, tuple[Axes, ...]]]:
     """A figure with `columns` panels in the project's style; the style ends with the block."""
