@@ -17,8 +17,7 @@ from qdeq.experiments.protocol import DEPTHS
 from qdeq.experiments.runner import store_of
 from qdeq.experiments.table import Entry, Table
 from qdeq.training.diagram import CircuitDiagram
-from qdeq.training.figures import BLUE, GREEN, GREY, ORANGE, confusion
-from qdeq.training.figures import styled_figure
+from qdeq.training.figures import BLUE, GREEN, GREY, ORANGE, confusion, styled_figure
 
 PURPLE, YELLOW = "#CC79A7", "#E69F00"
 _CURVES = (
