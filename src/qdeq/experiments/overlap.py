@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from qdeq.circuits import GATES
 from qdeq.training.figures import BLUE, GREEN, ORANGE
-from qdeq.training.figures import _figure as styled_figure
+from qdeq.training.figures import styled_figure
 
 #: Gates in time order, one number of the input each. The last is what the paper's 4-qubit angle
 #: encoding does to every wire.
