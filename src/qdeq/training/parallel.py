@@ -133,7 +133,7 @@ class Layout:
             return _map_seeds(lambda state: function(state, *shared), states, self.seeds_at_once)
 
         if self.mesh is None:
-            return jax.jit(local).lower(*arguments).compile()
+            return _compiled(jax.jit(local).lower(*arguments))
         across = self.mesh.shape[SEEDS]
         shared_spec = PartitionSpec(BATCH) if split_arguments else everywhere
         mapped = jax.shard_map(
@@ -153,11 +153,25 @@ class Layout:
 
         whole = NamedSharding(self.mesh, everywhere)
         jitted = jax.jit(program, in_shardings=whole, out_shardings=whole)
-        compiled = jitted.lower(*arguments).compile()
+        compiled = _compiled(jitted.lower(*arguments))
         # Processes compile at different speeds, and the first sum over all of them waits for only
         # half a minute.
         wait_for_all_processes()
         return compiled
+
+
+def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile for the default backend; on CPU by the way that is quicker for these programs.
+
+    Measured on the 4-qubit training epoch: 4.9 instead of 6.3 s to compile, and a step takes no
+    longer (1.02 against 1.19 ms). The option belongs to XLA: a version without it refuses it.
+    """
+    if jax.default_backend() == "cpu":
+        try:
+            return lowered.compile(compiler_options={"xla_cpu_use_fusion_emitters": False})
+        except jax.errors.JaxRuntimeError:
+            pass
+    return lowered.compile()
 
 
 def _map_seeds(function: Callable[[PyTree], PyTree], states: PyTree, at_once: int) -> PyTree:
