@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from qdeq.equilibrium import Broyden, Direct, Equilibrium, squared_frobenius_norm
+from qdeq.errors import UserError
 from qdeq.models import Classifier, nearest_neighbour_reinjection, paper_model
 
 TIGHT = Equilibrium(solver=Broyden(rtol=1e-13, atol=1e-13), max_steps=60)
@@ -110,3 +111,8 @@ def test_nearest_neighbour_reinjection_repeats_values(d, q):
     np.testing.assert_array_equal(reinjection.sum(axis=1), 1)
     if d % q == 0:
         np.testing.assert_array_equal(reinjection, np.kron(np.eye(q), np.ones((d // q, 1))))
+
+
+def test_angle_encoding_says_how_many_features_it_reads():
+    with pytest.raises(UserError, match="n_features=16: angle encoding on 5 qubits reads 25"):
+        paper_model(5, "angle", key=jax.random.key(0), n_features=16)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from qdeq.circuits import AmplitudeEncoding, make_ansatz, paper_angle_encoding, z_of_every_wire
+from qdeq.circuits import AmplitudeEncoding, make_ansatz, z_of_every_wire
 from qdeq.errors import check_choice
 from qdeq.models.classifier import Classifier
-from qdeq.models.paper import ENCODINGS
+from qdeq.models.paper import ENCODINGS, angle_encoding_of
 from qdeq.models.quantum_model import QuantumModel
 
 
@@ -64,8 +64,7 @@ def build_classifier(
     if encoding == "amplitude":
         encoder = AmplitudeEncoding(n_qubits, n_features)
     else:
-        encoder = paper_angle_encoding(n_qubits)
-        check_choice("n_features", str(n_features), [str(encoder.n_features)])
+        encoder = angle_encoding_of(n_qubits, n_features)
     model = QuantumModel(
         jax.random.uniform(model_key, (circuit.n_parameters,), minval=-jnp.pi, maxval=jnp.pi),
         circuit,
