@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qdeq.data import Dataset, load
+from qdeq.data import Dataset
 from qdeq.errors import UserError
 from qdeq.experiments import baselines
 from qdeq.experiments.protocol import Row
 from qdeq.training.config import TrainConfig
+from qdeq.training.dataset import load_dataset
 from qdeq.training.diagram import CircuitDiagram
 from qdeq.training.summary import Summary, peak_memory_mb, versions
 
@@ -143,7 +144,7 @@ def _divergence(diverged: list[int], n_seeds: int) -> str:
 
 
 def _classical(row: Row, folder: Path, progress: Progress) -> Result:
-    dataset, config = _dataset(row.config), row.config
+    dataset, config = load_dataset(row.config), row.config
     began = time.perf_counter()
     compile_seconds = 0.0
 
@@ -203,7 +204,7 @@ def _confusion(model: Any, dataset: Dataset) -> list[list[int]]:
 def _cost(row: Row, folder: Path, progress: Progress) -> Result:
     from qdeq.experiments.cost import step_costs
 
-    found = step_costs(row.config, _dataset(row.config), progress)
+    found = step_costs(row.config, load_dataset(row.config), progress)
     return _result(row, [], costs=found)
 
 
@@ -232,19 +233,8 @@ def _result(
     }
 
 
-def _dataset(config: TrainConfig) -> Dataset:
-    return load(
-        config.data,
-        n_features=config.n_features,
-        features=config.features,
-        data_dir=config.data_dir,
-        valid_fraction=config.valid_fraction,
-        split_seed=config.split_seed,
-    )
-
-
 def _steps_per_epoch(config: TrainConfig) -> int:
-    return -(-len(_dataset(config).train) // config.batch_size)
+    return -(-len(load_dataset(config).train) // config.batch_size)
 
 
 def peak_memory() -> float:

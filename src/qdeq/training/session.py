@@ -19,9 +19,9 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from qdeq.data import load
 from qdeq.training.arrays import tree_to_arrays
 from qdeq.training.config import TrainConfig
+from qdeq.training.dataset import load_dataset
 from qdeq.training.loop import Trainer, TrainState, n_qubits_of
 from qdeq.training.parallel import Layout, seeds_at_once
 from qdeq.training.report import write_report
@@ -60,14 +60,7 @@ def make_trainer(config: TrainConfig, *, n_seeds: int = 1, devices: int | None =
     UserError
         When the data cannot be had as configured, or there are fewer devices.
     """
-    dataset = load(
-        config.data,
-        n_features=config.n_features,
-        features=config.features,
-        data_dir=config.data_dir,
-        valid_fraction=config.valid_fraction,
-        split_seed=config.split_seed,
-    )
+    dataset = load_dataset(config)
     at_once = seeds_at_once(config, n_qubits_of(config, dataset))
     layout = Layout.of(n_seeds, n_devices=devices, seeds_at_once=at_once)
     return Trainer(config, dataset, layout=layout)

@@ -1,0 +1,22 @@
+"""The data set of a configuration. Imports no JAX, so that classical baselines start fast."""
+
+from qdeq.data import Dataset, load
+from qdeq.training.config import TrainConfig
+
+
+def load_dataset(config: TrainConfig) -> Dataset:
+    """The configured data set, pooled and split.
+
+    Raises
+    ------
+    UserError
+        When it cannot be had as configured: a missing folder, too large a grid, a missing class.
+    """
+    return load(
+        config.data,
+        n_features=config.n_features,
+        features=config.features,
+        data_dir=config.data_dir,
+        valid_fraction=config.valid_fraction,
+        split_seed=config.split_seed,
+    )
