@@ -66,5 +66,5 @@ def test_only_the_papers_circuits_were_published():
 
 
 def test_angle_encoding_takes_the_papers_number_of_features():
-    with pytest.raises(UserError, match="n_features='9'"):
+    with pytest.raises(UserError, match="n_features=9: angle encoding on 4 qubits reads 16"):
         build(encoding="angle", n_features=9)
