@@ -37,13 +37,18 @@ from qdeq.training.config import PRESETS, PresetName, TrainConfig
         ({"seed": 2**32}, "2**32"),
         ({"seed": -1}, "at least 0"),
         ({"data_dir": 3}, "text"),
+        ({"noise": None}, "text"),
+        ({"noise": "depolarising=2"}, "between 0 and 1"),
+        ({"noise": "bitflip=0.1"}, "amplitude-damping"),
+        ({"noise": "dephasing=0.1", "method": "statevector"}, "density-matrix"),
     ],
 )
 def test_a_value_that_cannot_be_trained_is_refused_with_what_is_allowed(values, words):
     with pytest.raises(UserError) as caught:
         TrainConfig(**values)
     name = next(iter(values))
-    assert str(caught.value).startswith(f"{name}=")
+    # What a noise text holds is named by its own word: "depolarising probability=2.0: ...".
+    assert name == "noise" or str(caught.value).startswith(f"{name}=")
     assert words in str(caught.value)
 
 
@@ -76,6 +81,17 @@ def test_json_that_lacks_a_key_or_is_cut_short_is_refused():
     for text in (TrainConfig().to_json()[:50], "", "[]"):
         with pytest.raises(UserError, match="damaged"):
             TrainConfig.from_json(text)
+
+
+def test_a_configuration_from_before_noise_is_one_without():
+    values = json.loads(TrainConfig(epochs=3).to_json())
+    del values["noise"]
+    assert TrainConfig.from_json(json.dumps(values)) == TrainConfig(epochs=3)
+    # What was computed before the field existed keeps its identity; noisy runs have their own.
+    assert TrainConfig(epochs=3).identity() == values
+    noisy = TrainConfig(epochs=3, noise="depolarising=0.01")
+    assert noisy.identity() == {**values, "noise": "depolarising=0.01"}
+    assert TrainConfig.from_json(noisy.to_json()) == noisy
 
 
 def test_the_choices_are_those_that_the_library_has():

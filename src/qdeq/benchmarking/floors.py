@@ -93,7 +93,7 @@ def _angle(model: QuantumModel) -> tuple[float, float, float, float]:
 
 
 def _mean_cone(model: QuantumModel) -> int:
-    from qdeq.simulation.lightcone import cone_groups
+    from qdeq.simulation.cones import cone_groups
 
     assert isinstance(model.encoding, AngleEncoding)
     groups = cone_groups(model.circuit, model.encoding, model.observables) or ()

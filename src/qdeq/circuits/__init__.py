@@ -6,6 +6,14 @@ Nothing here simulates and nothing here imports JAX; see `qdeq.simulation`.
 from qdeq.circuits.ansatz import hardware_efficient as hardware_efficient
 from qdeq.circuits.ansatz import paper_ansatz as paper_ansatz
 from qdeq.circuits.ansatz import strongly_entangling as strongly_entangling
+from qdeq.circuits.channels import AmplitudeDamping as AmplitudeDamping
+from qdeq.circuits.channels import Channel as Channel
+from qdeq.circuits.channels import Dephasing as Dephasing
+from qdeq.circuits.channels import Depolarising as Depolarising
+from qdeq.circuits.channels import KrausChannel as KrausChannel
+from qdeq.circuits.channels import OverRotation as OverRotation
+from qdeq.circuits.channels import ThermalRelaxation as ThermalRelaxation
+from qdeq.circuits.channels import TwoQubitDepolarising as TwoQubitDepolarising
 from qdeq.circuits.circuit import Circuit as Circuit
 from qdeq.circuits.circuit import Operation as Operation
 from qdeq.circuits.drawing import draw_text as draw_text
@@ -19,6 +27,11 @@ from qdeq.circuits.gates import Gate as Gate
 from qdeq.circuits.named import ANSAETZE as ANSAETZE
 from qdeq.circuits.named import make_ansatz as make_ansatz
 from qdeq.circuits.named import without_entanglers as without_entanglers
+from qdeq.circuits.noise import NoiseModel as NoiseModel
+from qdeq.circuits.noise import ReadoutError as ReadoutError
+from qdeq.circuits.noise import Rule as Rule
+from qdeq.circuits.noise import format_noise as format_noise
+from qdeq.circuits.noise import parse_noise as parse_noise
 from qdeq.circuits.observables import MeasurementEnsemble as MeasurementEnsemble
 from qdeq.circuits.observables import xyz_of_every_wire as xyz_of_every_wire
 from qdeq.circuits.observables import z_of_every_wire as z_of_every_wire

@@ -1,7 +1,7 @@
 """Ansaetze by the names that configurations and the command line use.
 
-The circuits themselves are in `ansatz`; here is only the choice between them, and the one that is
-made from another: the paper's without its two-qubit gates.
+The circuits themselves are in `ansatz`; here is only the choice between them, and those that are
+made from another: the paper's without its two-qubit gates, or many times over.
 """
 
 from dataclasses import replace
@@ -10,7 +10,13 @@ from qdeq.circuits.ansatz import hardware_efficient, paper_ansatz, strongly_enta
 from qdeq.circuits.circuit import Circuit, Operation
 from qdeq.errors import UserError, check_choice
 
-ANSAETZE = ("paper", "hardware-efficient", "strongly-entangling", "paper-unentangled")
+ANSAETZE = (
+    "paper",
+    "hardware-efficient",
+    "strongly-entangling",
+    "paper-unentangled",
+    "paper-repeated",
+)
 
 
 def make_ansatz(name: str, n_qubits: int, *, n_layers: int = 3, trainable: str = "all") -> Circuit:
@@ -19,13 +25,15 @@ def make_ansatz(name: str, n_qubits: int, *, n_layers: int = 3, trainable: str =
     Parameters
     ----------
     name
-        ``"paper"``, ``"hardware-efficient"``, ``"strongly-entangling"``, or
+        ``"paper"``, ``"hardware-efficient"``, ``"strongly-entangling"``; or
         ``"paper-unentangled"``: the paper's without its two-qubit gates, a product of one-qubit
-        circuits that any laptop simulates. It tells what entanglement contributes.
+        circuits that any laptop simulates, which tells what entanglement contributes; or
+        ``"paper-repeated"``: the paper's several times over, each time with angles of its own, the
+        deep circuit that an equilibrium of the shallow one competes with.
     n_qubits
         Number of wires.
     n_layers
-        Layers of the second and third; the paper's circuits have one shape.
+        Layers of the second and third, repetitions of the last.
     trainable
         ``"all"`` or ``"published"``, which only the paper's circuits know; see `paper_ansatz`.
 
@@ -42,6 +50,10 @@ def make_ansatz(name: str, n_qubits: int, *, n_layers: int = 3, trainable: str =
     check_choice("ansatz", name, ANSAETZE)
     if name.startswith("paper"):
         circuit = paper_ansatz(n_qubits, trainable=trainable)
+        if name == "paper-repeated":
+            if n_layers < 1:
+                raise UserError(f"n_layers={n_layers}: repeat the paper's circuit at least once")
+            return sum([circuit] * (n_layers - 1), circuit)
         return circuit if name == "paper" else without_entanglers(circuit)
     if trainable != "all":
         raise UserError(

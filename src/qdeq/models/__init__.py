@@ -5,3 +5,5 @@ from qdeq.models.paper import paper_model as paper_model
 from qdeq.models.quantum_model import QuantumModel as QuantumModel
 from qdeq.models.quantum_model import evaluation_path as evaluation_path
 from qdeq.models.quantum_model import nearest_neighbour_reinjection as nearest_neighbour_reinjection
+from qdeq.models.sampled import SampledMap as SampledMap
+from qdeq.models.sampled import SampledModel as SampledModel

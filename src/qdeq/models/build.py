@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from qdeq.circuits import AmplitudeEncoding, make_ansatz, z_of_every_wire
+from qdeq.circuits import AmplitudeEncoding, NoiseModel, make_ansatz, z_of_every_wire
 from qdeq.errors import check_choice
 from qdeq.models.classifier import Classifier
 from qdeq.models.paper import ENCODINGS, angle_encoding_of
@@ -23,6 +23,7 @@ def build_classifier(
     head: str = "linear",
     dropout: float = 0.05,
     method: str = "auto",
+    noise: NoiseModel | None = None,
     model_key: PRNGKeyArray | Array,
     head_key: PRNGKeyArray | Array,
 ) -> Classifier:
@@ -40,7 +41,7 @@ def build_classifier(
         `"linear"` or `"none"`, see `Classifier`.
     dropout
         See `Classifier`.
-    method
+    method, noise
         See `QuantumModel`.
     model_key, head_key
         JAX keys for the angles, uniform in (-pi, pi), and for the head's weights.
@@ -71,5 +72,6 @@ def build_classifier(
         encoding=encoder,
         observables=z_of_every_wire(n_qubits),
         method=method,
+        noise=noise,
     )
     return Classifier(model, n_classes, dropout=dropout, head=head, key=head_key)

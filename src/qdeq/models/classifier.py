@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from qdeq.equilibrium import Direct, Equilibrium, Solution
+from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.quantum_model import QuantumModel
+from qdeq.models.sampled import SampledModel
 from qdeq.simulation.fusion import PRECISION
 
 HEADS = ("linear", "none")
@@ -98,6 +99,8 @@ class Classifier(eqx.Module):
         *,
         key: PRNGKeyArray | None = None,
         budget: Any = None,
+        shots: int | Array | ShotSchedule | None = None,
+        shots_key: PRNGKeyArray | None = None,
     ) -> Prediction:
         """Classify one sample.
 
@@ -111,13 +114,20 @@ class Classifier(eqx.Module):
             For dropout; None switches dropout off.
         budget
             At most so many solver steps (traced), see `Equilibrium`.
+        shots, shots_key
+            Measure with so many shots per setting (None: exactly), drawn with this key; derivatives
+            stay exact, see `SampledModel`.
         """
-        model_function = self.model.prepare().bind(x)
+        sampled = shots is not None
+        model_function = (
+            SampledModel(self.model).bind(x) if sampled else self.model.prepare().bind(x)
+        )
+        random: dict[str, Any] = {"key": shots_key, "shots": shots} if sampled else {}
         start = jax.numpy.zeros(self.model.n_observables, self.model.theta.dtype)
         if isinstance(layer, Direct):
-            solution = layer(model_function, start)
+            solution = layer(model_function, start, **random)
         else:
-            solution = layer(model_function, start, budget=budget)
+            solution = layer(model_function, start, budget=budget, **random)
         return Prediction(self.read_out(solution.value, key=key), solution)
 
     def read_out(

@@ -7,6 +7,7 @@ from jaxtyping import Array, PRNGKeyArray
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
+    NoiseModel,
     paper_angle_encoding,
     paper_ansatz,
     z_of_every_wire,
@@ -43,6 +44,7 @@ def paper_model(
     n_features: int | None = None,
     trainable: str = "all",
     method: str = "auto",
+    noise: NoiseModel | None = None,
 ) -> QuantumModel:
     """The paper's model function: random layer, blocks, <Z> of every wire, upsampled and fed back.
 
@@ -58,7 +60,7 @@ def paper_model(
         d; the paper's n_qubits**2 when None. Angle encoding takes n_qubits**2 only.
     trainable
         `"all"` angles, or the `"published"` code's: 35 of 39 and 40 of 56.
-    method
+    method, noise
         See `QuantumModel`.
 
     Returns
@@ -91,4 +93,5 @@ def paper_model(
         encoding=encoder,
         observables=z_of_every_wire(n_qubits),
         method=method,
+        noise=noise,
     )

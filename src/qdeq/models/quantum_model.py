@@ -6,22 +6,36 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.circuits import (
+    AmplitudeEncoding,
+    AngleEncoding,
+    Circuit,
+    MeasurementEnsemble,
+    NoiseModel,
+)
 from qdeq.errors import UserError, check_choice
 from qdeq.simulation import (
+    DensityForm,
     LightConeForm,
     PlainForm,
     ProjectedColumns,
     QuadraticForms,
+    encode,
     lightcone_cost,
+    outcome_probabilities,
     prepare_columns,
+    prepare_density,
     prepare_forms,
     prepare_lightcone,
     prepare_plain,
 )
+from qdeq.simulation.fusion import PRECISION
 
-METHODS = ("auto", "statevector", "quadratic", "lightcone")
+METHODS = ("auto", "statevector", "quadratic", "lightcone", "density-matrix")
 TYPICAL_BATCH = 256  # samples that share one `prepare`, for the choice between evaluation paths
+
+
+Form = PlainForm | QuadraticForms | ProjectedColumns | LightConeForm | DensityForm
 
 
 class QuantumModel(eqx.Module):
@@ -40,9 +54,12 @@ class QuantumModel(eqx.Module):
     reinjection
         `(d, q)`: the fixed linear map R from measured state to features.
     method
-        How to evaluate: `"statevector"` (any model), `"quadratic"` (amplitude encoding),
-        `"lightcone"` (angle encoding by single rotations), or `"auto"`, the cheapest by
-        `evaluation_path`.
+        How to evaluate: `"statevector"` (any model without noise), `"quadratic"` (amplitude
+        encoding), `"lightcone"` (angle encoding by single rotations), `"density-matrix"` (any
+        model, few qubits), or `"auto"`, the cheapest by `evaluation_path`.
+    noise
+        What goes wrong in the circuit, in encoding rotations and at readout; exact, in every
+        evaluation and every gradient. None is a perfect device.
 
     Raises
     ------
@@ -60,6 +77,7 @@ class QuantumModel(eqx.Module):
     encoding: AmplitudeEncoding | AngleEncoding = eqx.field(static=True)
     observables: MeasurementEnsemble = eqx.field(static=True)
     method: str = eqx.field(static=True)
+    noise: NoiseModel | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -70,12 +88,15 @@ class QuantumModel(eqx.Module):
         observables: MeasurementEnsemble,
         reinjection: ArrayLike | None = None,
         method: str = "auto",
+        noise: NoiseModel | None = None,
     ):
         self.theta = jnp.asarray(theta, jnp.result_type(float))
         self.circuit = circuit
         self.encoding = encoding
         self.observables = observables
         self.method = method
+        # A model without rules and readout errors is a perfect device: the fast paths serve it.
+        self.noise = None if noise == NoiseModel() else noise
         shape = (encoding.n_features, observables.n_observables)
         if reinjection is None:
             reinjection = nearest_neighbour_reinjection(*shape)
@@ -105,6 +126,17 @@ class QuantumModel(eqx.Module):
                 f"{encoding.n_features} features: give the encoding at least {circuit.n_features}"
             )
         check_choice("method", method, METHODS)
+        if noise is not None and not isinstance(noise, NoiseModel):
+            raise UserError(
+                f"noise={noise!r} is not a NoiseModel: build one, or read a text with parse_noise"
+            )
+        if self.noise is not None:
+            self.noise.check_wires(circuit.n_qubits)
+        if method == "statevector" and self.noise is not None:
+            raise UserError(
+                "method='statevector' cannot hold noise, which turns states into mixtures: choose "
+                "method='auto' or 'density-matrix', or noise=None"
+            )
         if method == "quadratic" and not _is_quadratic(self):
             raise UserError(
                 "method='quadratic' needs amplitude encoding and a circuit without feature-fed "
@@ -131,20 +163,61 @@ class QuantumModel(eqx.Module):
         """One evaluation for one sample: measured state `(q,)`, features `(d,)` -> `(q,)`."""
         return self.prepare().bind(x)(m)
 
-    def prepare(self) -> PlainForm | QuadraticForms | ProjectedColumns | LightConeForm:
+    def prepare(self) -> Form:
         """Everything that depends on the parameters alone, computed once per parameter value."""
         theta, reinjection = self._differentiable_theta(), jax.lax.stop_gradient(self.reinjection)
         path = evaluation_path(self)
         if path == "quadratic-forms":
-            return prepare_forms(self.circuit, self.observables, theta, reinjection)
+            return prepare_forms(self.circuit, self.observables, theta, reinjection, self.noise)
         if path == "projected-columns":
             return prepare_columns(self.circuit, self.observables, theta, reinjection)
         if path == "lightcone":
             assert isinstance(self.encoding, AngleEncoding)
             return prepare_lightcone(
-                self.circuit, self.encoding, self.observables, theta, reinjection
+                self.circuit, self.encoding, self.observables, theta, reinjection, self.noise
+            )
+        if path == "density-matrix":
+            return prepare_density(
+                self.circuit, self.encoding, self.observables, theta, reinjection, self.noise
             )
         return prepare_plain(self.circuit, self.encoding, self.observables, theta, reinjection)
+
+    @eqx.filter_jit
+    def outcome_probabilities(
+        self, m: Float[Array, " q"], x: Float[Array, " d"]
+    ) -> Float[Array, "settings outcomes"]:
+        """How likely a device reads each bit string, noise included; what shots are drawn from.
+
+        Parameters
+        ----------
+        m, x
+            Measured state `(q,)` and features `(d,)` of one sample.
+
+        Returns
+        -------
+        Array
+            `(n_settings, 2**n)`, a row per group of `observables.settings()`, wire 0 the most
+            significant bit. Uniform where amplitude encoding is undefined.
+        """
+        theta, reinjection = self._differentiable_theta(), jax.lax.stop_gradient(self.reinjection)
+        v = x + jnp.matmul(reinjection, m, precision=PRECISION)
+        if isinstance(self.encoding, AngleEncoding):
+            upload = Circuit(self.encoding.n_qubits, self.encoding.operations)
+            return outcome_probabilities(
+                upload + self.circuit,
+                jnp.concatenate([theta, v]),
+                self.observables,
+                noise=self.noise,
+            )
+        angles = jnp.concatenate([theta, v]) if self.circuit.n_features else theta
+        probabilities = outcome_probabilities(
+            self.circuit,
+            angles,
+            self.observables,
+            state=encode(self.encoding, v),
+            noise=self.noise,
+        )
+        return jnp.where(jnp.any(v != 0), probabilities, 1 / probabilities.shape[1])
 
     def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
         """False where v = x + R m = 0 under amplitude encoding; the model function is 0 there."""
@@ -183,7 +256,8 @@ def evaluation_path(model: QuantumModel) -> str:
     Returns
     -------
     str
-        `"statevector"`, `"quadratic-forms"`, `"projected-columns"` or `"lightcone"`.
+        `"statevector"`, `"quadratic-forms"`, `"projected-columns"`, `"lightcone"` or
+        `"density-matrix"`.
 
     Notes
     -----
@@ -191,19 +265,26 @@ def evaluation_path(model: QuantumModel) -> str:
     always takes a quadratic path, whose solver steps cost next to nothing: forms pay q d^2 2^n
     once and q d^2 a sample, projected columns pay (d + q^2) 2^n a sample; non-diagonal
     observables need forms. Angle encoding takes the light cones unless they hold more
-    coefficients than a statevector evaluation has multiplications.
+    coefficients than a statevector evaluation has multiplications. Under noise amplitude encoding
+    takes the forms, and what no light cone serves (re-uploading, a phase gate in the encoding) the
+    density matrix.
     """
-    if model.method in ("statevector", "lightcone"):
+    if model.method in ("statevector", "lightcone", "density-matrix"):
         return model.method
     d, q, size = model.n_features, model.n_observables, 2**model.circuit.n_qubits
+    if _is_quadratic(model) and model.noise is not None:
+        return "quadratic-forms"
     if _is_quadratic(model):
         forms = 2 * size * q * d**2 + TYPICAL_BATCH * q * d**2
         columns = TYPICAL_BATCH * 2 * size * (d + q**2)
         cheaper = forms <= columns or not model.observables.is_diagonal
         return "quadratic-forms" if cheaper else "projected-columns"
     lightcone = _lightcone_cost(model)
-    statevector = 8 * size * len(model.circuit.operations)
-    return "statevector" if lightcone is None or lightcone > statevector else "lightcone"
+    general, simulation = "statevector", 8 * size * len(model.circuit.operations)
+    if model.noise is not None:
+        # Sixteen multiplications for each of 4**n numbers and each block of two wires.
+        general, simulation = "density-matrix", 16 * size**2 * len(model.circuit.operations)
+    return general if lightcone is None or lightcone > simulation else "lightcone"
 
 
 def _is_quadratic(model: QuantumModel) -> bool:
@@ -213,4 +294,4 @@ def _is_quadratic(model: QuantumModel) -> bool:
 def _lightcone_cost(model: QuantumModel) -> int | None:
     if not isinstance(model.encoding, AngleEncoding):
         return None
-    return lightcone_cost(model.circuit, model.encoding, model.observables)
+    return lightcone_cost(model.circuit, model.encoding, model.observables, model.noise)

@@ -8,6 +8,7 @@ gates fold into a neighbour before JAX sees them. Applying the blocks lives in `
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,16 +35,19 @@ class Factor:
     source: int | None
 
 
+AnyFactor = TypeVar("AnyFactor")
+
+
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Factors on the same few wires, in time order: together one unitary."""
+class Block(Generic[AnyFactor]):
+    """Factors on the same few wires, in time order: together one unitary (or one noisy map)."""
 
     wires: tuple[int, ...]
-    factors: tuple[Factor, ...]
+    factors: tuple[AnyFactor, ...]
 
 
 @functools.lru_cache(maxsize=256)
-def fuse(circuit: Circuit, max_wires: int) -> tuple[Block, ...]:
+def fuse(circuit: Circuit, max_wires: int) -> tuple[Block[Factor], ...]:
     """Merge the operations of `circuit` into blocks of at most `max_wires` wires.
 
     Blocks merge only where the order of operations that share a wire stays. Feature-fed operations
@@ -64,15 +68,15 @@ def fuse(circuit: Circuit, max_wires: int) -> tuple[Block, ...]:
     blocks = [
         Block(factor.wires, (factor,))
         for operation in circuit.operations
-        for factor in _lower(operation, circuit.n_parameters)
+        for factor in lower(operation, circuit.n_parameters)
     ]
     # Small blocks first: single-wire runs, then pairs, before anything larger swallows wires.
     for size in range(1, max_wires + 1):
-        blocks = _merge(blocks, size)
+        blocks = merge(blocks, size)
     return tuple(Block(b.wires, _fold(b.factors, b.wires)) for b in blocks)
 
 
-def block_matrices(blocks: Sequence[Block], angles: jax.Array) -> list[jax.Array]:
+def block_matrices(blocks: Sequence[Block[Factor]], angles: jax.Array) -> list[jax.Array]:
     """The unitary of every block.
 
     Parameters
@@ -113,7 +117,7 @@ def embed(matrix: np.ndarray, wires: Sequence[int], block_wires: Sequence[int]) 
     return full.transpose([*inverse, *(n + i for i in inverse)]).reshape(2**n, 2**n)
 
 
-def _lower(operation: Operation, n_parameters: int) -> list[Factor]:
+def lower(operation: Operation, n_parameters: int) -> list[Factor]:
     """An operation as factors: itself, or the three of a U3."""
     if operation.matrix is not None:
         return [_fixed(operation.wires, np.asarray(operation.matrix, dtype=complex))]
@@ -152,16 +156,16 @@ def _fixed(wires: tuple[int, ...], matrix: np.ndarray) -> Factor:
     return Factor(wires, matrix, 0 * matrix, 0 * matrix, 0.0, None)
 
 
-def _merge(blocks: Sequence[Block], max_wires: int) -> list[Block]:
+def merge(blocks: Sequence[Block[AnyFactor]], max_wires: int) -> list[Block[AnyFactor]]:
     """One pass over the blocks in time order, each joining the latest block before it if it can."""
-    merged: list[Block | None] = []  # None: moved into a later block
+    merged: list[Block[AnyFactor] | None] = []  # None: moved into a later block
     last: dict[int, int] = {}  # wire -> position of the latest block on it
 
     def fits(a: Block, b: Block) -> bool:
         wires = set(a.wires) | set(b.wires)
         return len(wires) <= max(max_wires, len(a.wires), len(b.wires))
 
-    def join(a: Block, b: Block) -> Block:
+    def join(a: Block[AnyFactor], b: Block[AnyFactor]) -> Block[AnyFactor]:
         return Block(tuple(sorted(set(a.wires) | set(b.wires))), a.factors + b.factors)
 
     for block in blocks:
@@ -220,7 +224,7 @@ def _fold(factors: Sequence[Factor], wires: tuple[int, ...]) -> tuple[Factor, ..
     return tuple(folded)
 
 
-def _stack(blocks: Sequence[Block], size: int) -> tuple[np.ndarray, ...]:
+def _stack(blocks: Sequence[Block[Factor]], size: int) -> tuple[np.ndarray, ...]:
     """Constants of equal-sized blocks, padded with identities to one number of factors."""
     length = max(len(block.factors) for block in blocks)
     shape = (len(blocks), length)

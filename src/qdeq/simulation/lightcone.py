@@ -10,7 +10,6 @@ with the cone, not with the number of qubits.
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -19,18 +18,20 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble
-from qdeq.simulation.fusion import PRECISION, Block, block_matrices, fuse
-from qdeq.simulation.product import ProductEncoding, bind_angles, pauli_components, product_encoding
+from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble, NoiseModel
+from qdeq.simulation.bloch import NoisyProduct, noisy_components
+from qdeq.simulation.cones import ConeGroup, cone_blocks, cone_groups, encoded_product, n_components
+from qdeq.simulation.density import readout_components
+from qdeq.simulation.fusion import PRECISION, Block, block_matrices
+from qdeq.simulation.heisenberg import pull_back
+from qdeq.simulation.product import bind_angles, pauli_components
 from qdeq.simulation.statevector import (
     basis_images,
-    block_size,
     pauli_actions,
     signed_gram,
     stacked_parts,
 )
-
-SHARED_COEFFICIENTS = 4096  # contracting this few costs less than a separate pass would
+from qdeq.simulation.superoperators import check_size, transfer_matrices
 
 SIGMA = {
     "I": np.eye(2),
@@ -38,105 +39,6 @@ SIGMA = {
     "Y": np.array([[0, -1j], [1j, 0]]),
     "Z": np.diag([1.0, -1.0]),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Cone:
-    """A light cone: the wires and fused blocks that a set of observables can feel."""
-
-    wires: tuple[int, ...]
-    blocks: tuple[int, ...]
-    observables: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ConeGroup:
-    """Cones of one shape, evaluated together: same blocks on the same positions, same components.
-
-    Attributes
-    ----------
-    cones
-        Their wires and observables differ, nothing else that the program can see.
-    positions
-        For every block of the cone, where in the cone's wires it acts.
-    paulis
-        For every observable of a cone, its letters on the cone's wires.
-    components
-        Component names of every wire of the cone, such as `("", "XZ", "XYZ")`.
-    """
-
-    cones: tuple[Cone, ...]
-    positions: tuple[tuple[int, ...], ...]
-    paulis: tuple[str, ...]
-    components: tuple[str, ...]
-
-    @property
-    def split(self) -> int:
-        """How many leading wires form the left half of the contraction."""
-        sizes = np.log([_n_components(c) for c in self.components])
-        return int(np.argmin(np.abs(np.cumsum([0.0, *sizes]) - sizes.sum() / 2)))
-
-    @property
-    def n_coefficients(self) -> int:
-        """Pauli coefficients of one observable."""
-        return math.prod(_n_components(c) for c in self.components)
-
-
-@functools.lru_cache(maxsize=64)
-def cone_groups(
-    circuit: Circuit, encoding: AngleEncoding, observables: MeasurementEnsemble
-) -> tuple[ConeGroup, ...] | None:
-    """Light cones of all observables, grouped by shape; None when the encoding is no product.
-
-    Observables share a cone when theirs cover the same wires, or lie inside one with few
-    coefficients.
-    """
-    product = product_encoding(encoding)
-    if product is None or circuit.n_features:
-        return None
-    blocks = fuse(circuit, block_wires(circuit, observables))
-    shared: dict[frozenset[int], list[int]] = {}
-    reach = [_cone_wires(blocks, letters) for letters in observables.strings]
-    for k, wires in enumerate(reach):
-        homes = [
-            other
-            for other in reach
-            if wires <= other and _coefficients(other, product) <= SHARED_COEFFICIENTS
-        ]
-        shared.setdefault(max(homes, key=len, default=wires), []).append(k)
-    groups: dict[tuple, list[Cone]] = {}
-    for wires, members in shared.items():
-        cone = _cone(blocks, wires, tuple(members), observables)
-        groups.setdefault(_signature(cone, blocks, product, observables), []).append(cone)
-    return tuple(
-        ConeGroup(tuple(cones), positions, paulis, components)
-        for (positions, paulis, components), cones in groups.items()
-    )
-
-
-def lightcone_cost(
-    circuit: Circuit, encoding: AngleEncoding, observables: MeasurementEnsemble
-) -> int | None:
-    """Pauli coefficients of all observables, the multiplications of one evaluation.
-
-    None when light cones cannot evaluate the model: the encoding is no product of RX, RY, RZ, or
-    the circuit is fed by features.
-    """
-    groups = cone_groups(circuit, encoding, observables)
-    if groups is None:
-        return None
-    return sum(len(g.cones) * len(g.paulis) * g.n_coefficients for g in groups)
-
-
-@functools.lru_cache(maxsize=64)
-def block_wires(circuit: Circuit, observables: MeasurementEnsemble) -> int:
-    """Wires per fused block: as for a statevector, unless that widens the light cones."""
-    large = block_size(circuit.n_qubits)
-    coefficients = [
-        sum(4 ** len(_cone_wires(fuse(circuit, size), letters)) for letters in observables.strings)
-        for size in (2, large)
-    ]
-    return large if coefficients[1] <= 4 * coefficients[0] else 2
 
 
 class LightConeForm(eqx.Module):
@@ -147,12 +49,13 @@ class LightConeForm(eqx.Module):
     circuit: Circuit = eqx.field(static=True)
     encoding: AngleEncoding = eqx.field(static=True)
     observables: MeasurementEnsemble = eqx.field(static=True)
+    noise: NoiseModel | None = eqx.field(static=True, default=None)
 
     def bind(self, x: Float[Array, " d"]) -> "LightConeMap":
         """The model function of one sample with features `x` `(d,)`."""
-        product = product_encoding(self.encoding)
+        product = encoded_product(self.encoding, self.noise)
         assert product is not None
-        return LightConeMap(self, *bind_angles(product, x, self.reinjection))
+        return LightConeMap(self, *bind_angles(product.sums, x, self.reinjection))
 
 
 class LightConeMap(eqx.Module):
@@ -165,11 +68,14 @@ class LightConeMap(eqx.Module):
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
         form = self.form
-        product = product_encoding(form.encoding)
-        groups = cone_groups(form.circuit, form.encoding, form.observables)
+        product = encoded_product(form.encoding, form.noise)
+        groups = cone_groups(form.circuit, form.encoding, form.observables, form.noise)
         assert product is not None and groups is not None
         angles = self.offset + jnp.matmul(self.slope, m, precision=PRECISION)
-        components = pauli_components(product, angles)
+        if isinstance(product, NoisyProduct):
+            components = noisy_components(product, angles)
+        else:
+            components = pauli_components(product, angles)
         values = []
         for group, coefficients in zip(groups, form.coefficients, strict=True):
             wires = np.array([cone.wires for cone in group.cones])
@@ -187,11 +93,15 @@ def prepare_lightcone(
     observables: MeasurementEnsemble,
     theta: jax.Array,
     reinjection: jax.Array,
+    noise: NoiseModel | None = None,
 ) -> LightConeForm:
     """Pull every observable back through the blocks of its cone; cones of one shape in one go."""
-    groups = cone_groups(circuit, encoding, observables)
+    groups = cone_groups(circuit, encoding, observables, noise)
     assert groups is not None, "the model checks that the encoding is a product"
-    matrices = block_matrices(fuse(circuit, block_wires(circuit, observables)), theta)
+    if noise is not None:
+        coefficients = _noisy_coefficients(groups, circuit, observables, theta, noise)
+        return LightConeForm(coefficients, reinjection, circuit, encoding, observables, noise)
+    matrices = block_matrices(cone_blocks(circuit, observables, None), theta)
     coefficients = []
     for group in groups:
         stacked = [
@@ -203,50 +113,43 @@ def prepare_lightcone(
     return LightConeForm(coefficients, reinjection, circuit, encoding, observables)
 
 
-def _n_components(names: str) -> int:
-    return 1 + len(names)
-
-
-def _coefficients(wires: frozenset[int], product: ProductEncoding) -> int:
-    return math.prod(_n_components(product.components[wire]) for wire in wires)
-
-
-def _cone_wires(blocks: Sequence[Block], letters: str) -> frozenset[int]:
-    wires = {wire for wire, letter in enumerate(letters) if letter != "I"}
-    for block in reversed(blocks):
-        if wires & set(block.wires):
-            wires |= set(block.wires)
-    return frozenset(wires)
-
-
-def _cone(
-    blocks: Sequence[Block],
-    wires: frozenset[int],
-    members: tuple[int, ...],
+def _noisy_coefficients(
+    groups: Sequence[ConeGroup],
+    circuit: Circuit,
     observables: MeasurementEnsemble,
-) -> Cone:
-    """The blocks that any member feels, walking back from the measured wires."""
-    reached = {w for k in members for w, p in enumerate(observables.strings[k]) if p != "I"}
-    felt = []
-    for index in reversed(range(len(blocks))):
-        if reached & set(blocks[index].wires):
-            reached |= set(blocks[index].wires)
-            felt.append(index)
-    return Cone(tuple(sorted(wires)), tuple(reversed(felt)), members)
-
-
-def _signature(
-    cone: Cone,
-    blocks: Sequence[Block],
-    product: ProductEncoding,
-    observables: MeasurementEnsemble,
-) -> tuple:
-    place = {wire: position for position, wire in enumerate(cone.wires)}
-    return (
-        tuple(tuple(place[w] for w in blocks[b].wires) for b in cone.blocks),
-        tuple("".join(observables.strings[k][w] for w in cone.wires) for k in cone.observables),
-        tuple(product.components[w] for w in cone.wires),
-    )
+    theta: jax.Array,
+    noise: NoiseModel,
+) -> list[jax.Array]:
+    """What `_pull_back` gives for unitaries, from the transfer matrices of noisy blocks."""
+    matrices = transfer_matrices(cone_blocks(circuit, observables, noise), theta)
+    read = readout_components(observables, noise)
+    coefficients = []
+    for group in groups:
+        n, q = len(group.components), len(group.paulis)
+        check_size(len(group.cones) * q * 4**n, f"light cones of {n} wires")
+        # Misread bits differ from wire to wire: components (cones, observables, wires, 4).
+        components = np.array(
+            [[read[k][list(cone.wires)] for k in cone.observables] for cone in group.cones]
+        ).reshape(len(group.cones), q, n, 4)
+        ends = [
+            np.eye(4)[:, ["IXYZ".index(letter) for letter in "I" + names]]
+            if names
+            else np.array(constant)[:, None]
+            for names, constant in zip(group.components, group.constants, strict=True)
+        ]
+        felt = np.array([[letter != "I" for letter in letters] for letters in group.paulis])
+        stacked = [
+            jnp.stack([matrices[cone.blocks[b]] for cone in group.cones])
+            for b in range(len(group.positions))
+        ]
+        pulled = jax.vmap(
+            lambda m, c, group=group, ends=ends, felt=felt.reshape(q, n): pull_back(
+                group.positions, m, c, ends, felt
+            )
+        )(stacked, jnp.asarray(components, theta.dtype))
+        left = math.prod(n_components(c) for c in group.components[: group.split])
+        coefficients.append(pulled.reshape(len(group.cones), q, left, -1))
+    return coefficients
 
 
 def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
@@ -290,7 +193,7 @@ def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
             axes=([1, 1 + len(live) - done], [2, 1]),
             precision=PRECISION,
         )
-    left = math.prod(_n_components(c) for c in group.components[: group.split])
+    left = math.prod(n_components(c) for c in group.components[: group.split])
     return tensor.real.reshape(len(group.paulis), left, -1)
 
 

@@ -98,13 +98,13 @@ def product_encoding(encoding: AngleEncoding) -> ProductEncoding | None:
 
 
 def bind_angles(
-    encoding: ProductEncoding, x: jax.Array, reinjection: jax.Array
+    sums: np.ndarray, x: jax.Array, reinjection: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The angles as offset `(n_angles,)` + slope `(n_angles, q)` @ m, for v = x + R m."""
-    sums = jnp.asarray(encoding.sums, x.dtype)
+    """The angles sums @ v as offset `(n_angles,)` + slope `(n_angles, q)` @ m, for v = x + R m."""
+    matrix = jnp.asarray(sums, x.dtype)
     return (
-        jnp.matmul(sums, x, precision=PRECISION),
-        jnp.matmul(sums, reinjection, precision=PRECISION),
+        jnp.matmul(matrix, x, precision=PRECISION),
+        jnp.matmul(matrix, reinjection, precision=PRECISION),
     )
 
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from qdeq.circuits import Circuit, MeasurementEnsemble
+from qdeq.circuits import Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.fusion import PRECISION
+from qdeq.simulation.heisenberg import noisy_forms
 from qdeq.simulation.statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
 
 
@@ -129,20 +130,35 @@ class ProjectedColumns(eqx.Module):
 
 
 def prepare_forms(
-    circuit: Circuit, observables: MeasurementEnsemble, theta: jax.Array, reinjection: jax.Array
+    circuit: Circuit,
+    observables: MeasurementEnsemble,
+    theta: jax.Array,
+    reinjection: jax.Array,
+    noise: NoiseModel | None = None,
 ) -> QuadraticForms:
-    """Pull every observable back to feature space; `theta` `(P,)`, `reinjection` `(d, q)`."""
+    """Pull every observable back to feature space; `theta` `(P,)`, `reinjection` `(d, q)`.
+
+    Noise changes the forms and nothing that follows from them.
+    """
     n_features = reinjection.shape[0]
-    columns = unitary_columns(circuit, theta, n_features)
-    if observables.is_diagonal:
-        signs = jnp.asarray(observables.signs(), theta.dtype)
-        forms = signed_gram(jnp.concatenate([signs, signs], axis=1), stacked_parts(columns))
+    if noise is not None:
+        forms = noisy_forms(circuit, observables, theta, n_features, noise)
     else:
-        images = pauli_images(observables, columns)
-        forms = jnp.einsum("jd,kje->kde", columns.conj(), images, precision=PRECISION).real
+        forms = _unitary_forms(circuit, observables, theta, n_features)
     reinjected = _matmul(forms, reinjection)
     quadratic = jnp.einsum("dm,kdl->kml", reinjection, reinjected, precision=PRECISION)
     return QuadraticForms(forms, reinjected, quadratic, reinjection)
+
+
+def _unitary_forms(
+    circuit: Circuit, observables: MeasurementEnsemble, theta: jax.Array, n_features: int
+) -> jax.Array:
+    columns = unitary_columns(circuit, theta, n_features)
+    if observables.is_diagonal:
+        signs = jnp.asarray(observables.signs(), theta.dtype)
+        return signed_gram(jnp.concatenate([signs, signs], axis=1), stacked_parts(columns))
+    images = pauli_images(observables, columns)
+    return jnp.einsum("jd,kje->kde", columns.conj(), images, precision=PRECISION).real
 
 
 def prepare_columns(

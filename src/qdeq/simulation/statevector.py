@@ -79,6 +79,8 @@ def unitary_columns(
     """
     n = circuit.n_qubits
     blocks = fuse(circuit, max_wires or block_size(n))
+    if not blocks:
+        return jnp.eye(2**n, n_columns, dtype=complex_dtype(theta.dtype))
     # Column j starts in basis state j: only the last wires differ between columns.
     live = range(n - max(0, n_columns - 1).bit_length(), n)
     matrices = block_matrices(blocks, theta)

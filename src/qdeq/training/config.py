@@ -17,14 +17,28 @@ from qdeq.errors import UserError, check_choice
 DataName = Literal["digits-4", "digits-10", "mnist-4", "mnist-10", "fashion-10", "cifar-10"]
 Encoding = Literal["amplitude", "angle"]
 Trainable = Literal["all", "published"]
-Ansatz = Literal["paper", "hardware-efficient", "strongly-entangling", "paper-unentangled"]
+Ansatz = Literal[
+    "paper", "hardware-efficient", "strongly-entangling", "paper-unentangled", "paper-repeated"
+]
 Head = Literal["linear", "none"]
 Features = Literal["pool", "pca", "vae"]
-Method = Literal["auto", "statevector", "quadratic", "lightcone"]
+Method = Literal["auto", "statevector", "quadratic", "lightcone", "density-matrix"]
 Mode = Literal["implicit", "direct"]
-SolverName = Literal["picard", "anderson", "broyden", "newton", "dogleg", "levenberg-marquardt"]
+SolverName = Literal[
+    "picard",
+    "anderson",
+    "broyden",
+    "newton",
+    "dogleg",
+    "levenberg-marquardt",
+    "krasnoselskii-mann",
+]
 PresetName = Literal["paper", "demo", "published"]
 AdjointName = Literal["implicit", "jacobian-free", "neumann", "shine", "unrolled"]
+
+# Fields younger than run folders and finished tables that must stay valid. A configuration without
+# them is one with these values.
+_LATER_FIELDS = {"noise": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +80,22 @@ class TrainConfig:
     """How features enter the circuit: as amplitudes of the state or as rotation angles."""
 
     ansatz: Ansatz = "paper"
-    """The circuit: the paper's, one of two common families, or the paper's without its two-qubit
-    gates."""
+    """The circuit: the paper's, one of two common families, the paper's without its two-qubit
+    gates, or the paper's many times over."""
 
     ansatz_layers: int = 3
-    """Layers of the hardware-efficient and the strongly-entangling circuit; the paper's have one
-    shape."""
+    """Layers of the hardware-efficient and the strongly-entangling circuit, and repetitions of the
+    paper's in paper-repeated."""
 
     trainable: Trainable = "all"
     """Which angles learn: all of them, or only those of the published code's random layer."""
 
     method: Method = "auto"
     """How expectation values are computed; auto picks the fastest exact one."""
+
+    noise: str = ""
+    """What goes wrong on the device that is trained for, such as depolarising=0.01,readout=0.02;
+    simulated exactly. Nothing by default."""
 
     head: Head = "linear"
     """What turns the measured state into class scores: a linear layer that learns, or nothing, the
@@ -186,6 +204,20 @@ class TrainConfig:
                 f"{self.max_steps}, so that at least one solver step is left"
             )
 
+        self._check_noise()
+
+    def _check_noise(self) -> None:
+        if not self.noise:
+            return
+        from qdeq.circuits.noise import parse_noise  # NumPy: only noisy runs wait for it
+
+        parse_noise(self.noise)
+        if self.method == "statevector":
+            raise UserError(
+                f"noise={self.noise!r} with method 'statevector', which knows no mixtures: set "
+                "method to 'auto' or 'density-matrix'"
+            )
+
     def _at_least(self, name: str, bound: int) -> None:
         if getattr(self, name) < bound:
             raise UserError(f"{name}={getattr(self, name)}: give a number of at least {bound}")
@@ -193,6 +225,17 @@ class TrainConfig:
     def replace(self, **changes: Any) -> "TrainConfig":
         """Return a copy with some fields changed, checked like a new one."""
         return dataclasses.replace(self, **changes)
+
+    def identity(self) -> dict[str, Any]:
+        """Every field as a plain value, but for younger fields at their default.
+
+        Results that were computed before a field existed keep their identity.
+        """
+        values = dataclasses.asdict(self)
+        for name, default in _LATER_FIELDS.items():
+            if values[name] == default:
+                del values[name]
+        return values
 
     def to_json(self) -> str:
         """Return every field as indented JSON text, in the order of declaration."""
@@ -223,7 +266,7 @@ class TrainConfig:
         if not isinstance(values, dict):
             raise UserError(f"{source} is damaged (not a JSON object): restore it or train again")
         known = [field.name for field in dataclasses.fields(cls)]
-        missing = [name for name in known if name not in values]
+        missing = [name for name in known if name not in values and name not in _LATER_FIELDS]
         unknown = [name for name in values if name not in known]
         if missing:
             raise UserError(f"{source} lacks {', '.join(missing)}: restore the file or train again")

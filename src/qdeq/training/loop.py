@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from qdeq.circuits import parse_noise
 from qdeq.data import Dataset, Split
 from qdeq.models import Classifier, build_classifier
 from qdeq.training.config import TrainConfig
@@ -230,6 +231,7 @@ class Trainer:
             head=config.head,
             dropout=config.dropout,
             method=config.method,
+            noise=parse_noise(config.noise) if config.noise else None,
             model_key=model_key,
             head_key=head_key,
         )

@@ -5,7 +5,6 @@ is a run of many seeds (`many.py`) in a folder of its own, which is what makes a
 """
 
 import csv
-import dataclasses
 import io
 import itertools
 import json
@@ -315,7 +314,7 @@ def _rank(result: Result) -> tuple[bool, float, str]:
 def _claim(out: Path, tasks: Sequence[Task]) -> None:
     """Make the folder of a sweep, or check that the one that is there can be continued."""
     base, seeds = tasks[0].base.replace(data_dir=None), list(tasks[0].seeds)
-    content = {"config": dataclasses.asdict(base), "seeds": seeds}
+    content = {"config": base.identity(), "seeds": seeds}
     path = out / "sweep.json"
     if path.is_file():
         if json.loads(path.read_text()) != content:

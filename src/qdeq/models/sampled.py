@@ -1,0 +1,93 @@
+"""A quantum model as a device with finite shots returns it: expectation values with sampling error.
+
+Exact values are `quantum_model.py`'s business; how an equilibrium is found with noisy ones, that of
+`qdeq.equilibrium`.
+"""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from qdeq.models.quantum_model import QuantumModel
+from qdeq.simulation import sample_expectations
+
+
+class SampledModel(eqx.Module):
+    """f_theta(m, x) estimated from `shots` measurement outcomes per setting, noise included.
+
+    The form in which `Equilibrium` and `Direct` take a random function: a fresh key per call.
+
+    Parameters
+    ----------
+    model
+        Its circuit, observables and noise model; it is evaluated by statevector, or by density
+        matrix where there are channels.
+
+    Notes
+    -----
+    Values are sampled and derivatives are exact, those of the model function: what training with
+    many shots tends to, at the price of one differentiation. Derivatives that are themselves
+    measured, by parameter shift, are `qdeq.execution`'s.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, qdeq
+    >>> from qdeq.equilibrium import KrasnoselskiiMann
+    >>> model_key, data_key, key = jax.random.split(jax.random.key(0), 3)
+    >>> model = SampledModel(qdeq.paper_model(key=model_key))
+    >>> x = 4 * jax.random.uniform(data_key, (16,))
+    >>> layer = qdeq.Equilibrium(KrasnoselskiiMann(rtol=0.0, atol=0.0), max_steps=25)
+    >>> solution = layer(model, jnp.zeros(4), x, key=key, shots=1000)
+    >>> exact = qdeq.Equilibrium()(model.model, jnp.zeros(4), x).value
+    >>> bool(jnp.linalg.norm(solution.value - exact) < 0.05), float(solution.stats.shots)
+    (True, 25000.0)
+    """
+
+    model: QuantumModel
+
+    def __call__(
+        self,
+        m: Float[Array, " q"],
+        x: Float[Array, " d"],
+        *,
+        key: PRNGKeyArray | Array,
+        shots: int | Int[Array, ""] | None,
+    ) -> Float[Array, " q"]:
+        """One evaluation: `(q,)`, `(d,)` -> `(q,)`; `shots=None` gives exact values."""
+        return _sampled(self.model, m, x, key, shots)
+
+    def bind(self, x: Float[Array, " d"]) -> "SampledMap":
+        """The function of the measured state alone, for one sample."""
+        return SampledMap(self.model, x)
+
+
+class SampledMap(eqx.Module):
+    """f(m) of one sample with finite shots; see `SampledModel`."""
+
+    model: QuantumModel
+    x: Float[Array, " d"]
+
+    def __call__(
+        self,
+        m: Float[Array, " q"],
+        *,
+        key: PRNGKeyArray | Array,
+        shots: int | Int[Array, ""] | None,
+    ) -> Float[Array, " q"]:
+        """One evaluation at measured state `m` `(q,)`."""
+        return _sampled(self.model, m, self.x, key, shots)
+
+
+@eqx.filter_custom_jvp
+def _sampled(model: QuantumModel, m: Array, x: Array, key: Array, shots: Any) -> Array:
+    return sample_expectations(key, model.outcome_probabilities(m, x), model.observables, shots)
+
+
+@_sampled.def_jvp
+def _sampled_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    model, m, x, _, _ = primals
+    _, tangent = eqx.filter_jvp(
+        lambda model, m, x: model.prepare().bind(x)(m), (model, m, x), tangents[:3]
+    )
+    return _sampled(*primals), tangent
