@@ -11,6 +11,7 @@ from qdeq.equilibrium.broyden import Broyden as Broyden
 from qdeq.equilibrium.dense import DenseInverse as DenseInverse
 from qdeq.equilibrium.dense import robust_inverse as robust_inverse
 from qdeq.equilibrium.direct import Direct as Direct
+from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann as KrasnoselskiiMann
 from qdeq.equilibrium.layer import Equilibrium as Equilibrium
 from qdeq.equilibrium.newton import Newton as Newton
 from qdeq.equilibrium.picard import Picard as Picard
@@ -26,6 +27,10 @@ from qdeq.equilibrium.schedules import ConstantSteps as ConstantSteps
 from qdeq.equilibrium.schedules import LinearSteps as LinearSteps
 from qdeq.equilibrium.schedules import RandomSteps as RandomSteps
 from qdeq.equilibrium.schedules import StepSchedule as StepSchedule
+from qdeq.equilibrium.shots import ConstantShots as ConstantShots
+from qdeq.equilibrium.shots import GeometricShots as GeometricShots
+from qdeq.equilibrium.shots import ShotSchedule as ShotSchedule
+from qdeq.equilibrium.shots import noise_floor as noise_floor
 from qdeq.equilibrium.solution import STATUS as STATUS
 from qdeq.equilibrium.solution import Solution as Solution
 from qdeq.equilibrium.solution import SolverStats as SolverStats

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq.errors import UserError
 
@@ -33,9 +33,30 @@ class Problem(eqx.Module):
     unravel: Callable[[Array], PyTree] = eqx.field(static=True)
 
 
+class Draw(eqx.Module):
+    """The second argument of a random f: x, and the randomness of one evaluation.
+
+    Attributes
+    ----------
+    x
+        Any pytree, or None.
+    key
+        JAX key of this evaluation.
+    shots
+        Its number of samples; None where f decides.
+    """
+
+    x: PyTree
+    key: Array
+    shots: Int[Array, ""] | None
+
+
 def apply(f: Callable, z: PyTree, x: PyTree) -> PyTree:
-    """f(z, x), or f(z) where there is no x."""
-    return f(z) if x is None else f(z, x)
+    """f(z, x), or f(z) where there is no x; with key (and shots) where x is a `Draw`."""
+    if not isinstance(x, Draw):
+        return f(z) if x is None else f(z, x)
+    randomness = {"key": x.key} if x.shots is None else {"key": x.key, "shots": x.shots}
+    return f(z, **randomness) if x.x is None else f(z, x.x, **randomness)
 
 
 def flatten(z: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
@@ -68,11 +89,11 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
     Parameters
     ----------
     f
-        `f(z, x) -> z`, or `f(z) -> z` where x is None.
+        `f(z, x) -> z`, or `f(z) -> z` where x is None; see `apply`.
     z0
         Start, any pytree of floating-point arrays (Python floats are scalars).
     x
-        Any pytree, or None.
+        Any pytree, None, or a `Draw`.
 
     Raises
     ------

@@ -2,8 +2,10 @@
 
 Solvers know nothing of budgets, traces or autodiff, and this file knows nothing of how they step.
 One definition of convergence serves them all: |f(y) - y| <= atol + rtol |f(y)| (two-norms) at a
-point y where f was evaluated; the value returned is such a point. Everything is written for one
-sample: under `jax.vmap` JAX freezes each sample of a `while_loop` when its own condition fails.
+point y where f was evaluated; the value returned is such a point. For a random f a solver that
+averages gives its own point and residual instead (`KrasnoselskiiMann.estimate`). Everything is
+written for one sample: under `jax.vmap` JAX freezes each sample of a `while_loop` when its own
+condition fails.
 """
 
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.solution import STATUS, relative
 
 Solver: TypeAlias = (
@@ -76,6 +79,7 @@ def solve(
     unrolled: bool = False,
     best: Best | None = None,
     active: Bool[Array, ""] | None = None,
+    draw: Callable[[Array], tuple[PyTree, Array]] | None = None,
 ) -> Outcome:
     """Iterate until the residual meets the solver's tolerances, or something else ends it.
 
@@ -98,8 +102,12 @@ def solve(
         differentiate, instead of a `lax.while_loop`.
     best, active
         A best point that is already known, and whether there is anything to do.
+    draw
+        For a random f: what it gets beside the state in a step (in the place of `x`), and the
+        weight of that evaluation in an average.
     """
     root = not isinstance(solver, optx.AbstractFixedPointSolver)
+    averager = solver if draw is not None and isinstance(solver, KrasnoselskiiMann) else None
     tags: frozenset[object] = frozenset()
     options = {} if bounds is None else {"lower": bounds[0], "upper": bounds[1]}
 
@@ -108,7 +116,8 @@ def solve(
         return (out - y if root else out), (y, out)
 
     vector = jax.ShapeDtypeStruct(start.shape, start.dtype)
-    initial = solver.init(evaluate, start, x, options, vector, (vector, vector), tags)
+    first = x if draw is None else draw(jnp.asarray(0, jnp.int32))[0]
+    initial = solver.init(evaluate, start, first, options, vector, (vector, vector), tags)
     dynamic, static = eqx.partition(initial, eqx.is_array)
 
     def running(carry: _Carry) -> Bool[Array, ""]:
@@ -117,11 +126,21 @@ def solve(
 
     def advance(carry: _Carry) -> _Carry:
         state = eqx.combine(carry.state, static)
-        new, state, (y, out) = solver.step(evaluate, carry.iterate, x, options, state, tags)
-        _, result = solver.terminate(evaluate, carry.iterate, x, options, state, tags)
+        args, chosen = x, options
+        if draw is not None:
+            args, weight = draw(carry.step)
+            chosen = {**options, "weight": weight}
+        new, state, (y, out) = solver.step(evaluate, carry.iterate, args, chosen, state, tags)
+        _, result = solver.terminate(evaluate, carry.iterate, args, chosen, state, tags)
         y, out = lax.stop_gradient((y, out))
         residual, scale = jnp.linalg.norm(out - y), jnp.linalg.norm(out)
+        measured = relative(residual, scale)
+        if averager is not None:
+            average = averager.estimate(state)
+            y, residual, scale = average.point, average.residual, average.scale
         converged = residual <= solver.atol + solver.rtol * scale
+        if averager is not None:
+            converged &= averager.is_settled(state)
         status, progress = carry.status, carry.progress
         if progress is not None and stall_steps is not None:
             fell = residual < _PROGRESS * progress.reference
@@ -136,6 +155,8 @@ def solve(
         # False for NaN. A converged point wins even over a smaller residual at a smaller scale,
         # which did not meet the relative tolerance.
         better = (residual < carry.best.residual) | converged
+        if averager is not None:
+            better = jnp.isfinite(residual)  # the newest average has the most steps in it
         return _Carry(
             iterate=new,
             state=eqx.filter(state, eqx.is_array),
@@ -148,9 +169,7 @@ def solve(
             ),
             progress=progress,
             # A mask and not `.at[step].set`: under vmap that is a scatter, slow on CPU.
-            trace=jnp.where(
-                jnp.arange(max_steps) == carry.step, relative(residual, scale), carry.trace
-            ),
+            trace=jnp.where(jnp.arange(max_steps) == carry.step, measured, carry.trace),
         )
 
     infinite = jnp.asarray(jnp.inf, start.dtype)

@@ -5,11 +5,14 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq.equilibrium._common import check_count, check_tolerances
 from qdeq.equilibrium._problem import make_problem
+from qdeq.equilibrium._randomness import Randomness
+from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.errors import UserError
 
 
 class Direct(eqx.Module):
@@ -49,17 +52,29 @@ class Direct(eqx.Module):
         x: PyTree = None,
         *,
         budget: int | Int[Array, ""] | None = None,
+        key: PRNGKeyArray | Array | None = None,
+        shots: int | Array | ShotSchedule | None = None,
     ) -> Solution:
         """Apply f to z0 `layers` times (at most `budget` times, where one is given).
+
+        With `key` (and `shots`) every application of a random f has noise of its own, as in
+        `Equilibrium`.
 
         The residual of the value needs one more evaluation of f; under `jax.jit` it is only
         computed if something uses it, and `stats.evaluations` does not count it.
         """
-        problem = make_problem(f, z0, x)
+        if key is None and shots is not None:
+            raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
+        random = None if key is None else Randomness(key, shots, None)
+
+        def arguments(index: Array | int, purpose: str = "step") -> PyTree:
+            return x if random is None else random.draw(x, purpose, index)[0]
+
+        problem = make_problem(f, z0, arguments(0))
         layers = self.layers if budget is None else jnp.minimum(budget, self.layers)
 
         def layer(y: Array, index: Array) -> tuple[Array, Array]:
-            new = problem.fn(y, x)
+            new = problem.fn(y, arguments(index))
             if budget is not None:
                 new = jnp.where(index < layers, new, y)
             fixed, out = lax.stop_gradient((y, new))
@@ -67,7 +82,7 @@ class Direct(eqx.Module):
 
         value, trace = lax.scan(layer, problem.start, jnp.arange(self.layers, dtype=jnp.int32))
         frozen = lax.stop_gradient(value)
-        out = lax.stop_gradient(problem.fn(frozen, x))
+        out = lax.stop_gradient(problem.fn(frozen, arguments(self.layers - 1, "check")))
         residual, scale = jnp.linalg.norm(out - frozen), jnp.linalg.norm(out)
         converged = residual <= self.atol + self.rtol * scale
         steps = jnp.asarray(layers, jnp.int32)
@@ -83,5 +98,6 @@ class Direct(eqx.Module):
             evaluations=steps,
             jacobians=jnp.zeros_like(steps),
             result=STATUS.where(converged, STATUS.converged, STATUS.max_steps_reached),
+            shots=0.0 if random is None else random.total(steps, self.layers, extra=False),
         )
         return Solution(value=problem.unravel(value), stats=stats)

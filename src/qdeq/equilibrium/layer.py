@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq.equilibrium._common import check_count
-from qdeq.equilibrium._problem import Problem, flatten, make_problem
+from qdeq.equilibrium._problem import Draw, Problem, flatten, make_problem
+from qdeq.equilibrium._randomness import Randomness
 from qdeq.equilibrium._solve import Outcome, Solver, solve
 from qdeq.equilibrium.adjoints import Implicit, Unrolled
 from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
 from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.newton import Newton
+from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
 from qdeq.errors import UserError
 
@@ -108,6 +111,9 @@ class Equilibrium(eqx.Module):
         x: PyTree = None,
         *,
         budget: int | Int[Array, ""] | None = None,
+        key: PRNGKeyArray | Array | None = None,
+        shots: int | Array | ShotSchedule | None = None,
+        gradient_shots: int | Array | None = None,
     ) -> Solution:
         """Solve z = f(z, x) from z0.
 
@@ -115,28 +121,43 @@ class Equilibrium(eqx.Module):
         ----------
         f
             `f(z, x) -> z`, or `f(z) -> z` where x is None: any JAX function with a forward
-            derivative; what it closes over is differentiated too.
+            derivative; what it closes over is differentiated too. With `key` it is called as
+            `f(z, x, key=step_key)`, with `shots` as `f(z, x, key=step_key, shots=step_shots)`.
         z0
             Start, any pytree of floating-point arrays. Gradients with respect to it are zero.
         x
             Any pytree, differentiated.
         budget
             Steps allowed in this call, possibly traced, at most `max_steps`.
+        key
+            Says that f is random: every evaluation gets a fresh key, and so does the derivative.
+        shots
+            What a random f gets as `shots`: a number, or one per step.
+        gradient_shots
+            The same where f is differentiated for the adjoint; None for the most of `shots`.
 
         Returns
         -------
         Solution
-            The evaluated point with the smallest residual (with `Unrolled`, the last iterate),
-            and `SolverStats`.
+            The evaluated point with the smallest residual (with `Unrolled`, the last iterate), and
+            `SolverStats`. For a random f `KrasnoselskiiMann` returns its average; the other solvers
+            the point whose residual was measured smallest, which protects from iterates that noise
+            threw far off. The smallest of noisy numbers is too small, so its residual is measured
+            again there.
 
         Raises
         ------
         UserError
-            At trace time, if f does not return what z0 is.
+            At trace time, if f does not return what z0 is, or for a key with `Unrolled` or a
+            fallback.
         """
-        problem = make_problem(f, z0, x)
         if budget is not None:
             budget = jnp.minimum(jnp.asarray(budget, jnp.int32), self.max_steps)
+        if key is not None:
+            return self._solve_random(f, z0, x, budget, Randomness(key, shots, gradient_shots))
+        if shots is not None or gradient_shots is not None:
+            raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
+        problem = make_problem(f, z0, x)
         bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
         own = isinstance(self.solver, _WITH_JACOBIAN)
         if isinstance(self.adjoint, Unrolled):
@@ -155,8 +176,60 @@ class Equilibrium(eqx.Module):
         quality = adjoint_residual(self.adjoint, frozen.fn, root, frozen_x, memory)
         return self._solution(problem, value, outcome, quality, jacobians)
 
+    def _solve_random(
+        self, f: Callable[..., PyTree], z0: PyTree, x: PyTree, budget: Any, random: Randomness
+    ) -> Solution:
+        for name, is_wrong in (
+            ("adjoint=Unrolled()", isinstance(self.adjoint, Unrolled)),
+            ("a fallback solver", self.fallback is not None),
+        ):
+            if is_wrong:
+                raise UserError(f"{name} with a key: a random f is solved without it, leave it out")
+        problem = make_problem(f, z0, random.draw(x, "check", 0)[0])
+        bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
+        frozen, frozen_x = _stop_gradient((problem, x))
+        outcome = self._solve(
+            frozen, None, bounds, budget, draw=lambda step: random.draw(frozen_x, "step", step)
+        )
+        memory = self.adjoint.remember(self.solver, outcome.solver_state)
+        root, steps = outcome.best.point, outcome.steps
+        evaluations, last = steps, jnp.maximum(steps - 1, 0)
+        if not isinstance(self.solver, KrasnoselskiiMann):
+            outcome = self._measured_again(frozen, outcome, random.draw(frozen_x, "check", last)[0])
+            evaluations = steps + 1
+        # The derivative has noise of its own, and its quality is judged with noise of its own.
+        value = attach(self.adjoint, problem.fn, root, random.at_root(x, "gradient"), memory)
+        judged = random.at_root(frozen_x, "quality")
+        quality = adjoint_residual(self.adjoint, frozen.fn, root, judged, memory)
+        jacobians = steps * isinstance(self.solver, _WITH_JACOBIAN)
+        solution = self._solution(problem, value, outcome, quality, jacobians)
+        total = random.total(steps, self.max_steps, extra=evaluations is not steps)
+        return eqx.tree_at(
+            lambda s: (s.stats.evaluations, s.stats.shots), solution, (evaluations, total)
+        )
+
+    def _measured_again(self, problem: Problem, outcome: Outcome, args: Draw) -> Outcome:
+        point = outcome.best.point
+        image = problem.fn(point, args)
+        residual, scale = jnp.linalg.norm(image - point), jnp.linalg.norm(image)
+        holds = residual <= self.solver.atol + self.solver.rtol * scale
+        status = STATUS.where(
+            outcome.status == STATUS.converged,
+            STATUS.where(holds, STATUS.converged, STATUS.unconfirmed),
+            outcome.status,
+        )
+        return eqx.tree_at(
+            lambda o: (o.best.residual, o.best.scale, o.status), outcome, (residual, scale, status)
+        )
+
     def _solve(
-        self, problem: Problem, x: PyTree, bounds: Any, budget: Any, unrolled: bool = False
+        self,
+        problem: Problem,
+        x: PyTree,
+        bounds: Any,
+        budget: Any,
+        unrolled: bool = False,
+        draw: Any = None,
     ) -> Outcome:
         return solve(
             problem.fn,
@@ -168,6 +241,7 @@ class Equilibrium(eqx.Module):
             bounds=bounds,
             stall_steps=self.stall_steps,
             unrolled=unrolled,
+            draw=draw,
         )
 
     def _fall_back(

@@ -7,6 +7,7 @@ from qdeq.equilibrium.adjoints import Implicit, JacobianFree, Neumann, Shine, Un
 from qdeq.equilibrium.anderson import Anderson
 from qdeq.equilibrium.attach import AbstractAdjoint
 from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.newton import Newton
 from qdeq.equilibrium.picard import Picard
 from qdeq.equilibrium.trust_region import Dogleg, LevenbergMarquardt
@@ -19,6 +20,7 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "newton": Newton,
     "dogleg": Dogleg,
     "levenberg-marquardt": LevenbergMarquardt,
+    "krasnoselskii-mann": KrasnoselskiiMann,
 }
 
 ADJOINTS: dict[str, Callable[..., AbstractAdjoint]] = {

@@ -27,6 +27,10 @@ class STATUS(eqx.Enumeration):
         "The function or an iterate became infinite or NaN: the value is the last finite iterate "
         "with the smallest residual; check the inputs, or set `bounds`."
     )
+    unconfirmed = (
+        "The residual met the tolerances once, and not when it was measured at that point again, "
+        "with fresh noise: take more shots, or a tolerance of at least 2 * noise_floor(shots, n)."
+    )
     solver_failed = (
         "The solver gave up (its linear solve failed or it diverged): the value is the best "
         "iterate; start closer, set `bounds`, or set a `fallback` solver."
@@ -44,11 +48,13 @@ class SolverStats(eqx.Module):
     steps
         Solver steps taken, fallback included.
     residual
-        |f(z) - z| / |f(z)| at the returned value, two-norms over the flattened state.
+        |f(z) - z| / |f(z)| at the returned value, two-norms over the flattened state. For a random
+        f (a key was given) measured once more there with fresh noise, so that it is no smaller for
+        the point having been chosen; `KrasnoselskiiMann` estimates it from the averaged steps.
     absolute_residual
         |f(z) - z| at the returned value.
     converged
-        Whether |f(z) - z| <= atol + rtol |f(z)| held there.
+        Whether |f(z) - z| <= atol + rtol |f(z)| held there, by that residual.
     adjoint_residual
         |I - B (I - J)|_F / sqrt(n), J the Jacobian of f at the value and B the approximate inverse
         that gradients are multiplied with: 0 is an exact gradient, 1 means that nothing can be
@@ -56,11 +62,13 @@ class SolverStats(eqx.Module):
     residual_trace
         Relative residual at each evaluated iterate, padded with NaN, `(max_steps,)`.
     evaluations
-        Evaluations of f in the forward solve.
+        Evaluations of f in the forward solve, the last measurement of a random f included.
     jacobians
         How many of these also computed the whole Jacobian (Newton, Dogleg, Levenberg-Marquardt).
     result
         A member of `STATUS`.
+    shots
+        Sum over these evaluations of what `shots` gave them, float; 0 without it.
     """
 
     steps: Int[Array, ""]
@@ -72,6 +80,7 @@ class SolverStats(eqx.Module):
     evaluations: Int[Array, ""]
     jacobians: Int[Array, ""]
     result: Any
+    shots: Float[Array, ""] | float = 0.0
 
 
 class Solution(eqx.Module):
