@@ -76,7 +76,7 @@ def _circuit(row: Row, folder: Path, progress: Progress) -> Result:
         summaries = train_many(row.config, row.seeds, out=runs, **calls)
     memory = peak_memory()  # before the traces, which are for a figure
     steps = epochs * _steps_per_epoch(row.config)
-    seeds = [_seed_result(summary, steps, test=row.test) for summary in summaries]
+    seeds = [_seed_result(row.config, summary, steps, test=row.test) for summary in summaries]
     diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
     circuit = CircuitDiagram.of_config(row.config).circuit
     traces = None
@@ -104,7 +104,10 @@ def _circuit(row: Row, folder: Path, progress: Progress) -> Result:
     )
 
 
-def _seed_result(summary: Summary, steps: int, *, test: bool) -> dict[str, Any]:
+def _seed_result(
+    config: TrainConfig, summary: Summary, steps: int, *, test: bool
+) -> dict[str, Any]:
+    from qdeq.resources.runs import phase_cost, run_cost
     from qdeq.training.run_folder import RunFolder
 
     folder = RunFolder(Path(summary.run))
@@ -113,13 +116,17 @@ def _seed_result(summary: Summary, steps: int, *, test: bool) -> dict[str, Any]:
     # The last loss too: a run that ends in NaN has diverged, even if an early model was kept.
     last = history[-1]["valid_loss"] if history else None
     finite = bool(losses) and losses[0] is not None and last is not None
+    diagram = CircuitDiagram.of_config(config)
+    cost = run_cost(diagram, config, history)
+    inference = phase_cost(diagram, config, config.mode, summary.solver_steps_mean)
     found = {
         "seed": summary.seed,
         "valid_accuracy": summary.valid_accuracy,
         "valid_loss": losses[0] if finite else math.nan,
         "best_epoch": summary.best_epoch,
-        "executions_per_training_step": summary.circuit_executions / steps,
-        "executions_per_inference": summary.solver_steps_mean,
+        "executions_per_training_step": cost.solves.executions / steps,
+        "gradient_executions_per_training_step": cost.gradients.executions / steps,
+        "executions_per_inference": inference.executions_per_inference,
     }
     if test:
         found |= {

@@ -42,6 +42,7 @@ RESULT_COLUMNS = (
 )
 COST_COLUMNS = (
     Column("executions_per_training_step", "executions per training step", ",.0f"),
+    Column("gradient_executions_per_training_step", "executions for its gradient", ",.0f"),
     Column("executions_per_inference", "executions per inference", ".2f"),
     Column("trainable_angles", "trainable angles", ",d", per_seed=False),
     Column("classical_parameters", "classical parameters", ",d", per_seed=False),

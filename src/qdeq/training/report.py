@@ -7,10 +7,12 @@ import base64
 import dataclasses
 import html
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from typing import Any
 
+from qdeq.errors import UserError
 from qdeq.training.config import TrainConfig
 from qdeq.training.diagram import CircuitDiagram
 from qdeq.training.run_folder import RunFolder
@@ -59,11 +61,16 @@ def write_report(run: str | Path) -> list[Path]:
     drawn["circuit"] = CircuitDiagram.of_config(config).figure()
     pictures = {name: figures.png(figure) for name, figure in drawn.items()}
     paths = folder.write_figures(pictures)
-    folder.write_report(report_page(config, summary, pictures))
+    folder.write_report(report_page(config, summary, pictures, hardware_rows(config, history)))
     return [*paths, folder.report_path]
 
 
-def report_page(config: TrainConfig, summary: Summary, pictures: Mapping[str, bytes]) -> str:
+def report_page(
+    config: TrainConfig,
+    summary: Summary,
+    pictures: Mapping[str, bytes],
+    more: Mapping[str, str] | None = None,
+) -> str:
     """Return the report as one HTML page with inline style and pictures, and without scripts.
 
     Parameters
@@ -72,12 +79,14 @@ def report_page(config: TrainConfig, summary: Summary, pictures: Mapping[str, by
         Of the run.
     pictures
         PNG content by name; names with a known caption get it.
+    more
+        Results to show after the summary's, label to text.
     """
     return page(
         f"{summary.dataset}, {summary.mode}, {summary.encoding} encoding",
         run=summary.run,
         score=f"{summary.test_accuracy:.4f}",
-        results={"Results": table(summary_rows(summary))},
+        results={"Results": table({**summary_rows(summary), **(more or {})})},
         pictures=pictures,
         command=command_line(config),
         config=config,
@@ -138,7 +147,7 @@ def summary_rows(summary: Summary) -> dict[str, str]:
         "residual, max": f"{summary.residual_max:.2e}",
         "converged": f"{summary.converged_fraction:.2%} of test samples",
         "solver steps, mean": f"{summary.solver_steps_mean:.2f}",
-        "circuit executions": f"{summary.circuit_executions:,} in training",
+        "circuit executions": f"{summary.circuit_executions:,} in training, forward passes",
         "parameters": f"{summary.n_parameters} angles, {summary.n_head_parameters} in the head",
         "training time": f"{summary.train_seconds:.2f} s",
         "compile time": f"{summary.compile_seconds:.2f} s",
@@ -147,6 +156,25 @@ def summary_rows(summary: Summary) -> dict[str, str]:
     if summary.undefined_inputs:
         rows["undefined inputs"] = f"{summary.undefined_inputs} test samples with x + R m = 0"
     return rows
+
+
+def hardware_rows(config: TrainConfig, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what training would have executed on a device; nothing where that is not defined.
+
+    The summary's executions are those of the forward passes: derivatives cost a simulation no
+    further ones.
+    """
+    from qdeq.resources.runs import run_cost
+
+    try:
+        cost = run_cost(CircuitDiagram.of_config(config), config, history)
+    except UserError:  # a solver and an adjoint that do not go together on a device
+        return {}
+    forward, gradients = cost.solves.executions, cost.gradients.executions
+    text = f"{forward + gradients:,} executions (forward {forward:,}, gradients {gradients:,})"
+    if cost.penalty.executions:
+        text += ", without the Jacobian penalty's"
+    return {"on a device, parameter-shift": text}
 
 
 def command_line(config: TrainConfig) -> str:

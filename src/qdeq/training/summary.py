@@ -58,7 +58,8 @@ class Summary:
     """Test samples with v = x + R m = 0, which amplitude encoding cannot represent."""
 
     circuit_executions: int
-    """Circuit executions that training and validation would have cost on hardware."""
+    """Evaluations of the model function in the forward passes of training; `qdeq resources RUN`
+    adds what gradients would cost on hardware."""
 
     train_seconds: float
     """Run time of all epochs, validation included and compilation excluded."""

@@ -1,0 +1,262 @@
+"""`qdeq resources`: what inference and training cost on a device, before a run or after it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from qdeq.cli.console import make_console, print_rows
+from qdeq.errors import UserError
+from qdeq.resources.ledger import Budget
+from qdeq.resources.timing import parse_timing
+from qdeq.training.config import AdjointName, Ansatz, Encoding, SolverName, Trainable
+
+if TYPE_CHECKING:
+    from qdeq.cli.resources_tables import Entry
+    from qdeq.training.diagram import CircuitDiagram
+
+_LAYERS = (1, 2, 5, 10)
+# What a run folder does not say itself.
+_WITH_RUN = {
+    "run",
+    "shots",
+    "gradient_shots",
+    "gradient",
+    "perturbations",
+    "scale_factors",
+    "device",
+    "json",
+}
+
+
+@dataclass(frozen=True)
+class ResourcesCommand:
+    """Say what inference and training cost on a device: executions, shots, gates, seconds."""
+
+    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """Run folder: what it would have cost; otherwise the options describe what to predict."""
+
+    n_qubits: int = 4
+    """Qubits of the circuit; 4 and 10 are the paper's."""
+
+    n_features: int | None = None
+    """Features that are encoded; otherwise the square of the number of qubits."""
+
+    encoding: Encoding = "amplitude"
+    """How features enter the circuit."""
+
+    ansatz: Ansatz = "paper"
+    """The circuit."""
+
+    ansatz_layers: int = 3
+    """Layers of the hardware-efficient and the strongly-entangling circuit."""
+
+    trainable: Trainable = "all"
+    """Which angles learn, and so have derivatives."""
+
+    solver: SolverName | None = None
+    """Only this solver; otherwise all of them."""
+
+    adjoint: AdjointName | None = None
+    """Only this adjoint; otherwise all of them."""
+
+    steps: float = 10
+    """Solver steps per sample."""
+
+    layers: int | None = None
+    """Of direct(L), only so many layers; otherwise 1, 2, 5 and 10."""
+
+    gradient: Literal["parameter-shift", "spsa"] = "parameter-shift"
+    """How the device gives derivatives by the circuit's angles: exactly, or estimated from random
+    directions."""
+
+    perturbations: int = 1
+    """Random directions of SPSA."""
+
+    shots: int = 1000
+    """Shots per circuit and measurement setting."""
+
+    gradient_shots: int | None = None
+    """Shots in gradients; otherwise as many."""
+
+    scale_factors: Annotated[str, tyro.conf.arg(metavar="FACTORS")] = "1"
+    """Noise scale factors of zero-noise extrapolation, such as 1,3,5: each runs every circuit."""
+
+    batch_size: int = 32
+    """Samples per submission and optimiser step."""
+
+    samples: int | None = None
+    """Training samples: adds what the whole training costs."""
+
+    epochs: int = 1
+    """Passes over them."""
+
+    device: Annotated[str, tyro.conf.arg(metavar="TIMING")] = "superconducting"
+    """Kind of device for the seconds: superconducting, trapped-ion or neutral-atom, with times of
+    your own after it, such as trapped-ion,reset=0.01 (one_qubit_gate, two_qubit_gate, readout,
+    reset, submission, in seconds)."""
+
+    budget_executions: int | None = None
+    """How many inferences and training steps fit into so many circuit executions."""
+
+    budget_seconds: float | None = None
+    """How many fit into so many seconds on the device."""
+
+    json: bool = False
+    """Print one line of JSON instead of tables."""
+
+    @classmethod
+    def defaults(cls, argv: Sequence[str]) -> None:
+        return None
+
+    def execute(self, given: frozenset[str]) -> None:
+        if self.run is not None:
+            self._show_run(given)
+            return
+        for name in ("n_qubits", "n_features", "ansatz_layers", "batch_size", "epochs", "samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name}={value}: give a number of at least 1")
+        if self.encoding == "angle" and self.n_features not in (None, self.n_qubits**2):
+            raise UserError(
+                f"n_features={self.n_features}: angle encoding on {self.n_qubits} qubits reads "
+                f"{self.n_qubits**2} features"
+            )
+        from qdeq.cli import resources_tables as tables
+        from qdeq.training.diagram import CircuitDiagram
+
+        diagram = CircuitDiagram.of_paper(
+            self.n_qubits,
+            self.encoding,
+            trainable=self.trainable,
+            n_features=self.n_features,
+            ansatz=self.ansatz,
+            ansatz_layers=self.ansatz_layers,
+        )
+        work = tables.Workload(self.batch_size, self.samples, self.epochs, self._budget())
+        entries = self._entries(diagram)
+        circuit = entries[0].cost.circuit
+        if self.json:
+            found = {
+                "circuit": tables.circuit_numbers(circuit),
+                "device": asdict(parse_timing(self.device)),
+                "costs": [tables.plain(entry, work) for entry in entries],
+            }
+            print(json.dumps(found))
+            return
+        console = make_console()
+        features = self.n_features or self.n_qubits**2
+        what = f"{self.n_qubits} qubits, {self.encoding} encoding of {features} features"
+        _heading(console, f"One application: {what}")
+        console.print(tables.circuit_table(circuit))
+        print_rows(console, tables.derivative_rows(circuit), title="Measurements and derivatives")
+        conditions = f"{self.steps:g} solver steps, {self.shots:,} shots"
+        samples = f"{self.batch_size:,} sample" + "s" * (self.batch_size > 1)
+        _heading(console, f"Inference, {samples}: {conditions}")
+        console.print(tables.inference_table(entries, work))
+        _heading(console, f"A training step, {samples}: {self._rule()}")
+        console.print(tables.training_table(entries, work))
+        if self.samples is not None:
+            _heading(console, f"Training: {self.epochs:,} x {self.samples:,} samples")
+            console.print(tables.whole_training_table(entries, work))
+        console.print(f"\n[dim]time: on a device with timing {escape(self.device)}, no queue[/dim]")
+        if work.budget is not None:
+            console.print("[dim]in budget: samples, or training steps, that fit into it[/dim]")
+
+    def _rule(self) -> str:
+        if self.gradient == "parameter-shift":
+            return "gradients by parameter-shift"
+        return f"angles by SPSA, {self.perturbations} direction" + "s" * (self.perturbations > 1)
+
+    def _entries(self, diagram: "CircuitDiagram") -> "list[Entry]":
+        """Every solver with every adjoint that it goes with, then direct(L); or what was chosen."""
+        from qdeq.cli.resources_tables import Entry
+        from qdeq.resources.prediction import COMBINATIONS, estimate
+
+        options = self._options()
+        pairs = [
+            (solver, adjoint)
+            for solver, adjoint in COMBINATIONS
+            if self.solver in (None, solver) and self.adjoint in (None, adjoint)
+        ]
+        entries: list[Entry] = []
+        # None is left only where the two that were asked for do not go together: `estimate` says
+        # why.
+        for solver, adjoint in pairs or [(self.solver or "", self.adjoint or "")]:
+            cost = estimate(diagram, solver=solver, adjoint=adjoint, steps=self.steps, **options)
+            entries.append(Entry(solver, adjoint, None, cost))
+        for layers in _LAYERS if self.layers is None else (self.layers,):
+            cost = estimate(diagram, layers=layers, **options)
+            entries.append(Entry(None, None, layers, cost))
+        return entries
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "gradient": self.gradient,
+            "perturbations": self.perturbations,
+            "shots": self.shots,
+            "gradient_shots": self.gradient_shots,
+            "scale_factors": self._scale_factors(),
+            "timing": parse_timing(self.device),
+        }
+
+    def _scale_factors(self) -> tuple[float, ...]:
+        try:
+            return tuple(float(factor) for factor in self.scale_factors.split(","))
+        except ValueError:
+            raise UserError(
+                f"scale_factors={self.scale_factors!r}: give numbers separated by commas, such as "
+                "1,3,5"
+            ) from None
+
+    def _budget(self) -> Budget | None:
+        if self.budget_executions is None and self.budget_seconds is None:
+            return None
+        return Budget(self.budget_executions, seconds=self.budget_seconds)
+
+    def _show_run(self, given: frozenset[str]) -> None:
+        refused = sorted(given - _WITH_RUN)
+        if refused:
+            options = ", ".join("--" + name.replace("_", "-") for name in refused)
+            raise UserError(f"{options} cannot be given with RUN: the run says what was done")
+        from qdeq.cli import resources_tables as tables
+        from qdeq.resources.circuit_cost import CircuitCost
+        from qdeq.resources.runs import phase_cost, run_cost
+        from qdeq.training.diagram import CircuitDiagram
+        from qdeq.training.run_folder import RunFolder
+
+        folder = RunFolder.open(self.run or "")
+        config, summary = folder.read_config(), folder.read_summary()
+        history = folder.read_metrics(epochs=summary.epochs)
+        diagram, options = CircuitDiagram.of_config(config), self._options()
+        cost = run_cost(diagram, config, history, **options)
+        phase = "implicit" if config.mode == "implicit" else "direct"
+        steps = summary.solver_steps_mean
+        inference = phase_cost(diagram, config, phase, steps, **options).inference(1000)
+        circuit = CircuitCost.of(diagram)
+        if self.json:
+            found = {
+                "run": str(folder.path),
+                "circuit": tables.circuit_numbers(circuit),
+                "device": asdict(parse_timing(self.device)),
+                "solves": tables.numbers(cost.solves),
+                "gradients": tables.numbers(cost.gradients),
+                "training": tables.numbers(cost.training),
+                "jacobian_penalty": tables.numbers(cost.penalty),
+                "inference_of_1000": tables.numbers(inference),
+            }
+            print(json.dumps(found))
+            return
+        console = make_console()
+        _heading(console, f"One application in {folder.path}")
+        console.print(tables.circuit_table(circuit))
+        title = f"{self.shots:,} shots, {self._rule()}, timing {self.device}"
+        print_rows(console, tables.run_rows(cost, inference, steps), title=title)
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{escape(text)}[/bold]")
