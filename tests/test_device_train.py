@@ -1,0 +1,241 @@
+"""Training on devices: right gradients, counted costs, budgets, failures within a step."""
+
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from execution_problems import Failing, simulator, tiny_inputs, tiny_model
+
+from qdeq.equilibrium import KrasnoselskiiMann
+from qdeq.errors import UserError
+from qdeq.execution import (
+    DeviceError,
+    DeviceRecipe,
+    DeviceTraining,
+    Program,
+    n_shifts,
+    step_cost,
+    train_on_device,
+)
+from qdeq.models import Classifier
+from qdeq.resources import Budget, Ledger
+
+N_SETTINGS = 2
+X = tiny_inputs(12, seed=4)
+Y = (X[:, 0] * X[:, 1] > 0).astype(int)
+RECIPE = DeviceRecipe(batch_size=4, learning_rate=0.05, tolerance=1e-10, max_steps=30)
+
+
+def tiny_classifier(kind="angle"):
+    return Classifier(tiny_model(kind), 2, dropout=0.0, key=jax.random.key(1))
+
+
+def train(executor, steps=3, recipe=RECIPE, classifier=None, **options):
+    classifier = tiny_classifier() if classifier is None else classifier
+    return train_on_device(classifier, executor, X, Y, steps=steps, recipe=recipe, **options)
+
+
+def numbers(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [("angle", "shift")]
+    + [pytest.param("amplitude", rule, marks=pytest.mark.slow) for rule in ("shift", "quadratic")],
+)
+def test_steps_equal_those_of_automatic_differentiation(kind, rule, x64):
+    classifier, recipe = tiny_classifier(kind), replace(RECIPE, input_rule=rule)
+    x, y = jnp.asarray(X[:4]), jnp.asarray(Y[:4])  # one batch has them all
+    executor = simulator(classifier.model)
+    found = train_on_device(classifier, executor, x, y, steps=2, recipe=recipe)
+    optimiser = optax.adam(RECIPE.learning_rate)
+
+    @eqx.filter_jit
+    def step(classifier, state):
+        def loss(classifier):
+            prepared = classifier.model.prepare()
+
+            def logits(x):  # through fifty iterations, which is through the equilibrium
+                f = prepared.bind(x)
+                m, _ = jax.lax.scan(lambda m, _: (f(m), None), jnp.zeros(2), length=50)
+                return classifier.read_out(m)
+
+            found = jax.vmap(logits)(x)
+            return optax.softmax_cross_entropy_with_integer_labels(found, y).mean()
+
+        value, gradient = eqx.filter_value_and_grad(loss)(classifier)
+        updates, state = optimiser.update(gradient, state)
+        return value, eqx.apply_updates(classifier, updates), state
+
+    state = optimiser.init(eqx.filter(classifier, eqx.is_inexact_array))
+    for record in found.history:
+        loss, classifier, state = step(classifier, state)
+        np.testing.assert_allclose(record.loss, loss, atol=1e-8)
+    for a, b in zip(numbers(found.classifier), numbers(classifier), strict=True):
+        # Adam divides gradients by their size, so that 1e-10 in the equilibria is 1e-8 in a step.
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_gradients_converge_as_one_over_the_root_of_the_shots(x64):
+    classifier = Classifier(tiny_model(), 2, head="none", key=jax.random.key(1))
+    averaging = KrasnoselskiiMann(rtol=0.0, atol=0.0)
+
+    def gradient(solver, max_steps, tolerance, **options):
+        recipe = replace(RECIPE, solver=solver, max_steps=max_steps, tolerance=tolerance)
+        state = train(simulator(tiny_model(), **options), 1, recipe, classifier)
+        # After one step Adam's first moment is the gradient times 1 - 0.9.
+        return np.asarray(state.optimiser_state.mu.model.theta) / 0.1
+
+    exact = gradient(RECIPE.solver, 30, 1e-10)
+    shots, errors = np.array([100, 10000]), []
+    for n in shots:
+        found = [gradient(averaging, 12, None, shots=int(n), seed=seed) for seed in range(6)]
+        errors.append(np.sqrt(np.mean((np.array(found) - exact) ** 2)))
+    assert errors[0] < np.abs(exact).max() / 2
+    slope = np.diff(np.log(errors)) / np.diff(np.log(shots))
+    assert abs(slope + 0.5) < 0.12  # 30 numbers a point: standard error 0.04
+
+
+def test_executions_are_counted_and_bounded_by_the_prediction(x64):
+    executor = simulator(tiny_model(), shots=20)
+    state = train(executor, 2, replace(RECIPE, tolerance=None, gradient_shots=50))
+    program = Program.of(tiny_model())
+    solver_steps = sum(4 * record.solver_steps for record in state.history)
+    encoding = 1 + n_shifts(program.circuit, program.encoding_slots)
+    circuit = 1 + n_shifts(program.circuit, program.trainable_slots)
+    ledger = executor.ledger
+    assert ledger.by_purpose == {
+        "forward": N_SETTINGS * solver_steps,
+        "input gradient": N_SETTINGS * 2 * 4 * encoding,
+        "parameter gradient": N_SETTINGS * 2 * 4 * circuit,
+    }
+    forward = ledger.by_purpose["forward"]
+    assert ledger.shots == 20 * forward + 50 * (ledger.executions - forward)
+    most = step_cost(tiny_model(), executor, RECIPE, 4)
+    assert ledger.executions <= 2 * most.executions
+    assert most.executions == N_SETTINGS * 4 * (30 + encoding + circuit)
+    assert state.history[-1].executions == ledger.executions
+    assert state.stopped == "steps"
+
+
+def test_cheaper_gradients(x64):
+    executor = simulator(tiny_model(), shots=20)
+    recipe = replace(
+        RECIPE, tolerance=None, adjoint="jacobian-free", estimator="spsa", perturbations=2
+    )
+    train(executor, 1, recipe)
+    by_purpose = executor.ledger.by_purpose
+    assert set(by_purpose) == {"forward", "parameter gradient"}
+    assert by_purpose["parameter gradient"] == N_SETTINGS * 4 * (1 + 2 * 2)
+
+
+@pytest.mark.parametrize("estimator", ["shift", "spsa"])
+def test_a_failing_device_interrupts_and_changes_nothing(estimator, x64):
+    recipe = replace(RECIPE, estimator=estimator)
+    whole = simulator(tiny_model())
+    expected = train(whole, recipe=recipe)
+    # In the first solve, at both Jacobians of a later step, in a later solve.
+    first = int(max(1, expected.history[0].solver_steps))
+    executor = Failing(whole, {2, first + 5, first + 9, first + 12, first + 13, first + 20})
+    state, failures = None, 0
+    while state is None or state.stopped is None:
+        try:
+            state = train(executor, recipe=recipe, state=state)
+        except DeviceError as error:
+            state, failures = error.state, failures + 1
+            assert "the lid was open" in str(error)
+    assert failures == 6
+    for a, b in zip(numbers(state.classifier), numbers(expected.classifier), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(state.history, expected.history, strict=True):
+        assert replace(a, executions=0) == replace(b, executions=0)
+    # Nothing was measured twice: what failed is all that was charged besides.
+    assert executor.ledger.submissions == executor.n_calls
+    assert executor.n_calls == whole.ledger.submissions + failures
+
+
+def test_training_stops_between_steps_when_the_budget_is_spent(x64):
+    ledger = Ledger()
+    executor = simulator(tiny_model(), ledger=ledger)
+    one = step_cost(tiny_model(), executor, RECIPE, 4).executions
+    ledger.budget = Budget(executions=2 * one)
+    state = train(executor, 50)
+    assert state.stopped == "budget"
+    assert state.step == len(state.history) >= 2
+    assert 2 * one >= ledger.executions > one
+    ledger.budget = Budget(executions=10 * one)
+    state = train(executor, state.step + 1, state=state)
+    assert state.stopped == "steps"
+
+
+def test_a_budget_below_one_step_is_an_error_before_anything_runs(x64):
+    for budget in (Budget(executions=100), Budget(shots=1000)):
+        executor = simulator(tiny_model(), shots=10, ledger=Ledger(budget=budget))
+        with pytest.raises(UserError, match=r"needed for a step of 4 samples: raise"):
+            train(executor)
+        assert executor.ledger.executions == 0
+
+
+def test_a_saved_training_goes_on_as_if_nothing_had_happened(tmp_path, x64):
+    model = tiny_model()
+    expected = train(simulator(model), 3)
+    train(simulator(model), 2).save(tmp_path / "state.safetensors")
+    other = eqx.tree_at(lambda c: c.model.theta, tiny_classifier(), jnp.zeros(6))
+    state = DeviceTraining.load(tmp_path / "state.safetensors", other)
+    found = train(simulator(model, ledger=state.ledger), 3, state=state)
+    for a, b in zip(numbers(found.classifier), numbers(expected.classifier), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert found.history == expected.history
+    with pytest.raises(UserError, match="does not exist"):
+        DeviceTraining.load(tmp_path / "nothing", other)
+    wrong = Classifier(model, 3, key=jax.random.key(0))
+    with pytest.raises(UserError, match="belongs to another"):
+        DeviceTraining.load(tmp_path / "state.safetensors", wrong)
+
+
+def test_training_with_shots_lowers_the_loss(x64):
+    executor = simulator(tiny_model(), shots=200, seed=2)
+    recipe = DeviceRecipe(batch_size=4, learning_rate=0.3, max_steps=10)
+    seen = []
+    state = train_on_device(
+        tiny_classifier(),
+        executor,
+        X[:4],
+        Y[:4],
+        steps=15,
+        recipe=recipe,
+        on_step=lambda state: seen.append(state.history[-1].loss),
+    )
+    # The batch is always the same: only shots make its loss vary, by about 0.03.
+    assert len(seen) == state.step == 15
+    assert np.mean(seen[-3:]) < np.mean(seen[:3]) - 0.1
+
+
+def test_mistakes(x64):
+    executor = simulator(tiny_model())
+    classifier = tiny_classifier()
+    for x, y, message in (
+        (X[0], Y, r"x has shape \(3,\)"),
+        (X, Y[:3], r"y has shape \(3,\)"),
+        (X, Y.astype(float), "dtype float64: give 12 integers"),
+        (X, Y + 1, "classes from 1 to 2: the classifier knows 0 to 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_on_device(classifier, executor, x, y, steps=1)
+    with pytest.raises(UserError, match="steps=0"):
+        train(executor, 0)
+    for options, message in (
+        ({"adjoint": "shine"}, "adjoint='shine' is not known"),
+        ({"input_rule": "chain"}, "input_rule='chain' is not known"),
+        ({"estimator": "adam"}, "estimator='adam' is not known"),
+        ({"learning_rate": 0.0}, r"learning_rate=0\.0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"gradient_shots": 0}, "gradient_shots=0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            DeviceRecipe(**options)

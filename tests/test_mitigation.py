@@ -1,0 +1,289 @@
+"""`qdeq.execution.mitigation`: folding, zero-noise extrapolation, readout correction."""
+
+import numpy as np
+import oracle
+import pytest
+
+import qdeq
+from qdeq.circuits import GATES, Circuit, Operation
+from qdeq.circuits.noise import ReadoutError
+from qdeq.errors import UserError
+from qdeq.execution import Executor
+from qdeq.resources import Ledger
+
+qml = pytest.importorskip("pennylane")
+
+from qdeq.execution.mitigation import (  # noqa: E402
+    ReadoutCorrection,
+    ZeroNoiseExtrapolation,
+    fold,
+)
+from qdeq.interop.pennylane import PennyLaneExecutor  # noqa: E402
+
+CIRCUIT = qdeq.hardware_efficient(3, 2, rotations=("RY", "RX"))
+ENSEMBLE = qdeq.z_of_every_wire(3)
+ROWS = np.random.default_rng(4).normal(size=(4, CIRCUIT.n_parameters))
+
+
+def _exact(observables, circuit=CIRCUIT, rows=ROWS):
+    states = [oracle.circuit_unitary(circuit, row)[:, 0] for row in rows]
+    return np.array([oracle.expectation_values(observables.strings, state) for state in states])
+
+
+def _noisy_device(probability):
+    noise = {
+        qml.noise.op_in(["RX", "RY", "CNOT"]): qml.noise.partial_wires(
+            qml.DepolarizingChannel, probability
+        )
+    }
+    return qml.noise.add_noise(qml.device("default.mixed", wires=3), qml.NoiseModel(noise))
+
+
+def _maker(device, **options):
+    ledger = Ledger()
+    return ledger, lambda circuit, observables: PennyLaneExecutor(
+        circuit, observables, device=device, ledger=ledger, **options
+    )
+
+
+class Misreading(Executor):
+    """Exact probabilities by dense matrices, bits misread with given errors, sampled."""
+
+    def __init__(self, circuit, observables, errors, *, shots, ledger, seed):
+        super().__init__(circuit, observables, shots=shots, ledger=ledger)
+        self.errors, self.generator = errors, np.random.default_rng(seed)
+
+    def run(self, angles, shots):
+        n = self.circuit.n_qubits
+        confusion = np.eye(1)
+        for error in self.errors:
+            misread = [[1 - error.p01, error.p10], [error.p01, 1 - error.p10]]
+            confusion = np.kron(confusion, misread)
+        values = np.zeros((len(angles), self.observables.n_observables))
+        for r, row in enumerate(angles):
+            state = oracle.circuit_unitary(self.circuit, row)[:, 0]
+            for group in self.observables.settings():
+                turned = state
+                for wire, letter in enumerate(self.observables.basis(group)):
+                    into_z = {
+                        "X": oracle.gate_matrix("H"),
+                        "Y": oracle.rotation(oracle.X, np.pi / 2),
+                    }
+                    if letter in into_z:
+                        turned = oracle.on_wires(into_z[letter], (wire,), n) @ turned
+                read = confusion @ np.abs(turned) ** 2
+                if shots is not None:
+                    read = self.generator.multinomial(shots, read / read.sum()) / shots
+                for k in group:
+                    letters = self.observables.strings[k].translate(str.maketrans("XY", "ZZ"))
+                    values[r, k] = np.diag(oracle.pauli_matrix(letters)).real @ read
+        return values
+
+
+# --- folding --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*GATES, "Unitary"])
+@pytest.mark.parametrize("scale_factor", [3, 5, 2])
+def test_a_folded_circuit_computes_the_same(name, scale_factor):
+    wires = (2, 0)[: 2 if name == "Unitary" else GATES[name].n_wires]
+    n_parameters = 0 if name == "Unitary" else GATES[name].n_parameters
+    parameter = (None, 0, None, (0, 1, 2))[n_parameters]
+    matrix = np.linalg.qr(np.arange(16).reshape(4, 4) ** 2 + 1j * np.eye(4))[0]
+    operations = [
+        Operation("H", (0,)),
+        Operation(name, wires, parameter=parameter, matrix=matrix if name == "Unitary" else None),
+        Operation("CRY", (1, 2), angle=0.3),
+    ]
+    circuit, theta = Circuit(3, tuple(operations)), np.array([0.4, -1.1, 2.0])[:n_parameters]
+    folded = fold(circuit, scale_factor)
+    assert folded.circuit.count() == round(3 * scale_factor) or scale_factor == 2
+    found = oracle.circuit_unitary(folded.circuit, folded.angles(theta[None])[0])
+    expected = oracle.circuit_unitary(circuit, theta)
+    overlap = np.trace(found.conj().T @ expected) / 8
+    np.testing.assert_allclose(abs(overlap), 1, atol=1e-10)  # equal up to a global phase
+
+
+def test_folding_by_one_changes_nothing():
+    assert fold(CIRCUIT, 1).circuit == CIRCUIT
+
+
+def test_what_cannot_be_folded_is_refused():
+    with pytest.raises(UserError, match="scale_factor=0"):
+        fold(CIRCUIT, 0)
+    with pytest.raises(UserError, match="fed by 1 features"):
+        fold(Circuit(1, (Operation("RX", (0,), feature=0),)), 3)
+
+
+# --- zero-noise extrapolation ---------------------------------------------------------------------
+
+
+def test_extrapolation_removes_most_of_the_noise_and_counts_what_it_adds():
+    device = _noisy_device(0.01)
+    ledger, make = _maker(device)
+    raw = make(CIRCUIT, ENSEMBLE)(ROWS)
+    mitigated = ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE)
+    exact = _exact(ENSEMBLE)
+    before = np.abs(raw - exact).max()
+    with qml.Tracker(device) as tracker:
+        found = mitigated(ROWS, purpose="input gradient")
+    assert before > 0.05
+    assert np.abs(found - exact).max() < before / 5
+    assert ledger.by_purpose == {"forward": 4, "input gradient": 4, "mitigation": 8}
+    # one submission for the raw values, and one per scale factor for the whole batch
+    assert ledger.submissions == 1 + 3 and tracker.totals["batches"] == 3
+    assert tracker.totals["executions"] == 4 + 8
+
+
+def test_a_line_through_two_factors_is_their_combination():
+    _, make = _maker(_noisy_device(0.01))
+    two = ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE, scale_factors=(1, 3))
+    folded = fold(CIRCUIT, 3)
+    once = make(CIRCUIT, ENSEMBLE)(ROWS)
+    thrice = make(folded.circuit, ENSEMBLE)(folded.angles(ROWS))
+    np.testing.assert_allclose(two(ROWS), 1.5 * once - 0.5 * thrice, atol=1e-10)
+    np.testing.assert_allclose(two.variance_factor, 1.5**2 + 0.5**2)
+    np.testing.assert_allclose(two.run(ROWS, None), two(ROWS), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale_factors": (1, 2, 3)}, r"2 folds only a part .* force=True"),
+        ({"scale_factors": (1, 1.5)}, r"1.5 folds only a part"),
+        ({"scale_factors": (1,)}, "at least two"),
+        ({"scale_factors": (3, 1)}, "increasing"),
+        ({"order": 3}, r"order=3: .* degree 1 to 2"),
+    ],
+)
+def test_scale_factors_that_mislead_are_refused(options, message):
+    _, make = _maker(_noisy_device(0.01))
+    with pytest.raises(UserError, match=message):
+        ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE, **options)
+
+
+def test_even_factors_can_be_forced():
+    _, make = _maker(_noisy_device(0.01))
+    forced = ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE, scale_factors=(1, 2), force=True)
+    assert forced(ROWS).shape == (4, 3)
+
+
+def test_executors_with_ledgers_of_their_own_are_refused():
+    device = _noisy_device(0.01)
+
+    def make(circuit, observables):
+        return PennyLaneExecutor(circuit, observables, device=device)
+
+    with pytest.raises(UserError, match="different ledgers"):
+        ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE)
+    with pytest.raises(UserError, match="different ledgers"):
+        ReadoutCorrection(make, CIRCUIT, ENSEMBLE)(ROWS)
+
+
+def test_executors_that_amplify_noise_by_themselves_are_combined():
+    ledger = Ledger()
+    executors = [
+        PennyLaneExecutor(CIRCUIT, ENSEMBLE, device=_noisy_device(p), ledger=ledger)
+        for p in (0.005, 0.015, 0.025)
+    ]
+    mitigated = ZeroNoiseExtrapolation.of(executors)
+    found, exact = mitigated(ROWS), _exact(ENSEMBLE)
+    assert ledger.by_purpose == {"forward": 4, "mitigation": 8}
+    assert np.abs(found - exact).max() < np.abs(executors[0](ROWS) - exact).max() / 5
+    with pytest.raises(UserError, match="2 executors for 3 scale factors"):
+        ZeroNoiseExtrapolation.of(executors[:2])
+    other = PennyLaneExecutor(
+        fold(CIRCUIT, 3).circuit, ENSEMBLE, device=_noisy_device(0.01), ledger=ledger
+    )
+    with pytest.raises(UserError, match="another circuit"):
+        ZeroNoiseExtrapolation.of([*executors[:2], other])
+
+
+def test_angles_of_another_circuit_are_refused():
+    _, make = _maker(_noisy_device(0.01))
+    with pytest.raises(UserError, match=r"angles has shape \(4, 3\): the circuit has 12 angles"):
+        ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE)(ROWS[:, :3])
+
+
+# --- readout correction ---------------------------------------------------------------------------
+
+ERRORS = (ReadoutError(0.02, 0.08), ReadoutError(0.1, 0.03), ReadoutError(0.0, 0.05))
+STRINGS = qdeq.MeasurementEnsemble(3, ("ZII", "ZZI", "XYZ", "III", "IXX"))
+
+
+def _misreading(shots, seed=0):
+    ledger = Ledger()
+    return ledger, lambda circuit, observables: Misreading(
+        circuit, observables, ERRORS, shots=shots, ledger=ledger, seed=seed
+    )
+
+
+def test_exact_values_are_corrected_exactly():
+    ledger, make = _misreading(None)
+    corrected = ReadoutCorrection(make, CIRCUIT, STRINGS)
+    raw, found = make(CIRCUIT, STRINGS)(ROWS), corrected(ROWS)
+    exact = _exact(STRINGS)
+    assert np.abs(raw - exact).max() > 0.05
+    np.testing.assert_allclose(found, exact, atol=1e-10)
+    np.testing.assert_allclose(
+        [(e.p01, e.p10) for e in corrected.readout], [(e.p01, e.p10) for e in ERRORS], atol=1e-12
+    )
+    # the larger ensemble takes no setting more, and the calibration is two executions
+    assert corrected.n_settings == len(STRINGS.settings())
+    n = 4 * corrected.n_settings
+    assert ledger.by_purpose == {"forward": 2 * n, "mitigation": 2}
+
+
+def test_sampled_values_are_corrected_within_statistics():
+    ledger, make = _misreading(2000, seed=1)
+    rows = np.repeat(ROWS[:1], 50, axis=0)
+    corrected = ReadoutCorrection(make, CIRCUIT, ENSEMBLE, calibration_shots=2_000_000)
+    found = corrected(rows)
+    exact = _exact(ENSEMBLE, rows=rows[:1])[0]
+    error_of_mean = found.std(axis=0, ddof=1) / np.sqrt(50)
+    assert np.all(np.abs(found.mean(axis=0) - exact) < 4 * error_of_mean + 2e-3)
+    raw = make(CIRCUIT, ENSEMBLE)(rows).mean(axis=0)
+    assert np.abs(raw - exact).max() > 10 * error_of_mean.max()
+    assert ledger.shots == 2 * 50 * 2000 + 2 * 2_000_000
+
+
+def test_a_known_error_needs_no_calibration():
+    ledger, make = _misreading(None)
+    corrected = ReadoutCorrection(make, CIRCUIT, ENSEMBLE, readout=ERRORS)
+    np.testing.assert_allclose(corrected(ROWS), _exact(ENSEMBLE), atol=1e-10)
+    assert "mitigation" not in ledger.by_purpose
+    with pytest.raises(UserError, match="readout has 1 errors: give one for each of 3 wires"):
+        ReadoutCorrection(make, CIRCUIT, ENSEMBLE, readout=ERRORS[:1])
+
+
+def test_a_wire_that_reads_at_random_is_named():
+    _, make = _misreading(None)
+    coin = (*ERRORS[:2], ReadoutError(0.5, 0.5))
+    with pytest.raises(UserError, match=r"wire 2 reads 0 as 1 with probability 0.50"):
+        ReadoutCorrection(make, CIRCUIT, ENSEMBLE, readout=coin)(ROWS)
+
+
+def test_both_corrections_together_beat_either():
+    noise = {
+        qml.noise.op_in(["RX", "RY", "CNOT"]): qml.noise.partial_wires(
+            qml.DepolarizingChannel, 0.01
+        )
+    }
+    misread = {qml.noise.meas_eq(qml.expval): qml.noise.partial_wires(qml.BitFlip, 0.05)}
+    device = qml.noise.add_noise(
+        qml.device("default.mixed", wires=3), qml.NoiseModel(noise, meas_map=misread)
+    )
+    _, make = _maker(device)
+    rows = ROWS[:1]
+    exact = _exact(ENSEMBLE, rows=rows)
+    readout = ReadoutCorrection(make, CIRCUIT, ENSEMBLE)
+    both = ZeroNoiseExtrapolation(
+        lambda circuit, observables: ReadoutCorrection(make, circuit, observables),
+        CIRCUIT,
+        ENSEMBLE,
+    )
+    alone = ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE)
+    errors = [
+        np.abs(e(rows) - exact).max() for e in (make(CIRCUIT, ENSEMBLE), readout, alone, both)
+    ]
+    assert errors[3] < min(errors[1:3]) / 3 < errors[0] / 3
