@@ -11,10 +11,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from qdeq.circuits import AmplitudeEncoding, Circuit, Encoding, MeasurementEnsemble
+from qdeq.circuits import Circuit, Encoding, MeasurementEnsemble
 from qdeq.models import QuantumModel
-
-_NAMES = {"H": "Hadamard", "I": "Identity"}
 
 
 def why_missing() -> str | None:
@@ -75,27 +73,11 @@ class PennyLaneMap(eqx.Module):
 
 
 def qnode(model: PennyLaneModel) -> Any:
-    """The QNode `(theta, v) -> list of q expectation values` of Z on single wires."""
-    import pennylane as qml  # pyright: ignore[reportMissingImports]
+    """The QNode `(theta, v) -> list of q expectation values`."""
+    import pennylane as qml
 
-    wires = [string.index("Z") for string in model.observables.strings]
+    from qdeq.interop.pennylane import to_pennylane
 
-    def circuit(theta: Array, v: Array) -> list:
-        if isinstance(model.encoding, AmplitudeEncoding):
-            n_qubits = model.encoding.n_qubits
-            qml.AmplitudeEmbedding(v, wires=range(n_qubits), pad_with=0.0, normalize=True)
-        else:
-            for operation in model.encoding.operations:
-                _apply(qml, operation.name, operation.wires, v[operation.feature])
-        for operation in model.circuit.operations:
-            index = operation.parameter
-            _apply(qml, operation.name, operation.wires, None if index is None else theta[index])
-        return [qml.expval(qml.PauliZ(wire)) for wire in wires]
-
+    function = to_pennylane(model.circuit, encoding=model.encoding, observables=model.observables)
     device = qml.device("default.qubit", wires=model.circuit.n_qubits)
-    return qml.QNode(circuit, device, interface="jax", diff_method="backprop")
-
-
-def _apply(qml: Any, name: str, wires: tuple[int, ...], angle: Array | None) -> None:
-    gate = getattr(qml, _NAMES.get(name, name))
-    gate(wires=wires) if angle is None else gate(angle, wires=wires)
+    return qml.QNode(function, device, interface="jax", diff_method="backprop")
