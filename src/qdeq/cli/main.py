@@ -11,8 +11,10 @@ from qdeq.cli.benchmark import BenchmarkCommand
 from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
+from qdeq.cli.export import ExportCommand
 from qdeq.cli.report import ReportCommand
 from qdeq.cli.reproduce import ReproduceCommand
+from qdeq.cli.resources import ResourcesCommand
 from qdeq.cli.sweep import SweepCommand
 from qdeq.cli.train import TrainCommand
 from qdeq.errors import UserError
@@ -22,9 +24,11 @@ COMMANDS: dict[str, type[Command]] = {
     "sweep": SweepCommand,
     "evaluate": EvaluateCommand,
     "reproduce": ReproduceCommand,
+    "resources": ResourcesCommand,
     "draw": DrawCommand,
     "benchmark": BenchmarkCommand,
     "report": ReportCommand,
+    "export": ExportCommand,
 }
 
 _MISTAKE, _INTERRUPTED = 2, 130

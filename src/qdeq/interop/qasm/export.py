@@ -1,0 +1,275 @@
+"""A trained run for other people's tools: OpenQASM programs, and a manifest of all the rest.
+
+The manifest is JSON and says in numbers and short sentences what a program needs that is to
+classify with the circuit and knows nothing of qdeq. Writing one circuit as text is `write`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import qdeq
+from qdeq.circuits import GATES, AmplitudeEncoding, Circuit, Operation
+from qdeq.data import Dataset
+from qdeq.errors import UserError
+from qdeq.execution.preparation import preparation, preparation_angles
+from qdeq.interop.names import numbered
+from qdeq.interop.qasm.manifest import (
+    describe_encoding,
+    describe_head,
+    describe_inputs,
+    describe_preprocessing,
+    describe_solver,
+)
+from qdeq.interop.qasm.write import to_qasm3
+from qdeq.models import Classifier, QuantumModel
+from qdeq.training.config import TrainConfig
+from qdeq.training.dataset import load_dataset
+from qdeq.training.epoch import Recipe
+from qdeq.training.loop import Trainer
+from qdeq.training.run_folder import RunFolder
+from qdeq.training.summary import versions
+
+FORMAT = "qdeq-export-1"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run with everything that using it takes; made by `open_run`.
+
+    Attributes
+    ----------
+    path
+        The run folder.
+    config, dataset, classifier
+        What was trained on what, and the best model.
+    """
+
+    path: Path
+    config: TrainConfig
+    dataset: Dataset
+    classifier: Classifier
+
+    @property
+    def layer(self) -> Any:
+        """How the measured state is found, `Equilibrium` or `Direct`."""
+        return Recipe(self.config).layer(self.config.mode)
+
+
+def open_run(run: str | Path, *, data_dir: str | None = None) -> TrainedRun:
+    """Load the best model of a run with its data set.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    data_dir
+        Where the data set is now, if it has moved.
+
+    Raises
+    ------
+    UserError
+        When the folder is damaged or no run folder, or the data cannot be found.
+    """
+    folder = RunFolder.open(run)
+    config = folder.read_config()
+    config = config if data_dir is None else config.replace(data_dir=data_dir)
+    dataset = load_dataset(config)
+    classifier = folder.load_model(Trainer(config, dataset).init().best_classifier)
+    return TrainedRun(folder.path, config, dataset, classifier)
+
+
+def export_run(
+    run: TrainedRun,
+    *,
+    bind: bool = False,
+    measure: bool = False,
+    include: bool = True,
+    samples: int = 8,
+    shots: int | None = None,
+) -> dict[str, str]:
+    """Write a trained model as text files.
+
+    Inputs of the programs are ``t_...``, the trained angles; ``x_...``, the encoded numbers
+    v = x + R m where they are rotation angles themselves; and ``a_...``, the angles of the state
+    preparation under amplitude encoding.
+
+    Parameters
+    ----------
+    run
+        From `open_run`.
+    bind
+        Write the trained angles as numbers instead of inputs.
+    measure
+        Add measurements: one program for each measurement setting.
+    include
+        See `to_qasm3`.
+    samples
+        So many test samples go into the manifest with their measured state, inputs and class.
+    shots
+        Noted down in the manifest as what to measure with.
+
+    Returns
+    -------
+    dict of str to str
+        File name to content: ``circuit.qasm`` (``circuit-0.qasm``, ... when several settings are
+        measured) and ``manifest.json``, whose JSON is an object with "format": "qdeq-export-1".
+
+    Raises
+    ------
+    UserError
+        For a negative number of samples, or a gate that OpenQASM cannot express.
+    """
+    if samples < 0:
+        raise UserError(f"samples={samples}: give 0 or more")
+    if shots is not None and shots < 1:
+        raise UserError(f"shots={shots}: give 1 or more")
+    model = run.classifier.model
+    theta = np.asarray(model.theta, dtype=float)
+    circuit, names = _whole_circuit(model, theta if bind else None)
+    settings = model.observables.settings()
+    bases = [model.observables.basis(setting) for setting in settings]
+    comment = f"qdeq {qdeq.__version__}: {run.config.data}, {run.config.encoding} encoding"
+
+    def program(basis: str | None) -> str:
+        return to_qasm3(
+            circuit,
+            parameters=names,
+            basis=basis,
+            include=include,
+            comments=[comment, "names, values and everything around the circuit: manifest.json"],
+        )
+
+    if not measure:
+        files = {"circuit.qasm": program(None)}
+    elif len(bases) == 1:
+        files = {"circuit.qasm": program(bases[0])}
+    else:
+        files = {f"circuit-{k}.qasm": program(basis) for k, basis in enumerate(bases)}
+    manifest = {
+        "format": FORMAT,
+        "programs": list(files),
+        "bits": "wire i is q[i], and c[i] where it is measured; letters of observables begin with "
+        "wire 0; readers that count qubits from the other end must turn the letters round",
+        "inputs": describe_inputs(names, model, theta, bind),
+        "encoding": describe_encoding(model),
+        "reinjection": np.asarray(model.reinjection, dtype=float).tolist(),
+        "observables": list(model.observables.strings),
+        "settings": [
+            {"observables": list(setting), "basis": basis, "program": name}
+            for setting, basis, name in zip(
+                settings, bases, files if measure else [None] * len(bases), strict=False
+            )
+        ],
+        "solver": describe_solver(run.config),
+        "head": describe_head(run.classifier),
+        "classes": list(run.dataset.classes),
+        "preprocessing": describe_preprocessing(run.config, run.dataset),
+        "samples": _samples(run, samples),
+        "shots": shots,
+        "seed": run.config.seed,
+        "versions": versions(),
+    }
+    files["manifest.json"] = json.dumps(manifest, indent=1) + "\n"
+    return files
+
+
+def write_export(files: Mapping[str, str], out: str | Path) -> list[Path]:
+    """Write files into a folder, none of which may exist.
+
+    Parameters
+    ----------
+    files
+        As from `export_run`.
+    out
+        The folder, made if it does not exist.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    UserError
+        When a file exists already, or cannot be written; nothing is overwritten.
+    """
+    folder = Path(out)
+    paths = [folder / name for name in files]
+    for path in paths:
+        if path.exists():
+            raise UserError(
+                f"out={str(folder)!r}: {path.name} is there already and is not overwritten; "
+                "choose another folder"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in zip(paths, files.values(), strict=True):
+            with path.open("x", encoding="utf-8") as file:
+                file.write(content)
+    except OSError as error:
+        raise UserError(
+            f"out={str(folder)!r}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
+    return paths
+
+
+def _whole_circuit(
+    model: QuantumModel, theta: np.ndarray | None
+) -> tuple[Circuit, tuple[str, ...]]:
+    """Encoding and circuit as one, and its parameters' names; theta's are gone if it is given."""
+    circuit = model.circuit if theta is None else _bound(model.circuit, theta)
+    names = numbered("t", circuit.n_parameters)
+    if not isinstance(model.encoding, AmplitudeEncoding):
+        return Circuit(circuit.n_qubits, model.encoding.operations) + circuit, names
+    prepared = Circuit(circuit.n_qubits, preparation(circuit.n_qubits, model.n_features))
+    return prepared + circuit, numbered("a", prepared.n_parameters) + names
+
+
+def _bound(circuit: Circuit, theta: np.ndarray) -> Circuit:
+    operations: list[Operation] = []
+    for operation in circuit.operations:
+        factors = GATES[operation.name].factors if operation.name in GATES else ()
+        if operation.parameter is None:
+            operations.append(operation)
+        elif factors:  # U3 takes no fixed angles, its factors do
+            angles = [float(theta[i]) for i in operation.parameters]
+            operations += [Operation(name, operation.wires, angle=angles[i]) for name, i in factors]
+        else:
+            angle = float(theta[operation.parameters[0]])
+            operations.append(replace(operation, parameter=None, angle=angle))
+    return Circuit(circuit.n_qubits, tuple(operations))
+
+
+def _samples(run: TrainedRun, count: int) -> list[dict[str, Any]]:
+    x, y = run.dataset.test.x[:count], run.dataset.test.y[:count]
+    if not len(x):
+        return []
+    classifier, layer = run.classifier, run.layer
+    prediction = eqx.filter_jit(jax.vmap(lambda row: classifier(row, layer)))(jnp.asarray(x))
+    m = prediction.solution.value
+    v = jnp.asarray(x) + m @ classifier.model.reinjection.T
+    amplitude = isinstance(classifier.model.encoding, AmplitudeEncoding)
+    inputs = jax.vmap(preparation_angles)(v) if amplitude else v
+    values = jax.vmap(classifier.model)(m, jnp.asarray(x))
+    rows = zip(*(np.asarray(a, dtype=float).tolist() for a in (x, m, inputs, values)), strict=True)
+    predicted = np.argmax(np.asarray(prediction.logits), axis=1)
+    return [
+        {
+            "features": features,
+            "label": run.dataset.classes[int(label)],
+            "measured_state": state,
+            "encoder_inputs": encoded,
+            "expectation_values": expected,
+            "predicted": run.dataset.classes[int(guess)],
+        }
+        for (features, state, encoded, expected), label, guess in zip(
+            rows, y, predicted, strict=True
+        )
+    ]

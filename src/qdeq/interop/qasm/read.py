@@ -1,0 +1,63 @@
+"""An OpenQASM 3 program as a circuit, through Qiskit's reader."""
+
+from collections.abc import Iterable
+
+from qdeq.circuits import Circuit
+from qdeq.errors import UserError
+from qdeq.interop._extras import check_installed
+
+
+def from_qasm3(text: str, *, features: Iterable[str] = ()) -> Circuit:
+    """Read an OpenQASM 3 program, for instance to use it as an ansatz.
+
+    Gates that qdeq does not have are decomposed by Qiskit's transpiler; final measurements and the
+    global phase are left out.
+
+    Parameters
+    ----------
+    text
+        The program; its `input float` declarations become parameters.
+    features
+        Names of inputs that become features 0, 1, ... in this order.
+
+    Returns
+    -------
+    Circuit
+        The other inputs in alphabetical order, which is Qiskit's. Qubits are wires in the order of
+        their declaration.
+
+    Raises
+    ------
+    UserError
+        When Qiskit or its reader is not installed, the text is not such a program, or it holds
+        what no circuit of gates can express.
+
+    Examples
+    --------
+    >>> text = '''OPENQASM 3.0;
+    ... include "stdgates.inc";
+    ... input float[64] a;
+    ... qubit[2] q;
+    ... ry(a) q[0];
+    ... cx q[0], q[1];
+    ... '''
+    >>> print(from_qasm3(text).draw())
+    0: ──RY(θ0)─╭●─┤
+    1: ─────────╰⊕─┤
+    """
+    check_installed(
+        "qiskit", "qiskit_qasm3_import", extra="qiskit", needed_for="reading OpenQASM 3"
+    )
+    from qiskit import qasm3
+
+    from qdeq.interop.qiskit import from_qiskit
+
+    try:
+        quantum_circuit = qasm3.loads(text)
+    except Exception as error:  # several parsers, each with exceptions of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"this is not an OpenQASM 3 program that Qiskit can read ({reason}): correct it, or "
+            "write it with gates of stdgates.inc only"
+        ) from error
+    return from_qiskit(quantum_circuit, features=features)

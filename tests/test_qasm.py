@@ -1,0 +1,156 @@
+"""OpenQASM 3, written and read: the same unitaries as dense matrices, Qiskit being the reader."""
+
+import numpy as np
+import oracle
+import pytest
+
+from qdeq import UserError
+from qdeq.circuits import GATES, Circuit, MeasurementEnsemble, Operation, paper_ansatz
+from qdeq.interop.qasm import from_qasm3, to_qasm3
+
+qiskit = pytest.importorskip("qiskit")
+pytest.importorskip("qiskit_qasm3_import")
+from qiskit import qasm3  # noqa: E402
+from qiskit.quantum_info import Operator  # noqa: E402
+
+ALL_GATES = [*GATES, "Unitary"]
+
+
+def circuit_with(name):
+    """Wires in three different states, then one gate on wires that are not in order."""
+    start = [Operation("RY", (wire,), angle=0.3 + wire) for wire in range(3)]
+    if name == "Unitary":
+        matrix = oracle.circuit_unitary(paper_ansatz(4), np.linspace(-2, 2, 39))[:4, :4]
+        matrix = np.linalg.qr(matrix)[0]
+        return Circuit(3, (*start, Operation(name, (2, 0), matrix=matrix)))
+    gate = GATES[name]
+    wires = (2, 0)[: gate.n_wires]
+    parameter = {0: None, 1: 0, 3: (0, 1, 2)}[gate.n_parameters]
+    return Circuit(3, (*start, Operation(name, wires, parameter=parameter)))
+
+
+def agree(left, right):
+    """Whether two unitaries are equal up to a global phase, to 1e-10."""
+    return abs(abs(np.vdot(left, right)) / len(left) - 1) < 1e-10
+
+
+def unitary_of(quantum_circuit, values=()):
+    """In our order of bits; parameters take their values in the order of their names."""
+    return Operator(quantum_circuit.assign_parameters(list(values)).reverse_bits()).data
+
+
+@pytest.mark.parametrize("name", ALL_GATES)
+def test_qiskit_reads_every_gate_with_the_same_unitary(name):
+    circuit = circuit_with(name)
+    theta = np.linspace(0.4, 1.7, circuit.n_parameters)
+    expected = oracle.circuit_unitary(circuit, theta)
+    assert agree(unitary_of(qasm3.loads(to_qasm3(circuit)), theta), expected)
+    assert agree(unitary_of(qasm3.loads(to_qasm3(circuit, theta))), expected)
+
+
+@pytest.mark.parametrize("name", ALL_GATES)
+def test_what_was_written_reads_back_as_the_same_circuit(name):
+    circuit = circuit_with(name)
+    theta = np.linspace(0.4, 1.7, circuit.n_parameters)
+    again = from_qasm3(to_qasm3(circuit))
+    assert again.n_parameters == circuit.n_parameters
+    assert agree(oracle.circuit_unitary(again, theta), oracle.circuit_unitary(circuit, theta))
+
+
+def test_forty_parameters_and_twelve_features_keep_their_order():
+    ansatz = paper_ansatz(4)
+    encoding = tuple(Operation("RX", (i % 4,), feature=i) for i in range(12))
+    circuit = Circuit(4, encoding + ansatz.operations)
+    rng = np.random.default_rng(0)
+    theta, x = rng.uniform(-3, 3, 39), rng.uniform(-3, 3, 12)
+    text = to_qasm3(circuit)
+    again = from_qasm3(text, features=[f"x_{i:03d}" for i in range(12)])
+    assert again == Circuit(4, circuit.operations)
+    read = qasm3.loads(text)
+    values = np.concatenate([theta, x])  # Qiskit wants them sorted by name: t_... before x_...
+    assert agree(unitary_of(read, values), oracle.circuit_unitary(circuit, theta, x))
+
+
+def test_a_program_can_be_read_by_pennylane_without_the_include_line():
+    qml = pytest.importorskip("pennylane")
+    pytest.importorskip("openqasm3")
+    circuit = paper_ansatz(4)
+    theta = np.linspace(-2, 2, 39)
+    text = to_qasm3(circuit, include=False)
+    assert "include" not in text
+    wires = [f"q[{i}]" for i in range(4)]  # PennyLane names wires so, whatever map it is given
+
+    @qml.qnode(qml.device("default.qubit", wires=wires))
+    def state(**angles):
+        qml.from_qasm3(text, {})(**angles)
+        return qml.state()
+
+    found = state(**{f"t_{i:03d}": theta[i] for i in range(39)})
+    expected = oracle.circuit_unitary(circuit, theta)[:, 0]
+    assert abs(abs(np.vdot(found, expected)) - 1) < 1e-10
+
+
+def test_a_setting_is_measured_in_its_basis():
+    observables = MeasurementEnsemble(2, ("XY",))
+    state = Circuit(2, (Operation("RY", (0,), angle=0.7), Operation("RX", (1,), angle=-1.1)))
+    text = to_qasm3(state, basis=observables.basis((0,)), comments=["a comment"])
+    assert "// a comment" in text and "c[1] = measure q[1];" in text
+    read = qasm3.loads(text)
+    read.remove_final_measurements()
+    turned = unitary_of(read)[:, 0]
+    expected = oracle.expectation_values(("XY",), oracle.circuit_unitary(state, ())[:, 0])
+    np.testing.assert_allclose(oracle.expectation_values(("ZZ",), turned), expected, atol=1e-12)
+
+
+def test_other_peoples_gates_are_decomposed():
+    text = """OPENQASM 3.0;
+include "stdgates.inc";
+input float[64] alpha;
+gate mine(a) p, q { ch p, q; rx(a) q; }
+qubit[3] q;
+bit[3] c;
+ccx q[0], q[1], q[2];
+mine(alpha) q[2], q[0];
+sdg q[1];
+c = measure q;
+"""
+    read = qasm3.loads(text)
+    read.remove_final_measurements()
+    circuit = from_qasm3(text)
+    assert circuit.n_parameters == 1
+    assert agree(oracle.circuit_unitary(circuit, [0.8]), unitary_of(read, [0.8]))
+
+
+def test_a_gate_with_the_name_of_a_standard_one_keeps_its_own_meaning():
+    text = 'OPENQASM 3.0;\ninclude "stdgates.inc";\ngate rzz(a) p, q { rx(a) p; }\n'
+    text += "qubit[2] q;\nrzz(0.3) q[0], q[1];\n"
+    circuit = from_qasm3(text)
+    assert agree(oracle.circuit_unitary(circuit, []), unitary_of(qasm3.loads(text)))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("qubit[1] q;\nnonsense q[0];", "not an OpenQASM 3 program that Qiskit can read"),
+        ("qubit[1] q;\nbit c;\nc = measure q[0];\nx q[0];", "follows a measurement"),
+        ("qubit[1] q;\nreset q[0];", "reset on qubits"),
+        ("input float[64] a;\nqubit[1] q;\nrx(a / 2) q[0];", "whole multiples"),
+    ],
+)
+def test_a_program_that_is_no_circuit_of_gates_is_refused_in_one_line(body, message):
+    with pytest.raises(UserError, match=message) as caught:
+        from_qasm3(f'OPENQASM 3.0;\ninclude "stdgates.inc";\n{body}\n')
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_arguments_are_refused():
+    circuit = paper_ansatz(4)
+    for arguments, message in (
+        ({"theta": [1.0]}, r"theta has shape \(1,\)"),
+        ({"theta": np.full(39, np.nan)}, "NaN"),
+        ({"parameters": ["a"] * 39}, "different names"),
+        ({"parameters": ["a b", *"cdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"]}, "no identifier"),
+        ({"basis": "ZZ"}, "basis='ZZ'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            to_qasm3(circuit, **arguments)
