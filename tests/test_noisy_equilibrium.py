@@ -96,11 +96,10 @@ def test_the_average_of_a_damped_iteration_falls_as_the_root_of_all_its_shots(av
 
 
 def test_the_last_iterate_stays_as_wrong_as_one_evaluation(averaged):
+    # Twice as many steps as the average has.
     floor = float(noise_floor(100, 5, value=STAR))
-    picard = solve(Picard(**NEVER), 100)
+    picard = solve(Picard(**NEVER), 100, max_steps=60)
     assert error(picard) > 0.5 * floor > 2 * error(averaged[100])
-    longer = solve(Picard(**NEVER), 100, max_steps=60)
-    assert error(longer) == pytest.approx(error(picard), rel=0.15)
 
 
 def test_a_residual_that_was_chosen_as_the_smallest_is_measured_again():
@@ -196,6 +195,7 @@ def test_the_average_weighs_evaluations_by_their_shots():
     assert error(solution) < 2 * float(noise_floor(total, 5, value=STAR))
 
 
+@pytest.mark.slow
 def test_gradients_have_noise_and_shots_of_their_own():
     @jax.custom_jvp
     def measured(z, x, draw):

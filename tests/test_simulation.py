@@ -29,8 +29,8 @@ from qdeq.circuits import (
 from qdeq.errors import UserError
 from qdeq.models import QuantumModel, evaluation_path, paper_model
 from qdeq.simulation import prepare_columns, prepare_forms, run, unitary_columns
-from qdeq.simulation.fusion import fuse
 from qdeq.simulation.cones import cone_groups, lightcone_cost
+from qdeq.simulation.fusion import fuse
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "model_function.npz")
 PUBLISHED = [(4, "amplitude"), (4, "angle"), (10, "amplitude"), (10, "angle")]
