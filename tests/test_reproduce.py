@@ -1,6 +1,7 @@
 """A table has every row, its numbers are those of its seeds, and no failure is hidden."""
 
 import csv
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -296,6 +297,13 @@ def test_where_the_data_lie_does_not_change_what_a_row_is():
     here = table_rows(PROTOCOL)[0]
     there = table_rows(Protocol(data="digits-4", epochs=2, seeds=(0, 1), data_dir="x"))[0]
     assert here.identity() == there.identity()
+    assert "noise" not in here.identity()["config"]  # rows from before noise stay finished
+
+
+def test_a_row_trained_under_noise_is_another_row():
+    clean = table_rows(PROTOCOL)[0]
+    noisy = dataclasses.replace(clean, config=clean.config.replace(noise="dephasing=0.01"))
+    assert noisy.identity() != clean.identity()
 
 
 def test_a_damaged_result_is_computed_again(computed, without_pictures, tmp_path):

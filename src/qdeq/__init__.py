@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from qdeq.circuits import AngleEncoding as AngleEncoding
     from qdeq.circuits import Circuit as Circuit
     from qdeq.circuits import MeasurementEnsemble as MeasurementEnsemble
+    from qdeq.circuits import NoiseModel as NoiseModel
     from qdeq.circuits import Operation as Operation
     from qdeq.circuits import hardware_efficient as hardware_efficient
     from qdeq.circuits import paper_angle_encoding as paper_angle_encoding
     from qdeq.circuits import paper_ansatz as paper_ansatz
+    from qdeq.circuits import parse_noise as parse_noise
     from qdeq.circuits import reuploading as reuploading
     from qdeq.circuits import strongly_entangling as strongly_entangling
     from qdeq.circuits import xyz_of_every_wire as xyz_of_every_wire
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from qdeq.equilibrium import Equilibrium as Equilibrium
     from qdeq.equilibrium import Implicit as Implicit
     from qdeq.equilibrium import JacobianFree as JacobianFree
+    from qdeq.equilibrium import KrasnoselskiiMann as KrasnoselskiiMann
     from qdeq.equilibrium import LevenbergMarquardt as LevenbergMarquardt
     from qdeq.equilibrium import Neumann as Neumann
     from qdeq.equilibrium import Newton as Newton
@@ -45,13 +48,13 @@ __version__ = _version("qdeq")
 
 _HOMES = {
     "circuits": (
-        "AmplitudeEncoding AngleEncoding Circuit MeasurementEnsemble Operation hardware_efficient "
-        "paper_angle_encoding paper_ansatz reuploading strongly_entangling xyz_of_every_wire "
-        "z_of_every_wire z_strings"
+        "AmplitudeEncoding AngleEncoding Circuit MeasurementEnsemble NoiseModel Operation "
+        "hardware_efficient paper_angle_encoding paper_ansatz parse_noise reuploading "
+        "strongly_entangling xyz_of_every_wire z_of_every_wire z_strings"
     ),
     "equilibrium": (
-        "Anderson Broyden Direct Dogleg Equilibrium Implicit JacobianFree LevenbergMarquardt "
-        "Neumann Newton Picard Shine Unrolled"
+        "Anderson Broyden Direct Dogleg Equilibrium Implicit JacobianFree "
+        "KrasnoselskiiMann LevenbergMarquardt Neumann Newton Picard Shine Unrolled"
     ),
     "errors": "UserError",
     "interop.sklearn": "QDEQClassifier",

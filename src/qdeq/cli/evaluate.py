@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from qdeq.cli.console import make_console, print_rows
+from qdeq.errors import UserError
+from qdeq.training.config import SolverName
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,23 @@ class EvaluateCommand:
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where the data set's files are now; otherwise where they were in training."""
 
+    noise: Annotated[str | None, tyro.conf.arg(metavar="NOISE")] = None
+    """Noise of the device, such as depolarising=0.01,readout=0.02, simulated exactly; otherwise
+    what the model was trained with. none: a perfect device."""
+
+    shots: int | None = None
+    """Shots per circuit execution; otherwise expectation values are exact."""
+
+    repeats: int = 5
+    """With --shots: evaluations with shots of their own, for mean and deviation."""
+
+    seed: int = 0
+    """With --shots: seed of all shots."""
+
+    solver: SolverName | None = None
+    """Method that finds the equilibrium; otherwise the run's own, and with --shots
+    krasnoselskii-mann, which averages."""
+
     json: bool = False
     """Print the result as one line of JSON instead of a table."""
 
@@ -35,19 +54,47 @@ class EvaluateCommand:
         from qdeq.training.run import evaluate
         from qdeq.training.summary import finite_or_none
 
-        result = evaluate(self.run, split=self.split, data_dir=self.data_dir)
+        for name in ("repeats", "seed"):
+            if name in given and self.shots is None:
+                raise UserError(f"--{name} needs --shots: exact expectation values do not vary")
+        result = evaluate(
+            self.run,
+            split=self.split,
+            data_dir=self.data_dir,
+            noise="" if self.noise == "none" else self.noise,
+            shots=self.shots,
+            repeats=self.repeats,
+            seed=self.seed,
+            solver=self.solver,
+        )
         if self.json:
             print(json.dumps(finite_or_none(dataclasses.asdict(result))))
             return
+
+        def with_deviation(name: str, form: str) -> str:
+            text = format(getattr(result, name), form)
+            deviation = result.deviation.get(name)
+            return text if deviation is None else f"{text} ± {format(deviation, form)}"
+
         rows = {
-            "accuracy": f"{result.accuracy:.4f}",
-            "loss": f"{result.loss:.4f}",
-            "residual, mean": f"{result.residual_mean:.2e}",
-            "residual, max": f"{result.residual_max:.2e}",
-            "converged": f"{result.converged_fraction:.2%}",
-            "solver steps, mean": f"{result.solver_steps_mean:.2f}",
+            "accuracy": with_deviation("accuracy", ".4f"),
+            "loss": with_deviation("loss", ".4f"),
+            "residual, mean": with_deviation("residual_mean", ".2e"),
+            "residual, max": with_deviation("residual_max", ".2e"),
+            "converged": with_deviation("converged_fraction", ".2%"),
+            "solver steps, mean": with_deviation("solver_steps_mean", ".2f"),
             "circuit executions": f"{result.circuit_executions:,}",
         }
+        if result.shots is not None:
+            rows["residual as measured"] = with_deviation("measured_residual_mean", ".2e")
+            rows["shots"] = (
+                f"{result.shots:,} per execution, {result.total_shots:,} in all; {result.repeats} "
+                f"repeat{'s' * (result.repeats != 1)}"
+            )
+        if result.solver is not None:
+            rows["solver"] = result.solver
+        if result.noise:
+            rows["noise"] = result.noise
         if result.undefined_inputs:
             rows["undefined inputs"] = str(result.undefined_inputs)
         title = f"{result.run}: {result.n_samples:,} {result.split} samples"

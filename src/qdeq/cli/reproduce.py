@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 from qdeq.cli.arguments import closest
 from qdeq.cli.console import make_console, print_path
 from qdeq.errors import UserError, check_choice
+from qdeq.experiments.noise_protocol import NoiseProtocol
 from qdeq.experiments.protocol import ENCODINGS, Protocol, Row
 from qdeq.training.config import DataName, Encoding, Trainable
 from qdeq.training.seeds import parse_seeds
@@ -23,13 +24,14 @@ from qdeq.training.seeds import parse_seeds
 if TYPE_CHECKING:
     from qdeq.experiments.table import Table
 
-_FIGURES = ("overlap", "circuits", "warmup")
+_FIGURES = ("overlap", "circuits", "warmup", "noise")
 _NAMES = (*ENCODINGS, *_FIGURES)
 _SECONDS_BETWEEN_LINES = 30.0
 
 # What each kind of argument has to do with: anything else that is given is refused.
 _FOR_PICTURES = {"table", "out", "json", "quiet"}
 _FOR_WARMUP = {*_FOR_PICTURES, "data", "data_dir", "encoding", "epochs", "seeds", "trainable"}
+_FOR_NOISE = {*_FOR_PICTURES, "data", "data_dir", "encoding", "epochs", "seeds", "rows"}
 _FOR_TABLES = {
     *_FOR_PICTURES,
     "data_dir",
@@ -48,8 +50,8 @@ class ReproduceCommand:
 
     table: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """mnist-4, mnist-10, fashion-10, cifar-10; digits-4 and digits-10, the same on data that need
-    no download; overlap and circuits, the paper's figures; or warmup, the choice of the warm-up on
-    validation data."""
+    no download; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
+    validation data; or noise, all models on noisy devices and with finite shots."""
 
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that holds the data set's files; otherwise the download cache."""
@@ -58,11 +60,11 @@ class ReproduceCommand:
     """Folder for the results, results/TABLE by default; finished rows in it are kept."""
 
     epochs: int = 100
-    """Passes over the training split; the paper's are 100."""
+    """Passes over the training split; the paper's are 100. For `noise` 60 unless given."""
 
     seeds: Annotated[str, tyro.conf.arg(metavar="SEEDS")] = "0:10"
     """Seeds of every row, a range such as 0:10 (ten seeds from 0) or a list such as 0,3,7; for
-    `warmup` 0:3 unless given."""
+    `warmup` and `noise` 0:3 unless given."""
 
     rows: Annotated[str | None, tyro.conf.arg(metavar="ROWS")] = None
     """Only these rows, such as implicit,direct-5 or angle-implicit; otherwise all."""
@@ -77,10 +79,11 @@ class ReproduceCommand:
     """Applications of the circuit in these epochs."""
 
     data: DataName = "mnist-4"
-    """Data set on which `warmup` compares; a table's is its name."""
+    """Data set on which `warmup` and `noise` compare (`noise` on digits-4 unless given); a table's
+    is its name."""
 
     encoding: Encoding = "amplitude"
-    """Encoding with which `warmup` compares; a table has all of its own."""
+    """Encoding with which `warmup` and `noise` compare; a table has all of its own."""
 
     json: bool = False
     """Print the results as the only line on stdout, as JSON; everything else goes to stderr."""
@@ -100,6 +103,8 @@ class ReproduceCommand:
             )
         figure, grid = self.table in ("overlap", "circuits"), self.table == "warmup"
         known = _FOR_PICTURES if figure else _FOR_WARMUP if grid else _FOR_TABLES
+        if self.table == "noise":
+            known = _FOR_NOISE
         if given - known:
             options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - known))
             raise UserError(f"{options} cannot be given with {self.table}: leave it out")
@@ -109,6 +114,8 @@ class ReproduceCommand:
             self._figures(out, console)
         elif grid:
             self._warmup(out, console, given)
+        elif self.table == "noise":
+            self._noise(out, console, given)
         else:
             self._table(out, console)
 
@@ -184,6 +191,43 @@ class ReproduceCommand:
         print_path(console, "written", out / "warmup.md")
         if self.json:
             print(" ".join(choice.to_json().split("\n")))
+
+    def _noise(self, out: Path, console: Console, given: frozenset[str]) -> None:
+        values: dict[str, Any] = {"data_dir": self.data_dir, "encoding": self.encoding}
+        if "seeds" in given:
+            values["seeds"] = tuple(parse_seeds(self.seeds))
+        values |= {name: getattr(self, name) for name in ("data", "epochs") if name in given}
+        protocol = NoiseProtocol(**values)
+        protocol.rows()  # its errors, before JAX is imported
+        from qdeq.experiments.noise_documents import to_json
+        from qdeq.experiments.noise_reproduce import reproduce_noise
+        from qdeq.experiments.noise_table import answers
+
+        with _Display(console) as display:
+            table = reproduce_noise(
+                protocol,
+                out,
+                rows=self.rows,
+                command=self._noise_command(protocol),
+                on_row=display.row,
+                on_progress=display.progress,
+            )
+        for sentence in answers(table):
+            console.print(f"- {sentence}", soft_wrap=True, markup=False)
+        for name in ("noise.md", "noise.csv", "noise.json", "figures"):
+            print_path(console, "written", out / name)
+        if self.json:
+            print(" ".join(to_json(table).split("\n")))
+
+    def _noise_command(self, protocol: NoiseProtocol) -> str:
+        # Its defaults are not those of the tables, so it names what they would hide.
+        words = ["qdeq", "reproduce", "noise", "--data", protocol.data]
+        words += ["--encoding", protocol.encoding, "--epochs", str(protocol.epochs)]
+        words += ["--seeds", ",".join(map(str, protocol.seeds))]
+        for name in ("data_dir", "rows", "out"):
+            if getattr(self, name) is not None:
+                words += [f"--{name.replace('_', '-')}", getattr(self, name)]
+        return shlex.join(words)
 
     def _figures(self, out: Path, console: Console) -> None:
         import json

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from qdeq._lazy import attach
 
 if TYPE_CHECKING:
+    from qdeq.experiments.noise_protocol import NoiseProtocol as NoiseProtocol
+    from qdeq.experiments.noise_reproduce import reproduce_noise as reproduce_noise
     from qdeq.experiments.protocol import Protocol as Protocol
     from qdeq.experiments.protocol import Row as Row
     from qdeq.experiments.protocol import table_rows as table_rows
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __getattr__ = attach(
     __name__,
     {
+        "NoiseProtocol": "noise_protocol",
+        "reproduce_noise": "noise_reproduce",
         "Protocol": "protocol",
         "Row": "protocol",
         "table_rows": "protocol",

@@ -100,7 +100,7 @@ class Row:
 
     def identity(self) -> dict[str, Any]:
         """All that the row's numbers depend on; a finished row with this identity is kept."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"config": self.config.identity()}
         values["config"].pop("data_dir")  # where the files are does not change what they hold
         values["config"].pop("seed")  # each of `seeds` takes its place
         values.pop("label")

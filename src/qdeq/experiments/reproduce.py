@@ -12,6 +12,7 @@ from qdeq.data.sources import open_source
 from qdeq.errors import UserError
 from qdeq.experiments import overlap
 from qdeq.experiments.documents import page, to_csv, to_html, to_json, to_markdown
+from qdeq.experiments.noise_protocol import NoiseProtocol
 from qdeq.experiments.protocol import Protocol, Row, choose_rows, cost_row, table_rows, warmup_rows
 from qdeq.experiments.runner import Launch, OnProgress, compute_row, finished_rows
 from qdeq.experiments.table import Table, build_table
@@ -63,8 +64,8 @@ def reproduce_table(
     """
     every = table_rows(protocol)
     chosen = choose_rows(every, rows)
-    _check_data(protocol)
-    _make(out)
+    check_data(protocol)
+    make_folder(out)
     groups = dict.fromkeys(row.group for row in chosen if row.kind == "circuit")
     costs = [cost_row(protocol, group) for group in groups]
     work = [*chosen, *costs]
@@ -90,7 +91,7 @@ def _write_pictures_of(table: Table, out: Path) -> dict[str, tuple[bytes, str]]:
     from qdeq.training.figures import png
 
     drawn = {name: (png(figure), text) for name, (figure, text) in draw_all(table, out).items()}
-    _make(out / "figures")
+    make_folder(out / "figures")
     for name, (content, _) in drawn.items():
         write_atomically(out / "figures" / f"{name}.png", content)
     return drawn
@@ -134,8 +135,8 @@ def reproduce_warmup(
         When the data cannot be had or the folder cannot be written.
     """
     rows = warmup_rows(protocol, encoding)
-    _check_data(protocol)
-    _make(out)
+    check_data(protocol)
+    make_folder(out)
     results = {}
     for number, row in enumerate(rows, start=1):
         start = partial(on_row, number, len(rows), row)
@@ -197,7 +198,7 @@ def _write_pictures(
     from qdeq.experiments.row import hardware
     from qdeq.training.summary import versions
 
-    _make(out)
+    make_folder(out)
     for name, (content, _) in pictures.items():
         write_atomically(out / f"{name}.png", content)
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
@@ -211,12 +212,13 @@ def _write_pictures(
     write_atomically(out / "index.html", text.encode())
 
 
-def _check_data(protocol: Protocol) -> None:
+def check_data(protocol: Protocol | NoiseProtocol) -> None:
     """Refuse a data folder that is not there before the first process starts."""
     open_source(DATASETS[protocol.data].collection, protocol.data_dir)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, or say why it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,14 +4,20 @@ The epochs are in `loop.py`, what surrounds them in `session.py`; many seeds are
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import jax
+import numpy as np
 
 from qdeq.data import Split
+from qdeq.equilibrium import SOLVERS
 from qdeq.errors import UserError, check_choice
+from qdeq.simulation.sampling import check_shots
 from qdeq.training.arrays import arrays_to_tree
 from qdeq.training.config import TrainConfig
+from qdeq.training.noisy import ShotMetrics, evaluate_with_shots
 from qdeq.training.run_folder import Checkpoint, RunFolder, default_path
 from qdeq.training.session import (
     OnEpoch,
@@ -31,7 +37,24 @@ SplitName = Literal["test", "valid", "train"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a saved model does on one split; residuals are relative norms per sample."""
+    """How a saved model does on one split; residuals are relative norms per sample.
+
+    With shots every number is a mean over repeats, and the confusion matrix their sum.
+
+    Attributes
+    ----------
+    noise, shots, repeats
+        Of the device: channels, shots per circuit execution (None: infinitely many), evaluations
+        with shots of their own.
+    residual_mean, residual_max
+        With the device's noise and infinitely many shots, at the measured state that was found.
+    measured_residual_mean
+        As the shots tell it; None without shots.
+    total_shots
+        Of one evaluation of the split; None without shots.
+    deviation
+        Standard deviation over the repeats (n - 1), by name; empty with fewer than two.
+    """
 
     run: str
     split: str
@@ -46,6 +69,13 @@ class Evaluation:
     circuit_executions: int
     classes: list[int | str]
     confusion_matrix: list[list[int]]
+    noise: str = ""
+    shots: int | None = None
+    repeats: int = 1
+    solver: str | None = None
+    measured_residual_mean: float | None = None
+    total_shots: int | None = None
+    deviation: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -161,22 +191,86 @@ def resume(
 
 
 def evaluate(
-    run: str | Path, *, split: SplitName = "test", data_dir: str | None = None
+    run: str | Path,
+    *,
+    split: SplitName = "test",
+    data_dir: str | None = None,
+    noise: str | None = None,
+    shots: int | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+    solver: str | None = None,
 ) -> Evaluation:
     """Load the best model of a run and evaluate it on one split of its data set.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    split
+        `"test"`, `"valid"` or `"train"`.
+    data_dir
+        Where the data set is now, if it has moved.
+    noise
+        Channels of the device, see `qdeq.circuits.parse_noise`; None keeps those that the model
+        was trained with, `""` has none.
+    shots
+        Per circuit execution; None computes expectation values exactly.
+    repeats, seed
+        With shots: how often the split is evaluated, and the seed of all shots.
+    solver
+        By name. None is the run's own, and with shots `"krasnoselskii-mann"`.
 
     Raises
     ------
     UserError
-        When the folder is damaged, the data cannot be found or the split is unknown.
+        When the folder is damaged, the data cannot be found, the split is unknown, or noise, shots
+        or solver are not allowed.
+
+    Examples
+    --------
+    >>> evaluate("runs/digits", noise="depolarising=0.01", shots=1000)  # doctest: +SKIP
     """
     check_choice("split", split, ("test", "valid", "train"))
+    check_shots("shots", shots)
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise UserError(f"repeats={repeats!r}: give a whole number of at least 1")
+    if solver is not None:
+        check_choice("solver", solver, SOLVERS)
     folder = RunFolder.open(run)
-    trainer = make_trainer(moved(folder.read_config(), data_dir), devices=1)
+    config = moved(folder.read_config(), data_dir)
+    if noise is not None and noise != config.noise:
+        config = config.replace(noise=noise, method="auto" if noise else config.method)
+    if solver is not None and config.mode == "direct":
+        raise UserError(f"solver={solver!r}: a run of mode 'direct' has no solver; leave it out")
+    if solver is not None and shots is None:
+        config = config.replace(solver=solver)
+    trainer = make_trainer(config, devices=1)
     dataset = trainer.dataset
     classifier = folder.load_model(trainer.init().best_classifier)
     chosen: Split = getattr(dataset, split)
-    found = trainer.evaluate(classifier, chosen)
+    if shots is None:
+        found: dict[str, Any] = trainer.evaluate(classifier, chosen)
+        extra: dict[str, Any] = {"solver": solver}
+        predictions = found["predictions"]
+        labels = chosen.y
+    else:
+        results = [
+            evaluate_with_shots(
+                classifier,
+                trainer.recipe.layer(config.mode),
+                chosen,
+                shots=shots,
+                key=jax.random.fold_in(jax.random.key(seed), repeat),
+                solver=solver,
+            )
+            for repeat in range(repeats)
+        ]
+        found, extra = _means(results)
+        extra |= {"shots": shots, "repeats": repeats}
+        extra["solver"] = None if config.mode == "direct" else solver or "krasnoselskii-mann"
+        predictions = np.concatenate([result.predictions for result in results])
+        labels = np.tile(chosen.y, repeats)
     return Evaluation(
         run=str(folder.path),
         split=split,
@@ -188,10 +282,26 @@ def evaluate(
         converged_fraction=float(found["converged_fraction"]),
         solver_steps_mean=float(found["solver_steps_mean"]),
         undefined_inputs=int(found["undefined_inputs"]),
-        circuit_executions=int(found["circuit_executions"]),
+        circuit_executions=round(found["circuit_executions"]),
         classes=list(dataset.classes),
-        confusion_matrix=confusion_matrix(chosen.y, found["predictions"], dataset.n_classes),
+        confusion_matrix=confusion_matrix(labels, predictions, dataset.n_classes),
+        noise=config.noise,
+        **extra,
     )
+
+
+def _means(results: list[ShotMetrics]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics averaged over repeats, and what only evaluations with shots have."""
+    names = [name for name in vars(results[0]) if name != "predictions"]
+    columns = {name: np.array([getattr(result, name) for result in results]) for name in names}
+    found = {name: float(values.mean()) for name, values in columns.items()}
+    several = len(results) > 1
+    extra = {
+        "measured_residual_mean": found.pop("measured_residual_mean"),
+        "total_shots": round(found.pop("total_shots")),
+        "deviation": {n: float(v.std(ddof=1)) for n, v in columns.items()} if several else {},
+    }
+    return found, extra
 
 
 def moved(config: TrainConfig, data_dir: str | None) -> TrainConfig:
