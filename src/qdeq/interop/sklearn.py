@@ -59,6 +59,9 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         `"all"` angles, or only those of the `"published"` code.
     method
         How expectation values are computed; `"auto"` picks the cheapest exact way.
+    noise
+        Of the device that is trained for, such as `"depolarising=0.01,readout=0.02"`, simulated
+        exactly; `""` for none.
     head
         `"linear"`, or `"none"`: the first measured values are the scores.
     mode
@@ -139,6 +142,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         ansatz_layers: int = 3,
         trainable: str = "all",
         method: str = "auto",
+        noise: str = "",
         head: str = "linear",
         mode: str = "implicit",
         layers: int = 1,
@@ -164,6 +168,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         self.ansatz_layers = ansatz_layers
         self.trainable = trainable
         self.method = method
+        self.noise = noise
         self.head = head
         self.mode = mode
         self.layers = layers
