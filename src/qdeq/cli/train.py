@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from rich.console import Console
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.errors import UserError
 from qdeq.training.config import PRESETS, PresetName, TrainConfig
+from qdeq.training.cores import device_environment
 from qdeq.training.processes import Processes
 from qdeq.training.seeds import parse_seeds
 
@@ -104,6 +106,10 @@ class TrainCommand(TrainConfig):
             seeds = None if self.seeds is None else parse_seeds(self.seeds)
         if together is not None:
             together.join()
+        elif self.devices is None:
+            # A run that is resumed gets the devices that it began with: the same last bits.
+            n_seeds = len(seeds or []) if self.resume is None else _n_seeds_of(self.resume)
+            os.environ.update(device_environment(n_seeds))  # JAX is not imported yet
         from qdeq.training import many, run
 
         if self.resume is not None:
@@ -180,6 +186,10 @@ def config_of(command: TrainConfig) -> TrainConfig:
     """Return the configuration in a command's options, checked."""
     fields = dataclasses.fields(TrainConfig)
     return TrainConfig(**{field.name: getattr(command, field.name) for field in fields})
+
+
+def _n_seeds_of(run: str) -> int:
+    return len(list(Path(run).glob("seed-*")))
 
 
 def _epochs_of(run: str, is_many: bool) -> int:

@@ -4,6 +4,7 @@ Nothing here knows what a row is made of or how results are shown.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from qdeq.experiments.protocol import Row
 from qdeq.experiments.row import Result, failed
 from qdeq.experiments.store import RowStore
+from qdeq.training.cores import device_environment
 
 OnProgress = Callable[[dict[str, Any]], None]
 Launch = Callable[[Path, OnProgress], int]
@@ -83,8 +85,13 @@ def in_process(folder: Path, on_progress: OnProgress) -> int:
     What it writes to stderr goes to `log.txt` in the folder.
     """
     command = [sys.executable, "-m", "qdeq.experiments.worker", str(folder)]
+    row = Row.from_json(RowStore(folder).read_task())
+    # Only rows that train: the cost row measures what a single seed takes.
+    environment = os.environ | (device_environment(len(row.seeds)) if row.kind == "circuit" else {})
     with (folder / _LOG).open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
         try:
             assert process.stdout is not None
             for line in process.stdout:
