@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 
@@ -67,7 +68,19 @@ def _pauli_mixture(probability: float, letters: tuple[str, ...]) -> tuple[np.nda
 
 
 @dataclass(frozen=True)
-class Depolarising(Channel):
+class _OneProbability(Channel):
+    """A channel that one checked probability describes."""
+
+    probability: float
+    _what: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        checked = check_probability(self._what, self.probability)
+        object.__setattr__(self, "probability", checked)
+
+
+@dataclass(frozen=True)
+class Depolarising(_OneProbability):
     """One wire suffers X, Y or Z, each with a third of the probability.
 
     rho -> (1 - p) rho + p/3 (X rho X + Y rho Y + Z rho Z); p = 3/4 leaves nothing of the state.
@@ -91,10 +104,7 @@ class Depolarising(Channel):
     """
 
     probability: float
-
-    def __post_init__(self) -> None:
-        checked = check_probability("depolarising probability", self.probability)
-        object.__setattr__(self, "probability", checked)
+    _what = "depolarising probability"
 
     def kraus(self) -> tuple[np.ndarray, ...]:
         """Four Kraus operators of one wire."""
@@ -102,7 +112,7 @@ class Depolarising(Channel):
 
 
 @dataclass(frozen=True)
-class TwoQubitDepolarising(Channel):
+class TwoQubitDepolarising(_OneProbability):
     """A pair of wires suffers one of the 15 Pauli errors XI, ..., ZZ, each with p/15.
 
     Parameters
@@ -122,10 +132,7 @@ class TwoQubitDepolarising(Channel):
     """
 
     probability: float
-
-    def __post_init__(self) -> None:
-        checked = check_probability("two-qubit depolarising probability", self.probability)
-        object.__setattr__(self, "probability", checked)
+    _what = "two-qubit depolarising probability"
 
     @property
     def n_wires(self) -> int:
@@ -139,7 +146,7 @@ class TwoQubitDepolarising(Channel):
 
 
 @dataclass(frozen=True)
-class Dephasing(Channel):
+class Dephasing(_OneProbability):
     """One wire suffers Z: rho -> (1 - p) rho + p Z rho Z.
 
     PennyLane's ``PhaseFlip``; its ``PhaseDamping(gamma)`` is the same with
@@ -157,10 +164,7 @@ class Dephasing(Channel):
     """
 
     probability: float
-
-    def __post_init__(self) -> None:
-        checked = check_probability("dephasing probability", self.probability)
-        object.__setattr__(self, "probability", checked)
+    _what = "dephasing probability"
 
     def kraus(self) -> tuple[np.ndarray, ...]:
         """Two Kraus operators of one wire."""
@@ -168,7 +172,7 @@ class Dephasing(Channel):
 
 
 @dataclass(frozen=True)
-class AmplitudeDamping(Channel):
+class AmplitudeDamping(_OneProbability):
     """One wire decays from |1> to |0> with a probability.
 
     Parameters
@@ -189,10 +193,7 @@ class AmplitudeDamping(Channel):
     """
 
     probability: float
-
-    def __post_init__(self) -> None:
-        checked = check_probability("amplitude damping probability", self.probability)
-        object.__setattr__(self, "probability", checked)
+    _what = "amplitude damping probability"
 
     def kraus(self) -> tuple[np.ndarray, ...]:
         """Two Kraus operators of one wire."""

@@ -6,7 +6,7 @@ gates fold into a neighbour before JAX sees them. Applying the blocks lives in `
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -70,9 +70,7 @@ def fuse(circuit: Circuit, max_wires: int) -> tuple[Block[Factor], ...]:
         for operation in circuit.operations
         for factor in lower(operation, circuit.n_parameters)
     ]
-    # Small blocks first: single-wire runs, then pairs, before anything larger swallows wires.
-    for size in range(1, max_wires + 1):
-        blocks = merge(blocks, size)
+    blocks = merge_up_to(blocks, max_wires)
     return tuple(Block(b.wires, _fold(b.factors, b.wires)) for b in blocks)
 
 
@@ -91,14 +89,7 @@ def block_matrices(blocks: Sequence[Block[Factor]], angles: jax.Array) -> list[j
     list of Array
         `(2**k, 2**k)` complex, one per block, first wire of the block most significant.
     """
-    matrices: list[jax.Array] = [jnp.zeros(())] * len(blocks)
-    for size in sorted({len(block.wires) for block in blocks}):
-        chosen = [i for i, block in enumerate(blocks) if len(block.wires) == size]
-        constants = _stack([blocks[i] for i in chosen], size)
-        stacked = _products(constants, angles)
-        for position, i in enumerate(chosen):
-            matrices[i] = stacked[position]
-    return matrices
+    return by_size(blocks, lambda chosen, size: _products(_stack(chosen, size), angles))
 
 
 def complex_dtype(dtype: jnp.dtype) -> jnp.dtype:
@@ -156,7 +147,30 @@ def _fixed(wires: tuple[int, ...], matrix: np.ndarray) -> Factor:
     return Factor(wires, matrix, 0 * matrix, 0 * matrix, 0.0, None)
 
 
-def merge(blocks: Sequence[Block[AnyFactor]], max_wires: int) -> list[Block[AnyFactor]]:
+def merge_up_to(blocks: Sequence[Block[AnyFactor]], max_wires: int) -> list[Block[AnyFactor]]:
+    """Merge blocks in time order into blocks of at most so many wires."""
+    merged = list(blocks)
+    # Small blocks first: single-wire runs, then pairs, before anything larger swallows wires.
+    for size in range(1, max_wires + 1):
+        merged = _merge(merged, size)
+    return merged
+
+
+def by_size(
+    blocks: Sequence[Block[AnyFactor]],
+    matrices_of: Callable[[list[Block[AnyFactor]], int], jax.Array],
+) -> list[jax.Array]:
+    """A matrix per block; `matrices_of` makes those of all blocks on `k` wires, `(blocks, ...)`."""
+    matrices: list[jax.Array] = [jnp.zeros(())] * len(blocks)
+    for size in sorted({len(block.wires) for block in blocks}):
+        chosen = [i for i, block in enumerate(blocks) if len(block.wires) == size]
+        stacked = matrices_of([blocks[i] for i in chosen], size)
+        for position, i in enumerate(chosen):
+            matrices[i] = stacked[position]
+    return matrices
+
+
+def _merge(blocks: Sequence[Block[AnyFactor]], max_wires: int) -> list[Block[AnyFactor]]:
     """One pass over the blocks in time order, each joining the latest block before it if it can."""
     merged: list[Block[AnyFactor] | None] = []  # None: moved into a later block
     last: dict[int, int] = {}  # wire -> position of the latest block on it

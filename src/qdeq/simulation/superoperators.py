@@ -17,7 +17,7 @@ import numpy as np
 
 from qdeq.circuits import GATES, Circuit, NoiseModel
 from qdeq.errors import UserError
-from qdeq.simulation.fusion import Block, Factor, lower, merge, tree_product
+from qdeq.simulation.fusion import Block, Factor, by_size, lower, merge_up_to, tree_product
 
 LARGEST = 2**28
 """Most numbers of one noisy simulation: 1 GiB in float32, of which a few live at once."""
@@ -129,8 +129,7 @@ def fuse_noisy(
         for channel, wires in noise.channels_after(operation) if noise else ():
             turns.append(_fixed(wires, transfer_matrix(channel.kraus())))
     blocks = [Block(turn.wires, (turn,)) for turn in turns]
-    for size in range(1, 1 + (max_wires or transfer_block_size(circuit.n_qubits))):
-        blocks = merge(blocks, size)
+    blocks = merge_up_to(blocks, max_wires or transfer_block_size(circuit.n_qubits))
     return tuple(Block(b.wires, _fold(b.factors, b.wires)) for b in blocks)
 
 
@@ -149,13 +148,7 @@ def transfer_matrices(blocks: Sequence[Block[Turn]], angles: jax.Array) -> list[
     list of Array
         `(4**k, 4**k)` real, one per block, first wire of the block most significant.
     """
-    matrices: list[jax.Array] = [jnp.zeros(())] * len(blocks)
-    for size in sorted({len(block.wires) for block in blocks}):
-        chosen = [i for i, block in enumerate(blocks) if len(block.wires) == size]
-        stacked = _products([blocks[i] for i in chosen], angles)
-        for position, i in enumerate(chosen):
-            matrices[i] = stacked[position]
-    return matrices
+    return by_size(blocks, lambda chosen, _: _products(chosen, angles))
 
 
 def check_size(numbers: int, what: str) -> None:

@@ -7,8 +7,8 @@ def device_environment(n_seeds: int) -> dict[str, str]:
     """The variable that makes JAX see as many CPU devices as seeds can use.
 
     Seeds on devices of their own run at the same time, each on its core; a program for one seed
-    keeps little more than one core busy. Measured at 4 qubits, 8 seeds, two cores: 0.65 instead of
-    1.23 ms a step and seed. Accelerators are not touched.
+    keeps little more than one core busy. Measured: `docs/many-runs.md`. Accelerators are not
+    touched.
 
     Parameters
     ----------
