@@ -1,5 +1,6 @@
 """The classifier: an equilibrium (or direct) layer over a quantum model, dropout, head."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -118,16 +119,34 @@ class Classifier(eqx.Module):
             Measure with so many shots per setting (None: exactly), drawn with this key; derivatives
             stay exact, see `SampledModel`.
         """
-        sampled = shots is not None
-        model_function = (
-            SampledModel(self.model).bind(x) if sampled else self.model.prepare().bind(x)
-        )
-        random: dict[str, Any] = {"key": shots_key, "shots": shots} if sampled else {}
+        if shots is not None:
+            function = SampledModel(self.model).bind(x)
+            return self.predict(
+                function, layer, key=key, budget=budget, shots=shots, shots_key=shots_key
+            )
+        return self.predict(self.model.prepare().bind(x), layer, key=key, budget=budget)
+
+    def predict(
+        self,
+        function: Callable[..., Array],
+        layer: Equilibrium | Direct,
+        *,
+        key: PRNGKeyArray | None = None,
+        budget: Any = None,
+        shots: int | Array | ShotSchedule | None = None,
+        shots_key: PRNGKeyArray | None = None,
+    ) -> Prediction:
+        """Classify a sample whose model function `m -> f(m)` is bound already.
+
+        For those who use it again afterwards, in a penalty say: the circuit is then differentiated
+        once for both. With shots it is a `SampledModel`'s. The rest is as in `__call__`.
+        """
+        random: dict[str, Any] = {} if shots is None else {"key": shots_key, "shots": shots}
         start = jax.numpy.zeros(self.model.n_observables, self.model.theta.dtype)
         if isinstance(layer, Direct):
-            solution = layer(model_function, start, **random)
+            solution = layer(function, start, **random)
         else:
-            solution = layer(model_function, start, budget=budget, **random)
+            solution = layer(function, start, budget=budget, **random)
         return Prediction(self.read_out(solution.value, key=key), solution)
 
     def read_out(

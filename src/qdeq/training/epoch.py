@@ -4,6 +4,8 @@ How they become programs, and are spread over seeds and devices, is decided in `
 `parallel.py`; only the sums over a batch know here that other devices may hold the rest of it.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -210,17 +212,20 @@ class Recipe:
         dropout_key, budget_key = jax.random.split(key)
         keys = self._sample_keys(dropout_key, x.shape[0])
         budget = self.schedule(budget_key, epoch)
-        prediction = jax.vmap(
-            lambda x, key: classifier(x, layer, key=key, budget=budget),
-        )(x, keys)
+        form = classifier.model.prepare()
+        penalised = phase == "implicit" and self.config.jacobian_weight > 0
+
+        def predict(x: Array, key: PRNGKeyArray) -> tuple[Prediction, Array | float]:
+            # Bound once: what solve and penalty pull back adds up before it passes the circuit.
+            function = form.bind(x)
+            prediction = classifier.predict(function, layer, key=key, budget=budget)
+            m = jax.lax.stop_gradient(prediction.solution.value)
+            return prediction, _jacobian_penalty(function, m) if penalised else 0.0
+
+        prediction, norms = jax.vmap(predict)(x, keys)
         losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
-        total = self._sum(jnp.sum(weight))
-        loss = jnp.sum(weight * losses) / total
-        if phase == "implicit" and self.config.jacobian_weight:
-            norms = jax.vmap(lambda x, m: _jacobian_penalty(classifier, x, m))(
-                x, jax.lax.stop_gradient(prediction.solution.value)
-            )
-            loss += self.config.jacobian_weight * jnp.sum(weight * norms) / total
+        losses += self.config.jacobian_weight * norms
+        loss = jnp.sum(weight * losses) / self._sum(jnp.sum(weight))
         return loss, _metrics(prediction, losses, y, weight)
 
     def _sample_keys(self, key: PRNGKeyArray, n_samples: int) -> PRNGKeyArray:
@@ -243,9 +248,9 @@ class Recipe:
         return eqx.tree_at(lambda m: m.residual_max, self._sum(metrics), largest)
 
 
-def _jacobian_penalty(classifier: Classifier, x: Array, m: Array) -> Array:
+def _jacobian_penalty(function: Callable[[Array], Array], m: Array) -> Array:
     """|J|_F^2 / q of the model function at fixed m, exact: in measured space J is q x q."""
-    return squared_frobenius_norm(classifier.model.prepare().bind(x), m) / m.shape[0]
+    return squared_frobenius_norm(function, m) / m.shape[0]
 
 
 def _metrics(prediction: Prediction, losses: Array, y: Array, weight: Array) -> BatchMetrics:
