@@ -30,8 +30,9 @@ def test_without_a_head_the_first_measured_values_are_the_logits():
     classifier = build_classifier(
         4, 3, n_features=16, head="none", model_key=KEYS[0], head_key=KEYS[1]
     )
-    # A key switches dropout on: it would hide classes, so it does nothing here.
-    assert classifier.read_out(jnp.arange(4.0), key=KEYS[0]).tolist() == [0, 1, 2]
+    # Dropout would hide classes, so it does nothing here.
+    hidden = jnp.zeros(16, bool)
+    assert classifier.read_out(jnp.arange(4.0), keep=hidden).tolist() == [0, 1, 2]
 
 
 def test_a_head_that_is_missing_needs_a_measured_value_per_class():

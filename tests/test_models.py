@@ -89,12 +89,23 @@ def test_a_sample_does_not_depend_on_its_batch_mates(x64):
 
 def test_dropout_acts_in_training_only_and_follows_its_key():
     classifier, x, _ = small_batch("amplitude")
-    classifier = eqx.tree_at(lambda c: c.dropout, classifier, eqx.nn.Dropout(0.5))
+    classifier = Classifier(classifier.model, 4, dropout=0.5, key=jax.random.key(2))
     predict = eqx.filter_jit(lambda key: classifier(x[0], Direct(layers=1), key=key).logits)
     a, b = predict(jax.random.key(0)), predict(jax.random.key(1))
     assert not np.allclose(a, b)
     np.testing.assert_array_equal(a, predict(jax.random.key(0)))
     np.testing.assert_array_equal(predict(None), predict(None))
+
+
+def test_dropout_keeps_the_expected_share_and_its_expectation():
+    classifier, *_ = small_batch("amplitude")
+    keep = classifier.keep_mask(jax.random.key(3), (200, 50))
+    assert keep.shape == (200, 50, 16) and keep.dtype == bool
+    # 160,000 draws with probability 0.05: a deviation of 0.003 is five standard errors.
+    assert abs(float(keep.mean()) - 0.95) < 0.003
+    m = jnp.array([0.5, 0.2, 0.1, 0.9])
+    logits = jax.vmap(lambda keep: classifier.read_out(m, keep=keep))(keep.reshape(-1, 16))
+    np.testing.assert_allclose(logits.mean(axis=0), classifier.read_out(m), atol=0.01)
 
 
 def test_the_head_reads_the_upsampled_state():

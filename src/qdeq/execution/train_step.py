@@ -130,11 +130,11 @@ def _loss_and_gradients(
     classifier: Classifier, m: jax.Array, y: jax.Array, key: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], Classifier, jax.Array]:
     """Mean cross-entropy and accuracy; gradients in the head and in each measured state."""
-    keys = jax.random.split(key, m.shape[0])
+    keep = classifier.keep_mask(key, m.shape[:1])
 
     def mean_loss(parts: tuple[Classifier, jax.Array]) -> tuple[jax.Array, jax.Array]:
         classifier, m = parts
-        logits = jax.vmap(lambda m, key: classifier.read_out(m, key=key))(m, keys)
+        logits = jax.vmap(lambda m, keep: classifier.read_out(m, keep=keep))(m, keep)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         return jnp.mean(losses), jnp.mean(jnp.argmax(logits, axis=-1) == y)
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
@@ -69,7 +70,7 @@ class Classifier(eqx.Module):
 
     model: QuantumModel
     head: eqx.nn.Linear | None
-    dropout: eqx.nn.Dropout
+    dropout: float = eqx.field(static=True)
     n_classes: int = eqx.field(static=True)
 
     def __init__(
@@ -90,7 +91,7 @@ class Classifier(eqx.Module):
         self.model = model
         linear = head == "linear"
         self.head = eqx.nn.Linear(model.n_features, n_classes, key=key) if linear else None
-        self.dropout = eqx.nn.Dropout(dropout)
+        self.dropout = dropout
         self.n_classes = n_classes
 
     def __call__(
@@ -119,19 +120,20 @@ class Classifier(eqx.Module):
             Measure with so many shots per setting (None: exactly), drawn with this key; derivatives
             stay exact, see `SampledModel`.
         """
+        keep = None if key is None else self.keep_mask(key)
         if shots is not None:
             function = SampledModel(self.model).bind(x)
             return self.predict(
-                function, layer, key=key, budget=budget, shots=shots, shots_key=shots_key
+                function, layer, keep=keep, budget=budget, shots=shots, shots_key=shots_key
             )
-        return self.predict(self.model.prepare().bind(x), layer, key=key, budget=budget)
+        return self.predict(self.model.prepare().bind(x), layer, keep=keep, budget=budget)
 
     def predict(
         self,
         function: Callable[..., Array],
         layer: Equilibrium | Direct,
         *,
-        key: PRNGKeyArray | None = None,
+        keep: Bool[Array, " d"] | None = None,
         budget: Any = None,
         shots: int | Array | ShotSchedule | None = None,
         shots_key: PRNGKeyArray | None = None,
@@ -139,22 +141,34 @@ class Classifier(eqx.Module):
         """Classify a sample whose model function `m -> f(m)` is bound already.
 
         For those who use it again afterwards, in a penalty say: the circuit is then differentiated
-        once for both. With shots it is a `SampledModel`'s. The rest is as in `__call__`.
+        once for both. With shots it is a `SampledModel`'s; `keep` is as in `read_out`, and the rest
+        as in `__call__`.
         """
         random: dict[str, Any] = {} if shots is None else {"key": shots_key, "shots": shots}
-        start = jax.numpy.zeros(self.model.n_observables, self.model.theta.dtype)
+        start = jnp.zeros(self.model.n_observables, self.model.theta.dtype)
         if isinstance(layer, Direct):
             solution = layer(function, start, **random)
         else:
             solution = layer(function, start, budget=budget, **random)
-        return Prediction(self.read_out(solution.value, key=key), solution)
+        return Prediction(self.read_out(solution.value, keep=keep), solution)
 
     def read_out(
-        self, m: Float[Array, " q"], *, key: PRNGKeyArray | None = None
+        self, m: Float[Array, " q"], *, keep: Bool[Array, " d"] | None = None
     ) -> Float[Array, " C"]:
-        """Logits `(C,)` of a measured state `(q,)`; `key` switches dropout on."""
+        """Logits `(C,)` of a measured state `(q,)`; `keep` says which of z dropout leaves."""
         if self.head is None:  # dropout would hide classes, not redundant values
             return m[: self.n_classes]
-        z = jax.numpy.matmul(jax.lax.stop_gradient(self.model.reinjection), m, precision=PRECISION)
-        z = self.dropout(z, key=key, inference=key is None)
+        z = jnp.matmul(jax.lax.stop_gradient(self.model.reinjection), m, precision=PRECISION)
+        if keep is not None:
+            z = jnp.where(keep, z / (1 - self.dropout), 0)
         return self.head(jax.nn.relu(z))
+
+    def keep_mask(
+        self, key: PRNGKeyArray | Array, shape: tuple[int, ...] = ()
+    ) -> Bool[Array, "*shape d"]:
+        """Draw which elements of z dropout leaves, for samples of any `shape` in one go.
+
+        The probability is met to 1/65536: half the random bits, half the time.
+        """
+        bits = jax.random.bits(key, (*shape, self.model.n_features), jnp.uint16)
+        return bits >= round(self.dropout * 2**16)

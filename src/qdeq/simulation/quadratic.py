@@ -110,14 +110,14 @@ class QuadraticForms(eqx.Module):
 
 
 class ProjectedColumns(eqx.Module):
-    """The circuit's columns Phi, with real and imaginary part stacked, and their re-injection.
+    """The circuit's columns Phi, with real and imaginary part stacked, and A_k R, R'A_k R.
 
-    Diagonal observables only. Best for many features: A_k would cost q d^2 2^n to form.
+    Diagonal observables only. Best for many features: A_k itself would cost q d^2 2^n to form.
     """
 
     columns: Float[Array, "n2 d"]
     signs: Float[Array, "q n2"]
-    signed_reinjected: Float[Array, "q n2 q"]
+    forms_reinjected: Float[Array, "q d q"]
     quadratic: Float[Array, "q q q"]
     reinjection: Float[Array, "d q"]
 
@@ -125,7 +125,7 @@ class ProjectedColumns(eqx.Module):
         """The rational map of one sample with features `x` `(d,)`."""
         state = _matmul(self.columns, x)
         constant = _matmul(self.signs, state**2)
-        linear = 2 * jnp.einsum("kjl,j->kl", self.signed_reinjected, state, precision=PRECISION)
+        linear = 2 * jnp.einsum("kdl,d->kl", self.forms_reinjected, x, precision=PRECISION)
         return _rational_map(constant, linear, self.quadratic, self.reinjection, x)
 
 
@@ -169,9 +169,11 @@ def prepare_columns(
     signs = jnp.asarray(observables.signs(), theta.dtype)
     signs = jnp.concatenate([signs, signs], axis=1)
     reinjected = _matmul(columns, reinjection)
-    signed = signs[:, :, None] * reinjected
-    quadratic = jnp.einsum("jm,kjl->kml", reinjected, signed, precision=PRECISION)
-    return ProjectedColumns(columns, signs, signed, quadratic, reinjection)
+    forms_reinjected = jnp.einsum(
+        "jd,kjl->kdl", columns, signs[:, :, None] * reinjected, precision=PRECISION
+    )
+    quadratic = jnp.einsum("dm,kdl->kml", reinjection, forms_reinjected, precision=PRECISION)
+    return ProjectedColumns(columns, signs, forms_reinjected, quadratic, reinjection)
 
 
 def _rational_map(constant, linear, quadratic, reinjection, x) -> RationalMap:

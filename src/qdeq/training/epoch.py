@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from qdeq.equilibrium import (
     ADJOINTS,
@@ -23,6 +23,8 @@ from qdeq.equilibrium import (
 )
 from qdeq.models import Classifier, Prediction
 from qdeq.training.config import TrainConfig
+
+_BATCHES_PER_DRAW = 16
 
 
 class TrainState(eqx.Module):
@@ -51,6 +53,18 @@ class BatchMetrics(eqx.Module):
     steps: Array
     evaluations: Array
     gradient_norm: Array
+
+
+class _Batch(eqx.Module):
+    """Which samples a batch has, their weights, what dropout keeps of each, a key for the budget.
+
+    A whole epoch has one more leading axis.
+    """
+
+    indices: Int[Array, " B"]
+    weights: Float[Array, " B"]
+    keep: Bool[Array, "B d"] | None
+    budget_key: PRNGKeyArray
 
 
 class BatchAxis(eqx.Module):
@@ -130,15 +144,14 @@ class Recipe:
         self, phase: str, state: TrainState, x: Float[Array, "N d"], y: Int[Array, " N"]
     ) -> tuple[TrainState, BatchMetrics]:
         """One epoch over the training split; the metrics have an axis of batches."""
-        indices, weights, keys = self._batches(state, x.shape[0], x.dtype)
+        batches = self._batches(state, x.shape[0], x.dtype)
         static = eqx.filter(state.classifier, eqx.is_array, inverse=True)
 
         def step(carry, batch):
             dynamic, optimiser_state = carry
-            indices, weight, key = batch
             classifier = eqx.combine(dynamic, static)
             (_, metrics), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
-                classifier, phase, x[indices], y[indices], weight, key, state.epoch
+                classifier, phase, x[batch.indices], y[batch.indices], batch, state.epoch
             )
             gradient, metrics = self._sum(gradient), self._sum_metrics(metrics)
             norm = optax.tree.norm(gradient)
@@ -148,7 +161,7 @@ class Recipe:
             return (eqx.filter(classifier, eqx.is_array), optimiser_state), metrics
 
         carry = (eqx.filter(state.classifier, eqx.is_array), state.optimiser_state)
-        (dynamic, optimiser_state), trained = jax.lax.scan(step, carry, (indices, weights, keys))
+        (dynamic, optimiser_state), trained = jax.lax.scan(step, carry, batches)
         state = eqx.tree_at(
             lambda s: (s.classifier, s.optimiser_state, s.epoch),
             state,
@@ -179,23 +192,31 @@ class Recipe:
             jax.vmap(classifier.model.is_defined)(solution.value, x),
         )
 
-    def _batches(
-        self, state: TrainState, n_samples: int, dtype: jnp.dtype
-    ) -> tuple[Int[Array, "n B"], Float[Array, "n B"], PRNGKeyArray]:
-        """Which samples each batch of an epoch has, their weights, and a key per batch."""
+    def _batches(self, state: TrainState, n_samples: int, dtype: jnp.dtype) -> "_Batch":
+        """The batches of an epoch, along a leading axis; this device's part of them."""
         batch_size = min(self.config.batch_size, n_samples)
         n_batches = -(-n_samples // batch_size)
-        order_key, batches_key = jax.random.split(
-            jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
+        order_key, keep_key, budget_key = jax.random.split(
+            jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch), 3
         )
         # The last batch is filled up with repeated samples of weight zero: one shape, one program.
-        order = jax.random.permutation(order_key, n_samples)
+        order = _permutation(order_key, n_samples)
         positions = jnp.arange(n_batches * batch_size)
         indices = order[positions % n_samples].reshape(n_batches, batch_size)
         weights = (positions < n_samples).astype(dtype).reshape(n_batches, batch_size)
+        keep = None
+        if self.config.dropout:
+            # A few batches in one draw: starting it takes longer than the numbers of one batch.
+            part = min(_BATCHES_PER_DRAW, n_batches)
+            draws = jax.lax.map(
+                lambda key: state.classifier.keep_mask(key, (part, batch_size)),
+                jax.random.split(keep_key, -(-n_batches // part)),
+            )
+            keep = draws.reshape(-1, *draws.shape[2:])[:n_batches]
         if self.batch_axis is not None:
             indices, weights = self.batch_axis.own(indices), self.batch_axis.own_weights(weights)
-        return indices, weights, jax.random.split(batches_key, n_batches)
+            keep = None if keep is None else self.batch_axis.own(keep)
+        return _Batch(indices, weights, keep, jax.random.split(budget_key, n_batches))
 
     def _loss(
         self,
@@ -203,38 +224,28 @@ class Recipe:
         phase: str,
         x: Float[Array, "B d"],
         y: Int[Array, " B"],
-        weight: Float[Array, " B"],
-        key: PRNGKeyArray,
+        batch: "_Batch",
         epoch: Int[Array, ""],
     ) -> tuple[Float[Array, ""], BatchMetrics]:
         """This device's share of the mean loss of a batch: the shares add up to it."""
         layer = self.layer(phase)
-        dropout_key, budget_key = jax.random.split(key)
-        keys = self._sample_keys(dropout_key, x.shape[0])
-        budget = self.schedule(budget_key, epoch)
+        weight = batch.weights
+        budget = self.schedule(batch.budget_key, epoch)
         form = classifier.model.prepare()
         penalised = phase == "implicit" and self.config.jacobian_weight > 0
 
-        def predict(x: Array, key: PRNGKeyArray) -> tuple[Prediction, Array | float]:
+        def predict(x: Array, keep: Array | None) -> tuple[Prediction, Array | float]:
             # Bound once: what solve and penalty pull back adds up before it passes the circuit.
             function = form.bind(x)
-            prediction = classifier.predict(function, layer, key=key, budget=budget)
+            prediction = classifier.predict(function, layer, keep=keep, budget=budget)
             m = jax.lax.stop_gradient(prediction.solution.value)
             return prediction, _jacobian_penalty(function, m) if penalised else 0.0
 
-        prediction, norms = jax.vmap(predict)(x, keys)
+        prediction, norms = jax.vmap(predict)(x, batch.keep)
         losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
         losses += self.config.jacobian_weight * norms
         loss = jnp.sum(weight * losses) / self._sum(jnp.sum(weight))
         return loss, _metrics(prediction, losses, y, weight)
-
-    def _sample_keys(self, key: PRNGKeyArray, n_samples: int) -> PRNGKeyArray:
-        """A key per sample; on several devices each sample has the key that it has on one."""
-        if self.batch_axis is None:
-            return jax.random.split(key, n_samples)
-        keys = jax.random.split(key, n_samples * self.batch_axis.size)
-        start = jax.lax.axis_index(self.batch_axis.name) * n_samples
-        return jax.lax.dynamic_slice_in_dim(keys, start, n_samples)
 
     def _sum(self, tree: PyTree) -> PyTree:
         if self.batch_axis is None:
@@ -246,6 +257,22 @@ class Recipe:
             return metrics
         largest = jax.lax.pmax(metrics.residual_max, self.batch_axis.name)
         return eqx.tree_at(lambda m: m.residual_max, self._sum(metrics), largest)
+
+
+def _permutation(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
+    """A random order of 0 ... n - 1.
+
+    Sorting numbers with the index in their low bits takes a fifth of the time in which
+    `jax.random.permutation` sorts pairs (CPU, n = 19,200: 1.5 against 7.5 ms). Numbers that tie in
+    their high bits stay in order; the second pass parts them.
+    """
+    low = max(n - 1, 1).bit_length()
+    order = jnp.arange(n, dtype=jnp.uint32)
+    for pass_key in jax.random.split(key):
+        bits = jax.random.bits(pass_key, (n,), jnp.uint32)
+        numbers = (bits << low) | jnp.arange(n, dtype=jnp.uint32)
+        order = order[jnp.sort(numbers) & ((1 << low) - 1)]
+    return order.astype(jnp.int32)
 
 
 def _jacobian_penalty(function: Callable[[Array], Array], m: Array) -> Array:
