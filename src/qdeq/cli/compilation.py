@@ -6,13 +6,13 @@ Only the command switches it on: a library that writes into a home folder on imp
 import os
 import sys
 
-from qdeq.data.cache import cache_folder
+from qdeq._folders import cache_folder
 
 
 def keep_compiled_programs() -> None:
     """Let JAX, which must not be imported yet, keep what it compiles in the user's cache folder.
 
-    The folder is `xla` in the one of `qdeq.data.cache`; `QDEQ_CACHE=off` switches both off. JAX's
+    The folder is `xla` in the one of `qdeq._folders`; `QDEQ_CACHE=off` switches both off. JAX's
     own variables win where they are set.
 
     Raises

@@ -19,33 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qdeq.errors import UserError
+from qdeq._folders import cache_folder
 
 # Raise when the preprocessing changes meaning, so that features of older versions are not used.
 _FORMAT = 1
-
-
-def cache_folder() -> Path | None:
-    """Return the folder of cached features, or None if the cache is off.
-
-    Raises
-    ------
-    UserError
-        If ``QDEQ_CACHE`` is neither ``off`` nor an absolute path.
-    """
-    setting = os.environ.get("QDEQ_CACHE", "")
-    if setting == "off":
-        return None
-    if setting:
-        folder = Path(setting).expanduser()
-        if not folder.is_absolute():
-            raise UserError(
-                f"QDEQ_CACHE={setting!r}: set it to off, or to the absolute path of a folder"
-            )
-        return folder
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path in the variable is to be ignored.
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "qdeq"
 
 
 def cached_arrays(

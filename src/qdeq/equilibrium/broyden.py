@@ -71,7 +71,9 @@ class LimitedSecant(eqx.Module):
         return jnp.sqrt(jnp.maximum(self.us.shape[1] - 2 * overlap + square, 0))
 
 
-class _BroydenState(eqx.Module):
+class BroydenState(eqx.Module):
+    """What the method carries from step to step."""
+
     secant: DenseSecant | LimitedSecant
     move: Float[Array, " n"]  # what was added to the iterate, zero before the first step
     newton: Float[Array, " n"] | None  # -H g before clipping; None where nothing is clipped
@@ -109,21 +111,25 @@ class Broyden(optx.AbstractRootFinder):
         check_tolerances(self.rtol, self.atol)
         check_count("history", self.history)
 
-    def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _BroydenState:
+    def is_dense(self, n: int) -> bool:
+        """Whether the inverse Jacobian of a state of n numbers is held as a matrix."""
+        return n <= 2 * self.history
+
+    def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> BroydenState:
         """Start from the inverse Jacobian -I, that of a constant f."""
         del fn, args, f_struct, aux_struct, tags
         flat, _ = flatten(y)
         (n,), dtype = flat.shape, flat.dtype
-        if n <= 2 * self.history:
+        if self.is_dense(n):
             secant = DenseSecant(-jnp.eye(n, dtype=dtype))
         else:
             zeros = jnp.zeros((self.history, n), dtype)
             secant = LimitedSecant(us=zeros, vs=zeros, count=jnp.asarray(0))
         zero = jnp.zeros(n, dtype)
         newton = zero if bounded(options) else None
-        return _BroydenState(secant, zero, newton, jnp.asarray(jnp.inf, dtype))
+        return BroydenState(secant, zero, newton, jnp.asarray(jnp.inf, dtype))
 
-    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, _BroydenState, Any]:
+    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, BroydenState, Any]:
         """Evaluate g once, learn from the last move, and move by -H g."""
         del tags
         out, aux = fn(y, args)
@@ -154,7 +160,7 @@ class Broyden(optx.AbstractRootFinder):
             move, kept = target - flat, newton
         error = relative_error(self.norm, self.rtol, self.atol, g, g + flat)
         new = unravel(flat + move)
-        return new, _BroydenState(secant, move, kept, error), aux
+        return new, BroydenState(secant, move, kept, error), aux
 
     def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
         """Stop where the residual of the last evaluated point met the tolerances."""

@@ -17,6 +17,7 @@ from qdeq.equilibrium._solve import Outcome, Solver, solve
 from qdeq.equilibrium.adjoints import Implicit, Unrolled
 from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
 from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.compiled import compiled_solve
 from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.newton import Newton
 from qdeq.equilibrium.shots import ShotSchedule
@@ -164,7 +165,18 @@ class Equilibrium(eqx.Module):
             outcome = self._solve(problem, x, bounds, budget, unrolled=True)
             return self._solution(problem, outcome.last, outcome, None, outcome.steps * own)
         frozen, frozen_x = _stop_gradient((problem, x))
-        outcome = self._solve(frozen, frozen_x, bounds, budget)
+        outcome = None
+        if x is None and bounds is None:
+            outcome = compiled_solve(
+                _stop_gradient(f),
+                self.solver,
+                frozen.start,
+                max_steps=self.max_steps,
+                budget=budget,
+                stall_steps=self.stall_steps,
+            )
+        if outcome is None:
+            outcome = self._solve(frozen, frozen_x, bounds, budget)
         memory = self.adjoint.remember(self.solver, outcome.solver_state)
         jacobians = outcome.steps * own
         if self.fallback is not None:

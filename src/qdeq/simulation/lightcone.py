@@ -10,6 +10,7 @@ with the cone, not with the number of qubits.
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,13 +19,14 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from qdeq import native
 from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.bloch import NoisyProduct, noisy_components
 from qdeq.simulation.cones import ConeGroup, cone_blocks, cone_groups, encoded_product, n_components
 from qdeq.simulation.density import readout_components
 from qdeq.simulation.fusion import PRECISION, Block, block_matrices
 from qdeq.simulation.heisenberg import pull_back
-from qdeq.simulation.product import bind_angles, pauli_components
+from qdeq.simulation.product import bind_angles, pauli_components, product_encoding
 from qdeq.simulation.statevector import (
     basis_images,
     pauli_actions,
@@ -85,6 +87,38 @@ class LightConeMap(eqx.Module):
         order = [k for group in groups for cone in group.cones for k in cone.observables]
         joined = jnp.concatenate(values) if len(values) > 1 else values[0]
         return joined if order == sorted(order) else joined[np.argsort(order)]
+
+    def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
+        """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
+        form = self.form
+        if form.noise is not None or not native.is_available():
+            return None
+        plan = _native_plan(form.circuit, form.encoding, form.observables)
+        operands = (self.offset, self.slope, *form.coefficients)
+        return native.broyden("product", operands, start, plan=plan, **settings)
+
+
+@functools.lru_cache(maxsize=64)
+def _native_plan(
+    circuit: Circuit, encoding: AngleEncoding, observables: MeasurementEnsemble
+) -> tuple[int, ...]:
+    """The structure of a `LightConeMap` for `native/kernels.cpp`; lists start with their length."""
+    product = product_encoding(encoding)
+    groups = cone_groups(circuit, encoding, observables)
+    assert product is not None and groups is not None
+    plan = [len(product.sums), product.n_qubits, len(product.classes)]
+    for turns in product.classes:
+        plan += [len(turns.axes), *turns.axes, len(turns.wires), *turns.wires]
+    plan.append(len(groups))
+    for group in groups:
+        plan += [len(group.cones), len(group.paulis), len(group.components), group.split]
+        for names in group.components:
+            columns = ["IXYZ".index(letter) for letter in "I" + names] if names else [0]
+            plan += [len(columns), *columns]
+        wires = [wire for cone in group.cones for wire in cone.wires]
+        order = [k for cone in group.cones for k in cone.observables]
+        plan += [len(wires), *wires, len(order), *order]
+    return tuple(plan)
 
 
 def prepare_lightcone(

@@ -6,6 +6,7 @@ change inside a solver loop; see `docs/architecture.md` for the formula.
 """
 
 import functools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from qdeq import native
 from qdeq.circuits import Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.fusion import PRECISION
 from qdeq.simulation.heisenberg import noisy_forms
@@ -44,6 +46,20 @@ class RationalMap(eqx.Module):
     def norm_squared(self, m: Float[Array, " q"]) -> Float[Array, ""]:
         """|x + R m|^2; zero marks an input that amplitude encoding cannot prepare."""
         return _polynomial(m, (self.norm_constant, self.norm_linear, self.norm_quadratic))
+
+    def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
+        """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
+        if not native.is_available():
+            return None
+        operands = (
+            self.constant,
+            self.linear,
+            self.quadratic,
+            self.norm_constant,
+            self.norm_linear,
+            self.norm_quadratic,
+        )
+        return native.broyden("rational", operands, start, **settings)
 
 
 _matmul = functools.partial(jnp.matmul, precision=PRECISION)

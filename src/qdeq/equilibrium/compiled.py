@@ -1,0 +1,70 @@
+"""Where a function brings a compiled solver of its own, the layer uses it.
+
+The function says how it is evaluated, which a compiled loop has to know; what is solved, and what
+comes out, stays the same: the iterates are those of `_solve.py`.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from qdeq.equilibrium._solve import Best, Outcome
+from qdeq.equilibrium.broyden import Broyden, BroydenState, DenseSecant
+from qdeq.equilibrium.solution import STATUS
+from qdeq.native import SolverRun
+
+
+@runtime_checkable
+class SolvesItself(Protocol):
+    """A function m -> f(m) of one vector, with a compiled Broyden loop."""
+
+    def broyden(
+        self,
+        start: Float[Array, " n"],
+        *,
+        rtol: Any,
+        atol: Any,
+        max_steps: int,
+        budget: Int[Array, ""] | None,
+        stall_steps: int | None,
+    ) -> SolverRun | None:
+        """Solve from `start`; None where the compiled loop cannot be had."""
+
+
+def compiled_solve(
+    f: Any,
+    solver: Any,
+    start: Float[Array, " n"],
+    *,
+    max_steps: int,
+    budget: Int[Array, ""] | None,
+    stall_steps: int | None,
+) -> Outcome | None:
+    """What `solve` would return; None if this function or solver has no compiled loop."""
+    if not isinstance(f, SolvesItself) or type(solver) is not Broyden:
+        return None
+    if not solver.is_dense(start.shape[0]):
+        return None
+    run = f.broyden(
+        start,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        max_steps=max_steps,
+        budget=budget,
+        stall_steps=stall_steps,
+    )
+    if run is None:
+        return None
+    status = STATUS.where(run.code == 1, STATUS.converged, STATUS.max_steps_reached)
+    status = STATUS.where(run.code == 2, STATUS.stalled, status)
+    status = STATUS.where(run.code == 3, STATUS.nonfinite, status)
+    zero = jnp.zeros_like(start)
+    return Outcome(
+        best=Best(run.point, run.residual, run.scale),
+        last=run.last,
+        steps=run.steps,
+        status=status,
+        trace=run.trace,
+        solver_state=BroydenState(DenseSecant(run.inverse_jacobian), zero, None, run.residual),
+    )

@@ -1,0 +1,68 @@
+"""Broyden's method for one sample's model function as one call; `jax.vmap` makes it a batch."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+class SolverRun(eqx.Module):
+    """How a solve ended, in plain arrays; `code` is 0 (out of steps), 1 (converged), 2 (stalled) or
+    3 (not finite)."""
+
+    point: Float[Array, " n"]
+    residual: Float[Array, ""]
+    scale: Float[Array, ""]
+    last: Float[Array, " n"]
+    trace: Float[Array, " max_steps"]
+    inverse_jacobian: Float[Array, "n n"]
+    steps: Int[Array, ""]
+    code: Int[Array, ""]
+
+
+def broyden(
+    kind: str,
+    operands: Sequence[Array],
+    start: Float[Array, " n"],
+    *,
+    rtol: float | Array,
+    atol: float | Array,
+    max_steps: int,
+    budget: Int[Array, ""] | None = None,
+    stall_steps: int | None = None,
+    plan: Sequence[int] = (),
+) -> SolverRun:
+    """Solve m = f(m) from `start`; the iterates are those of `qdeq.equilibrium.Broyden`.
+
+    Parameters
+    ----------
+    kind
+        "rational" or "product": which model function of `kernels.cpp`.
+    operands, plan
+        Its numbers and its structure, in the order that `kernels.cpp` reads.
+    start
+        `(n,)`, float32 or float64 like every operand.
+    rtol, atol, max_steps, budget, stall_steps
+        As in `qdeq.equilibrium.Equilibrium`.
+    """
+    (n,), dtype = start.shape, start.dtype
+
+    def array(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    whole = jax.ShapeDtypeStruct((), jnp.int32)
+    results = (array(n), array(), array(), array(n), array(max_steps), array(n, n), whole, whole)
+    call = jax.ffi.ffi_call(f"qdeq_broyden_{kind}", results, vmap_method="expand_dims")
+    outputs = call(
+        *operands,
+        start,
+        jnp.stack([jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)]),
+        jnp.asarray(max_steps if budget is None else budget, jnp.int32),
+        plan=np.array(plan, np.int64),
+        max_steps=max_steps,
+        stall_steps=stall_steps or 0,
+    )
+    return SolverRun(*outputs)

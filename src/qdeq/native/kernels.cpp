@@ -1,0 +1,981 @@
+// Broyden's method for a batch of small model functions, without a call per operation.
+//
+// XLA runs a solver's loop on CPU as dozens of short loops per step, for the whole batch and until its
+// slowest sample is done. Here a group of samples, one per lane of a 64-byte vector, walks through all
+// of its steps in registers and first-level cache, and stops when its own samples have stopped.
+// The arithmetic is that of `equilibrium/broyden.py` and `equilibrium/_solve.py`.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+// ---------------------------------------------------------------------------------------------
+// Lanes: one sample per lane; GCC and Clang turn arithmetic on such vectors into what the CPU has.
+
+template <class T>
+struct Lanes {
+  static constexpr int width = 64 / sizeof(T);
+  typedef T V __attribute__((vector_size(64)));
+};
+template <class T>
+using V = typename Lanes<T>::V;
+template <class T>
+using Mask = decltype(V<T>{} < V<T>{});
+
+template <class T>
+V<T> splat(T value) {
+  return V<T>{} + value;
+}
+
+template <class T>
+V<T> root(V<T> value) {
+  V<T> result;
+  for (int l = 0; l < Lanes<T>::width; ++l) result[l] = std::sqrt(value[l]);
+  return result;
+}
+
+template <class T>
+T sum(V<T> value) {
+  T total = 0;
+  for (int l = 0; l < Lanes<T>::width; ++l) total += value[l];
+  return total;
+}
+
+template <class M>
+bool any(M mask) {
+  auto total = mask[0];
+  for (size_t l = 1; l < sizeof(M) / sizeof(mask[0]); ++l) total |= mask[l];
+  return total != 0;
+}
+
+inline void sine_cosine(V<double> x, V<double>& sine, V<double>& cosine) {
+  for (int l = 0; l < Lanes<double>::width; ++l) {
+    sine[l] = std::sin(x[l]);
+    cosine[l] = std::cos(x[l]);
+  }
+}
+
+// Cody and Waite's reduction to [-pi/4, pi/4], then the polynomials of Moshier's Cephes library.
+inline void sine_cosine(V<float> x, V<float>& sine, V<float>& cosine) {
+  const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  V<float> turns = (x * 0.636619772f + shift) - shift;
+  auto quadrant = __builtin_convertvector(turns, Mask<float>);
+  V<float> r = ((x - turns * 1.5703125f) - turns * 4.83751296997e-4f) - turns * 7.54953362e-8f;
+  V<float> s = r * r;
+  V<float> odd = ((-1.9515295891e-4f * s + 8.3321608736e-3f) * s - 1.6666654611e-1f) * s * r + r;
+  V<float> even =
+      ((2.443315711809948e-5f * s - 1.388731625493765e-3f) * s + 4.166664568298827e-2f) * s * s -
+      0.5f * s + 1.0f;
+  auto swap = (quadrant & 1) != 0;
+  V<float> a = swap ? even : odd, b = swap ? odd : even;
+  sine = (quadrant & 2) != 0 ? -a : a;
+  cosine = ((quadrant + 1) & 2) != 0 ? -b : b;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Operands: `jax.vmap` gives every buffer the same leading axes, of length 1 where it is shared.
+
+// The samples of a call. Those along the last leading axis have the same parameters and are taken
+// together, lane by lane; where parameters differ by sample, each is taken on its own.
+struct Batch {
+  size_t rank;
+  std::vector<int64_t> outer;
+  int64_t inner = 1, n_outer = 1;
+
+  Batch(ffi::Span<const int64_t> leading, bool together) : rank(leading.size()) {
+    outer.assign(leading.begin(), leading.end());
+    if (together && rank > 0) {
+      inner = outer.back();
+      outer.pop_back();
+    }
+    for (int64_t size : outer) n_outer *= size;
+  }
+};
+
+template <class T>
+class Operand {
+ public:
+  Operand(const ffi::AnyBuffer& buffer, const Batch& batch)
+      : data_(static_cast<T*>(buffer.untyped_data())), batch_(&batch), strides_(batch.rank) {
+    auto dims = buffer.dimensions();
+    for (size_t axis = batch.rank; axis < dims.size(); ++axis) core_ *= dims[axis];
+    int64_t stride = core_;
+    for (size_t axis = batch.rank; axis-- > 0; stride *= dims[axis])
+      strides_[axis] = dims[axis] == 1 ? 0 : stride;
+    if (batch.outer.size() < batch.rank) inner_stride_ = strides_.back();
+  }
+  int64_t size() const { return core_; }
+  bool is_shared() const { return inner_stride_ == 0; }
+  T* at(int64_t outer, int64_t inner) const {
+    int64_t offset = inner * inner_stride_;
+    for (size_t axis = batch_->outer.size(); axis-- > 0;) {
+      offset += (outer % batch_->outer[axis]) * strides_[axis];
+      outer /= batch_->outer[axis];
+    }
+    return data_ + offset;
+  }
+  // Entry i of lane l is entry i of sample `first + l`; the last sample fills up.
+  void load(int64_t outer, int64_t first, V<T>* into) const {
+    for (int l = 0; l < Lanes<T>::width; ++l) {
+      const T* from = at(outer, std::min(first + l, batch_->inner - 1));
+      for (int64_t i = 0; i < core_; ++i) into[i][l] = from[i];
+    }
+  }
+  void store(int64_t outer, int64_t first, const V<T>* from) const {
+    const int lanes = std::min<int64_t>(Lanes<T>::width, batch_->inner - first);
+    for (int l = 0; l < lanes; ++l) {
+      T* into = at(outer, first + l);
+      for (int64_t i = 0; i < core_; ++i) into[i] = from[i][l];
+    }
+  }
+  // Adds the lanes to their samples' entries, which are one and the same where they are shared.
+  void add(int64_t outer, int64_t first, const V<T>* from) const {
+    const int lanes = std::min<int64_t>(Lanes<T>::width, batch_->inner - first);
+    for (int l = 0; l < lanes; ++l) {
+      T* into = at(outer, first + l);
+      for (int64_t i = 0; i < core_; ++i) into[i] += from[i][l];
+    }
+  }
+
+ private:
+  T* data_;
+  const Batch* batch_;
+  std::vector<int64_t> strides_;
+  int64_t core_ = 1, inner_stride_ = 0;
+};
+
+// ---------------------------------------------------------------------------------------------
+// Model functions. Operands are first fixed ones, then those in which the function is linear; the
+// latter are missing where only the former matter. `prepare` once per value of the parameters, `load`
+// once per group, then the value, the value with its Jacobian (row k, column l), or what cotangents
+// of both give for the linear operands.
+
+// f_k(m) = (c_k + b_k.m + m'Q_k m) / (s + g.m + m'G m); 0 where the denominator is not positive.
+template <class T>
+struct Rational {
+  static constexpr size_t n_fixed = 3;  // s, g, G; then c, b, Q
+  static bool is_parameter(size_t operand) { return operand == 2 || operand == 5; }
+
+  const std::vector<Operand<T>>& operands;
+  const int n, pairs;
+  std::vector<T> quadratic;    // rows k, then the denominator: Q_ll and Q_lm + Q_ml for l < m
+  std::vector<V<T>> constant;  // c, then s
+  std::vector<V<T>> linear;    // b, then g
+  std::vector<V<T>> products;  // m_l m_m
+  std::vector<V<T>> slope;     // of the denominator
+  std::vector<V<T>> pulled;    // cotangents of Q, summed over the groups
+
+  Rational(const std::vector<Operand<T>>& operands, ffi::Span<const int64_t>, int n)
+      : operands(operands), n(n), pairs(n * (n + 1) / 2), quadratic((n + 1) * pairs), constant(n + 1),
+        linear((n + 1) * n), products(pairs), slope(n), pulled(n * n * n) {}
+
+  int64_t cost() const { return (n + 1) * (n + pairs); }
+
+  void prepare(int64_t outer) {
+    T* packed = quadratic.data();
+    const T* top = operands.size() > n_fixed ? operands[5].at(outer, 0) : nullptr;
+    for (int k = 0; k <= n; ++k) {
+      const T* full = k < n ? top + k * n * n : operands[2].at(outer, 0);
+      if (k < n && !top) {
+        packed += pairs;
+        continue;
+      }
+      for (int l = 0; l < n; ++l) {
+        *packed++ = full[l * n + l];
+        for (int m = l + 1; m < n; ++m) *packed++ = full[l * n + m] + full[m * n + l];
+      }
+    }
+  }
+
+  void load(int64_t outer, int64_t first) {
+    operands[0].load(outer, first, constant.data() + n);
+    operands[1].load(outer, first, linear.data() + n * n);
+    if (operands.size() == n_fixed) return;
+    operands[3].load(outer, first, constant.data());
+    operands[4].load(outer, first, linear.data());
+  }
+
+  void operator()(const V<T>* m, V<T>* value) {
+    multiply(m);
+    const V<T> inverse = inverse_denominator(m);
+    for (int k = 0; k < n; ++k) value[k] = polynomial(k, m) * inverse;
+  }
+
+  void linearise(const V<T>* m, V<T>* value, V<T>* jacobian) {
+    multiply(m);
+    const V<T> inverse = inverse_denominator(m);
+    gradient(n, m, slope.data());
+    for (int k = 0; k < n; ++k) {
+      value[k] = polynomial(k, m) * inverse;
+      V<T>* row = jacobian + k * n;
+      gradient(k, m, row);
+      for (int l = 0; l < n; ++l) row[l] = (row[l] - value[k] * slope[l]) * inverse;
+    }
+  }
+
+  void begin(int64_t) { std::fill(pulled.begin(), pulled.end(), V<T>{}); }
+
+  // Lanes beyond the last sample have zero cotangents.
+  void pull_back(int64_t outer, int64_t first, const V<T>* m, const V<T>* value_bar,
+                 const V<T>* jacobian_bar, const std::vector<Operand<T>>& results) {
+    multiply(m);
+    const V<T> inverse = inverse_denominator(m);
+    gradient(n, m, slope.data());
+    V<T>*c = constant.data(), *b = linear.data();
+    for (int k = 0; k < n; ++k) {
+      V<T> top = value_bar[k];
+      for (int l = 0; jacobian_bar && l < n; ++l)
+        top -= jacobian_bar[k * n + l] * inverse * slope[l];
+      c[k] = top = top * inverse;
+      for (int l = 0; l < n; ++l) {
+        const V<T> edge = jacobian_bar ? jacobian_bar[k * n + l] * inverse : V<T>{};
+        b[k * n + l] = top * m[l] + edge;
+        V<T>* row = pulled.data() + (k * n + l) * n;
+        for (int j = 0; j < n; ++j) {
+          row[j] += b[k * n + l] * m[j];
+          if (jacobian_bar) row[j] += jacobian_bar[k * n + j] * inverse * m[l];
+        }
+      }
+    }
+    results[0].add(outer, first, c);
+    results[1].add(outer, first, b);
+  }
+
+  void end(int64_t outer, const std::vector<Operand<T>>& results) {
+    T* into = results[2].at(outer, 0);
+    for (int i = 0; i < n * n * n; ++i) into[i] += sum<T>(pulled[i]);
+  }
+
+ private:
+  void multiply(const V<T>* m) {
+    V<T>* product = products.data();
+    for (int l = 0; l < n; ++l)
+      for (int j = l; j < n; ++j) *product++ = m[l] * m[j];
+  }
+  V<T> polynomial(int k, const V<T>* m) const {
+    V<T> one = constant[k], two{};
+    for (int l = 0; l < n; ++l) one += linear[k * n + l] * m[l];
+    const T* row = quadratic.data() + k * pairs;
+    int p = 0;
+    for (; p + 1 < pairs; p += 2) {
+      one += row[p] * products[p];
+      two += row[p + 1] * products[p + 1];
+    }
+    if (p < pairs) one += row[p] * products[p];
+    return one + two;
+  }
+  V<T> inverse_denominator(const V<T>* m) const {
+    const V<T> bottom = polynomial(n, m);
+    return bottom > 0 ? 1 / bottom : V<T>{};
+  }
+  void gradient(int k, const V<T>* m, V<T>* into) const {
+    for (int l = 0; l < n; ++l) into[l] = linear[k * n + l];
+    const T* row = quadratic.data() + k * pairs;
+    for (int l = 0; l < n; ++l) {
+      into[l] += 2 * *row++ * m[l];
+      for (int j = l + 1; j < n; ++j, ++row) {
+        into[l] += *row * m[j];
+        into[j] += *row * m[l];
+      }
+    }
+  }
+};
+
+// f_k(m) = sum_ab C_kab left_a right_b: Pauli coefficients on light cones against the Bloch vectors of
+// a product state whose angles are offset + slope m. `plan` is what `simulation/lightcone.py` writes.
+template <class T>
+struct Product {
+  static constexpr size_t n_fixed = 2;  // offset, slope; then the coefficients of every group of cones
+  static bool is_parameter(size_t operand) { return operand != 0; }
+
+  struct Class {
+    std::vector<int64_t> axes, wires;
+  };
+  struct Group {
+    int64_t cones, observables, positions, split, left, right;
+    std::vector<std::vector<int64_t>> columns;  // of every position: components, the constant first
+    std::vector<int64_t> wires, order;
+    const T* coefficients;
+  };
+  // One half of a cone: products of components, and their derivatives by every m_l.
+  struct Half {
+    std::vector<V<T>> value, slopes;
+    int64_t length;
+  };
+
+  const std::vector<Operand<T>>& operands;
+  const int n;
+  int64_t n_angles, n_wires, n_cones = 0, total = 0, longest = 1;
+  std::vector<Class> classes;
+  std::vector<Group> groups;
+  const T* slope = nullptr;
+  std::vector<V<T>> offset, components, turned;  // turned: derivatives of components, by m_l
+  Half left, right;
+  std::vector<V<T>> half;
+  // For `pull_back`: per cone and group of samples the factors of the outer products.
+  std::vector<std::vector<V<T>>> kept;
+
+  Product(const std::vector<Operand<T>>& operands, ffi::Span<const int64_t> plan, int n)
+      : operands(operands), n(n) {
+    const int64_t* next = plan.begin();
+    auto list = [&next] {
+      std::vector<int64_t> found(next + 1, next + 1 + next[0]);
+      next += 1 + next[0];
+      return found;
+    };
+    n_angles = *next++;
+    n_wires = *next++;
+    classes.resize(*next++);
+    for (Class& turns : classes) {
+      turns.axes = list();
+      turns.wires = list();
+    }
+    groups.resize(*next++);
+    for (Group& group : groups) {
+      group.cones = *next++;
+      group.observables = *next++;
+      group.positions = *next++;
+      group.split = *next++;
+      group.left = group.right = 1;
+      for (int64_t p = 0; p < group.positions; ++p) {
+        group.columns.push_back(list());
+        (p < group.split ? group.left : group.right) *= group.columns.back().size();
+      }
+      group.wires = list();
+      group.order = list();
+      n_cones += group.cones;
+      longest = std::max({longest, group.left, group.right});
+      total += group.cones * group.observables * group.left * group.right;
+    }
+    offset.resize(n_angles);
+    components.resize(4 * n_wires);
+    turned.resize(4 * n_wires * n);
+    for (Half* one : {&left, &right}) {
+      one->value.resize(longest);
+      one->slopes.resize(longest * n);
+    }
+    half.resize(longest);
+  }
+
+  int64_t cost() const { return total + 20 * n_angles; }
+
+  void prepare(int64_t outer) {
+    slope = operands[1].at(outer, 0);
+    for (size_t g = 0; g < groups.size() && operands.size() > n_fixed; ++g)
+      groups[g].coefficients = operands[2 + g].at(outer, 0);
+  }
+
+  void load(int64_t outer, int64_t first) { operands[0].load(outer, first, offset.data()); }
+
+  void operator()(const V<T>* m, V<T>* value) {
+    encode(m, false);
+    each_cone([&](const Group& group, int64_t cone) {
+      halves(group, cone, false);
+      for (int64_t k = 0; k < group.observables; ++k) {
+        const int64_t row = cone * group.observables + k;
+        contract_right(group, row);
+        V<T> total{};
+        for (int64_t a = 0; a < group.left; ++a) total += left.value[a] * half[a];
+        value[group.order[row]] = total;
+      }
+    });
+  }
+
+  void linearise(const V<T>* m, V<T>* value, V<T>* jacobian) {
+    encode(m, true);
+    each_cone([&](const Group& group, int64_t cone) {
+      halves(group, cone, true);
+      for (int64_t k = 0; k < group.observables; ++k) {
+        const int64_t row = cone * group.observables + k;
+        contract_right(group, row);
+        V<T> total{};
+        for (int64_t a = 0; a < group.left; ++a) total += left.value[a] * half[a];
+        value[group.order[row]] = total;
+        V<T>* into = jacobian + group.order[row] * n;
+        for (int l = 0; l < n; ++l) into[l] = along(left, l, group.left);
+        contract_left(group, row);
+        for (int l = 0; l < n; ++l) into[l] += along(right, l, group.right);
+      }
+    });
+  }
+
+  void begin(int64_t n_groups) { kept.assign(n_cones * n_groups, {}), taken = 0; }
+
+  void pull_back(int64_t, int64_t, const V<T>* m, const V<T>* value_bar, const V<T>* jacobian_bar,
+                 const std::vector<Operand<T>>&) {
+    encode(m, jacobian_bar != nullptr);
+    each_cone([&](const Group& group, int64_t cone) {
+      halves(group, cone, jacobian_bar != nullptr);
+      std::vector<V<T>>& factors = kept[taken++];
+      const int64_t A = group.left, B = group.right, K = group.observables;
+      factors.resize((K + 1) * (A + B));
+      std::copy_n(left.value.begin(), A, factors.begin());
+      std::copy_n(right.value.begin(), B, factors.begin() + A);
+      V<T>* into = factors.data() + A + B;
+      for (int64_t k = 0; k < K; ++k, into += A + B) {
+        const int64_t row = group.order[cone * K + k];
+        for (int64_t a = 0; a < A; ++a) into[a] = value_bar[row] * left.value[a];
+        for (int64_t b = 0; b < B; ++b) into[A + b] = V<T>{};
+        for (int l = 0; jacobian_bar && l < n; ++l) {
+          const V<T> weight = jacobian_bar[row * n + l];
+          for (int64_t a = 0; a < A; ++a) into[a] += weight * left.slopes[l * longest + a];
+          for (int64_t b = 0; b < B; ++b) into[A + b] += weight * right.slopes[l * longest + b];
+        }
+      }
+    });
+  }
+
+  // C_kab = sum over samples of (v_k left + J_k left')_a right_b + left_a (J_k right')_b.
+  void end(int64_t outer, const std::vector<Operand<T>>& results) {
+    int64_t cone_index = 0;
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const Group& group = groups[g];
+      const int64_t A = group.left, B = group.right, K = group.observables;
+      T* into = results[g].at(outer, 0);
+      for (int64_t cone = 0; cone < group.cones; ++cone, ++cone_index)
+        for (int64_t k = 0; k < K; ++k, into += A * B)
+          for (int64_t a = 0; a < A; a += 4)
+            for (int64_t b = 0; b < B; b += 4)
+              outer_products(cone_index, k, a, b, A, B, into);
+    }
+  }
+
+ private:
+  int64_t taken = 0;
+
+  template <class F>
+  void each_cone(F f) {
+    for (const Group& group : groups)
+      for (int64_t cone = 0; cone < group.cones; ++cone) f(group, cone);
+  }
+
+  // A tile of 4 x 4 entries, over all groups of samples.
+  void outer_products(int64_t cone, int64_t k, int64_t a0, int64_t b0, int64_t A, int64_t B, T* into) {
+    V<T> tile[4][4] = {};
+    const int64_t na = std::min<int64_t>(4, A - a0), nb = std::min<int64_t>(4, B - b0);
+    for (int64_t index = cone; index < taken; index += n_cones) {
+      const V<T>* plain = kept[index].data();
+      const V<T>* own = plain + (k + 1) * (A + B);
+      if (na == 4 && nb == 4) {
+        for (int a = 0; a < 4; ++a)
+          for (int b = 0; b < 4; ++b)
+            tile[a][b] += own[a0 + a] * plain[A + b0 + b] + plain[a0 + a] * own[A + b0 + b];
+      } else {
+        for (int64_t a = 0; a < na; ++a)
+          for (int64_t b = 0; b < nb; ++b)
+            tile[a][b] += own[a0 + a] * plain[A + b0 + b] + plain[a0 + a] * own[A + b0 + b];
+      }
+    }
+    for (int64_t a = 0; a < na; ++a)
+      for (int64_t b = 0; b < nb; ++b) into[(a0 + a) * B + b0 + b] += sum<T>(tile[a][b]);
+  }
+
+  void encode(const V<T>* m, bool slopes) {
+    int64_t angle = 0;
+    for (const Class& turns : classes) {
+      for (int64_t wire : turns.wires) {
+        V<T>* bloch = &components[4 * wire];
+        bloch[0] = bloch[3] = splat<T>(1), bloch[1] = bloch[2] = V<T>{};
+        if (slopes) std::fill_n(&turned[4 * n * wire], 4 * n, V<T>{});
+      }
+      for (int64_t axis : turns.axes) {
+        const int64_t from = 1 + (axis + 1) % 3, to = 1 + (axis + 2) % 3;
+        for (int64_t wire : turns.wires) {
+          V<T> turn = offset[angle], s, c;
+          for (int l = 0; l < n; ++l) turn += slope[angle * n + l] * m[l];
+          sine_cosine(turn, s, c);
+          V<T>* bloch = &components[4 * wire];
+          const V<T> b = bloch[from], a = bloch[to];
+          bloch[from] = b * c - a * s;
+          bloch[to] = b * s + a * c;
+          for (int l = 0; slopes && l < n; ++l) {
+            V<T>* d = &turned[4 * (n * wire + l)];
+            const V<T> db = d[from], da = d[to];
+            const T speed = slope[angle * n + l];
+            d[from] = db * c - da * s - speed * bloch[to];
+            d[to] = db * s + da * c + speed * bloch[from];
+          }
+          ++angle;
+        }
+      }
+    }
+  }
+
+  void halves(const Group& group, int64_t cone, bool slopes) {
+    multiply(group, cone, 0, group.split, slopes, left);
+    multiply(group, cone, group.split, group.positions, slopes, right);
+  }
+
+  void multiply(const Group& group, int64_t cone, int64_t begin, int64_t end, bool slopes, Half& into) {
+    int64_t length = 1;
+    into.value[0] = splat<T>(1);
+    for (int l = 0; slopes && l < n; ++l) into.slopes[l * longest] = V<T>{};
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t wire = group.wires[cone * group.positions + p];
+      const V<T>* bloch = &components[4 * wire];
+      const std::vector<int64_t>& columns = group.columns[p];
+      const int64_t size = columns.size();
+      for (int l = 0; slopes && l < n; ++l) {
+        const V<T>* d = &turned[4 * (n * wire + l)];
+        V<T>* slope = &into.slopes[l * longest];
+        for (int64_t i = length; i-- > 0;) {  // backwards: entries are spread out in place
+          const V<T> old = slope[i], value = into.value[i];
+          for (int64_t c = size; c-- > 0;)
+            slope[i * size + c] = old * bloch[columns[c]] + value * d[columns[c]];
+        }
+      }
+      for (int64_t i = length; i-- > 0;) {
+        const V<T> value = into.value[i];
+        for (int64_t c = size; c-- > 0;) into.value[i * size + c] = value * bloch[columns[c]];
+      }
+      length *= size;
+    }
+  }
+
+  V<T> along(const Half& one, int l, int64_t length) const {
+    V<T> total{};
+    for (int64_t i = 0; i < length; ++i) total += one.slopes[l * longest + i] * half[i];
+    return total;
+  }
+
+  // half_a = sum_b C_ab right_b, four rows at a time: every right_b is loaded once for them.
+  void contract_right(const Group& group, int64_t row) {
+    const int64_t A = group.left, B = group.right;
+    const T* c = group.coefficients + row * A * B;
+    int64_t a = 0;
+    for (; a + 4 <= A; a += 4, c += 4 * B) {
+      V<T> s0{}, s1{}, s2{}, s3{};
+      for (int64_t b = 0; b < B; ++b) {
+        const V<T> r = right.value[b];
+        s0 += c[b] * r;
+        s1 += c[B + b] * r;
+        s2 += c[2 * B + b] * r;
+        s3 += c[3 * B + b] * r;
+      }
+      half[a] = s0, half[a + 1] = s1, half[a + 2] = s2, half[a + 3] = s3;
+    }
+    for (; a < A; ++a, c += B) {
+      V<T> s{};
+      for (int64_t b = 0; b < B; ++b) s += c[b] * right.value[b];
+      half[a] = s;
+    }
+  }
+
+  // half_b = sum_a left_a C_ab, four columns at a time.
+  void contract_left(const Group& group, int64_t row) {
+    const int64_t A = group.left, B = group.right;
+    const T* c = group.coefficients + row * A * B;
+    int64_t b = 0;
+    for (; b + 4 <= B; b += 4) {
+      V<T> s0{}, s1{}, s2{}, s3{};
+      for (int64_t a = 0; a < A; ++a) {
+        const V<T> l = left.value[a];
+        const T* r = c + a * B + b;
+        s0 += r[0] * l;
+        s1 += r[1] * l;
+        s2 += r[2] * l;
+        s3 += r[3] * l;
+      }
+      half[b] = s0, half[b + 1] = s1, half[b + 2] = s2, half[b + 3] = s3;
+    }
+    for (; b < B; ++b) {
+      V<T> s{};
+      for (int64_t a = 0; a < A; ++a) s += c[a * B + b] * left.value[a];
+      half[b] = s;
+    }
+  }
+};
+
+// ---------------------------------------------------------------------------------------------
+// The solver.
+
+template <class T>
+struct Outputs {
+  T *point, *residual, *scale, *last, *trace, *secant;
+  int32_t *steps, *status;
+};
+
+// Status of a sample; 0 while it runs, or where its steps ran out.
+constexpr int kConverged = 1, kStalled = 2, kNonfinite = 3;
+
+constexpr double kFloor = 0.1;     // Moré and Trangenstein's sigma
+constexpr double kProgress = 0.9;  // what the residual has to fall to
+
+template <class T>
+struct Solver {
+  using Vec = V<T>;
+  using M = Mask<T>;
+  static constexpr int W = Lanes<T>::width;
+  int n, max_steps, stall_steps;
+  std::vector<Vec> y, out, g, move, old, change, inverse, row, best;
+
+  Solver(int n, int max_steps, int stall_steps)
+      : n(n), max_steps(max_steps), stall_steps(stall_steps), y(n), out(n), g(n), move(n), old(n),
+        change(n), inverse(n * n), row(n), best(n) {}
+
+  template <class Map>
+  void run(Map& map, const Vec* start, Vec rtol, Vec atol, const int32_t* limit, int lanes,
+           const Outputs<T>& to) {
+    const Vec infinite = splat(std::numeric_limits<T>::infinity());
+    Vec best_residual = infinite, best_scale = infinite, reference = infinite;
+    Vec waiting{}, steps{}, budget;
+    M status{};
+    for (int l = 0; l < W; ++l) budget[l] = std::min<int64_t>(limit[l], max_steps);
+    for (int i = 0; i < n; ++i) {
+      y[i] = best[i] = start[i];
+      move[i] = Vec{};
+      for (int j = 0; j < n; ++j) inverse[i * n + j] = splat<T>(i == j ? -1 : 0);
+    }
+    std::fill(to.trace, to.trace + int64_t(lanes) * max_steps, std::numeric_limits<T>::quiet_NaN());
+    for (int step = 0; step < max_steps; ++step) {
+      const M active = (status == 0) & (splat<T>(step) < budget);
+      if (!any(active)) break;
+      map(y.data(), out.data());
+      Vec residual{}, scale{}, size{}, along{};
+      for (int i = 0; i < n; ++i) {
+        g[i] = out[i] - y[i];
+        residual += g[i] * g[i];
+        scale += out[i] * out[i];
+      }
+      residual = root<T>(residual);
+      scale = root<T>(scale);
+      for (int i = 0; i < n; ++i) {
+        Vec sum{};
+        for (int j = 0; j < n; ++j) sum += inverse[i * n + j] * g[j];
+        old[i] = sum;
+        change[i] = sum + move[i];
+        size += move[i] * move[i];
+        along += move[i] * change[i];
+      }
+      note(active, residual, scale, step, lanes, rtol, atol, status, best_residual, best_scale,
+           reference, waiting, to);
+      const M known = size > 0;
+      const Vec safe = known ? size : splat<T>(1);
+      const Vec ratio = along / safe;
+      const Vec floor = ratio < 0 ? splat<T>(-kFloor) : splat<T>(kFloor);
+      const M damped = (ratio < 0 ? -ratio : ratio) < T(kFloor);
+      const Vec theta = damped ? (1 - floor) / (1 - (damped ? ratio : Vec{})) : splat<T>(1);
+      Vec gain = theta / ((damped ? floor : ratio) * safe);
+      gain = known & active ? gain : Vec{};
+      Vec overlap{};
+      for (int j = 0; j < n; ++j) {
+        Vec sum{};
+        for (int i = 0; i < n; ++i) sum += move[i] * inverse[i * n + j];
+        row[j] = sum;
+        overlap += move[j] * old[j];
+      }
+      for (int i = 0; i < n; ++i) {
+        // Where nothing was learnt u is zero, whatever the difference holds.
+        const Vec u = gain != 0 ? gain * (move[i] - change[i]) : Vec{};
+        for (int j = 0; j < n; ++j)
+          inverse[i * n + j] = active ? inverse[i * n + j] + u * row[j] : inverse[i * n + j];
+        change[i] = -(old[i] + u * overlap);
+      }
+      for (int i = 0; i < n; ++i) {
+        move[i] = active ? change[i] : move[i];
+        y[i] = active ? y[i] + change[i] : y[i];
+      }
+      steps += active ? splat<T>(1) : Vec{};
+    }
+    for (int l = 0; l < lanes; ++l) {
+      for (int i = 0; i < n; ++i) {
+        to.point[l * n + i] = best[i][l];
+        to.last[l * n + i] = y[i][l];
+        for (int j = 0; j < n; ++j) to.secant[(l * n + i) * n + j] = inverse[i * n + j][l];
+      }
+      to.residual[l] = best_residual[l];
+      to.scale[l] = best_scale[l];
+      to.steps[l] = int32_t(steps[l]);
+      to.status[l] = int32_t(status[l]);
+    }
+  }
+
+ private:
+  // What the evaluation at y says: the trace, whether to stop, whether y is the best point.
+  void note(M active, Vec residual, Vec scale, int step, int lanes, Vec rtol, Vec atol, M& status,
+            Vec& best_residual, Vec& best_scale, Vec& reference, Vec& waiting,
+            const Outputs<T>& to) {
+    const T tiny = std::numeric_limits<T>::min();
+    const Vec relative = residual / (scale > tiny ? scale : splat(tiny));
+    for (int l = 0; l < lanes; ++l)
+      if (active[l]) to.trace[l * max_steps + step] = relative[l];
+    const M converged = residual <= atol + rtol * scale;
+    M found = status;
+    if (stall_steps > 0) {
+      const M fell = residual < T(kProgress) * reference;
+      reference = active & fell ? residual : reference;
+      waiting = active ? (fell ? Vec{} : waiting + 1) : waiting;
+      found = waiting >= T(stall_steps) ? M{} + kStalled : found;
+    }
+    found = (residual - residual) == 0 ? found : M{} + kNonfinite;
+    found = converged ? M{} + kConverged : found;
+    status = active ? found : status;
+    const M better = active & ((residual < best_residual) | converged);
+    for (int i = 0; i < n; ++i) best[i] = better ? y[i] : best[i];
+    best_residual = better ? residual : best_residual;
+    best_scale = better ? scale : best_scale;
+  }
+};
+
+// Tasks 0 ... n_tasks - 1 on the pool's threads and this one. `make()` gives each thread its worker.
+template <class Make>
+void spread(ffi::ThreadPool& pool, int64_t n_tasks, bool worthwhile, Make make) {
+  const int64_t helpers =
+      worthwhile ? std::min<int64_t>(pool.num_threads() - 1, n_tasks - 1) : 0;
+  if (helpers <= 0) {
+    auto worker = make();
+    for (int64_t task = 0; task < n_tasks; ++task) worker(task);
+    return;
+  }
+  struct Counters {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto counters = std::make_shared<Counters>();
+  // A helper that starts late finds no task left and touches nothing of this call's.
+  auto work = [counters, n_tasks, &make] {
+    int64_t task = counters->next++;
+    if (task >= n_tasks) return;
+    auto worker = make();
+    for (; task < n_tasks; task = counters->next++) {
+      worker(task);
+      ++counters->done;
+    }
+  };
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
+  work();
+  while (counters->done < n_tasks) std::this_thread::yield();
+}
+
+constexpr int64_t kWorthwhile = 1 << 21;  // multiplications of a step below which one thread does it
+
+template <class T>
+std::vector<Operand<T>> operands_of(ffi::RemainingArgs arguments, size_t begin, size_t end,
+                                    const Batch& batch) {
+  std::vector<Operand<T>> operands;
+  for (size_t i = begin; i < end; ++i)
+    operands.emplace_back(arguments.get<ffi::AnyBuffer>(i).value(), batch);
+  return operands;
+}
+
+// Whether samples along the last leading axis share the parameters of the first `count` operands.
+template <class Map>
+bool together(ffi::RemainingArgs arguments, size_t count, size_t rank) {
+  for (size_t i = 0; rank > 0 && i < count; ++i)
+    if (Map::is_parameter(i) &&
+        arguments.get<ffi::AnyBuffer>(i).value().dimensions()[rank - 1] != 1)
+      return false;
+  return true;
+}
+
+template <class T, template <class> class Map>
+ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<const int64_t> plan,
+                 int64_t max_steps, int64_t stall_steps, const Outputs<T>& out,
+                 ffi::Span<const int64_t> point_dims) {
+  constexpr int W = Lanes<T>::width;
+  const size_t n_map = arguments.size() - 3;  // then start, tolerances, limit
+  const int n = point_dims.back();
+  const auto leading = point_dims.first(point_dims.size() - 1);
+  const Batch batch(leading, together<Map<T>>(arguments, n_map, leading.size()));
+  const auto operands = operands_of<T>(arguments, 0, n_map, batch);
+  const auto settings = operands_of<T>(arguments, n_map, n_map + 2, batch);
+  const Operand<int32_t> limits(arguments.get<ffi::AnyBuffer>(n_map + 2).value(), batch);
+  const int64_t groups = (batch.inner + W - 1) / W, tasks = batch.n_outer * groups;
+  struct Worker {
+    Map<T> map;
+    Solver<T> solver;
+    std::vector<V<T>> start, tolerances;
+    int64_t prepared;
+  };
+  auto make = [&] {
+    auto own = std::make_shared<Worker>(
+        Worker{Map<T>(operands, plan, n), Solver<T>(n, max_steps, stall_steps),
+               std::vector<V<T>>(n), std::vector<V<T>>(2), -1});
+    return [&, own](int64_t task) {
+      const int64_t outer = task / groups, first = (task % groups) * W;
+      const int lanes = std::min<int64_t>(W, batch.inner - first);
+      if (own->prepared != outer) own->map.prepare(own->prepared = outer);
+      own->map.load(outer, first);
+      settings[0].load(outer, first, own->start.data());
+      settings[1].load(outer, first, own->tolerances.data());
+      int32_t limit[W];
+      for (int l = 0; l < W; ++l) limit[l] = l < lanes ? *limits.at(outer, first + l) : 0;
+      const int64_t s = outer * batch.inner + first;
+      own->solver.run(own->map, own->start.data(), own->tolerances[0], own->tolerances[1], limit, lanes,
+                      Outputs<T>{out.point + s * n, out.residual + s, out.scale + s, out.last + s * n,
+                                 out.trace + s * max_steps, out.secant + s * n * n, out.steps + s,
+                                 out.status + s});
+    };
+  };
+  spread(pool, tasks, tasks * W * Map<T>(operands, plan, n).cost() > kWorthwhile, make);
+  return ffi::Error::Success();
+}
+
+// Value, or value and Jacobian, at the points that follow the operands.
+template <class T, template <class> class Map>
+ffi::Error evaluate(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::RemainingRets results,
+                    ffi::Span<const int64_t> plan) {
+  constexpr int W = Lanes<T>::width;
+  const size_t n_map = arguments.size() - 1;
+  const ffi::AnyBuffer value = *results.get<ffi::AnyBuffer>(0).value();
+  const auto dims = value.dimensions();
+  const int n = dims.back();
+  const auto leading = dims.first(dims.size() - 1);
+  const Batch batch(leading, together<Map<T>>(arguments, n_map, leading.size()));
+  const auto operands = operands_of<T>(arguments, 0, n_map, batch);
+  const auto points = operands_of<T>(arguments, n_map, n_map + 1, batch);
+  std::vector<Operand<T>> outputs;
+  for (size_t i = 0; i < results.size(); ++i)
+    outputs.emplace_back(*results.get<ffi::AnyBuffer>(i).value(), batch);
+  const int64_t groups = (batch.inner + W - 1) / W, tasks = batch.n_outer * groups;
+  struct Worker {
+    Map<T> map;
+    std::vector<V<T>> m, value, jacobian;
+    int64_t prepared;
+  };
+  auto make = [&] {
+    auto own = std::make_shared<Worker>(Worker{Map<T>(operands, plan, n), std::vector<V<T>>(n),
+                                               std::vector<V<T>>(n), std::vector<V<T>>(n * n), -1});
+    return [&, own](int64_t task) {
+      const int64_t outer = task / groups, first = (task % groups) * W;
+      if (own->prepared != outer) own->map.prepare(own->prepared = outer);
+      own->map.load(outer, first);
+      points[0].load(outer, first, own->m.data());
+      if (outputs.size() > 1) {
+        own->map.linearise(own->m.data(), own->value.data(), own->jacobian.data());
+        outputs[1].store(outer, first, own->jacobian.data());
+      } else {
+        own->map(own->m.data(), own->value.data());
+      }
+      outputs[0].store(outer, first, own->value.data());
+    };
+  };
+  spread(pool, tasks, tasks * W * Map<T>(operands, plan, n).cost() > kWorthwhile, make);
+  return ffi::Error::Success();
+}
+
+// What cotangents of value (and Jacobian) are for the linear operands: arguments are the fixed
+// operands, the points and the cotangents; `leading` the sizes of the leading axes.
+template <class T, template <class> class Map>
+ffi::Error pull_back(ffi::RemainingArgs arguments, ffi::RemainingRets results,
+                     ffi::Span<const int64_t> plan, ffi::Span<const int64_t> leading) {
+  constexpr int W = Lanes<T>::width;
+  constexpr size_t n_fixed = Map<T>::n_fixed;
+  bool shared = together<Map<T>>(arguments, n_fixed, leading.size());
+  for (size_t i = 0; i < results.size() && leading.size() > 0; ++i)
+    shared &= !Map<T>::is_parameter(n_fixed + i) ||
+              (*results.get<ffi::AnyBuffer>(i).value()).dimensions()[leading.size() - 1] == 1;
+  const Batch batch(leading, shared);
+  const auto operands = operands_of<T>(arguments, 0, n_fixed, batch);
+  const auto others = operands_of<T>(arguments, n_fixed, arguments.size(), batch);
+  const int n = others[0].size();
+  std::vector<Operand<T>> outputs;
+  for (size_t i = 0; i < results.size(); ++i) {
+    ffi::AnyBuffer buffer = *results.get<ffi::AnyBuffer>(i).value();
+    std::memset(buffer.untyped_data(), 0, buffer.size_bytes());
+    outputs.emplace_back(buffer, batch);
+  }
+  Map<T> map(operands, plan, n);
+  std::vector<V<T>> m(n), value_bar(n), jacobian_bar(others.size() > 2 ? n * n : 0);
+  for (int64_t outer = 0; outer < batch.n_outer; ++outer) {
+    map.prepare(outer);
+    map.begin((batch.inner + W - 1) / W);
+    for (int64_t first = 0; first < batch.inner; first += W) {
+      map.load(outer, first);
+      others[0].load(outer, first, m.data());
+      others[1].load(outer, first, value_bar.data());
+      if (!jacobian_bar.empty()) others[2].load(outer, first, jacobian_bar.data());
+      for (int64_t l = batch.inner - first; l < W; ++l) {
+        for (V<T>& entry : value_bar) entry[l] = 0;
+        for (V<T>& entry : jacobian_bar) entry[l] = 0;
+      }
+      map.pull_back(outer, first, m.data(), value_bar.data(),
+                    jacobian_bar.empty() ? nullptr : jacobian_bar.data(), outputs);
+    }
+    map.end(outer, outputs);
+  }
+  return ffi::Error::Success();
+}
+
+template <template <class> class Map>
+ffi::Error solve_any(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
+                     ffi::Result<ffi::AnyBuffer> point, ffi::Result<ffi::AnyBuffer> residual,
+                     ffi::Result<ffi::AnyBuffer> scale, ffi::Result<ffi::AnyBuffer> last,
+                     ffi::Result<ffi::AnyBuffer> trace, ffi::Result<ffi::AnyBuffer> secant,
+                     ffi::Result<ffi::Buffer<ffi::S32>> steps,
+                     ffi::Result<ffi::Buffer<ffi::S32>> status, ffi::Span<const int64_t> plan,
+                     int64_t max_steps, int64_t stall_steps) {
+  auto call = [&](auto zero) {
+    using T = decltype(zero);
+    auto data = [](ffi::Result<ffi::AnyBuffer>& b) { return static_cast<T*>(b->untyped_data()); };
+    return solve<T, Map>(pool, arguments, plan, max_steps, stall_steps,
+                         Outputs<T>{data(point), data(residual), data(scale), data(last),
+                                    data(trace), data(secant), steps->typed_data(),
+                                    status->typed_data()},
+                         point->dimensions());
+  };
+  return point->element_type() == ffi::F64 ? call(double{}) : call(float{});
+}
+
+inline bool is_double(ffi::RemainingArgs& arguments) {
+  return arguments.get<ffi::AnyBuffer>(0).value().element_type() == ffi::F64;
+}
+
+template <template <class> class Map>
+ffi::Error evaluate_any(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
+                        ffi::RemainingRets results, ffi::Span<const int64_t> plan) {
+  return is_double(arguments) ? evaluate<double, Map>(pool, arguments, results, plan)
+                              : evaluate<float, Map>(pool, arguments, results, plan);
+}
+
+template <template <class> class Map>
+ffi::Error pull_back_any(ffi::RemainingArgs arguments, ffi::RemainingRets results,
+                         ffi::Span<const int64_t> plan, ffi::Span<const int64_t> leading) {
+  return is_double(arguments) ? pull_back<double, Map>(arguments, results, plan, leading)
+                              : pull_back<float, Map>(arguments, results, plan, leading);
+}
+
+}  // namespace
+
+#define QDEQ_KERNELS(kind, Map)                                                              \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_broyden_##kind, solve_any<Map>,                         \
+                                ffi::Ffi::Bind()                                             \
+                                    .Ctx<ffi::ThreadPool>()                                  \
+                                    .RemainingArgs()                                         \
+                                    .Ret<ffi::AnyBuffer>()                                   \
+                                    .Ret<ffi::AnyBuffer>()                                   \
+                                    .Ret<ffi::AnyBuffer>()                                   \
+                                    .Ret<ffi::AnyBuffer>()                                   \
+                                    .Ret<ffi::AnyBuffer>()                                   \
+                                    .Ret<ffi::AnyBuffer>()                                   \
+                                    .Ret<ffi::Buffer<ffi::S32>>()                            \
+                                    .Ret<ffi::Buffer<ffi::S32>>()                            \
+                                    .Attr<ffi::Span<const int64_t>>("plan")                  \
+                                    .Attr<int64_t>("max_steps")                              \
+                                    .Attr<int64_t>("stall_steps"));                          \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_evaluate_##kind, evaluate_any<Map>,                     \
+                                ffi::Ffi::Bind()                                             \
+                                    .Ctx<ffi::ThreadPool>()                                  \
+                                    .RemainingArgs()                                         \
+                                    .RemainingRets()                                         \
+                                    .Attr<ffi::Span<const int64_t>>("plan"));                \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_pull_back_##kind, pull_back_any<Map>,                   \
+                                ffi::Ffi::Bind()                                             \
+                                    .RemainingArgs()                                         \
+                                    .RemainingRets()                                         \
+                                    .Attr<ffi::Span<const int64_t>>("plan")                  \
+                                    .Attr<ffi::Span<const int64_t>>("leading"))
+
+QDEQ_KERNELS(rational, Rational);
+QDEQ_KERNELS(product, Product);

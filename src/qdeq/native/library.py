@@ -1,0 +1,103 @@
+"""Builds the shared library with the system's C++ compiler, keeps it, and registers it with JAX.
+
+The compiler sees this machine's processor and the installed jaxlib's headers, so the file is named
+after both; it lies in the user's cache folder. Nothing here raises: without a compiler the library
+is not available, and `availability()` says why.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+import jaxlib
+
+from qdeq._folders import cache_folder
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared", "-w")
+TARGETS = ("qdeq_broyden_rational", "qdeq_broyden_product")
+COMPILE_SECONDS = 120  # more than a slow machine takes
+
+
+def is_available() -> bool:
+    """Whether the kernels serve programs for JAX's default backend; builds them if need be."""
+    return jax.default_backend() == "cpu" and _load() is None
+
+
+def availability() -> str:
+    """One sentence for people: that the kernels are used, or why not."""
+    if jax.default_backend() != "cpu":
+        return f"not used: they are for CPUs, and JAX runs on {jax.default_backend()}"
+    return _load() or "used"
+
+
+@functools.cache
+def _load() -> str | None:
+    """Build, load and register; the reason where that is not possible."""
+    if os.environ.get("QDEQ_NATIVE", "").lower() in ("0", "off"):
+        return "not used: the environment variable QDEQ_NATIVE switches them off"
+    compiler = _compiler()
+    if compiler is None:
+        return "not used: there is no C++ compiler (c++, g++, clang++ or $CXX)"
+    try:
+        library = ctypes.cdll.LoadLibrary(str(_built(compiler)))
+        for target in TARGETS:
+            handler = jax.ffi.pycapsule(getattr(library, target))
+            jax.ffi.register_ffi_target(target, handler, platform="cpu")
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if "error" in line]
+        return f"not used: {compiler} could not compile them: {(lines or ['no message'])[0]}"
+    except (OSError, subprocess.TimeoutExpired, AttributeError) as error:
+        return f"not used: {error}"
+    return None
+
+
+def _compiler() -> str | None:
+    named = os.environ.get("CXX")
+    for name in (named,) if named else ("c++", "g++", "clang++"):
+        if found := shutil.which(name):
+            return found
+    return None
+
+
+def _built(compiler: str) -> Path:
+    """The library's file, compiled if this source, compiler and machine have none yet."""
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS
+    ).stdout
+    parts = (SOURCE.read_text(encoding="utf-8"), version, *FLAGS, jaxlib.__version__, _processor())
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    folder = cache_folder()
+    if folder is None:  # the user wants nothing kept: a folder that ends with this process
+        folder = Path(_temporary_folder().name)
+    path = folder / "native" / f"kernels-{name}.so"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        fresh = Path(scratch) / path.name
+        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(fresh)]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS)
+        fresh.replace(path)  # at once: another process may be building the same file
+    return path
+
+
+@functools.cache
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="qdeq-")
+
+
+def _processor() -> str:
+    """What `-march=native` looks at: home folders are shared between unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return platform.processor() + platform.machine()
