@@ -4,7 +4,7 @@ The solvers and adjoints of this package see only `fn(flat, x) -> flat`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -31,6 +31,31 @@ class Problem(eqx.Module):
     fn: Callable[[Array, PyTree], Array]
     start: Float[Array, " n"]
     unravel: Callable[[Array], PyTree] = eqx.field(static=True)
+
+
+@runtime_checkable
+class WithJacobian(Protocol):
+    """A pytree that is a function of one vector and knows its Jacobian better than autodiff."""
+
+    def __call__(self, y: Float[Array, " n"]) -> Float[Array, " n"]:
+        """f(y)."""
+        ...
+
+    def jacobian(self, y: Float[Array, " n"]) -> Float[Array, "n n"]:
+        """df/dy."""
+        ...
+
+
+class _Itself(eqx.Module):
+    """Such a function as `Problem.fn`."""
+
+    f: WithJacobian
+
+    def __call__(self, y: Array, x: None) -> Array:
+        return self.f(y)
+
+    def jacobian(self, y: Array, x: None) -> Array:
+        return self.f.jacobian(y)
 
 
 class Draw(eqx.Module):
@@ -120,5 +145,8 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
             )
         return flatten(out)[0]
 
+    if x is None and isinstance(f, WithJacobian) and start is z0:
+        jax.eval_shape(flat_fn, start, x)
+        return Problem(fn=_Itself(f), start=start, unravel=unravel)
     fn = eqx.filter_closure_convert(flat_fn, start, x)
     return Problem(fn=fn, start=start, unravel=unravel)

@@ -16,8 +16,8 @@ from qdeq.native import SolverRun
 
 
 @runtime_checkable
-class SolvesItself(Protocol):
-    """A function m -> f(m) of one vector, with a compiled Broyden loop."""
+class WithSolver(Protocol):
+    """A function m -> f(m) of one vector that brings a compiled Broyden loop."""
 
     def broyden(
         self,
@@ -30,6 +30,7 @@ class SolvesItself(Protocol):
         stall_steps: int | None,
     ) -> SolverRun | None:
         """Solve from `start`; None where the compiled loop cannot be had."""
+        ...
 
 
 def compiled_solve(
@@ -42,7 +43,7 @@ def compiled_solve(
     stall_steps: int | None,
 ) -> Outcome | None:
     """What `solve` would return; None if this function or solver has no compiled loop."""
-    if not isinstance(f, SolvesItself) or type(solver) is not Broyden:
+    if not isinstance(f, WithSolver) or type(solver) is not Broyden:
         return None
     if not solver.is_dense(start.shape[0]):
         return None

@@ -18,6 +18,8 @@ from jax.custom_batching import custom_vmap
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from qdeq import native
+
 # Elimination costs n loop iterations over all n^2 entries; LAPACK's blocking wins beyond this.
 _LARGEST_ELIMINATION = 32
 
@@ -87,7 +89,9 @@ def _lapack(a: Float[Array, "n n"]) -> tuple[Array, Array]:
 
 
 def _invert(a: Float[Array, "n n"]) -> tuple[Array, Bool[Array, ""]]:
-    return (_gauss_jordan if a.shape[0] <= _LARGEST_ELIMINATION else _lapack)(a)
+    if a.shape[0] > _LARGEST_ELIMINATION:
+        return _lapack(a)
+    return native.invert(a) if native.serves(a.dtype) else _gauss_jordan(a)
 
 
 def product(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, "n n"]:

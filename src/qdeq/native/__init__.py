@@ -5,5 +5,9 @@ Everything works without them, slower: JAX compiles the same loop for any device
 
 from qdeq.native.broyden import SolverRun as SolverRun
 from qdeq.native.broyden import broyden as broyden
+from qdeq.native.dense import invert as invert
+from qdeq.native.evaluate import Kernel as Kernel
+from qdeq.native.evaluate import evaluate as evaluate
+from qdeq.native.evaluate import jacobian as jacobian
 from qdeq.native.library import availability as availability
-from qdeq.native.library import is_available as is_available
+from qdeq.native.library import serves as serves

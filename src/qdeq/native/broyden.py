@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from qdeq.native.evaluate import Kernel
+
 
 class SolverRun(eqx.Module):
     """How a solve ended, in plain arrays; `code` is 0 (out of steps), 1 (converged), 2 (stalled) or
@@ -24,7 +26,7 @@ class SolverRun(eqx.Module):
 
 
 def broyden(
-    kind: str,
+    kernel: Kernel,
     operands: Sequence[Array],
     start: Float[Array, " n"],
     *,
@@ -33,16 +35,13 @@ def broyden(
     max_steps: int,
     budget: Int[Array, ""] | None = None,
     stall_steps: int | None = None,
-    plan: Sequence[int] = (),
 ) -> SolverRun:
     """Solve m = f(m) from `start`; the iterates are those of `qdeq.equilibrium.Broyden`.
 
     Parameters
     ----------
-    kind
-        "rational" or "product": which model function of `kernels.cpp`.
-    operands, plan
-        Its numbers and its structure, in the order that `kernels.cpp` reads.
+    kernel, operands
+        The model function f and its numbers.
     start
         `(n,)`, float32 or float64 like every operand.
     rtol, atol, max_steps, budget, stall_steps
@@ -55,13 +54,13 @@ def broyden(
 
     whole = jax.ShapeDtypeStruct((), jnp.int32)
     results = (array(n), array(), array(), array(n), array(max_steps), array(n, n), whole, whole)
-    call = jax.ffi.ffi_call(f"qdeq_broyden_{kind}", results, vmap_method="expand_dims")
+    call = jax.ffi.ffi_call(f"qdeq_broyden_{kernel.kind}", results, vmap_method="expand_dims")
     outputs = call(
         *operands,
         start,
         jnp.stack([jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)]),
         jnp.asarray(max_steps if budget is None else budget, jnp.int32),
-        plan=np.array(plan, np.int64),
+        plan=np.array(kernel.plan, np.int64),
         max_steps=max_steps,
         stall_steps=stall_steps or 0,
     )

@@ -48,9 +48,9 @@ V<T> root(V<T> value) {
 
 template <class T>
 T sum(V<T> value) {
-  T total = 0;
-  for (int l = 0; l < Lanes<T>::width; ++l) total += value[l];
-  return total;
+  for (int half = Lanes<T>::width / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; ++l) value[l] += value[l + half];
+  return value[0];
 }
 
 template <class M>
@@ -321,7 +321,10 @@ struct Product {
   std::vector<Class> classes;
   std::vector<Group> groups;
   const T* slope = nullptr;
-  std::vector<V<T>> offset, components, turned;  // turned: derivatives of components, by m_l
+  std::vector<int64_t> alike;  // for every angle the first one with the same slope
+  std::vector<V<T>> offset, sines, cosines;      // sines and cosines of the offsets
+  std::vector<V<T>> turn_sines, turn_cosines;    // of slope m, where `alike` points
+  std::vector<V<T>> components, turned;          // turned: derivatives of components, by m_l
   Half left, right;
   std::vector<V<T>> half;
   // For `pull_back`: per cone and group of samples the factors of the outer products.
@@ -359,7 +362,8 @@ struct Product {
       longest = std::max({longest, group.left, group.right});
       total += group.cones * group.observables * group.left * group.right;
     }
-    offset.resize(n_angles);
+    alike.resize(n_angles);
+    for (auto* list : {&offset, &sines, &cosines, &turn_sines, &turn_cosines}) list->resize(n_angles);
     components.resize(4 * n_wires);
     turned.resize(4 * n_wires * n);
     for (Half* one : {&left, &right}) {
@@ -373,11 +377,18 @@ struct Product {
 
   void prepare(int64_t outer) {
     slope = operands[1].at(outer, 0);
+    for (int64_t i = 0; i < n_angles; ++i) {
+      alike[i] = 0;
+      while (!std::equal(slope + i * n, slope + (i + 1) * n, slope + alike[i] * n)) ++alike[i];
+    }
     for (size_t g = 0; g < groups.size() && operands.size() > n_fixed; ++g)
       groups[g].coefficients = operands[2 + g].at(outer, 0);
   }
 
-  void load(int64_t outer, int64_t first) { operands[0].load(outer, first, offset.data()); }
+  void load(int64_t outer, int64_t first) {
+    operands[0].load(outer, first, offset.data());
+    for (int64_t i = 0; i < n_angles; ++i) sine_cosine(offset[i], sines[i], cosines[i]);
+  }
 
   void operator()(const V<T>* m, V<T>* value) {
     encode(m, false);
@@ -483,6 +494,12 @@ struct Product {
   }
 
   void encode(const V<T>* m, bool slopes) {
+    for (int64_t i = 0; i < n_angles; ++i) {
+      if (alike[i] != i) continue;
+      V<T> turn{};
+      for (int l = 0; l < n; ++l) turn += slope[i * n + l] * m[l];
+      sine_cosine(turn, turn_sines[i], turn_cosines[i]);
+    }
     int64_t angle = 0;
     for (const Class& turns : classes) {
       for (int64_t wire : turns.wires) {
@@ -493,9 +510,9 @@ struct Product {
       for (int64_t axis : turns.axes) {
         const int64_t from = 1 + (axis + 1) % 3, to = 1 + (axis + 2) % 3;
         for (int64_t wire : turns.wires) {
-          V<T> turn = offset[angle], s, c;
-          for (int l = 0; l < n; ++l) turn += slope[angle * n + l] * m[l];
-          sine_cosine(turn, s, c);
+          const int64_t same = alike[angle];
+          const V<T> s = sines[angle] * turn_cosines[same] + cosines[angle] * turn_sines[same];
+          const V<T> c = cosines[angle] * turn_cosines[same] - sines[angle] * turn_sines[same];
           V<T>* bloch = &components[4 * wire];
           const V<T> b = bloch[from], a = bloch[to];
           bloch[from] = b * c - a * s;
@@ -550,52 +567,47 @@ struct Product {
     return total;
   }
 
-  // half_a = sum_b C_ab right_b, four rows at a time: every right_b is loaded once for them.
+  // half_a = sum_b C_ab right_b, eight rows at a time: every right_b is loaded once for them.
   void contract_right(const Group& group, int64_t row) {
     const int64_t A = group.left, B = group.right;
     const T* c = group.coefficients + row * A * B;
+    const V<T>* values = right.value.data();
+    V<T>* into = half.data();
     int64_t a = 0;
-    for (; a + 4 <= A; a += 4, c += 4 * B) {
-      V<T> s0{}, s1{}, s2{}, s3{};
-      for (int64_t b = 0; b < B; ++b) {
-        const V<T> r = right.value[b];
-        s0 += c[b] * r;
-        s1 += c[B + b] * r;
-        s2 += c[2 * B + b] * r;
-        s3 += c[3 * B + b] * r;
-      }
-      half[a] = s0, half[a + 1] = s1, half[a + 2] = s2, half[a + 3] = s3;
+    for (; a + kRows <= A; a += kRows, c += kRows * B) {
+      V<T> s[kRows] = {};
+      for (int64_t b = 0; b < B; ++b)
+        for (int i = 0; i < kRows; ++i) s[i] += c[i * B + b] * values[b];
+      for (int i = 0; i < kRows; ++i) into[a + i] = s[i];
     }
     for (; a < A; ++a, c += B) {
       V<T> s{};
-      for (int64_t b = 0; b < B; ++b) s += c[b] * right.value[b];
-      half[a] = s;
+      for (int64_t b = 0; b < B; ++b) s += c[b] * values[b];
+      into[a] = s;
     }
   }
 
-  // half_b = sum_a left_a C_ab, four columns at a time.
+  // half_b = sum_a left_a C_ab, eight columns at a time.
   void contract_left(const Group& group, int64_t row) {
     const int64_t A = group.left, B = group.right;
     const T* c = group.coefficients + row * A * B;
+    const V<T>* values = left.value.data();
+    V<T>* into = half.data();
     int64_t b = 0;
-    for (; b + 4 <= B; b += 4) {
-      V<T> s0{}, s1{}, s2{}, s3{};
-      for (int64_t a = 0; a < A; ++a) {
-        const V<T> l = left.value[a];
-        const T* r = c + a * B + b;
-        s0 += r[0] * l;
-        s1 += r[1] * l;
-        s2 += r[2] * l;
-        s3 += r[3] * l;
-      }
-      half[b] = s0, half[b + 1] = s1, half[b + 2] = s2, half[b + 3] = s3;
+    for (; b + kRows <= B; b += kRows) {
+      V<T> s[kRows] = {};
+      for (int64_t a = 0; a < A; ++a)
+        for (int i = 0; i < kRows; ++i) s[i] += c[a * B + b + i] * values[a];
+      for (int i = 0; i < kRows; ++i) into[b + i] = s[i];
     }
     for (; b < B; ++b) {
       V<T> s{};
-      for (int64_t a = 0; a < A; ++a) s += c[a * B + b] * left.value[a];
-      half[b] = s;
+      for (int64_t a = 0; a < A; ++a) s += c[a * B + b] * values[a];
+      into[b] = s;
     }
   }
+
+  static constexpr int kRows = 8;  // as many sums as there are registers for
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -758,7 +770,9 @@ void spread(ffi::ThreadPool& pool, int64_t n_tasks, bool worthwhile, Make make) 
   while (counters->done < n_tasks) std::this_thread::yield();
 }
 
-constexpr int64_t kWorthwhile = 1 << 21;  // multiplications of a step below which one thread does it
+// Multiplications below which starting another thread takes longer than it saves.
+constexpr int64_t kWorthwhile = 1 << 20;
+constexpr int64_t kTypicalSteps = 8;
 
 template <class T>
 std::vector<Operand<T>> operands_of(ffi::RemainingArgs arguments, size_t begin, size_t end,
@@ -818,7 +832,8 @@ ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<
                                  out.status + s});
     };
   };
-  spread(pool, tasks, tasks * W * Map<T>(operands, plan, n).cost() > kWorthwhile, make);
+  const int64_t work = tasks * W * kTypicalSteps * Map<T>(operands, plan, n).cost();
+  spread(pool, tasks, work > kWorthwhile, make);
   return ffi::Error::Success();
 }
 
@@ -861,7 +876,8 @@ ffi::Error evaluate(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Re
       outputs[0].store(outer, first, own->value.data());
     };
   };
-  spread(pool, tasks, tasks * W * Map<T>(operands, plan, n).cost() > kWorthwhile, make);
+  const int64_t work = tasks * W * (outputs.size() > 1 ? 3 : 1) * Map<T>(operands, plan, n).cost();
+  spread(pool, tasks, work > kWorthwhile, make);
   return ffi::Error::Success();
 }
 
@@ -946,6 +962,78 @@ ffi::Error pull_back_any(ffi::RemainingArgs arguments, ffi::RemainingRets result
                               : pull_back<float, Map>(arguments, results, plan, leading);
 }
 
+// Inverses by Gauss-Jordan elimination with partial pivoting; whether each matrix is regular.
+template <class T>
+ffi::Error invert(const ffi::AnyBuffer& matrices, ffi::AnyBuffer& inverses, bool* regular) {
+  constexpr int W = Lanes<T>::width;
+  const auto dims = matrices.dimensions();
+  const int n = dims.back();
+  const int64_t total = matrices.element_count() / std::max(1, n * n);
+  const T* from = static_cast<const T*>(matrices.untyped_data());
+  T* to = static_cast<T*>(inverses.untyped_data());
+  std::vector<V<T>> a(n * n);
+  std::vector<int> order(n * W);
+  for (int64_t first = 0; first < total; first += W) {
+    const int lanes = std::min<int64_t>(W, total - first);
+    for (int l = 0; l < W; ++l)
+      for (int i = 0; i < n * n; ++i) a[i][l] = from[(first + std::min(l, lanes - 1)) * n * n + i];
+    V<T> largest_entry{}, smallest = splat(std::numeric_limits<T>::infinity());
+    for (int i = 0; i < n * n; ++i) {
+      const V<T> size = a[i] < 0 ? -a[i] : a[i];
+      largest_entry = size > largest_entry ? size : largest_entry;
+    }
+    for (int i = 0; i < n; ++i)
+      for (int l = 0; l < W; ++l) order[i * W + l] = i;
+    for (int k = 0; k < n; ++k) {
+      for (int l = 0; l < W; ++l) {  // rows are swapped lane by lane
+        int chosen = k;
+        for (int i = k + 1; i < n; ++i)
+          if (std::abs(a[i * n + k][l]) > std::abs(a[chosen * n + k][l])) chosen = i;
+        if (chosen == k) continue;
+        for (int j = 0; j < n; ++j) {
+          const T held = a[k * n + j][l];
+          a[k * n + j][l] = a[chosen * n + j][l];
+          a[chosen * n + j][l] = held;
+        }
+        std::swap(order[k * W + l], order[chosen * W + l]);
+      }
+      const V<T> pivot = a[k * n + k];
+      const V<T> size = pivot < 0 ? -pivot : pivot;
+      smallest = size < smallest ? size : smallest;
+      const V<T> reciprocal = 1 / pivot;
+      a[k * n + k] = splat<T>(1);
+      for (int j = 0; j < n; ++j) a[k * n + j] *= reciprocal;
+      for (int i = 0; i < n; ++i) {
+        if (i == k) continue;
+        const V<T> factor = a[i * n + k];
+        a[i * n + k] = V<T>{};
+        for (int j = 0; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+      }
+    }
+    const V<T> floor = n * std::numeric_limits<T>::epsilon() * largest_entry;
+    for (int l = 0; l < lanes; ++l) {
+      T* into = to + (first + l) * n * n;
+      bool finite = true;
+      for (int i = 0; i < n; ++i)
+        for (int k = 0; k < n; ++k) {  // swapped rows of A are swapped columns of its inverse
+          const T entry = a[i * n + k][l];
+          into[i * n + order[k * W + l]] = entry;
+          finite &= std::isfinite(entry);
+        }
+      regular[first + l] = finite && smallest[l] > floor[l];
+    }
+  }
+  return ffi::Error::Success();
+}
+
+ffi::Error invert_any(ffi::AnyBuffer matrices, ffi::Result<ffi::AnyBuffer> inverses,
+                      ffi::Result<ffi::Buffer<ffi::PRED>> regular) {
+  ffi::AnyBuffer into = *inverses;
+  return matrices.element_type() == ffi::F64
+             ? invert<double>(matrices, into, regular->typed_data())
+             : invert<float>(matrices, into, regular->typed_data());
+}
+
 }  // namespace
 
 #define QDEQ_KERNELS(kind, Map)                                                              \
@@ -979,3 +1067,8 @@ ffi::Error pull_back_any(ffi::RemainingArgs arguments, ffi::RemainingRets result
 
 QDEQ_KERNELS(rational, Rational);
 QDEQ_KERNELS(product, Product);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_invert, invert_any,
+                              ffi::Ffi::Bind()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::Buffer<ffi::PRED>>());

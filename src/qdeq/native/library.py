@@ -14,21 +14,27 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import jaxlib
+import numpy as np
 
 from qdeq._folders import cache_folder
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared", "-w")
-TARGETS = ("qdeq_broyden_rational", "qdeq_broyden_product")
+TARGETS = ("qdeq_invert",) + tuple(
+    f"qdeq_{work}_{kind}"
+    for work in ("broyden", "evaluate", "pull_back")
+    for kind in ("rational", "product")
+)
 COMPILE_SECONDS = 120  # more than a slow machine takes
 
 
-def is_available() -> bool:
-    """Whether the kernels serve programs for JAX's default backend; builds them if need be."""
-    return jax.default_backend() == "cpu" and _load() is None
+def serves(dtype: Any) -> bool:
+    """Whether there are kernels for JAX's default backend and this type; builds them if need be."""
+    return dtype in (np.float32, np.float64) and jax.default_backend() == "cpu" and _load() is None
 
 
 def availability() -> str:

@@ -69,40 +69,66 @@ class LightConeMap(eqx.Module):
 
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
+        if self._kernel is not None and native.serves(m.dtype):
+            return native.evaluate(self._kernel, self._operands, m)
         form = self.form
-        product = encoded_product(form.encoding, form.noise)
-        groups = cone_groups(form.circuit, form.encoding, form.observables, form.noise)
-        assert product is not None and groups is not None
-        angles = self.offset + jnp.matmul(self.slope, m, precision=PRECISION)
-        if isinstance(product, NoisyProduct):
-            components = noisy_components(product, angles)
-        else:
-            components = pauli_components(product, angles)
-        values = []
-        for group, coefficients in zip(groups, form.coefficients, strict=True):
-            wires = np.array([cone.wires for cone in group.cones])
-            left = _halves(components, wires[:, : group.split], group.components[: group.split])
-            right = _halves(components, wires[:, group.split :], group.components[group.split :])
-            values.append(_contract(coefficients, left, right).reshape(-1))
-        order = [k for group in groups for cone in group.cones for k in cone.observables]
-        joined = jnp.concatenate(values) if len(values) > 1 else values[0]
-        return joined if order == sorted(order) else joined[np.argsort(order)]
+        structure = (form.circuit, form.encoding, form.observables, form.noise)
+        return _reference(structure, self._operands, m)
+
+    def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
+        """df/dm at `m` `(q,)`."""
+        if self._kernel is not None and native.serves(m.dtype):
+            return native.jacobian(self._kernel, self._operands, m)
+        return jax.jacfwd(self)(m)
 
     def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
         """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
-        form = self.form
-        if form.noise is not None or not native.is_available():
+        if self._kernel is None or not native.serves(start.dtype):
             return None
-        plan = _native_plan(form.circuit, form.encoding, form.observables)
-        operands = (self.offset, self.slope, *form.coefficients)
-        return native.broyden("product", operands, start, plan=plan, **settings)
+        return native.broyden(self._kernel, self._operands, start, **settings)
+
+    @property
+    def _operands(self) -> tuple[Array, ...]:
+        return (self.offset, self.slope, *self.form.coefficients)
+
+    @property
+    def _kernel(self) -> native.Kernel | None:
+        form = self.form
+        if form.noise is not None:  # noisy rotations are affine maps, which the kernel has not
+            return None
+        return _native_kernel(form.circuit, form.encoding, form.observables)
+
+
+Structure = tuple[Circuit, AngleEncoding, MeasurementEnsemble, NoiseModel | None]
+
+
+def _reference(structure: Structure, operands: Sequence[Array], m: Array) -> Array:
+    offset, slope, *coefficients = operands
+    circuit, encoding, observables, noise = structure
+    product = encoded_product(encoding, noise)
+    groups = cone_groups(circuit, encoding, observables, noise)
+    assert product is not None and groups is not None
+    angles = offset + jnp.matmul(slope, m, precision=PRECISION)
+    if isinstance(product, NoisyProduct):
+        components = noisy_components(product, angles)
+    else:
+        components = pauli_components(product, angles)
+    values = []
+    for group, form in zip(groups, coefficients, strict=True):
+        wires = np.array([cone.wires for cone in group.cones])
+        left = _halves(components, wires[:, : group.split], group.components[: group.split])
+        right = _halves(components, wires[:, group.split :], group.components[group.split :])
+        values.append(_contract(form, left, right).reshape(-1))
+    order = [k for group in groups for cone in group.cones for k in cone.observables]
+    joined = jnp.concatenate(values) if len(values) > 1 else values[0]
+    return joined if order == sorted(order) else joined[np.argsort(order)]
 
 
 @functools.lru_cache(maxsize=64)
-def _native_plan(
+def _native_kernel(
     circuit: Circuit, encoding: AngleEncoding, observables: MeasurementEnsemble
-) -> tuple[int, ...]:
-    """The structure of a `LightConeMap` for `native/kernels.cpp`; lists start with their length."""
+) -> native.Kernel:
+    """The structure as integers for `native/kernels.cpp`; lists start with their length."""
     product = product_encoding(encoding)
     groups = cone_groups(circuit, encoding, observables)
     assert product is not None and groups is not None
@@ -118,7 +144,8 @@ def _native_plan(
         wires = [wire for cone in group.cones for wire in cone.wires]
         order = [k for cone in group.cones for k in cone.observables]
         plan += [len(wires), *wires, len(order), *order]
-    return tuple(plan)
+    structure = (circuit, encoding, observables, None)
+    return native.Kernel("product", tuple(plan), 2, functools.partial(_reference, structure))
 
 
 def prepare_lightcone(

@@ -6,6 +6,7 @@ change inside a solver loop; see `docs/architecture.md` for the formula.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -37,29 +38,38 @@ class RationalMap(eqx.Module):
 
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
-        return _rational(
-            m,
-            (self.constant, self.linear, self.quadratic),
-            (self.norm_constant, self.norm_linear, self.norm_quadratic),
-        )
+        if native.serves(m.dtype):
+            return native.evaluate(_KERNEL, self._operands, m)
+        return _rational_reference(self._operands, m)
+
+    def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
+        """df/dm at `m` `(q,)`."""
+        if native.serves(m.dtype):
+            return native.jacobian(_KERNEL, self._operands, m)
+        return jax.jacfwd(self)(m)
+
+    def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
+        """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
+        if not native.serves(start.dtype):
+            return None
+        return native.broyden(_KERNEL, self._operands, start, **settings)
 
     def norm_squared(self, m: Float[Array, " q"]) -> Float[Array, ""]:
         """|x + R m|^2; zero marks an input that amplitude encoding cannot prepare."""
         return _polynomial(m, (self.norm_constant, self.norm_linear, self.norm_quadratic))
 
-    def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
-        """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
-        if not native.is_available():
-            return None
-        operands = (
-            self.constant,
-            self.linear,
-            self.quadratic,
-            self.norm_constant,
-            self.norm_linear,
-            self.norm_quadratic,
-        )
-        return native.broyden("rational", operands, start, **settings)
+    @property
+    def _operands(self) -> tuple[Array, ...]:
+        """The denominator's, then those in which f is linear, as `native/kernels.cpp` has them."""
+        bottom = (self.norm_constant, self.norm_linear, self.norm_quadratic)
+        return (*bottom, self.constant, self.linear, self.quadratic)
+
+
+def _rational_reference(operands: Sequence[Array], m: Array) -> Array:
+    return _rational(m, tuple(operands[3:]), tuple(operands[:3]))
+
+
+_KERNEL = native.Kernel("rational", (), 3, _rational_reference)
 
 
 _matmul = functools.partial(jnp.matmul, precision=PRECISION)

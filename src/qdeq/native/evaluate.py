@@ -1,0 +1,280 @@
+"""A model function's value and Jacobian as JAX primitives, differentiable to any order.
+
+`evaluate_p` is linear in some of its operands, the circuit's numbers, and its transpose in those is
+`pull_back_p`: the two serve what training asks for. Every other derivative, by the point or by the
+fixed operands beyond first order, goes through the plain JAX `reference` of the same function.
+
+Under `jax.vmap` every operand gets a leading axis, of length 1 where it is shared: the cotangents of
+parameters are summed over the batch inside the kernel.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Which model function of `kernels.cpp`.
+
+    Attributes
+    ----------
+    kind
+        "rational" or "product".
+    plan
+        Its structure, as integers that `kernels.cpp` reads.
+    n_fixed
+        How many of the operands come first that the function is not linear in.
+    reference
+        `reference(operands, m) -> f(m)`: the same for one sample in JAX.
+    """
+
+    kind: str
+    plan: tuple[int, ...]
+    n_fixed: int
+    reference: Callable[[Sequence[Array], Array], Array]
+
+
+def evaluate(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -> Array:
+    """f(m), `(q,)`."""
+    return evaluate_p.bind(*operands, m, kernel=kernel, rank=0, jacobian=False)[0]
+
+
+def jacobian(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -> Array:
+    """df/dm, `(q, q)`: row k belongs to f_k."""
+    return evaluate_p.bind(*operands, m, kernel=kernel, rank=0, jacobian=True)[1]
+
+
+# Operands are those of the function, then m; results are the value and, if asked for, the Jacobian.
+evaluate_p = Primitive("qdeq_evaluate")
+evaluate_p.multiple_results = True
+# Operands are the fixed ones, m, and the cotangents of the results; results are cotangents of the
+# linear operands, whose shapes are `shapes`.
+pull_back_p = Primitive("qdeq_pull_back")
+pull_back_p.multiple_results = True
+
+
+def _leading(arrays: Sequence[Any], rank: int) -> tuple[int, ...]:
+    """Sizes of the leading axes that arrays of length 1 there stand for."""
+    return tuple(max(a.shape[axis] for a in arrays) for axis in range(rank))
+
+
+def _result_shapes(arrays: Sequence[Any], rank: int, with_jacobian: bool) -> list[tuple[int, ...]]:
+    leading, q = _leading(arrays, rank), arrays[-1].shape[-1]
+    return [(*leading, q), (*leading, q, q)][: 1 + with_jacobian]
+
+
+def _evaluate_shapes(*arrays: Any, kernel: Kernel, rank: int, jacobian: bool) -> list[Any]:
+    del kernel
+    dtype = arrays[-1].dtype
+    return [jax.core.ShapedArray(s, dtype) for s in _result_shapes(arrays, rank, jacobian)]
+
+
+def _evaluate_call(*arrays: Array, kernel: Kernel, rank: int, jacobian: bool) -> Sequence[Array]:
+    shapes = _result_shapes(arrays, rank, jacobian)
+    results = [jax.ShapeDtypeStruct(shape, arrays[-1].dtype) for shape in shapes]
+    call = jax.ffi.ffi_call(f"qdeq_evaluate_{kernel.kind}", results)
+    return call(*arrays, plan=np.array(kernel.plan, np.int64))
+
+
+def _pull_back_shapes(*arrays: Any, shapes: Sequence[tuple[int, ...]], **_: Any) -> list[Any]:
+    return [jax.core.ShapedArray(shape, arrays[0].dtype) for shape in shapes]
+
+
+def _pull_back_call(
+    *arrays: Array, kernel: Kernel, rank: int, shapes: Sequence[tuple[int, ...]]
+) -> Sequence[Array]:
+    results = [jax.ShapeDtypeStruct(shape, arrays[0].dtype) for shape in shapes]
+    call = jax.ffi.ffi_call(f"qdeq_pull_back_{kernel.kind}", results)
+    leading = np.array(_leading(arrays, rank), np.int64)
+    return call(*arrays, plan=np.array(kernel.plan, np.int64), leading=leading)
+
+
+def _lifted(function: Callable[..., Any], arrays: Sequence[Array], rank: int) -> Any:
+    """A function of one sample's arrays, applied over their leading axes."""
+    if rank == 0:
+        return function(*arrays)
+    (size,) = _leading(arrays, 1)
+    shared = [a.shape[0] == 1 and size != 1 for a in arrays]
+    return jax.vmap(
+        lambda *arrays: _lifted(function, arrays, rank - 1),
+        in_axes=[None if alone else 0 for alone in shared],
+    )(*(a[0] if alone else a for a, alone in zip(arrays, shared, strict=True)))
+
+
+def _evaluate_reference(kernel: Kernel, with_jacobian: bool, *arrays: Array) -> list[Array]:
+    *operands, m = arrays
+    value = kernel.reference(operands, m)
+    if not with_jacobian:
+        return [value]
+    return [value, jax.jacfwd(lambda m: kernel.reference(operands, m))(m)]
+
+
+def _instantiated(tangents: Sequence[Any], primals: Sequence[Array]) -> list[Array]:
+    return [
+        jnp.zeros_like(p) if type(t) is ad.Zero else t
+        for t, p in zip(tangents, primals, strict=True)
+    ]
+
+
+def _any(tangents: Sequence[Any]) -> bool:
+    return any(type(t) is not ad.Zero for t in tangents)
+
+
+def _evaluate_jvp(
+    primals: Sequence[Array], tangents: Sequence[Any], *, kernel: Kernel, rank: int, jacobian: bool
+) -> Any:
+    n = kernel.n_fixed
+    by_point = _any(tangents[-1:])
+    # The derivative by the point alone is the Jacobian, which the kernel gives with the value.
+    first_order = by_point and not jacobian and not _any(tangents[:n])
+    bind = functools.partial(evaluate_p.bind, kernel=kernel, rank=rank)
+    values = bind(*primals, jacobian=jacobian or first_order)
+    total: list[Any] = []
+    if first_order:
+        values, matrix = values[:1], values[1]
+        move = jnp.broadcast_to(tangents[-1], values[0].shape)
+        total = [jnp.einsum("...kl,...l->...k", matrix, move, precision="highest")]
+    elif by_point or _any(tangents[:n]):
+        linear = primals[n:-1]
+
+        def by_fixed(*arrays: Array) -> list[Array]:
+            arrays = (*arrays[:n], *linear, arrays[n])
+            return _lifted(functools.partial(_evaluate_reference, kernel, jacobian), arrays, rank)
+
+        moved = (*primals[:n], primals[-1])
+        changes = _instantiated((*tangents[:n], tangents[-1]), moved)
+        total = jax.jvp(by_fixed, moved, tuple(changes))[1]
+    if _any(tangents[n:-1]):
+        linear = _instantiated(tangents[n:-1], primals[n:-1])
+        change = bind(*primals[:n], *linear, primals[-1], jacobian=jacobian)
+        total = [a + b for a, b in zip(total, change, strict=True)] if total else change
+    return values, total
+
+
+def _evaluate_transpose(
+    cotangents: Sequence[Any], *arrays: Any, kernel: Kernel, rank: int, jacobian: bool
+) -> list[Any]:
+    n = kernel.n_fixed
+    linear, m = arrays[n:-1], arrays[-1]
+    known = _evaluate_shapes(
+        *(_shaped(a) for a in arrays), kernel=kernel, rank=rank, jacobian=jacobian
+    )
+    given = [
+        jnp.zeros(a.shape, a.dtype) if type(ct) is ad.Zero else ct
+        for ct, a in zip(cotangents, known, strict=True)
+    ]
+    if jacobian and type(cotangents[1]) is ad.Zero:
+        given = given[:1]
+    shapes = tuple(a.aval.shape if ad.is_undefined_primal(a) else a.shape for a in linear)
+    pulled = pull_back_p.bind(*arrays[:n], m, *given, kernel=kernel, rank=rank, shapes=shapes)
+    chosen = [p if ad.is_undefined_primal(a) else None for p, a in zip(pulled, linear, strict=True)]
+    return [*[None] * n, *chosen, None]
+
+
+def _shaped(array: Any) -> Any:
+    return array.aval if ad.is_undefined_primal(array) else array
+
+
+def _pull_back_jvp(
+    primals: Sequence[Array], tangents: Sequence[Any], *, kernel: Kernel, rank: int, shapes: Any
+) -> Any:
+    n = kernel.n_fixed + 1
+    bind = functools.partial(pull_back_p.bind, kernel=kernel, rank=rank, shapes=shapes)
+    values = bind(*primals)
+    total: list[Any] = []
+    if _any(tangents[:n]):
+        cotangents = primals[n:]
+
+        def by_fixed(*arrays: Array) -> Any:
+            *fixed, m = arrays
+
+            def forward(*linear: Array) -> list[Array]:
+                function = functools.partial(_evaluate_reference, kernel, len(cotangents) > 1)
+                return _lifted(function, (*fixed, *linear, m), rank)
+
+            zeros = [jnp.zeros(shape, m.dtype) for shape in shapes]
+            # The lifted function sums over shared axes and may broadcast its results.
+            results, pull = jax.vjp(forward, *zeros)
+            given = [jnp.broadcast_to(c, r.shape) for c, r in zip(cotangents, results, strict=True)]
+            return pull(given)
+
+        changes = _instantiated(tangents[:n], primals[:n])
+        total = list(jax.jvp(by_fixed, tuple(primals[:n]), tuple(changes))[1])
+    if _any(tangents[n:]):
+        change = bind(*primals[:n], *_instantiated(tangents[n:], primals[n:]))
+        total = [a + b for a, b in zip(total, change, strict=True)] if total else change
+    return values, total
+
+
+def _pull_back_transpose(
+    cotangents: Sequence[Any], *arrays: Any, kernel: Kernel, rank: int, shapes: Any
+) -> list[Any]:
+    n = kernel.n_fixed + 1
+    dtype = arrays[n - 1].dtype
+    given = [
+        jnp.zeros(shape, dtype) if type(ct) is ad.Zero else ct
+        for ct, shape in zip(cotangents, shapes, strict=True)
+    ]
+    with_jacobian = len(arrays) > n + 1
+    results = evaluate_p.bind(
+        *arrays[: n - 1], *given, arrays[n - 1], kernel=kernel, rank=rank, jacobian=with_jacobian
+    )
+    return [
+        *[None] * n,
+        *(
+            _unbroadcast(r, a.aval.shape) if ad.is_undefined_primal(a) else None
+            for r, a in zip(results, arrays[n:], strict=True)
+        ),
+    ]
+
+
+def _unbroadcast(array: Array, shape: tuple[int, ...]) -> Array:
+    axes = [i for i, (a, b) in enumerate(zip(array.shape, shape, strict=True)) if a != b]
+    return jnp.sum(array, axis=tuple(axes), keepdims=True) if axes else array
+
+
+def _with_leading_axis(arrays: Sequence[Array], axes: Sequence[Any]) -> list[Array]:
+    return [
+        a[None] if axis is None else jnp.moveaxis(a, axis, 0)
+        for a, axis in zip(arrays, axes, strict=True)
+    ]
+
+
+def _evaluate_batch(arrays: Sequence[Array], axes: Sequence[Any], *, rank: int, **rest: Any) -> Any:
+    results = evaluate_p.bind(*_with_leading_axis(arrays, axes), rank=rank + 1, **rest)
+    return results, [0] * len(results)
+
+
+def _pull_back_batch(
+    arrays: Sequence[Array], axes: Sequence[Any], *, rank: int, shapes: Any, **rest: Any
+) -> Any:
+    (size,) = {a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None}
+    wider = tuple((size, *shape) for shape in shapes)
+    results = pull_back_p.bind(
+        *_with_leading_axis(arrays, axes), rank=rank + 1, shapes=wider, **rest
+    )
+    return results, [0] * len(results)
+
+
+evaluate_p.def_impl(jax.jit(_evaluate_call, static_argnames=("kernel", "rank", "jacobian")))
+evaluate_p.def_abstract_eval(_evaluate_shapes)
+mlir.register_lowering(evaluate_p, mlir.lower_fun(_evaluate_call, multiple_results=True))
+ad.primitive_jvps[evaluate_p] = _evaluate_jvp
+ad.primitive_transposes[evaluate_p] = _evaluate_transpose
+batching.primitive_batchers[evaluate_p] = _evaluate_batch
+
+pull_back_p.def_impl(jax.jit(_pull_back_call, static_argnames=("kernel", "rank", "shapes")))
+pull_back_p.def_abstract_eval(_pull_back_shapes)
+mlir.register_lowering(pull_back_p, mlir.lower_fun(_pull_back_call, multiple_results=True))
+ad.primitive_jvps[pull_back_p] = _pull_back_jvp
+ad.primitive_transposes[pull_back_p] = _pull_back_transpose
+batching.primitive_batchers[pull_back_p] = _pull_back_batch
