@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qdeq.equilibrium import Direct as Direct
     from qdeq.equilibrium import Dogleg as Dogleg
     from qdeq.equilibrium import Equilibrium as Equilibrium
+    from qdeq.equilibrium import Homotopy as Homotopy
     from qdeq.equilibrium import Implicit as Implicit
     from qdeq.equilibrium import JacobianFree as JacobianFree
     from qdeq.equilibrium import KrasnoselskiiMann as KrasnoselskiiMann
@@ -53,7 +54,7 @@ _HOMES = {
         "strongly_entangling xyz_of_every_wire z_of_every_wire z_strings"
     ),
     "equilibrium": (
-        "Anderson Broyden Direct Dogleg Equilibrium Implicit JacobianFree "
+        "Anderson Broyden Direct Dogleg Equilibrium Homotopy Implicit JacobianFree "
         "KrasnoselskiiMann LevenbergMarquardt Neumann Newton Picard Shine Unrolled"
     ),
     "errors": "UserError",

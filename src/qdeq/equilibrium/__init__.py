@@ -11,6 +11,7 @@ from qdeq.equilibrium.broyden import Broyden as Broyden
 from qdeq.equilibrium.dense import DenseInverse as DenseInverse
 from qdeq.equilibrium.dense import robust_inverse as robust_inverse
 from qdeq.equilibrium.direct import Direct as Direct
+from qdeq.equilibrium.homotopy import Homotopy as Homotopy
 from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann as KrasnoselskiiMann
 from qdeq.equilibrium.layer import Equilibrium as Equilibrium
 from qdeq.equilibrium.newton import Newton as Newton

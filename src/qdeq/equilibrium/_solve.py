@@ -18,6 +18,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.solution import STATUS, relative
 
@@ -96,7 +97,8 @@ def solve(
     bounds
         Flat or scalar lower and upper bounds, handed to the solver.
     stall_steps
-        Give up after this many steps without progress; None never.
+        Give up after this many steps without progress; None never. `Homotopy` never gives up: on
+        its way the residual rises too.
     unrolled
         A `lax.scan` over all `max_steps` with frozen finished samples, which reverse mode can
         differentiate, instead of a `lax.while_loop`.
@@ -108,6 +110,7 @@ def solve(
     """
     root = not isinstance(solver, optx.AbstractFixedPointSolver)
     averager = solver if draw is not None and isinstance(solver, KrasnoselskiiMann) else None
+    stall_steps = None if isinstance(solver, Homotopy) else stall_steps
     tags: frozenset[object] = frozenset()
     options = {} if bounds is None else {"lower": bounds[0], "upper": bounds[1]}
 

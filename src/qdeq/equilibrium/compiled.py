@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from qdeq.equilibrium._solve import Best, Outcome
 from qdeq.equilibrium.broyden import Broyden, BroydenState, DenseSecant
+from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.solution import STATUS
 from qdeq.native import SolverRun
 
@@ -28,6 +29,7 @@ class WithSolver(Protocol):
         max_steps: int,
         budget: Int[Array, ""] | None,
         stall_steps: int | None,
+        fallback_steps: int,
     ) -> SolverRun | None:
         """Solve from `start`; None where the compiled loop cannot be had."""
         ...
@@ -41,12 +43,21 @@ def compiled_solve(
     max_steps: int,
     budget: Int[Array, ""] | None,
     stall_steps: int | None,
-) -> Outcome | None:
-    """What `solve` would return; None if this function or solver has no compiled loop."""
+    fallback: Any = None,
+    fallback_steps: int = 0,
+) -> tuple[Outcome, Int[Array, ""] | None] | None:
+    """What `solve` would return; None if this function or solver has no compiled loop.
+
+    Second the steps of the fallback, which then is done; None if it has no compiled loop.
+    """
     if not isinstance(f, WithSolver) or type(solver) is not Broyden:
         return None
     if not solver.is_dense(start.shape[0]):
         return None
+    continues = type(fallback) is Homotopy and all(
+        one is other or (isinstance(one, float) and isinstance(other, float) and one == other)
+        for one, other in ((fallback.rtol, solver.rtol), (fallback.atol, solver.atol))
+    )
     run = f.broyden(
         start,
         rtol=solver.rtol,
@@ -54,6 +65,7 @@ def compiled_solve(
         max_steps=max_steps,
         budget=budget,
         stall_steps=stall_steps,
+        fallback_steps=fallback_steps if continues else 0,
     )
     if run is None:
         return None
@@ -61,7 +73,7 @@ def compiled_solve(
     status = STATUS.where(run.code == 2, STATUS.stalled, status)
     status = STATUS.where(run.code == 3, STATUS.nonfinite, status)
     zero = jnp.zeros_like(start)
-    return Outcome(
+    outcome = Outcome(
         best=Best(run.point, run.residual, run.scale),
         last=run.last,
         steps=run.steps,
@@ -69,3 +81,4 @@ def compiled_solve(
         trace=run.trace,
         solver_state=BroydenState(DenseSecant(run.inverse_jacobian), zero, None, run.residual),
     )
+    return outcome, run.fallback_steps if continues else None

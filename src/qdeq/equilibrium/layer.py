@@ -18,6 +18,7 @@ from qdeq.equilibrium.adjoints import Implicit, Unrolled
 from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
 from qdeq.equilibrium.broyden import Broyden
 from qdeq.equilibrium.compiled import compiled_solve
+from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.newton import Newton
 from qdeq.equilibrium.shots import ShotSchedule
@@ -29,7 +30,7 @@ _SOLVERS = (
     optx.AbstractRootFinder,
     optx.AbstractLeastSquaresSolver,
 )
-_WITH_JACOBIAN = (Newton, optx.Newton, optx.AbstractGaussNewton)
+_WITH_JACOBIAN = (Newton, Homotopy, optx.Newton, optx.AbstractGaussNewton)
 
 
 class Equilibrium(eqx.Module):
@@ -53,10 +54,10 @@ class Equilibrium(eqx.Module):
         trust region (`Dogleg`, `LevenbergMarquardt`) ignore it.
     stall_steps
         A sample gives up after this many steps in which its residual did not fall by a tenth; None
-        never.
+        never. `Homotopy` ignores it: on its way the residual rises too.
     fallback, fallback_steps
-        A robust solver that continues from the best iterate of the samples that did not converge.
-        Where all did, it takes no step.
+        A robust solver for the samples that did not converge: `Homotopy` goes from z0 once more,
+        others from the best iterate. Where all did, it takes no step.
 
     Raises
     ------
@@ -165,23 +166,31 @@ class Equilibrium(eqx.Module):
             outcome = self._solve(problem, x, bounds, budget, unrolled=True)
             return self._solution(problem, outcome.last, outcome, None, outcome.steps * own)
         frozen, frozen_x = _stop_gradient((problem, x))
-        outcome = None
+        compiled = None
         if x is None and bounds is None:
-            outcome = compiled_solve(
+            compiled = compiled_solve(
                 _stop_gradient(f),
                 self.solver,
                 frozen.start,
                 max_steps=self.max_steps,
                 budget=budget,
                 stall_steps=self.stall_steps,
+                fallback=self.fallback,
+                fallback_steps=self.fallback_steps,
             )
-        if outcome is None:
+        done: Array | None = None
+        if compiled is None:
             outcome = self._solve(frozen, frozen_x, bounds, budget)
+        else:
+            outcome, done = compiled
         memory = self.adjoint.remember(self.solver, outcome.solver_state)
         jacobians = outcome.steps * own
         if self.fallback is not None:
             first = outcome.steps
-            outcome = self._fall_back(self.fallback, frozen, frozen_x, bounds, outcome)
+            if done is None:
+                outcome = self._fall_back(self.fallback, frozen, frozen_x, bounds, outcome)
+            else:
+                outcome = eqx.tree_at(lambda o: o.steps, outcome, first + done)
             jacobians += (outcome.steps - first) * isinstance(self.fallback, _WITH_JACOBIAN)
         root = outcome.best.point
         value = attach(self.adjoint, problem.fn, root, x, memory)
@@ -260,10 +269,12 @@ class Equilibrium(eqx.Module):
         self, solver: Solver, problem: Problem, x: PyTree, bounds: Any, first: Outcome
     ) -> Outcome:
         active = first.status != STATUS.converged
+        # A curve that starts near a local minimum of the residual tends to stay there.
+        start = problem.start if isinstance(solver, Homotopy) else first.best.point
         second = solve(
             problem.fn,
             solver,
-            first.best.point,
+            start,
             x,
             max_steps=self.fallback_steps,
             bounds=bounds,

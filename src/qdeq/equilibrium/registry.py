@@ -7,6 +7,7 @@ from qdeq.equilibrium.adjoints import Implicit, JacobianFree, Neumann, Shine, Un
 from qdeq.equilibrium.anderson import Anderson
 from qdeq.equilibrium.attach import AbstractAdjoint
 from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.newton import Newton
 from qdeq.equilibrium.picard import Picard
@@ -18,6 +19,7 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "anderson": Anderson,
     "broyden": Broyden,
     "newton": Newton,
+    "homotopy": Homotopy,
     "dogleg": Dogleg,
     "levenberg-marquardt": LevenbergMarquardt,
     "krasnoselskii-mann": KrasnoselskiiMann,

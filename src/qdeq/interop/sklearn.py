@@ -78,6 +78,8 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         Weight of the Jacobian penalty that keeps the equilibrium contractive. 0: none.
     solver, adjoint
         Names in `qdeq.equilibrium.SOLVERS` and `qdeq.equilibrium.ADJOINTS`.
+    fallback
+        What solves the samples that the solver leaves over, `"homotopy"` or `"none"`.
     max_steps, tolerance
         Most solver steps per sample, and the residual at which a sample is solved.
     random_steps_minus
@@ -155,6 +157,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         dropout: float = 0.05,
         jacobian_weight: float = 0.8,
         solver: str = "broyden",
+        fallback: str = "homotopy",
         adjoint: str = "implicit",
         max_steps: int = 30,
         tolerance: float = 1e-5,
@@ -181,6 +184,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         self.dropout = dropout
         self.jacobian_weight = jacobian_weight
         self.solver = solver
+        self.fallback = fallback
         self.adjoint = adjoint
         self.max_steps = max_steps
         self.tolerance = tolerance

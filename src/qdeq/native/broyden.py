@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from qdeq.native.evaluate import Kernel
+from qdeq.native.evaluate import Kernel, of_one_type
 
 
 class SolverRun(eqx.Module):
-    """How a solve ended, in plain arrays; `code` is 0 (out of steps), 1 (converged), 2 (stalled) or
-    3 (not finite)."""
+    """How a solve ended, in plain arrays.
+
+    `code` is 0 (out of steps), 1 (converged), 2 (stalled) or 3 (not finite); `steps`, `last`,
+    `trace` and `inverse_jacobian` are Broyden's.
+    """
 
     point: Float[Array, " n"]
     residual: Float[Array, ""]
@@ -23,6 +26,7 @@ class SolverRun(eqx.Module):
     inverse_jacobian: Float[Array, "n n"]
     steps: Int[Array, ""]
     code: Int[Array, ""]
+    fallback_steps: Int[Array, ""]
 
 
 def broyden(
@@ -35,6 +39,7 @@ def broyden(
     max_steps: int,
     budget: Int[Array, ""] | None = None,
     stall_steps: int | None = None,
+    fallback_steps: int = 0,
 ) -> SolverRun:
     """Solve m = f(m) from `start`; the iterates are those of `qdeq.equilibrium.Broyden`.
 
@@ -46,6 +51,8 @@ def broyden(
         `(n,)`, float32 or float64 like every operand.
     rtol, atol, max_steps, budget, stall_steps
         As in `qdeq.equilibrium.Equilibrium`.
+    fallback_steps
+        Steps of `qdeq.equilibrium.Homotopy` for the samples that Broyden's method leaves over.
     """
     (n,), dtype = start.shape, start.dtype
 
@@ -53,15 +60,25 @@ def broyden(
         return jax.ShapeDtypeStruct(shape, dtype)
 
     whole = jax.ShapeDtypeStruct((), jnp.int32)
-    results = (array(n), array(), array(), array(n), array(max_steps), array(n, n), whole, whole)
+    results = (
+        array(n),
+        array(),
+        array(),
+        array(n),
+        array(max_steps),
+        array(n, n),
+        whole,
+        whole,
+        whole,
+    )
     call = jax.ffi.ffi_call(f"qdeq_broyden_{kernel.kind}", results, vmap_method="expand_dims")
     outputs = call(
-        *operands,
-        start,
+        *of_one_type(*operands, start),
         jnp.stack([jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)]),
         jnp.asarray(max_steps if budget is None else budget, jnp.int32),
         plan=np.array(kernel.plan, np.int64),
         max_steps=max_steps,
         stall_steps=stall_steps or 0,
+        fallback_steps=fallback_steps,
     )
     return SolverRun(*outputs)

@@ -4,8 +4,8 @@
 `pull_back_p`: the two serve what training asks for. Every other derivative, by the point or by the
 fixed operands beyond first order, goes through the plain JAX `reference` of the same function.
 
-Under `jax.vmap` every operand gets a leading axis, of length 1 where it is shared: the cotangents of
-parameters are summed over the batch inside the kernel.
+Under `jax.vmap` every operand gets a leading axis, of length 1 where it is shared: the cotangents
+of parameters are summed over the batch inside the kernel.
 """
 
 import functools
@@ -45,12 +45,20 @@ class Kernel:
 
 def evaluate(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -> Array:
     """f(m), `(q,)`."""
-    return evaluate_p.bind(*operands, m, kernel=kernel, rank=0, jacobian=False)[0]
+    arrays = of_one_type(*operands, m)
+    return evaluate_p.bind(*arrays, kernel=kernel, rank=0, jacobian=False)[0]
 
 
 def jacobian(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -> Array:
     """df/dm, `(q, q)`: row k belongs to f_k."""
-    return evaluate_p.bind(*operands, m, kernel=kernel, rank=0, jacobian=True)[1]
+    arrays = of_one_type(*operands, m)
+    return evaluate_p.bind(*arrays, kernel=kernel, rank=0, jacobian=True)[1]
+
+
+def of_one_type(*arrays: Array) -> list[Array]:
+    """The arrays in the type that JAX's arithmetic would give them; kernels know no other."""
+    dtype = jnp.result_type(*arrays)
+    return [jnp.asarray(a, dtype) for a in arrays]
 
 
 # Operands are those of the function, then m; results are the value and, if asked for, the Jacobian.

@@ -104,6 +104,20 @@ struct Batch {
   }
 };
 
+// Samples that share their parameters, one per lane; the last one fills up.
+template <class T>
+struct Group {
+  int64_t outer;
+  int lanes;
+  int64_t samples[Lanes<T>::width];
+
+  static Group from(int64_t outer, int64_t first, int64_t inner) {
+    Group group{outer, int(std::min<int64_t>(Lanes<T>::width, inner - first)), {}};
+    for (int l = 0; l < Lanes<T>::width; ++l) group.samples[l] = std::min(first + l, inner - 1);
+    return group;
+  }
+};
+
 template <class T>
 class Operand {
  public:
@@ -126,25 +140,23 @@ class Operand {
     }
     return data_ + offset;
   }
-  // Entry i of lane l is entry i of sample `first + l`; the last sample fills up.
-  void load(int64_t outer, int64_t first, V<T>* into) const {
+  // Entry i of lane l is entry i of the sample in that lane.
+  void load(const Group<T>& group, V<T>* into) const {
     for (int l = 0; l < Lanes<T>::width; ++l) {
-      const T* from = at(outer, std::min(first + l, batch_->inner - 1));
+      const T* from = at(group.outer, group.samples[l]);
       for (int64_t i = 0; i < core_; ++i) into[i][l] = from[i];
     }
   }
-  void store(int64_t outer, int64_t first, const V<T>* from) const {
-    const int lanes = std::min<int64_t>(Lanes<T>::width, batch_->inner - first);
-    for (int l = 0; l < lanes; ++l) {
-      T* into = at(outer, first + l);
+  void store(const Group<T>& group, const V<T>* from) const {
+    for (int l = 0; l < group.lanes; ++l) {
+      T* into = at(group.outer, group.samples[l]);
       for (int64_t i = 0; i < core_; ++i) into[i] = from[i][l];
     }
   }
   // Adds the lanes to their samples' entries, which are one and the same where they are shared.
-  void add(int64_t outer, int64_t first, const V<T>* from) const {
-    const int lanes = std::min<int64_t>(Lanes<T>::width, batch_->inner - first);
-    for (int l = 0; l < lanes; ++l) {
-      T* into = at(outer, first + l);
+  void add(const Group<T>& group, const V<T>* from) const {
+    for (int l = 0; l < group.lanes; ++l) {
+      T* into = at(group.outer, group.samples[l]);
       for (int64_t i = 0; i < core_; ++i) into[i] += from[i][l];
     }
   }
@@ -199,12 +211,12 @@ struct Rational {
     }
   }
 
-  void load(int64_t outer, int64_t first) {
-    operands[0].load(outer, first, constant.data() + n);
-    operands[1].load(outer, first, linear.data() + n * n);
+  void load(const Group<T>& group) {
+    operands[0].load(group, constant.data() + n);
+    operands[1].load(group, linear.data() + n * n);
     if (operands.size() == n_fixed) return;
-    operands[3].load(outer, first, constant.data());
-    operands[4].load(outer, first, linear.data());
+    operands[3].load(group, constant.data());
+    operands[4].load(group, linear.data());
   }
 
   void operator()(const V<T>* m, V<T>* value) {
@@ -228,7 +240,7 @@ struct Rational {
   void begin(int64_t) { std::fill(pulled.begin(), pulled.end(), V<T>{}); }
 
   // Lanes beyond the last sample have zero cotangents.
-  void pull_back(int64_t outer, int64_t first, const V<T>* m, const V<T>* value_bar,
+  void pull_back(const Group<T>& group, const V<T>* m, const V<T>* value_bar,
                  const V<T>* jacobian_bar, const std::vector<Operand<T>>& results) {
     multiply(m);
     const V<T> inverse = inverse_denominator(m);
@@ -249,8 +261,8 @@ struct Rational {
         }
       }
     }
-    results[0].add(outer, first, c);
-    results[1].add(outer, first, b);
+    results[0].add(group, c);
+    results[1].add(group, b);
   }
 
   void end(int64_t outer, const std::vector<Operand<T>>& results) {
@@ -303,7 +315,7 @@ struct Product {
   struct Class {
     std::vector<int64_t> axes, wires;
   };
-  struct Group {
+  struct Cones {
     int64_t cones, observables, positions, split, left, right;
     std::vector<std::vector<int64_t>> columns;  // of every position: components, the constant first
     std::vector<int64_t> wires, order;
@@ -319,7 +331,7 @@ struct Product {
   const int n;
   int64_t n_angles, n_wires, n_cones = 0, total = 0, longest = 1;
   std::vector<Class> classes;
-  std::vector<Group> groups;
+  std::vector<Cones> groups;
   const T* slope = nullptr;
   std::vector<int64_t> alike;  // for every angle the first one with the same slope
   std::vector<V<T>> offset, sines, cosines;      // sines and cosines of the offsets
@@ -346,7 +358,7 @@ struct Product {
       turns.wires = list();
     }
     groups.resize(*next++);
-    for (Group& group : groups) {
+    for (Cones& group : groups) {
       group.cones = *next++;
       group.observables = *next++;
       group.positions = *next++;
@@ -385,14 +397,14 @@ struct Product {
       groups[g].coefficients = operands[2 + g].at(outer, 0);
   }
 
-  void load(int64_t outer, int64_t first) {
-    operands[0].load(outer, first, offset.data());
+  void load(const Group<T>& group) {
+    operands[0].load(group, offset.data());
     for (int64_t i = 0; i < n_angles; ++i) sine_cosine(offset[i], sines[i], cosines[i]);
   }
 
   void operator()(const V<T>* m, V<T>* value) {
     encode(m, false);
-    each_cone([&](const Group& group, int64_t cone) {
+    each_cone([&](const Cones& group, int64_t cone) {
       halves(group, cone, false);
       for (int64_t k = 0; k < group.observables; ++k) {
         const int64_t row = cone * group.observables + k;
@@ -406,7 +418,7 @@ struct Product {
 
   void linearise(const V<T>* m, V<T>* value, V<T>* jacobian) {
     encode(m, true);
-    each_cone([&](const Group& group, int64_t cone) {
+    each_cone([&](const Cones& group, int64_t cone) {
       halves(group, cone, true);
       for (int64_t k = 0; k < group.observables; ++k) {
         const int64_t row = cone * group.observables + k;
@@ -424,10 +436,10 @@ struct Product {
 
   void begin(int64_t n_groups) { kept.assign(n_cones * n_groups, {}), taken = 0; }
 
-  void pull_back(int64_t, int64_t, const V<T>* m, const V<T>* value_bar, const V<T>* jacobian_bar,
+  void pull_back(const Group<T>&, const V<T>* m, const V<T>* value_bar, const V<T>* jacobian_bar,
                  const std::vector<Operand<T>>&) {
     encode(m, jacobian_bar != nullptr);
-    each_cone([&](const Group& group, int64_t cone) {
+    each_cone([&](const Cones& group, int64_t cone) {
       halves(group, cone, jacobian_bar != nullptr);
       std::vector<V<T>>& factors = kept[taken++];
       const int64_t A = group.left, B = group.right, K = group.observables;
@@ -452,7 +464,7 @@ struct Product {
   void end(int64_t outer, const std::vector<Operand<T>>& results) {
     int64_t cone_index = 0;
     for (size_t g = 0; g < groups.size(); ++g) {
-      const Group& group = groups[g];
+      const Cones& group = groups[g];
       const int64_t A = group.left, B = group.right, K = group.observables;
       T* into = results[g].at(outer, 0);
       for (int64_t cone = 0; cone < group.cones; ++cone, ++cone_index)
@@ -468,7 +480,7 @@ struct Product {
 
   template <class F>
   void each_cone(F f) {
-    for (const Group& group : groups)
+    for (const Cones& group : groups)
       for (int64_t cone = 0; cone < group.cones; ++cone) f(group, cone);
   }
 
@@ -530,12 +542,12 @@ struct Product {
     }
   }
 
-  void halves(const Group& group, int64_t cone, bool slopes) {
+  void halves(const Cones& group, int64_t cone, bool slopes) {
     multiply(group, cone, 0, group.split, slopes, left);
     multiply(group, cone, group.split, group.positions, slopes, right);
   }
 
-  void multiply(const Group& group, int64_t cone, int64_t begin, int64_t end, bool slopes, Half& into) {
+  void multiply(const Cones& group, int64_t cone, int64_t begin, int64_t end, bool slopes, Half& into) {
     int64_t length = 1;
     into.value[0] = splat<T>(1);
     for (int l = 0; slopes && l < n; ++l) into.slopes[l * longest] = V<T>{};
@@ -568,7 +580,7 @@ struct Product {
   }
 
   // half_a = sum_b C_ab right_b, eight rows at a time: every right_b is loaded once for them.
-  void contract_right(const Group& group, int64_t row) {
+  void contract_right(const Cones& group, int64_t row) {
     const int64_t A = group.left, B = group.right;
     const T* c = group.coefficients + row * A * B;
     const V<T>* values = right.value.data();
@@ -588,7 +600,7 @@ struct Product {
   }
 
   // half_b = sum_a left_a C_ab, eight columns at a time.
-  void contract_left(const Group& group, int64_t row) {
+  void contract_left(const Cones& group, int64_t row) {
     const int64_t A = group.left, B = group.right;
     const T* c = group.coefficients + row * A * B;
     const V<T>* values = left.value.data();
@@ -616,7 +628,7 @@ struct Product {
 template <class T>
 struct Outputs {
   T *point, *residual, *scale, *last, *trace, *secant;
-  int32_t *steps, *status;
+  int32_t *steps, *status, *more;  // `more`: steps of the fallback
 };
 
 // Status of a sample; 0 while it runs, or where its steps ran out.
@@ -625,119 +637,247 @@ constexpr int kConverged = 1, kStalled = 2, kNonfinite = 3;
 constexpr double kFloor = 0.1;     // Moré and Trangenstein's sigma
 constexpr double kProgress = 0.9;  // what the residual has to fall to
 
+// The numbers of `equilibrium/homotopy.py`, which says what they are.
+constexpr double kFirstStep = 0.2, kLargestStep = 1, kSmallestStep = 1e-3, kNear = 0.05;
+constexpr double kCorrections = 3, kContraction = 0.7, kFarthest = 1, kShrink = 3, kGrow = 2;
+
+// |f(y) - y| <= atol + rtol |f(y)|, two-norms.
 template <class T>
-struct Solver {
+struct Tolerances {
+  V<T> relative, absolute;
+  Mask<T> met(V<T> residual, V<T> scale) const { return residual <= absolute + relative * scale; }
+};
+
+// The evaluated point with the smallest residual of every lane, and why the lane stopped.
+template <class T>
+struct Best {
+  std::vector<V<T>> point;
+  V<T> residual, scale;
+  Mask<T> status;
+
+  explicit Best(int n) : point(n) {}
+  void note(Mask<T> active, const V<T>* y, V<T> now, V<T> now_scale, const Tolerances<T>& within) {
+    const Mask<T> converged = within.met(now, now_scale);
+    const Mask<T> better = active & ((now < residual) | converged);
+    for (size_t i = 0; i < point.size(); ++i) point[i] = better ? y[i] : point[i];
+    residual = better ? now : residual;
+    scale = better ? now_scale : scale;
+    Mask<T> found = (now - now) == 0 ? status : Mask<T>{} + kNonfinite;
+    found = converged ? Mask<T>{} + kConverged : found;
+    status = active ? found : status;
+  }
+};
+
+template <class T>
+V<T> norm(const V<T>* x, int n) {
+  V<T> total{};
+  for (int i = 0; i < n; ++i) total += x[i] * x[i];
+  return root<T>(total);
+}
+
+template <class T>
+struct Broyden {
   using Vec = V<T>;
   using M = Mask<T>;
-  static constexpr int W = Lanes<T>::width;
-  int n, max_steps, stall_steps;
-  std::vector<Vec> y, out, g, move, old, change, inverse, row, best;
+  const int n, max_steps, stall_steps;
+  std::vector<Vec> y, out, g, move, old, change, inverse, row;
+  Vec steps;
 
-  Solver(int n, int max_steps, int stall_steps)
+  Broyden(int n, int max_steps, int stall_steps)
       : n(n), max_steps(max_steps), stall_steps(stall_steps), y(n), out(n), g(n), move(n), old(n),
-        change(n), inverse(n * n), row(n), best(n) {}
+        change(n), inverse(n * n), row(n) {}
 
   template <class Map>
-  void run(Map& map, const Vec* start, Vec rtol, Vec atol, const int32_t* limit, int lanes,
-           const Outputs<T>& to) {
-    const Vec infinite = splat(std::numeric_limits<T>::infinity());
-    Vec best_residual = infinite, best_scale = infinite, reference = infinite;
-    Vec waiting{}, steps{}, budget;
-    M status{};
-    for (int l = 0; l < W; ++l) budget[l] = std::min<int64_t>(limit[l], max_steps);
+  void run(Map& map, const Vec* start, const Tolerances<T>& within, Vec budget, Best<T>& best,
+           T* trace, int lanes) {
+    const T tiny = std::numeric_limits<T>::min();
+    Vec reference = splat(std::numeric_limits<T>::infinity()), waiting{};
+    steps = Vec{};
     for (int i = 0; i < n; ++i) {
-      y[i] = best[i] = start[i];
+      y[i] = start[i];
       move[i] = Vec{};
       for (int j = 0; j < n; ++j) inverse[i * n + j] = splat<T>(i == j ? -1 : 0);
     }
-    std::fill(to.trace, to.trace + int64_t(lanes) * max_steps, std::numeric_limits<T>::quiet_NaN());
     for (int step = 0; step < max_steps; ++step) {
-      const M active = (status == 0) & (splat<T>(step) < budget);
+      const M active = (best.status == 0) & (splat<T>(step) < budget);
       if (!any(active)) break;
       map(y.data(), out.data());
-      Vec residual{}, scale{}, size{}, along{};
-      for (int i = 0; i < n; ++i) {
-        g[i] = out[i] - y[i];
-        residual += g[i] * g[i];
-        scale += out[i] * out[i];
+      for (int i = 0; i < n; ++i) g[i] = out[i] - y[i];
+      const Vec residual = norm<T>(g.data(), n), scale = norm<T>(out.data(), n);
+      const Vec relative = residual / (scale > tiny ? scale : splat(tiny));
+      for (int l = 0; l < lanes; ++l)
+        if (active[l]) trace[l * max_steps + step] = relative[l];
+      if (stall_steps > 0) {
+        const M fell = residual < T(kProgress) * reference;
+        reference = active & fell ? residual : reference;
+        waiting = active ? (fell ? Vec{} : waiting + 1) : waiting;
+        best.status = active & (waiting >= T(stall_steps)) ? M{} + kStalled : best.status;
       }
-      residual = root<T>(residual);
-      scale = root<T>(scale);
-      for (int i = 0; i < n; ++i) {
-        Vec sum{};
-        for (int j = 0; j < n; ++j) sum += inverse[i * n + j] * g[j];
-        old[i] = sum;
-        change[i] = sum + move[i];
-        size += move[i] * move[i];
-        along += move[i] * change[i];
-      }
-      note(active, residual, scale, step, lanes, rtol, atol, status, best_residual, best_scale,
-           reference, waiting, to);
-      const M known = size > 0;
-      const Vec safe = known ? size : splat<T>(1);
-      const Vec ratio = along / safe;
-      const Vec floor = ratio < 0 ? splat<T>(-kFloor) : splat<T>(kFloor);
-      const M damped = (ratio < 0 ? -ratio : ratio) < T(kFloor);
-      const Vec theta = damped ? (1 - floor) / (1 - (damped ? ratio : Vec{})) : splat<T>(1);
-      Vec gain = theta / ((damped ? floor : ratio) * safe);
-      gain = known & active ? gain : Vec{};
-      Vec overlap{};
-      for (int j = 0; j < n; ++j) {
-        Vec sum{};
-        for (int i = 0; i < n; ++i) sum += move[i] * inverse[i * n + j];
-        row[j] = sum;
-        overlap += move[j] * old[j];
-      }
-      for (int i = 0; i < n; ++i) {
-        // Where nothing was learnt u is zero, whatever the difference holds.
-        const Vec u = gain != 0 ? gain * (move[i] - change[i]) : Vec{};
-        for (int j = 0; j < n; ++j)
-          inverse[i * n + j] = active ? inverse[i * n + j] + u * row[j] : inverse[i * n + j];
-        change[i] = -(old[i] + u * overlap);
-      }
-      for (int i = 0; i < n; ++i) {
-        move[i] = active ? change[i] : move[i];
-        y[i] = active ? y[i] + change[i] : y[i];
-      }
+      best.note(active, y.data(), residual, scale, within);
+      learn_and_move(active);
       steps += active ? splat<T>(1) : Vec{};
-    }
-    for (int l = 0; l < lanes; ++l) {
-      for (int i = 0; i < n; ++i) {
-        to.point[l * n + i] = best[i][l];
-        to.last[l * n + i] = y[i][l];
-        for (int j = 0; j < n; ++j) to.secant[(l * n + i) * n + j] = inverse[i * n + j][l];
-      }
-      to.residual[l] = best_residual[l];
-      to.scale[l] = best_scale[l];
-      to.steps[l] = int32_t(steps[l]);
-      to.status[l] = int32_t(status[l]);
     }
   }
 
  private:
-  // What the evaluation at y says: the trace, whether to stop, whether y is the best point.
-  void note(M active, Vec residual, Vec scale, int step, int lanes, Vec rtol, Vec atol, M& status,
-            Vec& best_residual, Vec& best_scale, Vec& reference, Vec& waiting,
-            const Outputs<T>& to) {
-    const T tiny = std::numeric_limits<T>::min();
-    const Vec relative = residual / (scale > tiny ? scale : splat(tiny));
-    for (int l = 0; l < lanes; ++l)
-      if (active[l]) to.trace[l * max_steps + step] = relative[l];
-    const M converged = residual <= atol + rtol * scale;
-    M found = status;
-    if (stall_steps > 0) {
-      const M fell = residual < T(kProgress) * reference;
-      reference = active & fell ? residual : reference;
-      waiting = active ? (fell ? Vec{} : waiting + 1) : waiting;
-      found = waiting >= T(stall_steps) ? M{} + kStalled : found;
+  // Learns from the last move what it did to g, and moves by -H g.
+  void learn_and_move(M active) {
+    Vec size{}, along{}, overlap{};
+    for (int i = 0; i < n; ++i) {
+      Vec sum{};
+      for (int j = 0; j < n; ++j) sum += inverse[i * n + j] * g[j];
+      old[i] = sum;
+      change[i] = sum + move[i];
+      size += move[i] * move[i];
+      along += move[i] * change[i];
+      overlap += move[i] * sum;
     }
-    found = (residual - residual) == 0 ? found : M{} + kNonfinite;
-    found = converged ? M{} + kConverged : found;
-    status = active ? found : status;
-    const M better = active & ((residual < best_residual) | converged);
-    for (int i = 0; i < n; ++i) best[i] = better ? y[i] : best[i];
-    best_residual = better ? residual : best_residual;
-    best_scale = better ? scale : best_scale;
+    const M known = size > 0;
+    const Vec safe = known ? size : splat<T>(1);
+    const Vec ratio = along / safe;
+    const Vec floor = ratio < 0 ? splat<T>(-kFloor) : splat<T>(kFloor);
+    const M damped = (ratio < 0 ? -ratio : ratio) < T(kFloor);
+    const Vec theta = damped ? (1 - floor) / (1 - (damped ? ratio : Vec{})) : splat<T>(1);
+    Vec gain = theta / ((damped ? floor : ratio) * safe);
+    gain = known & active ? gain : Vec{};
+    for (int j = 0; j < n; ++j) {
+      Vec sum{};
+      for (int i = 0; i < n; ++i) sum += move[i] * inverse[i * n + j];
+      row[j] = sum;
+    }
+    for (int i = 0; i < n; ++i) {
+      // Where nothing was learnt u is zero, whatever the difference holds.
+      const Vec u = gain != 0 ? gain * (move[i] - change[i]) : Vec{};
+      for (int j = 0; j < n; ++j)
+        inverse[i * n + j] = active ? inverse[i * n + j] + u * row[j] : inverse[i * n + j];
+      change[i] = -(old[i] + u * overlap);
+    }
+    for (int i = 0; i < n; ++i) {
+      move[i] = active ? change[i] : move[i];
+      y[i] = active ? y[i] + change[i] : y[i];
+    }
+  }
+};
+
+// Solves a x = b for every lane, by elimination with partial pivoting; a and b are overwritten.
+template <class T>
+void eliminate(V<T>* a, V<T>* b, int n) {
+  for (int k = 0; k < n; ++k) {
+    V<T> largest = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
+    Mask<T> chosen = Mask<T>{} + k;
+    for (int i = k + 1; i < n; ++i) {
+      const V<T> size = a[i * n + k] < 0 ? -a[i * n + k] : a[i * n + k];
+      chosen = size > largest ? Mask<T>{} + i : chosen;
+      largest = size > largest ? size : largest;
+    }
+    for (int i = k + 1; i < n; ++i) {
+      const Mask<T> swap = chosen == i;
+      if (!any(swap)) continue;
+      for (int j = k; j < n; ++j) {
+        const V<T> held = a[k * n + j];
+        a[k * n + j] = swap ? a[i * n + j] : held;
+        a[i * n + j] = swap ? held : a[i * n + j];
+      }
+      const V<T> held = b[k];
+      b[k] = swap ? b[i] : held;
+      b[i] = swap ? held : b[i];
+    }
+    const V<T> reciprocal = 1 / a[k * n + k];
+    for (int i = k + 1; i < n; ++i) {
+      const V<T> factor = a[i * n + k] * reciprocal;
+      for (int j = k + 1; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+      b[i] -= factor * b[k];
+    }
+  }
+  for (int k = n; k-- > 0;) {
+    for (int j = k + 1; j < n; ++j) b[k] -= a[k * n + j] * b[j];
+    b[k] /= a[k * n + k];
+  }
+}
+
+// The curve y - a = s (f(y) - a), followed from s = 0 to s = 1.
+template <class T>
+struct Homotopy {
+  using Vec = V<T>;
+  using M = Mask<T>;
+  const int n;
+  std::vector<Vec> start, trial, base, tangent, out, g, jacobian, system, move;
+  Vec length, corrections, distance, steps;
+  M final, first;
+
+  explicit Homotopy(int n)
+      : n(n), start(n), trial(n + 1), base(n + 1), tangent(n + 1), out(n), g(n), jacobian(n * n),
+        system((n + 1) * (n + 1)), move(n + 1) {}
+
+  template <class Map>
+  void run(Map& map, const Vec* from, const Tolerances<T>& within, int max_steps, Best<T>& best) {
+    steps = Vec{};
+    for (int i = 0; i < n; ++i) base[i] = from[i];
+    begin(M{} - 1);
+    for (int step = 0; step < max_steps; ++step) {
+      const M active = best.status == 0;
+      if (!any(active)) break;
+      map.linearise(trial.data(), out.data(), jacobian.data());
+      for (int i = 0; i < n; ++i) g[i] = out[i] - trial[i];
+      best.note(active, trial.data(), norm<T>(g.data(), n), norm<T>(out.data(), n), within);
+      advance();
+      steps += active ? splat<T>(1) : Vec{};
+    }
+  }
+
+ private:
+  // A new curve from the lane's last point.
+  void begin(M lanes) {
+    for (int i = 0; i <= n; ++i) {
+      if (i < n) start[i] = lanes ? base[i] : start[i];
+      base[i] = lanes & (i == n ? M{} - 1 : M{}) ? Vec{} : base[i];
+      trial[i] = lanes ? base[i] : trial[i];
+      tangent[i] = lanes ? splat<T>(i == n) : tangent[i];
+    }
+    length = lanes ? splat<T>(kFirstStep) : length;
+    corrections = lanes ? Vec{} : corrections;
+    distance = lanes ? splat(std::numeric_limits<T>::infinity()) : distance;
+    final = lanes ? M{} : final;
+    first = lanes ? M{} - 1 : first;
+  }
+
+  void advance() {
+    const Vec s = trial[n];
+    Vec off{};
+    for (int i = 0; i < n; ++i) {
+      const Vec reach = out[i] - start[i];
+      move[i] = trial[i] - start[i] - s * reach;
+      off += move[i] * move[i];
+      for (int j = 0; j < n; ++j)
+        system[i * (n + 1) + j] = splat<T>(i == j) - s * jacobian[i * n + j];
+      system[i * (n + 1) + n] = -reach;
+    }
+    off = root<T>(off);
+    const M accepted = ~final & (first | (off < T(kNear) * length));
+    for (int j = 0; j <= n; ++j)
+      system[n * (n + 1) + j] = final ? splat<T>(j == n) : tangent[j];
+    for (int i = 0; i < n; ++i) move[i] = accepted ? Vec{} : -move[i];
+    move[n] = accepted ? splat<T>(1) : Vec{};
+    eliminate<T>(system.data(), move.data(), n + 1);
+    const Vec size = norm<T>(move.data(), n + 1);
+    const M corrected = ~accepted & (corrections < T(kCorrections)) &
+                        (off < T(kContraction) * distance) & (size < T(kFarthest));
+    const Vec grown = (corrections <= T(1)) & ~first ? length * T(kGrow) : length;
+    const Vec limited = grown < T(kLargestStep) ? grown : splat<T>(kLargestStep);
+    length = accepted ? limited : (corrected ? length : length / T(kShrink));
+    for (int i = 0; i <= n; ++i) {
+      base[i] = accepted ? trial[i] : base[i];
+      tangent[i] = accepted ? move[i] / size : tangent[i];
+    }
+    const M arrives = (tangent[n] > 0) & (base[n] + length * tangent[n] >= 1);
+    const Vec onwards = arrives ? (1 - base[n]) / (arrives ? tangent[n] : splat<T>(1)) : length;
+    for (int i = 0; i <= n; ++i)
+      trial[i] = corrected ? trial[i] + move[i] : base[i] + onwards * tangent[i];
+    corrections = corrected ? corrections + 1 : Vec{};
+    distance = corrected ? off : splat(std::numeric_limits<T>::infinity());
+    final = corrected ? final : arrives;
+    first = M{};
+    begin(~corrected & (length < T(kSmallestStep)));
   }
 };
 
@@ -795,8 +935,8 @@ bool together(ffi::RemainingArgs arguments, size_t count, size_t rank) {
 
 template <class T, template <class> class Map>
 ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<const int64_t> plan,
-                 int64_t max_steps, int64_t stall_steps, const Outputs<T>& out,
-                 ffi::Span<const int64_t> point_dims) {
+                 int64_t max_steps, int64_t stall_steps, int64_t fallback_steps,
+                 const Outputs<T>& out, ffi::Span<const int64_t> point_dims) {
   constexpr int W = Lanes<T>::width;
   const size_t n_map = arguments.size() - 3;  // then start, tolerances, limit
   const int n = point_dims.back();
@@ -805,35 +945,91 @@ ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<
   const auto operands = operands_of<T>(arguments, 0, n_map, batch);
   const auto settings = operands_of<T>(arguments, n_map, n_map + 2, batch);
   const Operand<int32_t> limits(arguments.get<ffi::AnyBuffer>(n_map + 2).value(), batch);
-  const int64_t groups = (batch.inner + W - 1) / W, tasks = batch.n_outer * groups;
+  const int64_t total = batch.n_outer * batch.inner;
+  const int64_t groups = (batch.inner + W - 1) / W;
+  std::fill(out.trace, out.trace + total * max_steps, std::numeric_limits<T>::quiet_NaN());
+  std::fill(out.more, out.more + total, 0);
   struct Worker {
     Map<T> map;
-    Solver<T> solver;
+    Broyden<T> broyden;
+    Homotopy<T> homotopy;
+    Best<T> best;
     std::vector<V<T>> start, tolerances;
     int64_t prepared;
   };
-  auto make = [&] {
+  // Solves a group of samples by `method(worker, within, first sample)`, and stores its best points.
+  auto make = [&](auto method) {
     auto own = std::make_shared<Worker>(
-        Worker{Map<T>(operands, plan, n), Solver<T>(n, max_steps, stall_steps),
-               std::vector<V<T>>(n), std::vector<V<T>>(2), -1});
-    return [&, own](int64_t task) {
-      const int64_t outer = task / groups, first = (task % groups) * W;
-      const int lanes = std::min<int64_t>(W, batch.inner - first);
-      if (own->prepared != outer) own->map.prepare(own->prepared = outer);
-      own->map.load(outer, first);
-      settings[0].load(outer, first, own->start.data());
-      settings[1].load(outer, first, own->tolerances.data());
-      int32_t limit[W];
-      for (int l = 0; l < W; ++l) limit[l] = l < lanes ? *limits.at(outer, first + l) : 0;
-      const int64_t s = outer * batch.inner + first;
-      own->solver.run(own->map, own->start.data(), own->tolerances[0], own->tolerances[1], limit, lanes,
-                      Outputs<T>{out.point + s * n, out.residual + s, out.scale + s, out.last + s * n,
-                                 out.trace + s * max_steps, out.secant + s * n * n, out.steps + s,
-                                 out.status + s});
+        Worker{Map<T>(operands, plan, n), Broyden<T>(n, max_steps, stall_steps), Homotopy<T>(n),
+               Best<T>(n), std::vector<V<T>>(n), std::vector<V<T>>(2), -1});
+    return [&, own, method](const Group<T>& group) {
+      Best<T>& best = own->best;
+      if (own->prepared != group.outer) own->map.prepare(own->prepared = group.outer);
+      own->map.load(group);
+      settings[0].load(group, own->start.data());
+      settings[1].load(group, own->tolerances.data());
+      method(*own, Tolerances<T>{own->tolerances[0], own->tolerances[1]}, group);
+      for (int l = 0; l < group.lanes; ++l) {
+        const int64_t s = group.outer * batch.inner + group.samples[l];
+        for (int i = 0; i < n; ++i) out.point[s * n + i] = best.point[i][l];
+        out.residual[s] = best.residual[l];
+        out.scale[s] = best.scale[l];
+        out.status[s] = int32_t(best.status[l]);
+      }
     };
   };
-  const int64_t work = tasks * W * kTypicalSteps * Map<T>(operands, plan, n).cost();
-  spread(pool, tasks, work > kWorthwhile, make);
+  auto broyden = [&](Worker& own, const Tolerances<T>& within, const Group<T>& group) {
+    V<T> budget{};
+    for (int l = 0; l < group.lanes; ++l)
+      budget[l] = std::min<int64_t>(*limits.at(group.outer, group.samples[l]), max_steps);
+    own.best.residual = own.best.scale = splat(std::numeric_limits<T>::infinity());
+    own.best.status = Mask<T>{};
+    own.best.point = own.start;
+    const int64_t first = group.outer * batch.inner + group.samples[0];
+    own.broyden.run(own.map, own.start.data(), within, budget, own.best,
+                    out.trace + first * max_steps, group.lanes);
+    for (int l = 0; l < group.lanes; ++l) {
+      const int64_t s = first + l;
+      for (int i = 0; i < n; ++i) out.last[s * n + i] = own.broyden.y[i][l];
+      for (int i = 0; i < n * n; ++i) out.secant[s * n * n + i] = own.broyden.inverse[i][l];
+      out.steps[s] = int32_t(own.broyden.steps[l]);
+    }
+  };
+  const int64_t work = total * kTypicalSteps * Map<T>(operands, plan, n).cost();
+  spread(pool, batch.n_outer * groups, work > kWorthwhile, [&] {
+    return [&, solve = make(broyden)](int64_t task) {
+      solve(Group<T>::from(task / groups, (task % groups) * W, batch.inner));
+    };
+  });
+  if (fallback_steps == 0) return ffi::Error::Success();
+
+  auto homotopy = [&](Worker& own, const Tolerances<T>& within, const Group<T>& group) {
+    Best<T>& best = own.best;
+    best.status = Mask<T>{};
+    for (int l = 0; l < W; ++l) {
+      const int64_t s = group.outer * batch.inner + group.samples[l];
+      for (int i = 0; i < n; ++i) best.point[i][l] = out.point[s * n + i];
+      best.residual[l] = out.residual[s];
+      best.scale[l] = out.scale[s];
+      if (l >= group.lanes) best.status[l] = kConverged;
+    }
+    own.homotopy.run(own.map, own.start.data(), within, fallback_steps, best);
+    for (int l = 0; l < group.lanes; ++l)
+      out.more[group.outer * batch.inner + group.samples[l]] = int32_t(own.homotopy.steps[l]);
+  };
+  std::vector<Group<T>> left;  // who is left over, of one value of the parameters per group
+  for (int64_t outer = 0; outer < batch.n_outer; ++outer) {
+    Group<T> group{outer, 0, {}};
+    for (int64_t i = 0; i < batch.inner; ++i) {
+      if (out.status[outer * batch.inner + i] == kConverged) continue;
+      for (int l = group.lanes; l < W; ++l) group.samples[l] = i;
+      if (++group.lanes == W) left.push_back(group), group.lanes = 0;
+    }
+    if (group.lanes > 0) left.push_back(group);
+  }
+  spread(pool, left.size(), true, [&] {
+    return [&, solve = make(homotopy)](int64_t task) { solve(left[task]); };
+  });
   return ffi::Error::Success();
 }
 
@@ -863,17 +1059,17 @@ ffi::Error evaluate(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Re
     auto own = std::make_shared<Worker>(Worker{Map<T>(operands, plan, n), std::vector<V<T>>(n),
                                                std::vector<V<T>>(n), std::vector<V<T>>(n * n), -1});
     return [&, own](int64_t task) {
-      const int64_t outer = task / groups, first = (task % groups) * W;
-      if (own->prepared != outer) own->map.prepare(own->prepared = outer);
-      own->map.load(outer, first);
-      points[0].load(outer, first, own->m.data());
+      const auto group = Group<T>::from(task / groups, (task % groups) * W, batch.inner);
+      if (own->prepared != group.outer) own->map.prepare(own->prepared = group.outer);
+      own->map.load(group);
+      points[0].load(group, own->m.data());
       if (outputs.size() > 1) {
         own->map.linearise(own->m.data(), own->value.data(), own->jacobian.data());
-        outputs[1].store(outer, first, own->jacobian.data());
+        outputs[1].store(group, own->jacobian.data());
       } else {
         own->map(own->m.data(), own->value.data());
       }
-      outputs[0].store(outer, first, own->value.data());
+      outputs[0].store(group, own->value.data());
     };
   };
   const int64_t work = tasks * W * (outputs.size() > 1 ? 3 : 1) * Map<T>(operands, plan, n).cost();
@@ -908,15 +1104,16 @@ ffi::Error pull_back(ffi::RemainingArgs arguments, ffi::RemainingRets results,
     map.prepare(outer);
     map.begin((batch.inner + W - 1) / W);
     for (int64_t first = 0; first < batch.inner; first += W) {
-      map.load(outer, first);
-      others[0].load(outer, first, m.data());
-      others[1].load(outer, first, value_bar.data());
-      if (!jacobian_bar.empty()) others[2].load(outer, first, jacobian_bar.data());
-      for (int64_t l = batch.inner - first; l < W; ++l) {
+      const auto group = Group<T>::from(outer, first, batch.inner);
+      map.load(group);
+      others[0].load(group, m.data());
+      others[1].load(group, value_bar.data());
+      if (!jacobian_bar.empty()) others[2].load(group, jacobian_bar.data());
+      for (int64_t l = group.lanes; l < W; ++l) {
         for (V<T>& entry : value_bar) entry[l] = 0;
         for (V<T>& entry : jacobian_bar) entry[l] = 0;
       }
-      map.pull_back(outer, first, m.data(), value_bar.data(),
+      map.pull_back(group, m.data(), value_bar.data(),
                     jacobian_bar.empty() ? nullptr : jacobian_bar.data(), outputs);
     }
     map.end(outer, outputs);
@@ -930,15 +1127,16 @@ ffi::Error solve_any(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
                      ffi::Result<ffi::AnyBuffer> scale, ffi::Result<ffi::AnyBuffer> last,
                      ffi::Result<ffi::AnyBuffer> trace, ffi::Result<ffi::AnyBuffer> secant,
                      ffi::Result<ffi::Buffer<ffi::S32>> steps,
-                     ffi::Result<ffi::Buffer<ffi::S32>> status, ffi::Span<const int64_t> plan,
-                     int64_t max_steps, int64_t stall_steps) {
+                     ffi::Result<ffi::Buffer<ffi::S32>> status,
+                     ffi::Result<ffi::Buffer<ffi::S32>> more, ffi::Span<const int64_t> plan,
+                     int64_t max_steps, int64_t stall_steps, int64_t fallback_steps) {
   auto call = [&](auto zero) {
     using T = decltype(zero);
     auto data = [](ffi::Result<ffi::AnyBuffer>& b) { return static_cast<T*>(b->untyped_data()); };
-    return solve<T, Map>(pool, arguments, plan, max_steps, stall_steps,
+    return solve<T, Map>(pool, arguments, plan, max_steps, stall_steps, fallback_steps,
                          Outputs<T>{data(point), data(residual), data(scale), data(last),
                                     data(trace), data(secant), steps->typed_data(),
-                                    status->typed_data()},
+                                    status->typed_data(), more->typed_data()},
                          point->dimensions());
   };
   return point->element_type() == ffi::F64 ? call(double{}) : call(float{});
@@ -1049,9 +1247,11 @@ ffi::Error invert_any(ffi::AnyBuffer matrices, ffi::Result<ffi::AnyBuffer> inver
                                     .Ret<ffi::AnyBuffer>()                                   \
                                     .Ret<ffi::Buffer<ffi::S32>>()                            \
                                     .Ret<ffi::Buffer<ffi::S32>>()                            \
+                                    .Ret<ffi::Buffer<ffi::S32>>()                            \
                                     .Attr<ffi::Span<const int64_t>>("plan")                  \
                                     .Attr<int64_t>("max_steps")                              \
-                                    .Attr<int64_t>("stall_steps"));                          \
+                                    .Attr<int64_t>("stall_steps")                            \
+                                    .Attr<int64_t>("fallback_steps"));                          \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_evaluate_##kind, evaluate_any<Map>,                     \
                                 ffi::Ffi::Bind()                                             \
                                     .Ctx<ffi::ThreadPool>()                                  \

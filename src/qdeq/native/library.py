@@ -24,10 +24,13 @@ from qdeq._folders import cache_folder
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared", "-w")
-TARGETS = ("qdeq_invert",) + tuple(
-    f"qdeq_{work}_{kind}"
-    for work in ("broyden", "evaluate", "pull_back")
-    for kind in ("rational", "product")
+TARGETS = (
+    "qdeq_invert",
+    *(
+        f"qdeq_{w}_{k}"
+        for w in ("broyden", "evaluate", "pull_back")
+        for k in ("rational", "product")
+    ),
 )
 COMPILE_SECONDS = 120  # more than a slow machine takes
 

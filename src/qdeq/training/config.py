@@ -29,16 +29,18 @@ SolverName = Literal[
     "anderson",
     "broyden",
     "newton",
+    "homotopy",
     "dogleg",
     "levenberg-marquardt",
     "krasnoselskii-mann",
 ]
+Fallback = Literal["homotopy", "none"]
 PresetName = Literal["paper", "demo", "published"]
 AdjointName = Literal["implicit", "jacobian-free", "neumann", "shine", "unrolled"]
 
 # Fields younger than run folders and finished tables that must stay valid. A configuration without
 # them is one with these values.
-_LATER_FIELDS = {"noise": ""}
+_LATER_FIELDS = {"noise": "", "fallback": "none"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,10 @@ class TrainConfig:
 
     solver: SolverName = "broyden"
     """Method that finds the equilibrium."""
+
+    fallback: Fallback = "homotopy"
+    """What solves the samples that the solver leaves over: a curve that almost surely ends at an
+    equilibrium, or nothing. Not used with random_steps_minus and with adjoint unrolled."""
 
     adjoint: AdjointName = "implicit"
     """How gradients pass the equilibrium."""
@@ -316,7 +322,11 @@ PRESETS: dict[PresetName, TrainConfig] = {
     # The published code, like for like: 35 of 39 (40 of 56) angles learn, and the solver stops
     # after 8 to 10 steps or at a residual of 1e-3.
     "published": TrainConfig(
-        trainable="published", max_steps=10, tolerance=1e-3, random_steps_minus=2
+        trainable="published",
+        max_steps=10,
+        tolerance=1e-3,
+        random_steps_minus=2,
+        fallback="none",
     ),
 }
 """Named configurations; explicit options override what a preset sets."""

@@ -18,6 +18,7 @@ from qdeq.equilibrium import (
     ConstantSteps,
     Direct,
     Equilibrium,
+    Homotopy,
     RandomSteps,
     squared_frobenius_norm,
 )
@@ -25,6 +26,7 @@ from qdeq.models import Classifier, Prediction
 from qdeq.training.config import TrainConfig
 
 _BATCHES_PER_DRAW = 16
+_FALLBACK_STEPS = 100  # five times what most samples need
 
 
 class TrainState(eqx.Module):
@@ -117,10 +119,19 @@ class Recipe:
             optax.clip_by_global_norm(clip) if clip else optax.identity(),
             optax.adam(config.learning_rate),
         )
+        falls_back = (
+            config.fallback == "homotopy"
+            and config.solver != "homotopy"
+            and config.adjoint != "unrolled"  # it differentiates one loop
+            and config.random_steps_minus == 0  # a few steps are what is asked for
+        )
+        tolerances = {"rtol": config.tolerance, "atol": config.tolerance}
         self.equilibrium = Equilibrium(
-            solver=SOLVERS[config.solver](rtol=config.tolerance, atol=config.tolerance),
+            solver=SOLVERS[config.solver](**tolerances),
             adjoint=ADJOINTS[config.adjoint](),
             max_steps=config.max_steps,
+            fallback=Homotopy(**tolerances) if falls_back else None,
+            fallback_steps=_FALLBACK_STEPS if falls_back else 0,
         )
         if config.random_steps_minus:
             self.schedule = RandomSteps(config.max_steps, minus=config.random_steps_minus)

@@ -3,7 +3,7 @@
 Noise channels are the model's own and exact; the files of a run and its data are `run.py`'s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -111,7 +111,8 @@ def layer_for_shots(
     chosen = eqx.tree_at(
         lambda s: (s.rtol, s.atol), chosen, (old.rtol, jnp.maximum(floor, old.atol))
     )
-    return eqx.tree_at(lambda layer: layer.solver, layer, chosen)
+    # A curve cannot be followed through noise.
+    return replace(layer, solver=chosen, fallback=None, fallback_steps=0)
 
 
 def evaluate_with_shots(

@@ -1,0 +1,178 @@
+"""A globally convergent solver: follow a curve from a point that is known to an equilibrium.
+
+Expectation values lie in a box that f maps into itself, so an equilibrium exists (Brouwer), and for
+almost every point a the curve of solutions of
+
+    h(y, s) = (y - a) - s (f(y) - a) = 0
+
+that starts at (a, 0) is smooth and reaches s = 1, where it is an equilibrium (Chow, Mallet-Paret
+and Yorke). It may turn back in s on its way, so it is followed by its length.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from qdeq.equilibrium._common import check_tolerances, relative_error
+from qdeq.equilibrium._problem import flatten
+from qdeq.equilibrium.dense import robust_inverse
+
+# The same numbers stand in `native/kernels.cpp`. Chosen by the evaluations that they need, on maps
+# of 10 qubits with angle encoding and random angles.
+FIRST_STEP = 0.2  # along the curve
+LARGEST_STEP = 1.0
+SMALLEST_STEP = 1e-3  # below it the curve is left, and a new one begun where it is
+NEAR = 0.05  # |h| of a point on the curve, in units of the step
+CORRECTIONS = 3  # Newton steps back to the curve
+CONTRACTION = 0.7  # of |h| in each of them
+FARTHEST = 1.0  # a correction may move
+SHRINK, GROW = 3.0, 2.0
+
+
+class HomotopyState(eqx.Module):
+    """A trial point is `y` and `s`; the last point on the curve and its tangent follow."""
+
+    start: Float[Array, " n"]  # a
+    s: Float[Array, ""]
+    base: Float[Array, " n_and_1"]
+    tangent: Float[Array, " n_and_1"]
+    length: Float[Array, ""]  # of the step
+    corrections: Int[Array, ""]
+    distance: Float[Array, ""]  # |h| before the last correction
+    final: Bool[Array, ""]  # at s = 1, which corrections then keep
+    first: Bool[Array, ""]  # at (a, 0)
+    error: Float[Array, ""]
+
+
+class Homotopy(optx.AbstractRootFinder):
+    """Follows y - a = s (f(y) - a) from y = a at s = 0 to an equilibrium at s = 1.
+
+    For f that maps a box into itself, as model functions do, it converges from almost every start:
+    the solver for maps that are far from contracting. Every step is one evaluation of f with its
+    Jacobian, a dozen or two in all, so it is slower than `Broyden` where that converges: the
+    natural use is `Equilibrium(fallback=Homotopy())`. Bounds are not honoured.
+
+    Parameters
+    ----------
+    rtol, atol
+        Converged where |f(y) - y| <= atol + rtol |f(y)|.
+    norm
+        Norm of that test when Optimistix drives the solver; `Equilibrium` uses the two-norm.
+
+    References
+    ----------
+    S. N. Chow, J. Mallet-Paret, J. A. Yorke, Finding zeroes of maps: homotopy methods that are
+    constructive with probability one, Math. Comp. 32 (1978). E. L. Allgower, K. Georg, Introduction
+    to Numerical Continuation Methods (2003), for predictor and corrector.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from qdeq.equilibrium import Equilibrium
+    >>> layer = Equilibrium(solver=Homotopy(), max_steps=50)
+    >>> solution = layer(lambda z: jnp.cos(4 * z), jnp.zeros(1))  # z <- f(z) is chaotic here
+    >>> print(f"{solution.value[0]:.3f}")
+    0.313
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    norm: Callable[[PyTree], Array] = optx.two_norm
+
+    def __check_init__(self) -> None:
+        check_tolerances(self.rtol, self.atol)
+
+    def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> HomotopyState:
+        """Start on the curve at (y, 0)."""
+        del fn, args, options, f_struct, aux_struct, tags
+        flat, _ = flatten(y)
+        return _begin(flat, jnp.asarray(jnp.inf, flat.dtype))
+
+    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, HomotopyState, Any]:
+        """Evaluate g and its Jacobian; accept the point and predict, correct it, or retreat."""
+        del options, tags
+        flat, unravel = flatten(y)
+        n, dtype = flat.shape[0], flat.dtype
+
+        def flat_fn(flat: Array) -> tuple[Array, Any]:
+            out, aux = fn(unravel(flat), args)
+            return flatten(out)[0], aux
+
+        g, push, aux = jax.linearize(flat_fn, flat, has_aux=True)
+        identity = jnp.eye(n + 1, dtype=dtype)
+        slopes = jax.vmap(push, out_axes=-1)(identity[:n, :n]) + identity[:n, :n]  # df/dy
+        reach = g + flat - state.start  # f(y) - a
+        off = flat - state.start - state.s * reach
+        distance = jnp.linalg.norm(off)
+        accepted = ~state.final & (state.first | (distance < NEAR * state.length))
+        row = jnp.where(state.final, identity[n], state.tangent)
+        top = jnp.concatenate([identity[:n, :n] - state.s * slopes, -reach[:, None]], axis=1)
+        inverse, _ = robust_inverse(jnp.concatenate([top, row[None]]))
+        ahead, back = inverse[:, n], -(inverse[:, :n] @ off)
+        corrected = ~accepted & (state.corrections < CORRECTIONS)
+        corrected &= distance < CONTRACTION * state.distance
+        corrected &= jnp.linalg.norm(back) < FARTHEST
+        here = jnp.concatenate([flat, state.s[None]])
+        # The next prediction: onwards from here, or a shorter step from the last point.
+        easy = state.corrections <= 1
+        grown = jnp.where(easy & ~state.first, GROW * state.length, state.length)
+        length = jnp.where(
+            accepted,
+            jnp.minimum(grown, LARGEST_STEP),
+            jnp.where(corrected, 1, 1 / SHRINK) * state.length,
+        )
+        base = jnp.where(accepted, here, state.base)
+        tangent = jnp.where(accepted, ahead / jnp.linalg.norm(ahead), state.tangent)
+        arrives = (tangent[n] > 0) & (base[n] + length * tangent[n] >= 1)
+        reach_one = (1 - base[n]) / jnp.where(arrives, tangent[n], 1)
+        predicted = base + jnp.where(arrives, reach_one, length) * tangent
+        trial = jnp.where(corrected, here + back, predicted)
+        going = HomotopyState(
+            start=state.start,
+            s=trial[n],
+            base=base,
+            tangent=tangent,
+            length=length,
+            corrections=jnp.where(corrected, state.corrections + 1, 0),
+            distance=jnp.where(corrected, distance, jnp.inf),
+            final=jnp.where(corrected, state.final, arrives),
+            first=jnp.asarray(False),
+            error=relative_error(self.norm, self.rtol, self.atol, g, g + flat),
+        )
+        anew = _begin(base[:n], going.error)
+        lost = ~corrected & (length < SMALLEST_STEP)
+        state = jax.tree.map(lambda a, b: jnp.where(lost, a, b), anew, going)
+        return unravel(jnp.where(lost, base[:n], trial[:n])), state, aux
+
+    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
+        """Stop where the residual of the last evaluated point met the tolerances."""
+        del fn, y, args, options, tags
+        return state.error < 1, optx.RESULTS.successful
+
+    def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
+        """Nothing to add."""
+        del fn, args, options, state, tags, result
+        return y, aux, {}
+
+
+def _begin(start: Float[Array, " n"], error: Float[Array, ""]) -> HomotopyState:
+    n, dtype = start.shape[0], start.dtype
+    zero = jnp.zeros((), dtype)
+    return HomotopyState(
+        start=start,
+        s=zero,
+        base=jnp.append(start, zero),
+        tangent=jnp.zeros(n + 1, dtype).at[n].set(1),
+        length=jnp.asarray(FIRST_STEP, dtype),
+        corrections=jnp.asarray(0, jnp.int32),
+        distance=jnp.asarray(jnp.inf, dtype),
+        final=jnp.asarray(False),
+        first=jnp.asarray(True),
+        error=lax.stop_gradient(error),
+    )
