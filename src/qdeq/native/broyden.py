@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from qdeq.native.evaluate import Kernel, of_one_type
+from qdeq.native.library import target
 
 
 class SolverRun(eqx.Module):
@@ -71,7 +72,9 @@ def broyden(
         whole,
         whole,
     )
-    call = jax.ffi.ffi_call(f"qdeq_broyden_{kernel.kind}", results, vmap_method="expand_dims")
+    call = jax.ffi.ffi_call(
+        target(f"qdeq_broyden_{kernel.kind}", dtype), results, vmap_method="expand_dims"
+    )
     outputs = call(
         *of_one_type(*operands, start),
         jnp.stack([jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)]),

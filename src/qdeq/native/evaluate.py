@@ -20,6 +20,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from qdeq.native.library import target
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -89,7 +91,7 @@ def _evaluate_shapes(*arrays: Any, kernel: Kernel, rank: int, jacobian: bool) ->
 def _evaluate_call(*arrays: Array, kernel: Kernel, rank: int, jacobian: bool) -> Sequence[Array]:
     shapes = _result_shapes(arrays, rank, jacobian)
     results = [jax.ShapeDtypeStruct(shape, arrays[-1].dtype) for shape in shapes]
-    call = jax.ffi.ffi_call(f"qdeq_evaluate_{kernel.kind}", results)
+    call = jax.ffi.ffi_call(target(f"qdeq_evaluate_{kernel.kind}", arrays[-1].dtype), results)
     return call(*arrays, plan=np.array(kernel.plan, np.int64))
 
 
@@ -101,7 +103,7 @@ def _pull_back_call(
     *arrays: Array, kernel: Kernel, rank: int, shapes: Sequence[tuple[int, ...]]
 ) -> Sequence[Array]:
     results = [jax.ShapeDtypeStruct(shape, arrays[0].dtype) for shape in shapes]
-    call = jax.ffi.ffi_call(f"qdeq_pull_back_{kernel.kind}", results)
+    call = jax.ffi.ffi_call(target(f"qdeq_pull_back_{kernel.kind}", arrays[0].dtype), results)
     leading = np.array(_leading(arrays, rank), np.int64)
     return call(*arrays, plan=np.array(kernel.plan, np.int64), leading=leading)
 

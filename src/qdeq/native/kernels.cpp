@@ -13,6 +13,7 @@
 #include <limits>
 #include <memory>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "xla/ffi/api/ffi.h"
@@ -20,6 +21,10 @@
 namespace ffi = xla::ffi;
 
 namespace {
+
+using Real = QDEQ_REAL;  // float or double: a library for each, built when it is needed
+using Reals = ffi::Buffer<std::is_same_v<Real, float> ? ffi::F32 : ffi::F64>;
+using Integers = ffi::Buffer<ffi::S32>;
 
 // ---------------------------------------------------------------------------------------------
 // Lanes: one sample per lane; GCC and Clang turn arithmetic on such vectors into what the CPU has.
@@ -492,7 +497,9 @@ struct Product {
       const V<T>* plain = kept[index].data();
       const V<T>* own = plain + (k + 1) * (A + B);
       if (na == 4 && nb == 4) {
+#pragma GCC unroll 4
         for (int a = 0; a < 4; ++a)
+#pragma GCC unroll 4
           for (int b = 0; b < 4; ++b)
             tile[a][b] += own[a0 + a] * plain[A + b0 + b] + plain[a0 + a] * own[A + b0 + b];
       } else {
@@ -589,7 +596,9 @@ struct Product {
     for (; a + kRows <= A; a += kRows, c += kRows * B) {
       V<T> s[kRows] = {};
       for (int64_t b = 0; b < B; ++b)
+#pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) s[i] += c[i * B + b] * values[b];
+#pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) into[a + i] = s[i];
     }
     for (; a < A; ++a, c += B) {
@@ -609,7 +618,9 @@ struct Product {
     for (; b + kRows <= B; b += kRows) {
       V<T> s[kRows] = {};
       for (int64_t a = 0; a < A; ++a)
+#pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i) s[i] += c[a * B + b + i] * values[a];
+#pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) into[b + i] = s[i];
     }
     for (; b < B; ++b) {
@@ -759,29 +770,34 @@ struct Broyden {
   }
 };
 
+// Brings the largest entry of column k, from row k down, into row k of a (n x n) and b (n x m).
+template <class T>
+void pivot(V<T>* a, V<T>* b, int n, int m, int k) {
+  V<T> largest = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
+  Mask<T> chosen = Mask<T>{} + k;
+  for (int i = k + 1; i < n; ++i) {
+    const V<T> size = a[i * n + k] < 0 ? -a[i * n + k] : a[i * n + k];
+    chosen = size > largest ? Mask<T>{} + i : chosen;
+    largest = size > largest ? size : largest;
+  }
+  auto exchange = [](Mask<T> lanes, V<T>& one, V<T>& other) {
+    const V<T> held = one;
+    one = lanes ? other : held;
+    other = lanes ? held : other;
+  };
+  for (int i = k + 1; i < n; ++i) {
+    const Mask<T> lanes = chosen == i;
+    if (!any(lanes)) continue;
+    for (int j = k; j < n; ++j) exchange(lanes, a[k * n + j], a[i * n + j]);
+    for (int j = 0; j < m; ++j) exchange(lanes, b[k * m + j], b[i * m + j]);
+  }
+}
+
 // Solves a x = b for every lane, by elimination with partial pivoting; a and b are overwritten.
 template <class T>
 void eliminate(V<T>* a, V<T>* b, int n) {
   for (int k = 0; k < n; ++k) {
-    V<T> largest = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
-    Mask<T> chosen = Mask<T>{} + k;
-    for (int i = k + 1; i < n; ++i) {
-      const V<T> size = a[i * n + k] < 0 ? -a[i * n + k] : a[i * n + k];
-      chosen = size > largest ? Mask<T>{} + i : chosen;
-      largest = size > largest ? size : largest;
-    }
-    for (int i = k + 1; i < n; ++i) {
-      const Mask<T> swap = chosen == i;
-      if (!any(swap)) continue;
-      for (int j = k; j < n; ++j) {
-        const V<T> held = a[k * n + j];
-        a[k * n + j] = swap ? a[i * n + j] : held;
-        a[i * n + j] = swap ? held : a[i * n + j];
-      }
-      const V<T> held = b[k];
-      b[k] = swap ? b[i] : held;
-      b[i] = swap ? held : b[i];
-    }
+    pivot<T>(a, b, n, 1, k);
     const V<T> reciprocal = 1 / a[k * n + k];
     for (int i = k + 1; i < n; ++i) {
       const V<T> factor = a[i * n + k] * reciprocal;
@@ -1121,154 +1137,117 @@ ffi::Error pull_back(ffi::RemainingArgs arguments, ffi::RemainingRets results,
   return ffi::Error::Success();
 }
 
-template <template <class> class Map>
-ffi::Error solve_any(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
-                     ffi::Result<ffi::AnyBuffer> point, ffi::Result<ffi::AnyBuffer> residual,
-                     ffi::Result<ffi::AnyBuffer> scale, ffi::Result<ffi::AnyBuffer> last,
-                     ffi::Result<ffi::AnyBuffer> trace, ffi::Result<ffi::AnyBuffer> secant,
-                     ffi::Result<ffi::Buffer<ffi::S32>> steps,
-                     ffi::Result<ffi::Buffer<ffi::S32>> status,
-                     ffi::Result<ffi::Buffer<ffi::S32>> more, ffi::Span<const int64_t> plan,
-                     int64_t max_steps, int64_t stall_steps, int64_t fallback_steps) {
-  auto call = [&](auto zero) {
-    using T = decltype(zero);
-    auto data = [](ffi::Result<ffi::AnyBuffer>& b) { return static_cast<T*>(b->untyped_data()); };
-    return solve<T, Map>(pool, arguments, plan, max_steps, stall_steps, fallback_steps,
-                         Outputs<T>{data(point), data(residual), data(scale), data(last),
-                                    data(trace), data(secant), steps->typed_data(),
-                                    status->typed_data(), more->typed_data()},
-                         point->dimensions());
-  };
-  return point->element_type() == ffi::F64 ? call(double{}) : call(float{});
-}
-
-inline bool is_double(ffi::RemainingArgs& arguments) {
-  return arguments.get<ffi::AnyBuffer>(0).value().element_type() == ffi::F64;
-}
-
-template <template <class> class Map>
-ffi::Error evaluate_any(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
-                        ffi::RemainingRets results, ffi::Span<const int64_t> plan) {
-  return is_double(arguments) ? evaluate<double, Map>(pool, arguments, results, plan)
-                              : evaluate<float, Map>(pool, arguments, results, plan);
-}
-
-template <template <class> class Map>
-ffi::Error pull_back_any(ffi::RemainingArgs arguments, ffi::RemainingRets results,
-                         ffi::Span<const int64_t> plan, ffi::Span<const int64_t> leading) {
-  return is_double(arguments) ? pull_back<double, Map>(arguments, results, plan, leading)
-                              : pull_back<float, Map>(arguments, results, plan, leading);
-}
-
-// Inverses by Gauss-Jordan elimination with partial pivoting; whether each matrix is regular.
+// Inverses of matrices, and whether each is regular, by Gauss-Jordan elimination with pivoting.
 template <class T>
-ffi::Error invert(const ffi::AnyBuffer& matrices, ffi::AnyBuffer& inverses, bool* regular) {
+ffi::Error invert(ffi::Span<const int64_t> dims, const T* from, T* to, bool* regular) {
   constexpr int W = Lanes<T>::width;
-  const auto dims = matrices.dimensions();
   const int n = dims.back();
-  const int64_t total = matrices.element_count() / std::max(1, n * n);
-  const T* from = static_cast<const T*>(matrices.untyped_data());
-  T* to = static_cast<T*>(inverses.untyped_data());
-  std::vector<V<T>> a(n * n);
-  std::vector<int> order(n * W);
+  int64_t total = 1;
+  for (size_t axis = 0; axis + 2 < dims.size(); ++axis) total *= dims[axis];
+  std::vector<V<T>> a(n * n), b(n * n);
   for (int64_t first = 0; first < total; first += W) {
     const int lanes = std::min<int64_t>(W, total - first);
-    for (int l = 0; l < W; ++l)
-      for (int i = 0; i < n * n; ++i) a[i][l] = from[(first + std::min(l, lanes - 1)) * n * n + i];
-    V<T> largest_entry{}, smallest = splat(std::numeric_limits<T>::infinity());
+    for (int l = 0; l < W; ++l) {
+      const T* matrix = from + (first + std::min(l, lanes - 1)) * n * n;
+      for (int i = 0; i < n * n; ++i) a[i][l] = matrix[i];
+    }
+    V<T> largest{}, smallest = splat(std::numeric_limits<T>::infinity());
     for (int i = 0; i < n * n; ++i) {
       const V<T> size = a[i] < 0 ? -a[i] : a[i];
-      largest_entry = size > largest_entry ? size : largest_entry;
+      largest = size > largest ? size : largest;
+      b[i] = splat<T>(i % (n + 1) == 0);
     }
-    for (int i = 0; i < n; ++i)
-      for (int l = 0; l < W; ++l) order[i * W + l] = i;
     for (int k = 0; k < n; ++k) {
-      for (int l = 0; l < W; ++l) {  // rows are swapped lane by lane
-        int chosen = k;
-        for (int i = k + 1; i < n; ++i)
-          if (std::abs(a[i * n + k][l]) > std::abs(a[chosen * n + k][l])) chosen = i;
-        if (chosen == k) continue;
-        for (int j = 0; j < n; ++j) {
-          const T held = a[k * n + j][l];
-          a[k * n + j][l] = a[chosen * n + j][l];
-          a[chosen * n + j][l] = held;
-        }
-        std::swap(order[k * W + l], order[chosen * W + l]);
-      }
-      const V<T> pivot = a[k * n + k];
-      const V<T> size = pivot < 0 ? -pivot : pivot;
+      pivot<T>(a.data(), b.data(), n, n, k);
+      const V<T> size = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
       smallest = size < smallest ? size : smallest;
-      const V<T> reciprocal = 1 / pivot;
-      a[k * n + k] = splat<T>(1);
-      for (int j = 0; j < n; ++j) a[k * n + j] *= reciprocal;
+      const V<T> reciprocal = 1 / a[k * n + k];
+      for (int j = k + 1; j < n; ++j) a[k * n + j] *= reciprocal;
+      for (int j = 0; j < n; ++j) b[k * n + j] *= reciprocal;
       for (int i = 0; i < n; ++i) {
         if (i == k) continue;
         const V<T> factor = a[i * n + k];
-        a[i * n + k] = V<T>{};
-        for (int j = 0; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+        for (int j = k + 1; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+        for (int j = 0; j < n; ++j) b[i * n + j] -= factor * b[k * n + j];
       }
     }
-    const V<T> floor = n * std::numeric_limits<T>::epsilon() * largest_entry;
+    Mask<T> good = smallest > n * std::numeric_limits<T>::epsilon() * largest;
+    for (const V<T>& entry : b) good &= (entry - entry) == 0;
     for (int l = 0; l < lanes; ++l) {
-      T* into = to + (first + l) * n * n;
-      bool finite = true;
-      for (int i = 0; i < n; ++i)
-        for (int k = 0; k < n; ++k) {  // swapped rows of A are swapped columns of its inverse
-          const T entry = a[i * n + k][l];
-          into[i * n + order[k * W + l]] = entry;
-          finite &= std::isfinite(entry);
-        }
-      regular[first + l] = finite && smallest[l] > floor[l];
+      for (int i = 0; i < n * n; ++i) to[(first + l) * n * n + i] = b[i][l];
+      regular[first + l] = good[l] != 0;
     }
   }
   return ffi::Error::Success();
 }
 
-ffi::Error invert_any(ffi::AnyBuffer matrices, ffi::Result<ffi::AnyBuffer> inverses,
-                      ffi::Result<ffi::Buffer<ffi::PRED>> regular) {
-  ffi::AnyBuffer into = *inverses;
-  return matrices.element_type() == ffi::F64
-             ? invert<double>(matrices, into, regular->typed_data())
-             : invert<float>(matrices, into, regular->typed_data());
+template <template <class> class Map>
+ffi::Error solve_real(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
+                      ffi::Result<Reals> point, ffi::Result<Reals> residual,
+                      ffi::Result<Reals> scale, ffi::Result<Reals> last, ffi::Result<Reals> trace,
+                      ffi::Result<Reals> secant, ffi::Result<Integers> steps,
+                      ffi::Result<Integers> status, ffi::Result<Integers> more,
+                      ffi::Span<const int64_t> plan, int64_t max_steps, int64_t stall_steps,
+                      int64_t fallback_steps) {
+  const Outputs<Real> out{point->typed_data(),  residual->typed_data(), scale->typed_data(),
+                          last->typed_data(),   trace->typed_data(),    secant->typed_data(),
+                          steps->typed_data(),  status->typed_data(),   more->typed_data()};
+  return solve<Real, Map>(pool, arguments, plan, max_steps, stall_steps, fallback_steps, out,
+                          point->dimensions());
+}
+
+template <template <class> class Map>
+ffi::Error evaluate_real(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
+                         ffi::RemainingRets results, ffi::Span<const int64_t> plan) {
+  return evaluate<Real, Map>(pool, arguments, results, plan);
+}
+
+template <template <class> class Map>
+ffi::Error pull_back_real(ffi::RemainingArgs arguments, ffi::RemainingRets results,
+                          ffi::Span<const int64_t> plan, ffi::Span<const int64_t> leading) {
+  return pull_back<Real, Map>(arguments, results, plan, leading);
+}
+
+ffi::Error invert_real(Reals matrices, ffi::Result<Reals> inverses,
+                       ffi::Result<ffi::Buffer<ffi::PRED>> regular) {
+  return invert<Real>(matrices.dimensions(), matrices.typed_data(), inverses->typed_data(),
+                      regular->typed_data());
 }
 
 }  // namespace
 
-#define QDEQ_KERNELS(kind, Map)                                                              \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_broyden_##kind, solve_any<Map>,                         \
-                                ffi::Ffi::Bind()                                             \
-                                    .Ctx<ffi::ThreadPool>()                                  \
-                                    .RemainingArgs()                                         \
-                                    .Ret<ffi::AnyBuffer>()                                   \
-                                    .Ret<ffi::AnyBuffer>()                                   \
-                                    .Ret<ffi::AnyBuffer>()                                   \
-                                    .Ret<ffi::AnyBuffer>()                                   \
-                                    .Ret<ffi::AnyBuffer>()                                   \
-                                    .Ret<ffi::AnyBuffer>()                                   \
-                                    .Ret<ffi::Buffer<ffi::S32>>()                            \
-                                    .Ret<ffi::Buffer<ffi::S32>>()                            \
-                                    .Ret<ffi::Buffer<ffi::S32>>()                            \
-                                    .Attr<ffi::Span<const int64_t>>("plan")                  \
-                                    .Attr<int64_t>("max_steps")                              \
-                                    .Attr<int64_t>("stall_steps")                            \
-                                    .Attr<int64_t>("fallback_steps"));                          \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_evaluate_##kind, evaluate_any<Map>,                     \
-                                ffi::Ffi::Bind()                                             \
-                                    .Ctx<ffi::ThreadPool>()                                  \
-                                    .RemainingArgs()                                         \
-                                    .RemainingRets()                                         \
-                                    .Attr<ffi::Span<const int64_t>>("plan"));                \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_pull_back_##kind, pull_back_any<Map>,                   \
-                                ffi::Ffi::Bind()                                             \
-                                    .RemainingArgs()                                         \
-                                    .RemainingRets()                                         \
-                                    .Attr<ffi::Span<const int64_t>>("plan")                  \
+#define QDEQ_KERNELS(kind, Map)                                             \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_broyden_##kind, solve_real<Map>,       \
+                                ffi::Ffi::Bind()                            \
+                                    .Ctx<ffi::ThreadPool>()                 \
+                                    .RemainingArgs()                        \
+                                    .Ret<Reals>()                           \
+                                    .Ret<Reals>()                           \
+                                    .Ret<Reals>()                           \
+                                    .Ret<Reals>()                           \
+                                    .Ret<Reals>()                           \
+                                    .Ret<Reals>()                           \
+                                    .Ret<Integers>()                        \
+                                    .Ret<Integers>()                        \
+                                    .Ret<Integers>()                        \
+                                    .Attr<ffi::Span<const int64_t>>("plan") \
+                                    .Attr<int64_t>("max_steps")             \
+                                    .Attr<int64_t>("stall_steps")           \
+                                    .Attr<int64_t>("fallback_steps"));      \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_evaluate_##kind, evaluate_real<Map>,   \
+                                ffi::Ffi::Bind()                            \
+                                    .Ctx<ffi::ThreadPool>()                 \
+                                    .RemainingArgs()                        \
+                                    .RemainingRets()                        \
+                                    .Attr<ffi::Span<const int64_t>>("plan")); \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_pull_back_##kind, pull_back_real<Map>, \
+                                ffi::Ffi::Bind()                            \
+                                    .RemainingArgs()                        \
+                                    .RemainingRets()                        \
+                                    .Attr<ffi::Span<const int64_t>>("plan") \
                                     .Attr<ffi::Span<const int64_t>>("leading"))
 
 QDEQ_KERNELS(rational, Rational);
 QDEQ_KERNELS(product, Product);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_invert, invert_any,
-                              ffi::Ffi::Bind()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::Buffer<ffi::PRED>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_invert, invert_real,
+                              ffi::Ffi::Bind().Arg<Reals>().Ret<Reals>().Ret<ffi::Buffer<ffi::PRED>>());

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxlib
-import numpy as np
 
 from qdeq._folders import cache_folder
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared", "-w")
-TARGETS = (
+FLAGS = ("-O2", "-march=native", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared", "-w")
+KERNELS = (
     "qdeq_invert",
     *(
         f"qdeq_{w}_{k}"
@@ -33,33 +33,43 @@ TARGETS = (
     ),
 )
 COMPILE_SECONDS = 120  # more than a slow machine takes
+_REALS = {"float32": "float", "float64": "double"}
 
 
 def serves(dtype: Any) -> bool:
     """Whether there are kernels for JAX's default backend and this type; builds them if need be."""
-    return dtype in (np.float32, np.float64) and jax.default_backend() == "cpu" and _load() is None
+    real = _REALS.get(jnp.dtype(dtype).name)
+    return real is not None and jax.default_backend() == "cpu" and _load(real) is None
 
 
 def availability() -> str:
     """One sentence for people: that the kernels are used, or why not."""
     if jax.default_backend() != "cpu":
         return f"not used: they are for CPUs, and JAX runs on {jax.default_backend()}"
-    return _load() or "used"
+    return _load(_REALS[jnp.result_type(float).name]) or "used"
+
+
+def target(name: str, dtype: Any) -> str:
+    """What a kernel is called in JAX, such as `qdeq_invert_float`."""
+    return f"{name}_{_REALS[jnp.dtype(dtype).name]}"
 
 
 @functools.cache
-def _load() -> str | None:
+def _load(real: str) -> str | None:
     """Build, load and register; the reason where that is not possible."""
     if os.environ.get("QDEQ_NATIVE", "").lower() in ("0", "off"):
         return "not used: the environment variable QDEQ_NATIVE switches them off"
+    folder = cache_folder()
+    if folder is None:
+        return "not used: QDEQ_CACHE=off leaves no place to keep them"
     compiler = _compiler()
     if compiler is None:
         return "not used: there is no C++ compiler (c++, g++, clang++ or $CXX)"
     try:
-        library = ctypes.cdll.LoadLibrary(str(_built(compiler)))
-        for target in TARGETS:
-            handler = jax.ffi.pycapsule(getattr(library, target))
-            jax.ffi.register_ffi_target(target, handler, platform="cpu")
+        library = ctypes.cdll.LoadLibrary(str(_built(compiler, folder / "native", real)))
+        for name in KERNELS:
+            handler = jax.ffi.pycapsule(getattr(library, name))
+            jax.ffi.register_ffi_target(f"{name}_{real}", handler, platform="cpu")
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.stderr.splitlines() if "error" in line]
         return f"not used: {compiler} could not compile them: {(lines or ['no message'])[0]}"
@@ -76,31 +86,29 @@ def _compiler() -> str | None:
     return None
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: str, folder: Path, real: str) -> Path:
     """The library's file, compiled if this source, compiler and machine have none yet."""
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS
     ).stdout
     parts = (SOURCE.read_text(encoding="utf-8"), version, *FLAGS, jaxlib.__version__, _processor())
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    folder = cache_folder()
-    if folder is None:  # the user wants nothing kept: a folder that ends with this process
-        folder = Path(_temporary_folder().name)
-    path = folder / "native" / f"kernels-{name}.so"
+    path = folder / f"{real}-{name}.so"
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         fresh = Path(scratch) / path.name
-        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(fresh)]
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS)
+        options = [*FLAGS, f"-DQDEQ_REAL={real}", f"-I{jax.ffi.include_dir()}"]
+        subprocess.run(
+            [compiler, *options, str(SOURCE), "-o", str(fresh)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=COMPILE_SECONDS,
+        )
         fresh.replace(path)  # at once: another process may be building the same file
     return path
-
-
-@functools.cache
-def _temporary_folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="qdeq-")
 
 
 def _processor() -> str:
