@@ -22,6 +22,7 @@ from qdeq.equilibrium import (
     Broyden,
     Dogleg,
     Equilibrium,
+    Homotopy,
     JacobianFree,
     Newton,
     Picard,
@@ -207,5 +208,44 @@ def test_impossible_options_are_user_errors(make):
 
 
 def test_an_unknown_solver_name_lists_the_valid_ones():
-    with pytest.raises(UserError, match="picard, anderson, broyden, newton, dogleg, levenberg"):
+    with pytest.raises(UserError, match="picard, anderson, broyden, newton, homotopy, dogleg"):
         make_solver("brodyen")
+
+
+def far_from_contracting(z, x):
+    """cos(A z + x) maps the box [-1, 1]^n into itself; its Jacobian's norm is about 6."""
+    matrix = np.random.default_rng(11).normal(size=(6, 6)) * 1.5
+    return jnp.cos(jnp.asarray(matrix, z.dtype) @ z + x)
+
+
+def test_homotopy_solves_what_other_solvers_leave_over(x64):
+    x = jnp.asarray(np.random.default_rng(12).normal(size=(64, 6)))
+
+    def solved(layer):
+        return jax.jit(jax.vmap(lambda x: layer(far_from_contracting, jnp.zeros(6), x).stats))(x)
+
+    broyden = solved(Equilibrium(Broyden(), JacobianFree(), max_steps=100))
+    homotopy = solved(Equilibrium(Homotopy(), JacobianFree(), max_steps=100))
+    assert np.mean(broyden.converged) < 0.9
+    assert np.all(homotopy.converged) and np.mean(homotopy.steps) < 30
+    np.testing.assert_array_equal(homotopy.jacobians, homotopy.steps)
+    # As a fallback it starts from z0 again, and only where there is something left to do.
+    both = solved(
+        Equilibrium(
+            Broyden(), JacobianFree(), max_steps=20, fallback=Homotopy(), fallback_steps=100
+        )
+    )
+    first = solved(Equilibrium(Broyden(), JacobianFree(), max_steps=20))
+    assert np.all(both.converged)
+    left = ~np.asarray(first.converged)
+    np.testing.assert_array_equal(both.steps, np.where(left, 20 + homotopy.steps, first.steps))
+    np.testing.assert_array_equal(both.jacobians, np.where(left, homotopy.steps, 0))
+
+
+def test_homotopy_is_not_ended_by_a_residual_that_rises_on_its_way(x64):
+    x = jnp.asarray(np.random.default_rng(12).normal(size=(64, 6)))
+    layer = Equilibrium(Homotopy(), JacobianFree(), max_steps=100, stall_steps=2)
+    stats = jax.jit(jax.vmap(lambda x: layer(far_from_contracting, jnp.zeros(6), x).stats))(x)
+    assert np.all(stats.converged)
+    trace = np.asarray(stats.residual_trace)
+    assert np.any(np.diff(trace, axis=1) > 0)

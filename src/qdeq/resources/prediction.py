@@ -15,7 +15,7 @@ from qdeq.resources.circuit_cost import CircuitCost, Model
 from qdeq.resources.cost import Cost, Submission
 from qdeq.resources.timing import DeviceTiming
 
-WITH_JACOBIAN = ("newton", "dogleg", "levenberg-marquardt")
+WITH_JACOBIAN = ("newton", "homotopy", "dogleg", "levenberg-marquardt")
 """The solvers that need the Jacobian in the measured state at every step."""
 
 SOLVER_NAMES = ("picard", "anderson", "broyden", "krasnoselskii-mann", *WITH_JACOBIAN)
@@ -57,7 +57,7 @@ def estimate(
         Names as in `qdeq train`. What they cost per sample, with k steps, E = 1 + the shifts of the
         encoding rotations and P = 1 + those of the trainable ones:
 
-        - Newton, Dogleg, Levenberg-Marquardt: k forward and k E; every other solver: k forward.
+        - Newton, homotopy, Dogleg, Levenberg-Marquardt: k forward and k E; every other solver: k forward.
         - implicit and Neumann: E + P more to train, however many terms or backward steps there are;
           Jacobian-free and SHINE: P; unrolled: (k - 1) E + k P.
     steps
