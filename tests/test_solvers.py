@@ -224,9 +224,7 @@ def test_homotopy_solves_what_other_solvers_leave_over(x64):
     def solved(layer):
         return jax.jit(jax.vmap(lambda x: layer(far_from_contracting, jnp.zeros(6), x).stats))(x)
 
-    broyden = solved(Equilibrium(Broyden(), JacobianFree(), max_steps=100))
     homotopy = solved(Equilibrium(Homotopy(), JacobianFree(), max_steps=100))
-    assert np.mean(broyden.converged) < 0.9
     assert np.all(homotopy.converged) and np.mean(homotopy.steps) < 30
     np.testing.assert_array_equal(homotopy.jacobians, homotopy.steps)
     # As a fallback it starts from z0 again, and only where there is something left to do.
@@ -236,7 +234,7 @@ def test_homotopy_solves_what_other_solvers_leave_over(x64):
         )
     )
     first = solved(Equilibrium(Broyden(), JacobianFree(), max_steps=20))
-    assert np.all(both.converged)
+    assert np.mean(first.converged) < 0.9 and np.all(both.converged)
     left = ~np.asarray(first.converged)
     np.testing.assert_array_equal(both.steps, np.where(left, 20 + homotopy.steps, first.steps))
     np.testing.assert_array_equal(both.jacobians, np.where(left, homotopy.steps, 0))

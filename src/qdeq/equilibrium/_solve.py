@@ -128,7 +128,7 @@ def solve(
         return going if unrolled and budget is None else going & (carry.step < limit)
 
     def advance(carry: _Carry) -> _Carry:
-        state = eqx.combine(carry.state, static)
+        state: Any = eqx.combine(carry.state, static)
         args, chosen = x, options
         if draw is not None:
             args, weight = draw(carry.step)

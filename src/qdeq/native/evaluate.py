@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
@@ -85,7 +86,7 @@ def _result_shapes(arrays: Sequence[Any], rank: int, with_jacobian: bool) -> lis
 def _evaluate_shapes(*arrays: Any, kernel: Kernel, rank: int, jacobian: bool) -> list[Any]:
     del kernel
     dtype = arrays[-1].dtype
-    return [jax.core.ShapedArray(s, dtype) for s in _result_shapes(arrays, rank, jacobian)]
+    return [ShapedArray(s, dtype) for s in _result_shapes(arrays, rank, jacobian)]
 
 
 def _evaluate_call(*arrays: Array, kernel: Kernel, rank: int, jacobian: bool) -> Sequence[Array]:
@@ -96,7 +97,7 @@ def _evaluate_call(*arrays: Array, kernel: Kernel, rank: int, jacobian: bool) ->
 
 
 def _pull_back_shapes(*arrays: Any, shapes: Sequence[tuple[int, ...]], **_: Any) -> list[Any]:
-    return [jax.core.ShapedArray(shape, arrays[0].dtype) for shape in shapes]
+    return [ShapedArray(shape, arrays[0].dtype) for shape in shapes]
 
 
 def _pull_back_call(

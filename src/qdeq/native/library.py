@@ -13,12 +13,12 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 
 from qdeq._folders import cache_folder
 
@@ -88,10 +88,10 @@ def _compiler() -> str | None:
 
 def _built(compiler: str, folder: Path, real: str) -> Path:
     """The library's file, compiled if this source, compiler and machine have none yet."""
-    version = subprocess.run(
+    told = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS
     ).stdout
-    parts = (SOURCE.read_text(encoding="utf-8"), version, *FLAGS, jaxlib.__version__, _processor())
+    parts = (SOURCE.read_text(encoding="utf-8"), told, *FLAGS, version("jaxlib"), _processor())
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     path = folder / f"{real}-{name}.so"
     if path.exists():

@@ -57,7 +57,8 @@ def estimate(
         Names as in `qdeq train`. What they cost per sample, with k steps, E = 1 + the shifts of the
         encoding rotations and P = 1 + those of the trainable ones:
 
-        - Newton, homotopy, Dogleg, Levenberg-Marquardt: k forward and k E; every other solver: k forward.
+        - Newton, homotopy, Dogleg, Levenberg-Marquardt: k forward and k E; every other solver: k
+          forward.
         - implicit and Neumann: E + P more to train, however many terms or backward steps there are;
           Jacobian-free and SHINE: P; unrolled: (k - 1) E + k P.
     steps

@@ -5,6 +5,7 @@ How they become programs, and are spread over seeds and devices, is decided in `
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -125,7 +126,7 @@ class Recipe:
             and config.adjoint != "unrolled"  # it differentiates one loop
             and config.random_steps_minus == 0  # a few steps are what is asked for
         )
-        tolerances = {"rtol": config.tolerance, "atol": config.tolerance}
+        tolerances: dict[str, Any] = {"rtol": config.tolerance, "atol": config.tolerance}
         self.equilibrium = Equilibrium(
             solver=SOLVERS[config.solver](**tolerances),
             adjoint=ADJOINTS[config.adjoint](),
