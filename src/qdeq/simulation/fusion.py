@@ -89,7 +89,7 @@ def block_matrices(blocks: Sequence[Block[Factor]], angles: jax.Array) -> list[j
     list of Array
         `(2**k, 2**k)` complex, one per block, first wire of the block most significant.
     """
-    return by_size(blocks, lambda chosen, size: _products(_stack(chosen, size), angles))
+    return by_size(blocks, lambda chosen: _products(chosen, angles))
 
 
 def complex_dtype(dtype: jnp.dtype) -> jnp.dtype:
@@ -158,13 +158,17 @@ def merge_up_to(blocks: Sequence[Block[AnyFactor]], max_wires: int) -> list[Bloc
 
 def by_size(
     blocks: Sequence[Block[AnyFactor]],
-    matrices_of: Callable[[list[Block[AnyFactor]], int], jax.Array],
+    matrices_of: Callable[[list[Block[AnyFactor]]], jax.Array],
 ) -> list[jax.Array]:
-    """A matrix per block; `matrices_of` makes those of all blocks on `k` wires, `(blocks, ...)`."""
+    """A matrix per block; `matrices_of` makes those of all blocks on `k` wires, `(blocks, ...)`.
+
+    It gets the blocks with the most factors first.
+    """
     matrices: list[jax.Array] = [jnp.zeros(())] * len(blocks)
     for size in sorted({len(block.wires) for block in blocks}):
         chosen = [i for i, block in enumerate(blocks) if len(block.wires) == size]
-        stacked = matrices_of([blocks[i] for i in chosen], size)
+        chosen.sort(key=lambda i: -len(blocks[i].factors))
+        stacked = matrices_of([blocks[i] for i in chosen])
         for position, i in enumerate(chosen):
             matrices[i] = stacked[position]
     return matrices
@@ -238,45 +242,61 @@ def _fold(factors: Sequence[Factor], wires: tuple[int, ...]) -> tuple[Factor, ..
     return tuple(folded)
 
 
-def _stack(blocks: Sequence[Block[Factor]], size: int) -> tuple[np.ndarray, ...]:
-    """Constants of equal-sized blocks, padded with identities to one number of factors."""
-    length = max(len(block.factors) for block in blocks)
-    shape = (len(blocks), length)
-    constant = np.broadcast_to(np.eye(2**size, dtype=complex), (*shape, 2**size, 2**size)).copy()
-    cosine, sine = np.zeros_like(constant), np.zeros_like(constant)
-    scale, source = np.zeros(shape), np.zeros(shape, dtype=int)
-    for b, block in enumerate(blocks):
-        for f, factor in enumerate(block.factors):
-            constant[b, f], cosine[b, f], sine[b, f] = factor.constant, factor.cosine, factor.sine
-            scale[b, f], source[b, f] = factor.scale, factor.source or 0
-    return constant, cosine, sine, scale, source
-
-
-def _products(constants: tuple[np.ndarray, ...], angles: jax.Array) -> jax.Array:
-    constant, cosine, sine, scale, source = constants
+def _products(blocks: Sequence[Block[Factor]], angles: jax.Array) -> jax.Array:
+    """Unitaries of blocks of one size, those with the most factors first."""
+    factors, counts = by_position(blocks)
     dtype = complex_dtype(angles.dtype)
-    if angles.shape[0] == 0:
-        matrices = jnp.asarray(constant, dtype)
-    else:
-        scaled = angles[source] * jnp.asarray(scale, angles.dtype)
-        matrices = (
-            jnp.asarray(constant, dtype)
-            + jnp.cos(scaled)[..., None, None] * jnp.asarray(cosine, dtype)
-            + jnp.sin(scaled)[..., None, None] * jnp.asarray(sine, dtype)
-        )
-    return tree_product(matrices)
+    matrices = jnp.asarray(np.stack([factor.constant for factor in factors]), dtype)
+    if angles.shape[0]:
+        source = np.array([factor.source or 0 for factor in factors])
+        scale = np.array([factor.scale for factor in factors])
+        scaled = (angles[source] * jnp.asarray(scale, angles.dtype))[:, None, None]
+        cosine = jnp.asarray(np.stack([factor.cosine for factor in factors]), dtype)
+        sine = jnp.asarray(np.stack([factor.sine for factor in factors]), dtype)
+        matrices = matrices + jnp.cos(scaled) * cosine + jnp.sin(scaled) * sine
+    return tree_product(matrices, counts)
 
 
-def tree_product(matrices: jax.Array) -> jax.Array:
-    """Product over axis -3 in time order (the last factor acts last), in log2 batched products."""
-    while (length := matrices.shape[-3]) > 1:
-        if length % 2:
-            last, matrices = matrices[..., -1:, :, :], matrices[..., :-1, :, :]
-        else:
-            last = None
-        matrices = jnp.matmul(
-            matrices[..., 1::2, :, :], matrices[..., 0::2, :, :], precision=PRECISION
+def by_position(blocks: Sequence[Block[AnyFactor]]) -> tuple[list[AnyFactor], list[int]]:
+    """The first factors of all blocks, the second ones of those that have two, and so on.
+
+    Returns
+    -------
+    factors, counts
+        In this order, and how many each position has; blocks come with the most factors first, so
+        that those with a factor at some position are the first ones.
+    """
+    length = len(blocks[0].factors)
+    columns = [[b.factors[p] for b in blocks if len(b.factors) > p] for p in range(length)]
+    return [factor for column in columns for factor in column], [len(c) for c in columns]
+
+
+def tree_product(matrices: jax.Array, counts: Sequence[int]) -> jax.Array:
+    """Products over the factors of every block, in log2 batched products.
+
+    Parameters
+    ----------
+    matrices
+        `(factors, n, n)`, ordered by `by_position`.
+    counts
+        From there.
+
+    Returns
+    -------
+    Array
+        `(blocks, n, n)`; the last factor acts last.
+    """
+    columns = jnp.split(matrices, np.cumsum(counts)[:-1])
+    while len(columns) > 1:
+        pairs = list(zip(columns[0::2], columns[1::2], strict=False))
+        joined = jnp.matmul(
+            jnp.concatenate([later for _, later in pairs]),
+            jnp.concatenate([earlier[: len(later)] for earlier, later in pairs]),
+            precision=PRECISION,
         )
-        if last is not None:
-            matrices = jnp.concatenate([matrices, last], axis=-3)
-    return matrices[..., 0, :, :]
+        products = jnp.split(joined, np.cumsum([len(later) for _, later in pairs])[:-1])
+        # Blocks that end with the earlier factor keep it.
+        ended = [earlier[len(later) :] for earlier, later in pairs]
+        odd = columns[2 * len(pairs) :]
+        columns = [jnp.concatenate(both) for both in zip(products, ended, strict=True)] + odd
+    return columns[0]

@@ -17,7 +17,15 @@ import numpy as np
 
 from qdeq.circuits import GATES, Circuit, NoiseModel
 from qdeq.errors import UserError
-from qdeq.simulation.fusion import Block, Factor, by_size, lower, merge_up_to, tree_product
+from qdeq.simulation.fusion import (
+    Block,
+    Factor,
+    by_position,
+    by_size,
+    lower,
+    merge_up_to,
+    tree_product,
+)
 
 LARGEST = 2**28
 """Most numbers of one noisy simulation: 1 GiB in float32, of which a few live at once."""
@@ -148,7 +156,7 @@ def transfer_matrices(blocks: Sequence[Block[Turn]], angles: jax.Array) -> list[
     list of Array
         `(4**k, 4**k)` real, one per block, first wire of the block most significant.
     """
-    return by_size(blocks, lambda chosen, _: _products(chosen, angles))
+    return by_size(blocks, lambda chosen: _products(chosen, angles))
 
 
 def check_size(numbers: int, what: str) -> None:
@@ -213,21 +221,16 @@ def _fold(turns: Sequence[Turn], wires: tuple[int, ...]) -> tuple[Turn, ...]:
 
 
 def _products(blocks: Sequence[Block[Turn]], angles: jax.Array) -> jax.Array:
-    """Matrices of blocks of one size, padded with identities to one number of turns."""
-    size = 4 ** len(blocks[0].wires)
-    length = max(len(block.factors) for block in blocks)
-    parts = np.zeros((len(blocks), length, 5, size, size))
-    parts[:, :, 0] = np.eye(size)
-    scale, source = np.zeros((len(blocks), length)), np.zeros((len(blocks), length), dtype=int)
-    for b, block in enumerate(blocks):
-        for f, turn in enumerate(block.factors):
-            parts[b, f], scale[b, f], source[b, f] = turn.parts, turn.scale, turn.source or 0
-    matrices = jnp.asarray(parts[:, :, 0], angles.dtype)
+    """Matrices of blocks of one size, those with the most turns first."""
+    turns, counts = by_position(blocks)
+    parts = np.stack([turn.parts for turn in turns])
+    matrices = jnp.asarray(parts[:, 0], angles.dtype)
     if angles.shape[0]:
-        a = angles[source] * jnp.asarray(scale, angles.dtype)
+        source = np.array([turn.source or 0 for turn in turns])
+        scale = np.array([turn.scale for turn in turns])
+        a = (angles[source] * jnp.asarray(scale, angles.dtype))[:, None, None]
         waves = {1: jnp.cos(a), 2: jnp.sin(a), 3: jnp.cos(2 * a), 4: jnp.sin(2 * a)}
         for i, wave in waves.items():
-            if parts[:, :, i].any():  # plain rotations need only the last two
-                part = jnp.asarray(parts[:, :, i], angles.dtype)
-                matrices = matrices + wave[..., None, None] * part
-    return tree_product(matrices)
+            if parts[:, i].any():  # plain rotations need only the last two
+                matrices = matrices + wave * jnp.asarray(parts[:, i], angles.dtype)
+    return tree_product(matrices, counts)
