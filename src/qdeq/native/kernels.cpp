@@ -145,12 +145,13 @@ class Operand {
     }
     return data_ + offset;
   }
-  // Entry i of lane l is entry i of the sample in that lane.
+  // Entry i of lane l becomes entry i of the sample.
+  void load(int64_t outer, int64_t sample, int l, V<T>* into) const {
+    const T* from = at(outer, sample);
+    for (int64_t i = 0; i < core_; ++i) into[i][l] = from[i];
+  }
   void load(const Group<T>& group, V<T>* into) const {
-    for (int l = 0; l < Lanes<T>::width; ++l) {
-      const T* from = at(group.outer, group.samples[l]);
-      for (int64_t i = 0; i < core_; ++i) into[i][l] = from[i];
-    }
+    for (int l = 0; l < Lanes<T>::width; ++l) load(group.outer, group.samples[l], l, into);
   }
   void store(const Group<T>& group, const V<T>* from) const {
     for (int l = 0; l < group.lanes; ++l) {
@@ -176,7 +177,7 @@ class Operand {
 // ---------------------------------------------------------------------------------------------
 // Model functions. Operands are first fixed ones, then those in which the function is linear; the
 // latter are missing where only the former matter. `prepare` once per value of the parameters, `load`
-// once per group, then the value, the value with its Jacobian (row k, column l), or what cotangents
+// once per sample and lane, then the value, the value with its Jacobian (row k, column l), or what cotangents
 // of both give for the linear operands.
 
 // f_k(m) = (c_k + b_k.m + m'Q_k m) / (s + g.m + m'G m); 0 where the denominator is not positive.
@@ -216,12 +217,12 @@ struct Rational {
     }
   }
 
-  void load(const Group<T>& group) {
-    operands[0].load(group, constant.data() + n);
-    operands[1].load(group, linear.data() + n * n);
+  void load(int64_t outer, int64_t sample, int l) {
+    operands[0].load(outer, sample, l, constant.data() + n);
+    operands[1].load(outer, sample, l, linear.data() + n * n);
     if (operands.size() == n_fixed) return;
-    operands[3].load(group, constant.data());
-    operands[4].load(group, linear.data());
+    operands[3].load(outer, sample, l, constant.data());
+    operands[4].load(outer, sample, l, linear.data());
   }
 
   void operator()(const V<T>* m, V<T>* value) {
@@ -339,7 +340,7 @@ struct Product {
   std::vector<Cones> groups;
   const T* slope = nullptr;
   std::vector<int64_t> alike;  // for every angle the first one with the same slope
-  std::vector<V<T>> offset, sines, cosines;      // sines and cosines of the offsets
+  std::vector<V<T>> sines, cosines;              // of the offsets
   std::vector<V<T>> turn_sines, turn_cosines;    // of slope m, where `alike` points
   std::vector<V<T>> components, turned;          // turned: derivatives of components, by m_l
   Half left, right;
@@ -380,7 +381,7 @@ struct Product {
       total += group.cones * group.observables * group.left * group.right;
     }
     alike.resize(n_angles);
-    for (auto* list : {&offset, &sines, &cosines, &turn_sines, &turn_cosines}) list->resize(n_angles);
+    for (auto* list : {&sines, &cosines, &turn_sines, &turn_cosines}) list->resize(n_angles);
     components.resize(4 * n_wires);
     turned.resize(4 * n_wires * n);
     for (Half* one : {&left, &right}) {
@@ -402,9 +403,16 @@ struct Product {
       groups[g].coefficients = operands[2 + g].at(outer, 0);
   }
 
-  void load(const Group<T>& group) {
-    operands[0].load(group, offset.data());
-    for (int64_t i = 0; i < n_angles; ++i) sine_cosine(offset[i], sines[i], cosines[i]);
+  void load(int64_t outer, int64_t sample, int l) {
+    constexpr int W = Lanes<T>::width;
+    const T* offsets = operands[0].at(outer, sample);
+    for (int64_t first = 0; first < n_angles; first += W) {
+      const int count = std::min<int64_t>(W, n_angles - first);
+      V<T> angles{}, s, c;
+      for (int i = 0; i < count; ++i) angles[i] = offsets[first + i];
+      sine_cosine(angles, s, c);
+      for (int i = 0; i < count; ++i) sines[first + i][l] = s[i], cosines[first + i][l] = c[i];
+    }
   }
 
   void operator()(const V<T>* m, V<T>* value) {
@@ -686,38 +694,57 @@ V<T> norm(const V<T>* x, int n) {
   return root<T>(total);
 }
 
+// A lane that is done takes the next sample of the queue: none waits for a slow neighbour.
 template <class T>
 struct Broyden {
   using Vec = V<T>;
   using M = Mask<T>;
+  static constexpr int W = Lanes<T>::width;
   const int n, max_steps, stall_steps;
+  Tolerances<T> within;
+  Best<T> best;
   std::vector<Vec> y, out, g, move, old, change, inverse, row;
-  Vec steps;
+  std::vector<Vec> relative;  // residuals of all iterations so far
+  Vec steps, budget, reference, waiting;
+  int64_t sample[W];
+  size_t begun[W];  // the lane's first iteration
 
   Broyden(int n, int max_steps, int stall_steps)
-      : n(n), max_steps(max_steps), stall_steps(stall_steps), y(n), out(n), g(n), move(n), old(n),
-        change(n), inverse(n * n), row(n) {}
+      : n(n), max_steps(max_steps), stall_steps(stall_steps), within{}, best(n), y(n), out(n), g(n),
+        move(n), old(n), change(n), inverse(n * n), row(n) {}
 
-  template <class Map>
-  void run(Map& map, const Vec* start, const Tolerances<T>& within, Vec budget, Best<T>& best,
-           T* trace, int lanes) {
+  // Samples `first` to `end - 1`: `fetch(sample, lane)` gets one ready, `finish(sample, lane)` keeps
+  // what came out.
+  template <class Map, class Fetch, class Finish>
+  void run(Map& map, int64_t first, int64_t end, Fetch fetch, Finish finish) {
     const T tiny = std::numeric_limits<T>::min();
-    Vec reference = splat(std::numeric_limits<T>::infinity()), waiting{};
-    steps = Vec{};
-    for (int i = 0; i < n; ++i) {
-      y[i] = start[i];
-      move[i] = Vec{};
-      for (int j = 0; j < n; ++j) inverse[i * n + j] = splat<T>(i == j ? -1 : 0);
-    }
-    for (int step = 0; step < max_steps; ++step) {
-      const M active = (best.status == 0) & (splat<T>(step) < budget);
-      if (!any(active)) break;
+    relative.clear();
+    best.status = M{} + kConverged;
+    std::fill(sample, sample + W, -1);
+    steps = budget = reference = waiting = Vec{};
+    within.relative = within.absolute = Vec{};
+    int64_t next = first;
+    while (true) {
+      M active = (best.status == 0) & (steps < budget);
+      if (any(~active)) {
+        for (int l = 0; l < W; ++l) {
+          if (active[l]) continue;
+          if (sample[l] >= 0) finish(sample[l], l);
+          sample[l] = -1;
+          if (next == end) continue;
+          begin(l);
+          fetch(sample[l] = next++, l);
+        }
+        active = (best.status == 0) & (steps < budget);
+        if (!any(active)) {
+          if (std::none_of(sample, sample + W, [](int64_t s) { return s >= 0; })) return;
+          continue;  // samples without a budget
+        }
+      }
       map(y.data(), out.data());
       for (int i = 0; i < n; ++i) g[i] = out[i] - y[i];
       const Vec residual = norm<T>(g.data(), n), scale = norm<T>(out.data(), n);
-      const Vec relative = residual / (scale > tiny ? scale : splat(tiny));
-      for (int l = 0; l < lanes; ++l)
-        if (active[l]) trace[l * max_steps + step] = relative[l];
+      relative.push_back(residual / (scale > tiny ? scale : splat(tiny)));
       if (stall_steps > 0) {
         const M fell = residual < T(kProgress) * reference;
         reference = active & fell ? residual : reference;
@@ -731,6 +758,17 @@ struct Broyden {
   }
 
  private:
+  void begin(int l) {
+    begun[l] = relative.size();
+    steps[l] = waiting[l] = 0;
+    reference[l] = best.residual[l] = best.scale[l] = std::numeric_limits<T>::infinity();
+    best.status[l] = 0;
+    for (int i = 0; i < n; ++i) {
+      move[i][l] = 0;
+      for (int j = 0; j < n; ++j) inverse[i * n + j][l] = i == j ? -1 : 0;
+    }
+  }
+
   // Learns from the last move what it did to g, and moves by -H g.
   void learn_and_move(M active) {
     Vec size{}, along{}, overlap{};
@@ -930,6 +968,11 @@ void spread(ffi::ThreadPool& pool, int64_t n_tasks, bool worthwhile, Make make) 
 constexpr int64_t kWorthwhile = 1 << 20;
 constexpr int64_t kTypicalSteps = 8;
 
+template <class T, class Map>
+void load_all(Map& map, const Group<T>& group) {
+  for (int l = 0; l < Lanes<T>::width; ++l) map.load(group.outer, group.samples[l], l);
+}
+
 template <class T>
 std::vector<Operand<T>> operands_of(ffi::RemainingArgs arguments, size_t begin, size_t end,
                                     const Batch& batch) {
@@ -962,77 +1005,53 @@ ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<
   const auto settings = operands_of<T>(arguments, n_map, n_map + 2, batch);
   const Operand<int32_t> limits(arguments.get<ffi::AnyBuffer>(n_map + 2).value(), batch);
   const int64_t total = batch.n_outer * batch.inner;
-  const int64_t groups = (batch.inner + W - 1) / W;
   std::fill(out.trace, out.trace + total * max_steps, std::numeric_limits<T>::quiet_NaN());
   std::fill(out.more, out.more + total, 0);
-  struct Worker {
-    Map<T> map;
-    Broyden<T> broyden;
-    Homotopy<T> homotopy;
-    Best<T> best;
-    std::vector<V<T>> start, tolerances;
-    int64_t prepared;
-  };
-  // Solves a group of samples by `method(worker, within, first sample)`, and stores its best points.
-  auto make = [&](auto method) {
-    auto own = std::make_shared<Worker>(
-        Worker{Map<T>(operands, plan, n), Broyden<T>(n, max_steps, stall_steps), Homotopy<T>(n),
-               Best<T>(n), std::vector<V<T>>(n), std::vector<V<T>>(2), -1});
-    return [&, own, method](const Group<T>& group) {
-      Best<T>& best = own->best;
-      if (own->prepared != group.outer) own->map.prepare(own->prepared = group.outer);
-      own->map.load(group);
-      settings[0].load(group, own->start.data());
-      settings[1].load(group, own->tolerances.data());
-      method(*own, Tolerances<T>{own->tolerances[0], own->tolerances[1]}, group);
-      for (int l = 0; l < group.lanes; ++l) {
-        const int64_t s = group.outer * batch.inner + group.samples[l];
-        for (int i = 0; i < n; ++i) out.point[s * n + i] = best.point[i][l];
-        out.residual[s] = best.residual[l];
-        out.scale[s] = best.scale[l];
-        out.status[s] = int32_t(best.status[l]);
-      }
-    };
-  };
-  auto broyden = [&](Worker& own, const Tolerances<T>& within, const Group<T>& group) {
-    V<T> budget{};
-    for (int l = 0; l < group.lanes; ++l)
-      budget[l] = std::min<int64_t>(*limits.at(group.outer, group.samples[l]), max_steps);
-    own.best.residual = own.best.scale = splat(std::numeric_limits<T>::infinity());
-    own.best.status = Mask<T>{};
-    own.best.point = own.start;
-    const int64_t first = group.outer * batch.inner + group.samples[0];
-    own.broyden.run(own.map, own.start.data(), within, budget, own.best,
-                    out.trace + first * max_steps, group.lanes);
-    for (int l = 0; l < group.lanes; ++l) {
-      const int64_t s = first + l;
-      for (int i = 0; i < n; ++i) out.last[s * n + i] = own.broyden.y[i][l];
-      for (int i = 0; i < n * n; ++i) out.secant[s * n * n + i] = own.broyden.inverse[i][l];
-      out.steps[s] = int32_t(own.broyden.steps[l]);
-    }
-  };
   const int64_t work = total * kTypicalSteps * Map<T>(operands, plan, n).cost();
-  spread(pool, batch.n_outer * groups, work > kWorthwhile, [&] {
-    return [&, solve = make(broyden)](int64_t task) {
-      solve(Group<T>::from(task / groups, (task % groups) * W, batch.inner));
+  const bool worthwhile = work > kWorthwhile;
+  // Large enough for lanes to take many samples, and several to share among threads.
+  const int64_t chunk = worthwhile ? 4 * W : batch.inner;
+  const int64_t chunks = (batch.inner + chunk - 1) / chunk;
+  spread(pool, batch.n_outer * chunks, worthwhile, [&] {
+    struct Worker {
+      Map<T> map;
+      Broyden<T> broyden;
+      std::vector<V<T>> tolerances;
+      int64_t prepared;
+    };
+    auto own = std::make_shared<Worker>(Worker{Map<T>(operands, plan, n),
+                                               Broyden<T>(n, max_steps, stall_steps),
+                                               std::vector<V<T>>(2), -1});
+    return [&, own](int64_t task) {
+      const int64_t outer = task / chunks, first = (task % chunks) * chunk;
+      Broyden<T>& solver = own->broyden;
+      if (own->prepared != outer) own->map.prepare(own->prepared = outer);
+      auto fetch = [&](int64_t sample, int l) {
+        own->map.load(outer, sample, l);
+        settings[0].load(outer, sample, l, solver.y.data());
+        for (int i = 0; i < n; ++i) solver.best.point[i][l] = solver.y[i][l];
+        settings[1].load(outer, sample, l, own->tolerances.data());
+        solver.within.relative[l] = own->tolerances[0][l];
+        solver.within.absolute[l] = own->tolerances[1][l];
+        solver.budget[l] = std::min<int64_t>(*limits.at(outer, sample), max_steps);
+      };
+      auto finish = [&](int64_t sample, int l) {
+        const int64_t s = outer * batch.inner + sample;
+        for (int i = 0; i < n; ++i) out.point[s * n + i] = solver.best.point[i][l];
+        for (int i = 0; i < n; ++i) out.last[s * n + i] = solver.y[i][l];
+        for (int i = 0; i < n * n; ++i) out.secant[s * n * n + i] = solver.inverse[i][l];
+        out.residual[s] = solver.best.residual[l];
+        out.scale[s] = solver.best.scale[l];
+        out.status[s] = int32_t(solver.best.status[l]);
+        out.steps[s] = int32_t(solver.steps[l]);
+        for (int i = 0; i < out.steps[s]; ++i)
+          out.trace[s * max_steps + i] = solver.relative[solver.begun[l] + i][l];
+      };
+      solver.run(own->map, first, std::min(first + chunk, batch.inner), fetch, finish);
     };
   });
   if (fallback_steps == 0) return ffi::Error::Success();
 
-  auto homotopy = [&](Worker& own, const Tolerances<T>& within, const Group<T>& group) {
-    Best<T>& best = own.best;
-    best.status = Mask<T>{};
-    for (int l = 0; l < W; ++l) {
-      const int64_t s = group.outer * batch.inner + group.samples[l];
-      for (int i = 0; i < n; ++i) best.point[i][l] = out.point[s * n + i];
-      best.residual[l] = out.residual[s];
-      best.scale[l] = out.scale[s];
-      if (l >= group.lanes) best.status[l] = kConverged;
-    }
-    own.homotopy.run(own.map, own.start.data(), within, fallback_steps, best);
-    for (int l = 0; l < group.lanes; ++l)
-      out.more[group.outer * batch.inner + group.samples[l]] = int32_t(own.homotopy.steps[l]);
-  };
   std::vector<Group<T>> left;  // who is left over, of one value of the parameters per group
   for (int64_t outer = 0; outer < batch.n_outer; ++outer) {
     Group<T> group{outer, 0, {}};
@@ -1044,7 +1063,40 @@ ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<
     if (group.lanes > 0) left.push_back(group);
   }
   spread(pool, left.size(), true, [&] {
-    return [&, solve = make(homotopy)](int64_t task) { solve(left[task]); };
+    struct Worker {
+      Map<T> map;
+      Homotopy<T> homotopy;
+      Best<T> best;
+      std::vector<V<T>> start, tolerances;
+    };
+    auto own = std::make_shared<Worker>(Worker{Map<T>(operands, plan, n), Homotopy<T>(n), Best<T>(n),
+                                               std::vector<V<T>>(n), std::vector<V<T>>(2)});
+    return [&, own](int64_t task) {
+      const Group<T>& group = left[task];
+      Best<T>& best = own->best;
+      own->map.prepare(group.outer);
+      load_all(own->map, group);
+      settings[0].load(group, own->start.data());
+      settings[1].load(group, own->tolerances.data());
+      best.status = Mask<T>{};
+      for (int l = 0; l < W; ++l) {
+        const int64_t s = group.outer * batch.inner + group.samples[l];
+        for (int i = 0; i < n; ++i) best.point[i][l] = out.point[s * n + i];
+        best.residual[l] = out.residual[s];
+        best.scale[l] = out.scale[s];
+        if (l >= group.lanes) best.status[l] = kConverged;
+      }
+      own->homotopy.run(own->map, own->start.data(), {own->tolerances[0], own->tolerances[1]},
+                        fallback_steps, best);
+      for (int l = 0; l < group.lanes; ++l) {
+        const int64_t s = group.outer * batch.inner + group.samples[l];
+        for (int i = 0; i < n; ++i) out.point[s * n + i] = best.point[i][l];
+        out.residual[s] = best.residual[l];
+        out.scale[s] = best.scale[l];
+        out.status[s] = int32_t(best.status[l]);
+        out.more[s] = int32_t(own->homotopy.steps[l]);
+      }
+    };
   });
   return ffi::Error::Success();
 }
@@ -1077,7 +1129,7 @@ ffi::Error evaluate(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Re
     return [&, own](int64_t task) {
       const auto group = Group<T>::from(task / groups, (task % groups) * W, batch.inner);
       if (own->prepared != group.outer) own->map.prepare(own->prepared = group.outer);
-      own->map.load(group);
+      load_all(own->map, group);
       points[0].load(group, own->m.data());
       if (outputs.size() > 1) {
         own->map.linearise(own->m.data(), own->value.data(), own->jacobian.data());
@@ -1121,7 +1173,7 @@ ffi::Error pull_back(ffi::RemainingArgs arguments, ffi::RemainingRets results,
     map.begin((batch.inner + W - 1) / W);
     for (int64_t first = 0; first < batch.inner; first += W) {
       const auto group = Group<T>::from(outer, first, batch.inner);
-      map.load(group);
+      load_all(map, group);
       others[0].load(group, m.data());
       others[1].load(group, value_bar.data());
       if (!jacobian_bar.empty()) others[2].load(group, jacobian_bar.data());
