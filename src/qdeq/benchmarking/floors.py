@@ -66,9 +66,9 @@ def _amplitude(model: QuantumModel) -> tuple[float, float, float, float]:
         gram = 2 * (2 * n) * d**2 * q / 2  # q symmetric d x d matrices, real and imaginary part
         sample = 2 * q * d**2 / 2 + 2 * q**2 * d
         return gates + gram, sample, step, 4 * q * d**2
-    # Columns: P = Phi x, its squares against q signs, and b = (signs * S)' P.
-    sample = 2 * (2 * n) * d + 2 * (2 * n) * q + 2 * (2 * n) * q**2
-    reinjected = 2 * (2 * n) * q**3
+    # Columns: P = Phi x, its squares against q signs, and b = (A R)' x.
+    sample = 2 * (2 * n) * d + 2 * (2 * n) * q + 2 * q**2 * d
+    reinjected = 2 * (2 * n) * d * q**2
     return gates + reinjected, sample, step, 4 * (2 * n) * (d + q)
 
 

@@ -153,15 +153,17 @@ def _memory_rows(key: str, name: str, programs: dict[str, Program]) -> list[Row]
 
 
 def seeds_group(bench: Bench) -> list[Row]:
-    """Many seeds in one program, as `qdeq train --seeds` runs them."""
+    """Many seeds in one program, as `qdeq train --seeds` runs them: on all of JAX's devices."""
     config = step_config(4, "amplitude")
-    layout = Layout(SEEDS, seeds_at_once=seeds_at_once(config, 4))
+    layout = Layout.of(SEEDS, seeds_at_once=seeds_at_once(config, 4))
     trainer = Trainer(config, bench.inputs(BATCH * 4, 4).dataset(), layout=layout)
     bench.stage(f"{SEEDS} seeds: compiling")
     states = trainer.init_seeds(range(SEEDS))
     program = qdeq_epoch(trainer, states, seeds=SEEDS)
     bench.stage(f"{SEEDS} seeds: timing")
     name = f"{SEEDS} seeds"
+    if layout.n_devices > 1:
+        name += f", {layout.n_devices} devices"
     found = measure({name: program}, bench.seconds)
     floor = step_floor(
         trainer.init().classifier.model, BATCH, found[name].solver_steps_mean or 0.0, 4

@@ -3,10 +3,11 @@
 import tempfile
 from pathlib import Path
 
+from qdeq import native
 from qdeq.benchmarking import targets
 from qdeq.benchmarking.groups import Bench
 from qdeq.benchmarking.results import Measurement, Ratio, Row
-from qdeq.benchmarking.startup import first_step_seconds, import_seconds
+from qdeq.benchmarking.startup import first_step_seconds, import_seconds, kernel_build_seconds
 from qdeq.benchmarking.timing import summarise
 from qdeq.training.config import Encoding, TrainConfig
 from qdeq.training.run import train
@@ -61,6 +62,17 @@ def ready_group(bench: Bench, n_qubits: int, encoding: Encoding = "amplitude") -
     return rows
 
 
+def kernels_group(bench: Bench) -> list[Row]:
+    """Building the compiled kernels, once for a machine."""
+    bench.stage("building the kernels")
+    seconds = kernel_build_seconds()
+    work = "building the kernels, once for a machine"
+    if seconds is None:
+        return [Row("kernels", work, skipped=f"kernels {native.availability()}")]
+    measured = {"qdeq.native": Measurement(seconds, seconds)}
+    return [Row("kernels", work, reached=seconds, measurements=measured)]
+
+
 def training_group(bench: Bench) -> list[Row]:
     """100 epochs of MNIST-4, the whole of `qdeq train`; needs the data."""
     work = "100 epochs of MNIST-4, implicit, whole `qdeq train` without compile"
@@ -70,7 +82,7 @@ def training_group(bench: Bench) -> list[Row]:
     bench.stage("training for 100 epochs")
     config = TrainConfig(data="mnist-4", data_dir=bench.data_dir, epochs=100)
     with tempfile.TemporaryDirectory() as folder:
-        summary = train(config, out=Path(folder) / "run")
+        summary = train(config, out=Path(folder) / "run", devices=1)
     figure = summary.train_seconds
     return [
         Row(

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import jax
 
+from qdeq import native
 from qdeq.benchmarking.floors import machine_peaks
 from qdeq.benchmarking.groups import Bench, seeds_group, step_group
-from qdeq.benchmarking.processes import import_group, ready_group, training_group
+from qdeq.benchmarking.processes import import_group, kernels_group, ready_group, training_group
 from qdeq.benchmarking.results import Results, Row
 from qdeq.benchmarking.scaling import curves
 from qdeq.benchmarking.wide import wide_group
@@ -34,6 +35,7 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "wide-3": partial(wide_group, depth=3),
     "ready-4": partial(ready_group, n_qubits=4),
     "ready-10": partial(ready_group, n_qubits=10),
+    "kernels": kernels_group,
     "training": training_group,
 }
 
@@ -120,6 +122,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "threads": _threads(),
+        "kernels": native.availability(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "matmul_gflops": round(flops / 1e9, 1),
         "memory_gbytes_per_second": round(bandwidth / 1e9, 1),

@@ -87,7 +87,8 @@ def machine_line(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     return (
         f"{m['processor'] or m['device']}, {m['threads']} threads, {m['device']}; float32 product "
-        f"{m['matmul_gflops']} Gop/s, memory {m['memory_gbytes_per_second']} GB/s; {versions}"
+        f"{m['matmul_gflops']} Gop/s, memory {m['memory_gbytes_per_second']} GB/s; "
+        f"kernels {m.get('kernels', 'not used')}; {versions}"
     )
 
 

@@ -1,5 +1,6 @@
 """`qdeq benchmark`: the speed suite, its table, its files, and a comparison with an earlier run."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ import tyro
 
 from qdeq.cli.console import make_console, print_path
 from qdeq.errors import UserError
+from qdeq.training.cores import device_environment
+
+MANY = 32  # seeds, as `qdeq.benchmarking` trains together
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class BenchmarkCommand:
     def execute(self, given: frozenset[str]) -> None:
         if self.quick and self.full:
             raise UserError("--quick and --full exclude each other: give one of them")
+        # As `qdeq train --seeds` does; rows of one seed use the first device alone.
+        os.environ.update(device_environment(MANY))  # JAX is not imported yet
         from qdeq.benchmarking import tables
         from qdeq.benchmarking.compare import compare, regressions
         from qdeq.benchmarking.picture import draw

@@ -263,8 +263,8 @@ def evaluation_path(model: QuantumModel) -> str:
     -----
     The cost model counts real multiplications for one batch of 256 samples. Amplitude encoding
     always takes a quadratic path, whose solver steps cost next to nothing: forms pay q d^2 2^n
-    once and q d^2 a sample, projected columns pay (d + q^2) 2^n a sample; non-diagonal
-    observables need forms. Angle encoding takes the light cones unless they hold more
+    once and q d^2 a sample, projected columns pay q^2 d 2^n once and (d + q) 2^n a sample;
+    non-diagonal observables need forms. Angle encoding takes the light cones unless they hold more
     coefficients than a statevector evaluation has multiplications. Under noise amplitude encoding
     takes the forms, and what no light cone serves (re-uploading, a phase gate in the encoding) the
     density matrix.
@@ -276,7 +276,7 @@ def evaluation_path(model: QuantumModel) -> str:
         return "quadratic-forms"
     if _is_quadratic(model):
         forms = 2 * size * q * d**2 + TYPICAL_BATCH * q * d**2
-        columns = TYPICAL_BATCH * 2 * size * (d + q**2)
+        columns = 2 * size * q**2 * d + TYPICAL_BATCH * 2 * size * (d + q)
         cheaper = forms <= columns or not model.observables.is_diagonal
         return "quadratic-forms" if cheaper else "projected-columns"
     lightcone = _lightcone_cost(model)
