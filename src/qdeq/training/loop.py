@@ -218,6 +218,10 @@ class Trainer:
         return found
 
     def _init(self, seed: int) -> TrainState:
+        return self._fresh(np.uint32(seed))
+
+    @eqx.filter_jit  # one program compiles faster than the fifty operations one by one
+    def _fresh(self, seed: Array) -> TrainState:
         model_key, head_key, run_key = jax.random.split(jax.random.key(seed), 3)
         config = self.config
         classifier = build_classifier(
