@@ -965,7 +965,7 @@ void spread(ffi::ThreadPool& pool, int64_t n_tasks, bool worthwhile, Make make) 
 }
 
 // Multiplications below which starting another thread takes longer than it saves.
-constexpr int64_t kWorthwhile = 1 << 20;
+constexpr int64_t kWorthwhile = 1 << 19;
 constexpr int64_t kTypicalSteps = 8;
 
 template <class T, class Map>
