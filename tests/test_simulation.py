@@ -28,7 +28,14 @@ from qdeq.circuits import (
 )
 from qdeq.errors import UserError
 from qdeq.models import QuantumModel, evaluation_path, paper_model
-from qdeq.simulation import prepare_columns, prepare_forms, run, unitary_columns
+from qdeq.simulation import (
+    expectation_values,
+    prepare_columns,
+    prepare_forms,
+    run,
+    statevector,
+    unitary_columns,
+)
 from qdeq.simulation.cones import cone_groups, lightcone_cost
 from qdeq.simulation.fusion import fuse
 
@@ -311,3 +318,11 @@ def test_the_light_cones_of_a_shallow_circuit_do_not_grow_with_the_register():
     assert max(len(cone.wires) for group in groups for cone in group.cones) == 4
     assert len(groups) <= 6  # the two edges and the two parities: compiled once each
     assert lightcone_cost(circuit, encoding, observables) <= 40 * 3**4
+
+
+def test_signs_of_two_halves_are_those_of_the_whole(monkeypatch, x64):
+    ensemble = z_strings(6, 3)
+    state = jax.random.normal(jax.random.key(0), (64, 3, 2)) @ jnp.array([1, 1j])
+    whole = expectation_values(ensemble, state)
+    monkeypatch.setattr(statevector, "_LARGEST_SIGN_TABLE", 0)
+    np.testing.assert_allclose(expectation_values(ensemble, state), whole, rtol=1e-12, atol=1e-12)

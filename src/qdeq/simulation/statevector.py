@@ -13,6 +13,9 @@ import numpy as np
 from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
 from qdeq.simulation.fusion import PRECISION, Block, block_matrices, complex_dtype, fuse
 
+# Entries; at 20 qubits a whole table would be a constant of 80 MB.
+_LARGEST_SIGN_TABLE = 2**18
+
 
 def block_size(n_qubits: int) -> int:
     """Wires per fused block: half the register, from 2 to 5.
@@ -213,11 +216,30 @@ def expectation_values(observables: MeasurementEnsemble, columns: jax.Array) -> 
     """
     real, imag = columns.real, columns.imag
     if observables.is_diagonal:
+        probabilities = real**2 + imag**2
+        if observables.n_observables * len(columns) > _LARGEST_SIGN_TABLE:
+            return _signed_sums(observables, probabilities)
         signs = jnp.asarray(observables.signs(), real.dtype)
-        return jnp.matmul(signs, real**2 + imag**2, precision=PRECISION)
+        return jnp.matmul(signs, probabilities, precision=PRECISION)
     return jnp.einsum(
         "jc,kjc->kc", columns.conj(), pauli_images(observables, columns), precision=PRECISION
     ).real
+
+
+def _signed_sums(observables: MeasurementEnsemble, probabilities: jax.Array) -> jax.Array:
+    """Sums of `(2**n, c)` probabilities with the signs of Z strings, one half of the wires each.
+
+    The sign of a basis state is the product of those of its halves.
+    """
+    half, dtype = observables.n_qubits // 2, probabilities.dtype
+    first, last = (
+        jnp.asarray(MeasurementEnsemble(len(part[0]), part).signs(), dtype)
+        for part in zip(*((s[:half], s[half:]) for s in observables.strings), strict=True)
+    )
+    tensor = probabilities.reshape(first.shape[1], last.shape[1], -1)
+    return jnp.einsum(
+        "kac,ka->kc", jnp.einsum("abc,kb->kac", tensor, last, precision=PRECISION), first
+    )
 
 
 def pauli_images(observables: MeasurementEnsemble, columns: jax.Array) -> jax.Array:
