@@ -23,7 +23,7 @@ from qdeq.equilibrium._common import check_tolerances, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
 
-# The same numbers stand in `native/kernels.cpp`. Chosen by the evaluations that they need, on maps
+# The same numbers stand in `native/cpp`. Chosen by the evaluations that they need, on maps
 # of 10 qubits with angle encoding and random angles.
 FIRST_STEP = 0.2  # along the curve
 LARGEST_STEP = 1.0

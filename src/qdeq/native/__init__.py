@@ -1,4 +1,4 @@
-"""Compiled kernels for the solver loop on CPUs, built from `kernels.cpp` on first use.
+"""Compiled kernels for the solver loop on CPUs, built from `cpp/` on first use.
 
 Everything works without them, slower: JAX compiles the same loop for any device.
 """

@@ -26,14 +26,14 @@ from qdeq.native.library import target
 
 @dataclass(frozen=True)
 class Kernel:
-    """Which model function of `kernels.cpp`.
+    """Which model function of `cpp/`.
 
     Attributes
     ----------
     kind
         "rational" or "product".
     plan
-        Its structure, as integers that `kernels.cpp` reads.
+        Its structure, as integers that `cpp/product.h` reads.
     n_fixed
         How many of the operands come first that the function is not linear in.
     reference

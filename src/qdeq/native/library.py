@@ -22,7 +22,8 @@ import jax.numpy as jnp
 
 from qdeq._folders import cache_folder
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+FOLDER = Path(__file__).with_name("cpp")
+SOURCE = FOLDER / "kernels.cpp"
 FLAGS = ("-O2", "-march=native", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared", "-w")
 KERNELS = (
     "qdeq_invert",
@@ -91,7 +92,8 @@ def _built(compiler: str, folder: Path, real: str) -> Path:
     told = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS
     ).stdout
-    parts = (SOURCE.read_text(encoding="utf-8"), told, *FLAGS, version("jaxlib"), _processor())
+    sources = (path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir()))
+    parts = (*sources, told, *FLAGS, version("jaxlib"), _processor())
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     path = folder / f"{real}-{name}.so"
     if path.exists():

@@ -128,7 +128,7 @@ def _reference(structure: Structure, operands: Sequence[Array], m: Array) -> Arr
 def _native_kernel(
     circuit: Circuit, encoding: AngleEncoding, observables: MeasurementEnsemble
 ) -> native.Kernel:
-    """The structure as integers for `native/kernels.cpp`; lists start with their length."""
+    """The structure as integers for `native/cpp`; lists start with their length."""
     product = product_encoding(encoding)
     groups = cone_groups(circuit, encoding, observables)
     assert product is not None and groups is not None

@@ -60,7 +60,7 @@ class RationalMap(eqx.Module):
 
     @property
     def _operands(self) -> tuple[Array, ...]:
-        """The denominator's, then those in which f is linear, as `native/kernels.cpp` has them."""
+        """The denominator's, then those in which f is linear, as `native/cpp` has them."""
         bottom = (self.norm_constant, self.norm_linear, self.norm_quadratic)
         return (*bottom, self.constant, self.linear, self.quadratic)
 

@@ -1,0 +1,48 @@
+// What every solver keeps: the best point of each lane, and why the lane stopped.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "lanes.h"
+
+namespace qdeq {
+
+// Status of a sample; 0 while it runs, or where its steps ran out.
+constexpr int kConverged = 1, kStalled = 2, kNonfinite = 3;
+
+// |f(y) - y| <= atol + rtol |f(y)|, two-norms.
+template <class T>
+struct Tolerances {
+  V<T> relative, absolute;
+  Mask<T> met(V<T> residual, V<T> scale) const { return residual <= absolute + relative * scale; }
+};
+
+// The evaluated point with the smallest residual of every lane, and why the lane stopped.
+template <class T>
+struct Best {
+  std::vector<V<T>> point;
+  V<T> residual, scale;
+  Mask<T> status;
+
+  explicit Best(int n) : point(n) {}
+  void note(Mask<T> active, const V<T>* y, V<T> now, V<T> now_scale, const Tolerances<T>& within) {
+    const Mask<T> converged = within.met(now, now_scale);
+    const Mask<T> better = active & ((now < residual) | converged);
+    for (size_t i = 0; i < point.size(); ++i) point[i] = better ? y[i] : point[i];
+    residual = better ? now : residual;
+    scale = better ? now_scale : scale;
+    Mask<T> found = (now - now) == 0 ? status : Mask<T>{} + kNonfinite;
+    found = converged ? Mask<T>{} + kConverged : found;
+    status = active ? found : status;
+  }
+};
+
+template <class T>
+V<T> norm(const V<T>* x, int n) {
+  V<T> total{};
+  for (int i = 0; i < n; ++i) total += x[i] * x[i];
+  return root<T>(total);
+}
+
+}  // namespace qdeq

@@ -1,0 +1,98 @@
+// Small linear systems and inverses.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "operands.h"
+
+namespace qdeq {
+
+// Brings the largest entry of column k, from row k down, into row k of a (n x n) and b (n x m).
+template <class T>
+void pivot(V<T>* a, V<T>* b, int n, int m, int k) {
+  V<T> largest = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
+  Mask<T> chosen = Mask<T>{} + k;
+  for (int i = k + 1; i < n; ++i) {
+    const V<T> size = a[i * n + k] < 0 ? -a[i * n + k] : a[i * n + k];
+    chosen = size > largest ? Mask<T>{} + i : chosen;
+    largest = size > largest ? size : largest;
+  }
+  auto exchange = [](Mask<T> lanes, V<T>& one, V<T>& other) {
+    const V<T> held = one;
+    one = lanes ? other : held;
+    other = lanes ? held : other;
+  };
+  for (int i = k + 1; i < n; ++i) {
+    const Mask<T> lanes = chosen == i;
+    if (!any(lanes)) continue;
+    for (int j = k; j < n; ++j) exchange(lanes, a[k * n + j], a[i * n + j]);
+    for (int j = 0; j < m; ++j) exchange(lanes, b[k * m + j], b[i * m + j]);
+  }
+}
+
+// Solves a x = b for every lane, by elimination with partial pivoting; a and b are overwritten.
+template <class T>
+void eliminate(V<T>* a, V<T>* b, int n) {
+  for (int k = 0; k < n; ++k) {
+    pivot<T>(a, b, n, 1, k);
+    const V<T> reciprocal = 1 / a[k * n + k];
+    for (int i = k + 1; i < n; ++i) {
+      const V<T> factor = a[i * n + k] * reciprocal;
+      for (int j = k + 1; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+      b[i] -= factor * b[k];
+    }
+  }
+  for (int k = n; k-- > 0;) {
+    for (int j = k + 1; j < n; ++j) b[k] -= a[k * n + j] * b[j];
+    b[k] /= a[k * n + k];
+  }
+}
+
+// Inverses of matrices, and whether each is regular, by Gauss-Jordan elimination with pivoting.
+template <class T>
+ffi::Error invert(ffi::Span<const int64_t> dims, const T* from, T* to, bool* regular) {
+  constexpr int W = Lanes<T>::width;
+  const int n = dims.back();
+  int64_t total = 1;
+  for (size_t axis = 0; axis + 2 < dims.size(); ++axis) total *= dims[axis];
+  std::vector<V<T>> a(n * n), b(n * n);
+  for (int64_t first = 0; first < total; first += W) {
+    const int lanes = std::min<int64_t>(W, total - first);
+    for (int l = 0; l < W; ++l) {
+      const T* matrix = from + (first + std::min(l, lanes - 1)) * n * n;
+      for (int i = 0; i < n * n; ++i) a[i][l] = matrix[i];
+    }
+    V<T> largest{}, smallest = splat(std::numeric_limits<T>::infinity());
+    for (int i = 0; i < n * n; ++i) {
+      const V<T> size = a[i] < 0 ? -a[i] : a[i];
+      largest = size > largest ? size : largest;
+      b[i] = splat<T>(i % (n + 1) == 0);
+    }
+    for (int k = 0; k < n; ++k) {
+      pivot<T>(a.data(), b.data(), n, n, k);
+      const V<T> size = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
+      smallest = size < smallest ? size : smallest;
+      const V<T> reciprocal = 1 / a[k * n + k];
+      for (int j = k + 1; j < n; ++j) a[k * n + j] *= reciprocal;
+      for (int j = 0; j < n; ++j) b[k * n + j] *= reciprocal;
+      for (int i = 0; i < n; ++i) {
+        if (i == k) continue;
+        const V<T> factor = a[i * n + k];
+        for (int j = k + 1; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+        for (int j = 0; j < n; ++j) b[i * n + j] -= factor * b[k * n + j];
+      }
+    }
+    Mask<T> good = smallest > n * std::numeric_limits<T>::epsilon() * largest;
+    for (const V<T>& entry : b) good &= (entry - entry) == 0;
+    for (int l = 0; l < lanes; ++l) {
+      for (int i = 0; i < n * n; ++i) to[(first + l) * n * n + i] = b[i][l];
+      regular[first + l] = good[l] != 0;
+    }
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace qdeq
