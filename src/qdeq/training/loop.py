@@ -218,7 +218,7 @@ class Trainer:
         return found
 
     def _init(self, seed: int) -> TrainState:
-        return self._fresh(np.uint32(seed))
+        return self._fresh(jnp.asarray(seed, jnp.uint32))
 
     @eqx.filter_jit  # one program compiles faster than the fifty operations one by one
     def _fresh(self, seed: Array) -> TrainState:
