@@ -109,8 +109,8 @@ def test_two_processes_give_the_run_folder_of_one(tmp_path):
     }
     summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two")]
     for name in ("test_accuracy", "valid_accuracy", "test_loss", "residual_mean"):
-        # float32: the order of sums differs
-        assert summaries[0][name] == pytest.approx(summaries[1][name], rel=1e-3)
+        # float32: the order of sums differs, and residuals far below the tolerance are rounding.
+        assert summaries[0][name] == pytest.approx(summaries[1][name], rel=1e-3, abs=1e-6)
 
 
 def test_one_device_needs_no_mesh():
