@@ -28,6 +28,8 @@ def draw(results: Results, path: str | Path) -> None:
 
 
 def _draw_rows(axes: Any, rows: list[Row]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     # A dot per row and not a bar: on a logarithmic axis a bar's length means nothing.
     for position, row in enumerate(reversed(rows)):
         assert row.target and row.reached
@@ -46,6 +48,9 @@ def _draw_rows(axes: Any, rows: list[Row]) -> None:
     axes.axvline(1, color="0.4", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row.work for row in reversed(rows)], fontsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * 4)  # room for the numbers
     axes.set_xlabel("reached / target (left of 1: met)")
