@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from qdeq.equilibrium._common import check_tolerances, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
+from qdeq.equilibrium.newton import linearised
 
 # The same numbers stand in `native/cpp`. Chosen by the evaluations that they need, on maps
 # of 10 qubits with angle encoding and random angles.
@@ -99,14 +100,9 @@ class Homotopy(optx.AbstractRootFinder):
         del options, tags
         flat, unravel = flatten(y)
         n, dtype = flat.shape[0], flat.dtype
-
-        def flat_fn(flat: Array) -> tuple[Array, Any]:
-            out, aux = fn(unravel(flat), args)
-            return flatten(out)[0], aux
-
-        g, push, aux = jax.linearize(flat_fn, flat, has_aux=True)
+        g, jacobian, aux = linearised(fn, y, args)
         identity = jnp.eye(n + 1, dtype=dtype)
-        slopes = jax.vmap(push, out_axes=-1)(identity[:n, :n]) + identity[:n, :n]  # df/dy
+        slopes = jacobian + identity[:n, :n]  # df/dy
         reach = g + flat - state.start  # f(y) - a
         off = flat - state.start - state.s * reach
         distance = jnp.linalg.norm(off)

@@ -14,6 +14,20 @@ from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
 
 
+def linearised(
+    fn: Callable, y: PyTree[Array], args: PyTree
+) -> tuple[Float[Array, " n"], Float[Array, "n n"], Any]:
+    """g(y) = fn(y, args) as a vector, its whole Jacobian, and what fn returns beside it."""
+    flat, unravel = flatten(y)
+
+    def flat_fn(flat: Array) -> tuple[Array, Any]:
+        out, aux = fn(unravel(flat), args)
+        return flatten(out)[0], aux
+
+    g, push, aux = jax.linearize(flat_fn, flat, has_aux=True)
+    return g, jax.vmap(push, out_axes=-1)(jnp.eye(flat.shape[0], dtype=flat.dtype)), aux
+
+
 class _NewtonState(eqx.Module):
     error: Float[Array, ""]
 
@@ -49,13 +63,7 @@ class Newton(optx.AbstractRootFinder):
         """Evaluate g and its Jacobian, solve, move."""
         del state, tags
         flat, unravel = flatten(y)
-
-        def flat_fn(flat: Array) -> tuple[Array, Any]:
-            out, aux = fn(unravel(flat), args)
-            return flatten(out)[0], aux
-
-        g, push, aux = jax.linearize(flat_fn, flat, has_aux=True)
-        jacobian = jax.vmap(push, out_axes=-1)(jnp.eye(flat.shape[0], dtype=flat.dtype))
+        g, jacobian, aux = linearised(fn, y, args)
         # The sign makes the inverse of a non-finite Jacobian, I, a Picard step.
         move = robust_inverse(-jacobian)[0] @ g
         error = relative_error(self.norm, self.rtol, self.atol, g, g + flat)

@@ -276,16 +276,30 @@ def _pull_back_batch(
     return results, [0] * len(results)
 
 
-evaluate_p.def_impl(jax.jit(_evaluate_call, static_argnames=("kernel", "rank", "jacobian")))
-evaluate_p.def_abstract_eval(_evaluate_shapes)
-mlir.register_lowering(evaluate_p, mlir.lower_fun(_evaluate_call, multiple_results=True))
-ad.primitive_jvps[evaluate_p] = _evaluate_jvp
-ad.primitive_transposes[evaluate_p] = _evaluate_transpose
-batching.primitive_batchers[evaluate_p] = _evaluate_batch
+def _register(primitive: Primitive, call: Any, static: Sequence[str], **rules: Any) -> None:
+    primitive.def_impl(jax.jit(call, static_argnames=static))
+    primitive.def_abstract_eval(rules["shapes"])
+    mlir.register_lowering(primitive, mlir.lower_fun(call, multiple_results=True))
+    ad.primitive_jvps[primitive] = rules["jvp"]
+    ad.primitive_transposes[primitive] = rules["transpose"]
+    batching.primitive_batchers[primitive] = rules["batch"]
 
-pull_back_p.def_impl(jax.jit(_pull_back_call, static_argnames=("kernel", "rank", "shapes")))
-pull_back_p.def_abstract_eval(_pull_back_shapes)
-mlir.register_lowering(pull_back_p, mlir.lower_fun(_pull_back_call, multiple_results=True))
-ad.primitive_jvps[pull_back_p] = _pull_back_jvp
-ad.primitive_transposes[pull_back_p] = _pull_back_transpose
-batching.primitive_batchers[pull_back_p] = _pull_back_batch
+
+_register(
+    evaluate_p,
+    _evaluate_call,
+    ("kernel", "rank", "jacobian"),
+    shapes=_evaluate_shapes,
+    jvp=_evaluate_jvp,
+    transpose=_evaluate_transpose,
+    batch=_evaluate_batch,
+)
+_register(
+    pull_back_p,
+    _pull_back_call,
+    ("kernel", "rank", "shapes"),
+    shapes=_pull_back_shapes,
+    jvp=_pull_back_jvp,
+    transpose=_pull_back_transpose,
+    batch=_pull_back_batch,
+)

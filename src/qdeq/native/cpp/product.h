@@ -119,9 +119,7 @@ struct Product {
       for (int64_t k = 0; k < group.observables; ++k) {
         const int64_t row = cone * group.observables + k;
         contract_right(group, row);
-        V<T> total{};
-        for (int64_t a = 0; a < group.left; ++a) total += left.value[a] * half[a];
-        value[group.order[row]] = total;
+        value[group.order[row]] = against(left.value.data(), group.left);
       }
     });
   }
@@ -133,13 +131,11 @@ struct Product {
       for (int64_t k = 0; k < group.observables; ++k) {
         const int64_t row = cone * group.observables + k;
         contract_right(group, row);
-        V<T> total{};
-        for (int64_t a = 0; a < group.left; ++a) total += left.value[a] * half[a];
-        value[group.order[row]] = total;
+        value[group.order[row]] = against(left.value.data(), group.left);
         V<T>* into = jacobian + group.order[row] * n;
-        for (int l = 0; l < n; ++l) into[l] = along(left, l, group.left);
+        for (int l = 0; l < n; ++l) into[l] = against(&left.slopes[l * longest], group.left);
         contract_left(group, row);
-        for (int l = 0; l < n; ++l) into[l] += along(right, l, group.right);
+        for (int l = 0; l < n; ++l) into[l] += against(&right.slopes[l * longest], group.right);
       }
     });
   }
@@ -285,9 +281,9 @@ struct Product {
     }
   }
 
-  V<T> along(const Half& one, int l, int64_t length) const {
+  V<T> against(const V<T>* one, int64_t length) const {
     V<T> total{};
-    for (int64_t i = 0; i < length; ++i) total += one.slopes[l * longest + i] * half[i];
+    for (int64_t i = 0; i < length; ++i) total += one[i] * half[i];
     return total;
   }
 
