@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from qdeq.cli import main
@@ -24,16 +25,19 @@ from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout
 
 config = TrainConfig(
-    epochs=1, batch_size=62, solver="picard", max_steps=8, jacobian_weight=0.0, dropout=0.1
+    epochs=2, batch_size=62, solver="picard", max_steps=8, jacobian_weight=0.0, dropout=0.1,
+    tolerance=0.03, start="previous",
 )
 data = load("digits-4")
 found = {}
 for name, seeds, devices in (("one", [3, 0, 1], 1), ("both", [3, 0, 1], 4), ("batch", [3], 4)):
     trainer = Trainer(config, data, layout=Layout.of(len(seeds), n_devices=devices))
-    states, metrics = trainer.run_epoch_seeds(trainer.init_seeds(seeds))
+    states, _ = trainer.run_epoch_seeds(trainer.init_seeds(seeds))
+    states, metrics = trainer.run_epoch_seeds(states)
     found[name] = {
         "mesh": trainer.layout.mesh and list(trainer.layout.mesh.shape.values()),
         "theta": np.asarray(states.classifier.model.theta).tolist(),
+        "starts": [np.linalg.norm(s, axis=1).tolist() for s in states.starts],
         "metrics": [
             [m[k] for k in ("train_loss", "valid_loss", "gradient_norm", "residual_max")]
             for m in metrics
@@ -78,6 +82,9 @@ def test_four_devices_give_the_numbers_of_one():
         ):
             # float64: only the order of sums differs
             assert theta == pytest.approx(found["one"]["theta"][seed], abs=1e-9)
+            starts = found[name]["starts"][seed]
+            assert starts == pytest.approx(found["one"]["starts"][seed], abs=1e-7)
+            assert 0.9 < np.mean(np.array(starts) > 0) < 1  # zero where none was found
             assert metrics == pytest.approx(found["one"]["metrics"][seed], rel=1e-9)
 
 

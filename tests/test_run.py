@@ -173,8 +173,9 @@ def test_a_saved_run_is_evaluated_on_any_split(fake, tmp_path):
 
 
 def test_the_compiled_loop_resumes_bit_by_bit(monkeypatch, tmp_path):
-    # The one test here with the real epochs: one of warm-up, an interrupt, and one beyond it. What
-    # is cheapest to compile stands in for the rest; evaluation has no part in the question.
+    # The one test here with the real epochs: one of warm-up, one that leaves equilibria to start
+    # from, an interrupt, and one beyond it. What is cheapest to compile stands in for the rest;
+    # evaluation has no part in the question.
     class Trainer(session.Trainer):
         evaluate = FakeTrainer.evaluate
         evaluate_seeds = FakeTrainer.evaluate_seeds
@@ -182,19 +183,21 @@ def test_the_compiled_loop_resumes_bit_by_bit(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "Trainer", Trainer)
     monkeypatch.setattr(session, "write_report", lambda _: [])
     config = TrainConfig(
-        epochs=2,
+        epochs=3,
         warmup_epochs=1,
         warmup_layers=1,
         solver="picard",
         adjoint="jacobian-free",
         jacobian_weight=0.0,
+        start="previous",
     )
     whole = train(config, out=tmp_path / "whole")
     with pytest.raises(TrainingInterrupted):
-        train(config, out=tmp_path / "parts", on_epoch=stop_after(1))
+        train(config, out=tmp_path / "parts", on_epoch=stop_after(2))
     assert same_run(whole, resume(tmp_path / "parts"))
     first, second = (
         RunFolder(tmp_path / name).read_checkpoint().arrays for name in ("whole", "parts")
     )
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert np.any(first["starts"])

@@ -80,6 +80,9 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         Names in `qdeq.equilibrium.SOLVERS` and `qdeq.equilibrium.ADJOINTS`.
     fallback
         What solves the samples that the solver leaves over, `"homotopy"` or `"none"`.
+    start
+        Where the solver starts in training: `"zero"`, or `"previous"`, the sample's equilibrium of
+        the epoch before.
     max_steps, tolerance
         Most solver steps per sample, and the residual at which a sample is solved.
     random_steps_minus
@@ -158,6 +161,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         jacobian_weight: float = 0.8,
         solver: str = "broyden",
         fallback: str = "homotopy",
+        start: str = "zero",
         adjoint: str = "implicit",
         max_steps: int = 30,
         tolerance: float = 1e-5,
@@ -185,6 +189,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         self.jacobian_weight = jacobian_weight
         self.solver = solver
         self.fallback = fallback
+        self.start = start
         self.adjoint = adjoint
         self.max_steps = max_steps
         self.tolerance = tolerance

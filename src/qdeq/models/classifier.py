@@ -133,6 +133,7 @@ class Classifier(eqx.Module):
         function: Callable[..., Array],
         layer: Equilibrium | Direct,
         *,
+        start: Float[Array, " q"] | None = None,
         keep: Bool[Array, " d"] | None = None,
         budget: Any = None,
         shots: int | Array | ShotSchedule | None = None,
@@ -141,11 +142,12 @@ class Classifier(eqx.Module):
         """Classify a sample whose model function `m -> f(m)` is bound already.
 
         For those who use it again afterwards, in a penalty say: the circuit is then differentiated
-        once for both. With shots it is a `SampledModel`'s; `keep` is as in `read_out`, and the rest
-        as in `__call__`.
+        once for both. With shots it is a `SampledModel`'s; `start` is where the layer starts (None:
+        m = 0), `keep` is as in `read_out`, and the rest as in `__call__`.
         """
         random: dict[str, Any] = {} if shots is None else {"key": shots_key, "shots": shots}
-        start = jnp.zeros(self.model.n_observables, self.model.theta.dtype)
+        if start is None:
+            start = jnp.zeros(self.model.n_observables, self.model.theta.dtype)
         if isinstance(layer, Direct):
             solution = layer(function, start, **random)
         else:

@@ -35,12 +35,13 @@ SolverName = Literal[
     "krasnoselskii-mann",
 ]
 Fallback = Literal["homotopy", "none"]
+Start = Literal["zero", "previous"]
 PresetName = Literal["paper", "demo", "published"]
 AdjointName = Literal["implicit", "jacobian-free", "neumann", "shine", "unrolled"]
 
 # Fields younger than run folders and finished tables that must stay valid. A configuration without
 # them is one with these values.
-_LATER_FIELDS = {"noise": "", "fallback": "none"}
+_LATER_FIELDS = {"noise": "", "fallback": "none", "start": "zero"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,10 @@ class TrainConfig:
     fallback: Fallback = "homotopy"
     """What solves the samples that the solver leaves over: a curve that almost surely ends at an
     equilibrium, or nothing. Not used with random_steps_minus and with adjoint unrolled."""
+
+    start: Start = "zero"
+    """Where the solver starts in training: at zero, or at what it found for the same sample one
+    epoch before (zero where that was no equilibrium). Everything else starts at zero."""
 
     adjoint: AdjointName = "implicit"
     """How gradients pass the equilibrium."""

@@ -33,7 +33,8 @@ _FALLBACK_STEPS = 100  # five times what most samples need
 class TrainState(eqx.Module):
     """Everything that a resumed run needs; randomness follows from `key` and `epoch` alone.
 
-    Many seeds share one state whose arrays have a leading seed axis.
+    `starts` are the equilibria of the training samples in the epoch before, for runs that start the
+    solver there. Many seeds share one state whose arrays have a leading seed axis.
     """
 
     classifier: Classifier
@@ -42,6 +43,7 @@ class TrainState(eqx.Module):
     best_valid_loss: Float[Array, ""]
     epoch: Int[Array, ""]
     key: Array
+    starts: Float[Array, "N q"] | None = None
 
 
 class BatchMetrics(eqx.Module):
@@ -158,28 +160,39 @@ class Recipe:
         """One epoch over the training split; the metrics have an axis of batches."""
         batches = self._batches(state, x.shape[0], x.dtype)
         static = eqx.filter(state.classifier, eqx.is_array, inverse=True)
+        starts = state.starts if phase == "implicit" else None
 
         def step(carry, batch):
             dynamic, optimiser_state = carry
             classifier = eqx.combine(dynamic, static)
-            (_, metrics), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
-                classifier, phase, x[batch.indices], y[batch.indices], batch, state.epoch
+            start = None if starts is None else starts[batch.indices]
+            (_, (metrics, found)), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
+                classifier, phase, x[batch.indices], y[batch.indices], batch, start, state.epoch
             )
             gradient, metrics = self._sum(gradient), self._sum_metrics(metrics)
             norm = optax.tree.norm(gradient)
             metrics = eqx.tree_at(lambda m: m.gradient_norm, metrics, norm)
             updates, optimiser_state = self.optimiser.update(gradient, optimiser_state)
             classifier = eqx.apply_updates(classifier, updates)
-            return (eqx.filter(classifier, eqx.is_array), optimiser_state), metrics
+            found = None if starts is None else found
+            return (eqx.filter(classifier, eqx.is_array), optimiser_state), (metrics, found)
 
         carry = (eqx.filter(state.classifier, eqx.is_array), state.optimiser_state)
-        (dynamic, optimiser_state), trained = jax.lax.scan(step, carry, batches)
+        (dynamic, optimiser_state), (trained, found) = jax.lax.scan(step, carry, batches)
         state = eqx.tree_at(
             lambda s: (s.classifier, s.optimiser_state, s.epoch),
             state,
             (eqx.combine(dynamic, static), optimiser_state, state.epoch + 1),
         )
+        if starts is not None and found is not None:
+            state = eqx.tree_at(lambda s: s.starts, state, self._by_sample(batches, found, starts))
         return state, trained
+
+    def _by_sample(self, batches: "_Batch", found: Array, starts: Array) -> Array:
+        """An epoch's equilibria `(n_batches, B, q)` in the order of the samples."""
+        # Repeated samples are left out: what is written twice would depend on who comes last.
+        rows = jnp.where(batches.weights > 0, batches.indices, starts.shape[0])
+        return self._sum(jnp.zeros_like(starts).at[rows].set(found, mode="drop"))
 
     def measure(
         self,
@@ -237,27 +250,35 @@ class Recipe:
         x: Float[Array, "B d"],
         y: Int[Array, " B"],
         batch: "_Batch",
+        start: Float[Array, "B q"] | None,
         epoch: Int[Array, ""],
-    ) -> tuple[Float[Array, ""], BatchMetrics]:
-        """This device's share of the mean loss of a batch: the shares add up to it."""
+    ) -> tuple[Float[Array, ""], tuple[BatchMetrics, Float[Array, "B q"]]]:
+        """This device's share of the mean loss of a batch: the shares add up to it.
+
+        Beside it metrics, and equilibria to start from; zero where none was found.
+        """
         layer = self.layer(phase)
         weight = batch.weights
         budget = self.schedule(batch.budget_key, epoch)
         form = classifier.model.prepare()
         penalised = phase == "implicit" and self.config.jacobian_weight > 0
 
-        def predict(x: Array, keep: Array | None) -> tuple[Prediction, Array | float]:
+        def predict(
+            x: Array, keep: Array | None, start: Array | None
+        ) -> tuple[Prediction, Array | float]:
             # Bound once: what solve and penalty pull back adds up before it passes the circuit.
             function = form.bind(x)
-            prediction = classifier.predict(function, layer, keep=keep, budget=budget)
+            prediction = classifier.predict(function, layer, start=start, keep=keep, budget=budget)
             m = jax.lax.stop_gradient(prediction.solution.value)
             return prediction, _jacobian_penalty(function, m) if penalised else 0.0
 
-        prediction, norms = jax.vmap(predict)(x, batch.keep)
+        prediction, norms = jax.vmap(predict)(x, batch.keep, start)
         losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
         losses += self.config.jacobian_weight * norms
         loss = jnp.sum(weight * losses) / self._sum(jnp.sum(weight))
-        return loss, _metrics(prediction, losses, y, weight)
+        solution = prediction.solution
+        found = jnp.where(solution.stats.converged[:, None], solution.value, 0)
+        return loss, (_metrics(prediction, losses, y, weight), found)
 
     def _sum(self, tree: PyTree) -> PyTree:
         if self.batch_axis is None:

@@ -240,6 +240,8 @@ class Trainer:
             head_key=head_key,
         )
         parameters = eqx.filter(classifier, eqx.is_inexact_array)
+        shape = (len(self.dataset.train.y), classifier.model.n_observables)
+        previous = config.start == "previous" and config.mode == "implicit"
         return TrainState(
             classifier=classifier,
             optimiser_state=self.recipe.optimiser.init(parameters),
@@ -247,6 +249,7 @@ class Trainer:
             best_valid_loss=jnp.array(jnp.inf, classifier.model.theta.dtype),
             epoch=jnp.array(0, jnp.int32),
             key=jax.random.key_data(run_key),
+            starts=jnp.zeros(shape, classifier.model.theta.dtype) if previous else None,
         )
 
     def _compile_train(self, phase: str, states: TrainState) -> None:
