@@ -7,7 +7,13 @@ from jaxtyping import Array, Float
 
 from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
 from qdeq.simulation.fusion import PRECISION, block_matrices, fuse
-from qdeq.simulation.statevector import apply_blocks, block_size, encode, expectation_values
+from qdeq.simulation.statevector import (
+    apply_blocks,
+    block_size,
+    encode,
+    expectation_values,
+    is_large,
+)
 
 
 class PlainForm(eqx.Module):
@@ -42,6 +48,14 @@ class PlainMap(eqx.Module):
             matrices = block_matrices(blocks, jnp.concatenate([form.theta, v]))
         state = apply_blocks(blocks, matrices, state)
         return expectation_values(form.observables, state)[:, 0]
+
+    def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
+        """df/dm at `m` `(q,)`; of a large register column by column, q states at once are many."""
+        if not is_large(2**self.form.circuit.n_qubits):
+            return jax.jacfwd(self)(m)
+        # Not `jax.linearize`: it would forget how `apply_blocks` is differentiated once more.
+        column = jax.checkpoint(lambda direction: jax.jvp(self, (m,), (direction,))[1])
+        return jax.lax.map(column, jnp.eye(len(m), dtype=m.dtype)).T
 
 
 def prepare_plain(

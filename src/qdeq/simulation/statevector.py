@@ -4,17 +4,21 @@ States are complex arrays `(2**n,)`, wire 0 the most significant bit; `columns` 
 side by side, `(2**n, c)`.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
 from qdeq.simulation.fusion import PRECISION, Block, block_matrices, complex_dtype, fuse
 
 # Entries; at 20 qubits a whole table would be a constant of 80 MB.
 _LARGEST_SIGN_TABLE = 2**18
+# Amplitudes from which differentiation runs the circuit backwards instead of storing states.
+_REVERSIBLE_SIZE = 2**14
 
 
 def block_size(n_qubits: int) -> int:
@@ -35,7 +39,7 @@ def apply_blocks(
     Parameters
     ----------
     blocks, matrices
-        From `fuse` and `block_matrices`.
+        From `fuse` and `block_matrices`: unitary.
     columns
         `(2**n, c)` complex: c states.
 
@@ -43,7 +47,52 @@ def apply_blocks(
     -------
     Array
         `(2**n, c)` complex.
+
+    Notes
+    -----
+    A gradient needs the state before every block. Large registers get them back from the last one,
+    block by block, instead of keeping them: memory does not grow with the depth of the circuit.
     """
+    if not is_large(len(columns)):
+        return _apply(blocks, matrices, columns)
+    return _apply_reversibly(tuple(blocks), list(matrices), columns)
+
+
+def is_large(n_amplitudes: int) -> bool:
+    """Whether a state is so large that memory counts more than time in derivatives."""
+    return n_amplitudes >= _REVERSIBLE_SIZE
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _apply_reversibly(blocks, matrices, columns):
+    return _apply(blocks, matrices, columns)
+
+
+@functools.partial(_apply_reversibly.defjvp, symbolic_zeros=True)
+def _apply_reversibly_jvp(blocks, primals, tangents):
+    # Autodiff keeps what this rule computes for as long as its transpose needs it. The transpose
+    # goes through the blocks last to first, and so does the chain of states that starts at the end.
+    matrices, columns = primals
+    d_matrices, d_columns = tangents
+    images = _apply_reversibly(blocks, matrices, columns)
+    if all(isinstance(d, SymbolicZero) for d in d_matrices):
+        return images, _apply_reversibly(blocks, matrices, d_columns)
+    steps = list(zip(blocks, matrices, d_matrices, strict=True))
+    states, before = images, []
+    for block, matrix, _ in reversed(steps):
+        states = _apply([block], [matrix.conj().T], states)
+        before.append(states)
+    change = None if isinstance(d_columns, SymbolicZero) else d_columns
+    for block, matrix, d_matrix in steps:
+        states = before.pop()
+        parts = [] if change is None else [_apply([block], [matrix], change)]
+        if not isinstance(d_matrix, SymbolicZero):
+            parts.append(_apply([block], [d_matrix], states))
+        change = sum(parts[1:], parts[0]) if parts else None
+    return images, change
+
+
+def _apply(blocks: Sequence[Block], matrices: Sequence[jax.Array], columns: jax.Array) -> jax.Array:
     n_qubits = int(np.log2(columns.shape[0]))
     tensor = columns.reshape((2,) * n_qubits + (-1,))
     order = list(range(n_qubits))  # order[axis] is the wire of that axis: wires are not moved back
@@ -193,10 +242,14 @@ def encode(encoding: AmplitudeEncoding | AngleEncoding, v: jax.Array) -> jax.Arr
         inverse_norm = jnp.where(defined, jax.lax.rsqrt(jnp.where(defined, norm_squared, 1)), 0)
         padded = jnp.zeros(2**encoding.n_qubits, v.dtype).at[: v.shape[0]].set(v * inverse_norm)
         return padded.astype(complex_dtype(v.dtype))
+    circuit = Circuit(encoding.n_qubits, encoding.operations)
+    blocks = fuse(circuit, block_size(circuit.n_qubits))
+    if blocks and all(len(block.wires) == 1 for block in blocks):
+        # A product state, which grows wire by wire: all of it costs two passes, not one per wire.
+        matrices = block_matrices(blocks, v)
+        return basis_images(blocks, matrices, n_qubits=circuit.n_qubits, live=())[:, 0]
     zero = jnp.zeros(2**encoding.n_qubits, complex_dtype(v.dtype)).at[0].set(1)
-    return run(
-        Circuit(encoding.n_qubits, encoding.operations), jnp.zeros(0, v.dtype), zero, features=v
-    )
+    return run(circuit, jnp.zeros(0, v.dtype), zero, features=v)
 
 
 def expectation_values(observables: MeasurementEnsemble, columns: jax.Array) -> jax.Array:
