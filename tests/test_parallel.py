@@ -26,7 +26,7 @@ from qdeq.training.parallel import Layout
 
 config = TrainConfig(
     epochs=2, batch_size=62, solver="picard", max_steps=8, jacobian_weight=0.0, dropout=0.1,
-    tolerance=0.003, fallback="none", start="previous",
+    tolerance=3e-4, fallback="none", start="previous",
 )
 data = load("digits-4")
 found = {}
@@ -84,7 +84,7 @@ def test_four_devices_give_the_numbers_of_one():
             assert theta == pytest.approx(found["one"]["theta"][seed], abs=1e-9)
             starts = found[name]["starts"][seed]
             assert starts == pytest.approx(found["one"]["starts"][seed], abs=1e-7)
-            assert 0.1 < np.mean(np.array(starts) > 0) < 1  # zero where none was found
+            assert 0.5 < np.mean(np.array(starts) > 0) < 1  # zero where none was found
             assert metrics == pytest.approx(found["one"]["metrics"][seed], rel=1e-9)
 
 
