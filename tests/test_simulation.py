@@ -326,3 +326,69 @@ def test_signs_of_two_halves_are_those_of_the_whole(monkeypatch, x64):
     whole = expectation_values(ensemble, state)
     monkeypatch.setattr(statevector, "_LARGEST_SIGN_TABLE", 0)
     np.testing.assert_allclose(expectation_values(ensemble, state), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_backwards_through_the_circuit_gives_the_derivatives_of_stored_states(
+    monkeypatch, x64, fed
+):
+    # Of a batch, as the layer takes them: gradient by angles and features, and the penalty's, whose
+    # second derivative differentiates the rule itself.
+    n = 3
+    encoding = AngleEncoding.from_rotations(n, [("RY", w, w) for w in range(n)])
+    layer = hardware_efficient(n, 1)
+    circuit = reuploading(encoding, [layer, layer]) if fed else layer
+    theta = jnp.asarray(np.random.default_rng(0).normal(size=circuit.n_parameters))
+    model = QuantumModel(
+        theta,
+        circuit,
+        encoding=encoding,
+        observables=z_of_every_wire(n),
+        method="statevector",
+    )
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(3, n)))
+    m = jnp.asarray(np.random.default_rng(2).uniform(-1, 1, (3, n)))
+
+    def loss(theta, x, m):
+        form = with_theta(model, theta).prepare()
+
+        def one(x, m):
+            f = form.bind(x)
+            return jnp.sum(f(m) ** 3) + jnp.sum(f.jacobian(m) ** 2)
+
+        return jnp.sum(jax.vmap(one)(x, m))
+
+    def derivatives():
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(theta, x, m)
+
+    stored = derivatives()
+    monkeypatch.setattr(statevector, "_REVERSIBLE_SIZE", 1)
+    assert statevector.is_large(2**n)
+    backwards = derivatives()
+    for a, b in zip(jax.tree.leaves(backwards), jax.tree.leaves(stored), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_memory_of_a_gradient_does_not_grow_with_the_depth_of_a_large_register():
+    n = 18
+
+    def states(layers):
+        circuit = hardware_efficient(n, layers)
+        model = QuantumModel(
+            np.full(circuit.n_parameters, 0.1),
+            circuit,
+            encoding=AngleEncoding.from_rotations(n, [("RY", w, w) for w in range(n)]),
+            observables=z_of_every_wire(n),
+            method="statevector",
+        )
+
+        def value(theta):
+            f = with_theta(model, theta).prepare().bind(jnp.full(n, 0.3))
+            return jnp.sum(f(jnp.zeros(n)) ** 2)
+
+        program = jax.jit(jax.grad(value)).lower(model.theta).compile()
+        return program.memory_analysis().temp_size_in_bytes / 2 ** (n + 3)
+
+    # Five more layers are some 23 blocks; what little is more are the gates' own matrices.
+    assert states(6) < states(1) + 2
