@@ -2,7 +2,7 @@
 // derivatives, and equilibria.
 //
 // XLA runs a solver's loop on CPU as dozens of short loops per step, for the whole batch and until
-// its slowest sample is done. Here samples, one per lane of a 64-byte vector, walk through all of
+// its slowest sample is done. Here samples, one per lane of a vector register, walk through all of
 // their steps in first-level cache, and a lane whose sample is done takes the next one.
 //
 // A model function is a class (`rational.h`, `product.h`). Its operands are first fixed ones, then

@@ -6,10 +6,19 @@
 
 namespace qdeq {
 
+// As wide as the CPU's registers: wider vectors compile too, but to code that is several times slower.
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+#elif defined(__AVX__)
+constexpr int kBytes = 32;
+#else
+constexpr int kBytes = 16;
+#endif
+
 template <class T>
 struct Lanes {
-  static constexpr int width = 64 / sizeof(T);
-  typedef T V __attribute__((vector_size(64)));
+  static constexpr int width = kBytes / sizeof(T);
+  typedef T V __attribute__((vector_size(kBytes)));
 };
 template <class T>
 using V = typename Lanes<T>::V;
