@@ -298,7 +298,7 @@ def test_attach_is_usable_on_its_own_root():
     # A root that somebody else found: z = x z + 1, so dz/dx = z / (1 - x) = z^2.
     x, root = jnp.asarray(0.5), jnp.full(1, 2.0)
     closed = eqx.filter_closure_convert(lambda y, x: x * y + root / root, root, x)
-    slope = jax.grad(lambda x: attach(Implicit(), closed, root, x, None)[0])(x)
+    slope = jax.grad(lambda x: attach(Implicit(), closed, root, x, None).value[0])(x)
     np.testing.assert_allclose(slope, 4.0, rtol=1e-6)
     assert float(adjoint_residual(JacobianFree(), closed, root, x, None)) == pytest.approx(0.5)
 

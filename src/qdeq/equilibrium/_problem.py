@@ -46,6 +46,15 @@ class WithJacobian(Protocol):
         ...
 
 
+@runtime_checkable
+class WithLinearisation(WithJacobian, Protocol):
+    """One that knows both in one go."""
+
+    def linearise(self, y: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+        """f(y) and df/dy."""
+        ...
+
+
 class _Itself(eqx.Module):
     """Such a function as `Problem.fn`."""
 
@@ -56,6 +65,13 @@ class _Itself(eqx.Module):
 
     def jacobian(self, y: Array, x: None) -> Array:
         return self.f.jacobian(y)
+
+
+def linearised(fn: Callable, y: Array, x: PyTree) -> tuple[Array, Array] | None:
+    """f(y) and df/dy of a `Problem.fn` whose function knows both in one go; None of others."""
+    if x is None and isinstance(fn, _Itself) and isinstance(fn.f, WithLinearisation):
+        return fn.f.linearise(y)
+    return None
 
 
 class Draw(eqx.Module):

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from qdeq.equilibrium._problem import linearised
 from qdeq.equilibrium.dense import product
 
 # Up to this size the Jacobian of one sample is written out as a matrix.
@@ -58,8 +59,20 @@ def jacobian(
     return jax.jacfwd(lambda y: fn(y, x))(root)
 
 
+class Attached(eqx.Module):
+    """The root with its derivative, and df/dz there with its derivative at a root that stays.
+
+    The Jacobian is None where f does not bring its own.
+    """
+
+    value: Float[Array, " n"]
+    jacobian: Float[Array, "n n"] | None
+
+
 @eqx.filter_custom_jvp
-def attach(adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memory: Any) -> Array:
+def attach(
+    adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memory: Any
+) -> Attached:
     """The root, with the derivative that the adjoint gives it.
 
     Parameters
@@ -75,19 +88,26 @@ def attach(adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memor
     memory
         `adjoint.remember(...)` of the forward solve.
     """
-    del adjoint, fn, x, memory
-    return root
+    del adjoint, memory
+    linear = linearised(fn, root, x)
+    return Attached(root, None if linear is None else linear[1])
 
 
 @attach.def_jvp
-def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Attached, Attached]:
     adjoint, fn, root, x, memory = primals
     _, fn_tangent, _, x_tangent, _ = tangents
     # Attached again, so that whoever differentiates this rule (second derivatives, a Jacobian
     # regulariser at the root) also sees the root move.
-    root = attach(adjoint, fn, root, x, memory)
-    _, change = eqx.filter_jvp(lambda fn, x: fn(root, x), (fn, x), (fn_tangent, x_tangent))
-    return root, adjoint.operator(fn, root, x, memory)(change)
+    attached = attach(adjoint, fn, root, x, memory)
+    root = attached.value
+
+    def image(fn: Callable, x: PyTree) -> tuple[Array, Array | None]:
+        # Value and Jacobian in one: what pulls both back is one call as well.
+        return linearised(fn, root, x) or (fn(root, x), None)
+
+    _, (change, turn) = eqx.filter_jvp(image, (fn, x), (fn_tangent, x_tangent))
+    return attached, Attached(adjoint.operator(fn, root, x, memory)(change), turn)
 
 
 def adjoint_residual(

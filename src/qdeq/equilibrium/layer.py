@@ -193,9 +193,11 @@ class Equilibrium(eqx.Module):
                 outcome = eqx.tree_at(lambda o: o.steps, outcome, first + done)
             jacobians += (outcome.steps - first) * isinstance(self.fallback, _WITH_JACOBIAN)
         root = outcome.best.point
-        value = attach(self.adjoint, problem.fn, root, x, memory)
+        attached = attach(self.adjoint, problem.fn, root, x, memory)
         quality = adjoint_residual(self.adjoint, frozen.fn, root, frozen_x, memory)
-        return self._solution(problem, value, outcome, quality, jacobians)
+        return self._solution(
+            problem, attached.value, outcome, quality, jacobians, attached.jacobian
+        )
 
     def _solve_random(
         self, f: Callable[..., PyTree], z0: PyTree, x: PyTree, budget: Any, random: Randomness
@@ -219,7 +221,9 @@ class Equilibrium(eqx.Module):
             outcome = self._measured_again(frozen, outcome, random.draw(frozen_x, "check", last)[0])
             evaluations = steps + 1
         # The derivative has noise of its own, and its quality is judged with noise of its own.
-        value = attach(self.adjoint, problem.fn, root, random.at_root(x, "gradient"), memory)
+        value = attach(
+            self.adjoint, problem.fn, root, random.at_root(x, "gradient"), memory
+        ).value
         judged = random.at_root(frozen_x, "quality")
         quality = adjoint_residual(self.adjoint, frozen.fn, root, judged, memory)
         jacobians = steps * isinstance(self.solver, _WITH_JACOBIAN)
@@ -310,6 +314,7 @@ class Equilibrium(eqx.Module):
         outcome: Outcome,
         quality: Array | None,
         jacobians: Array,
+        jacobian: Array | None = None,
     ) -> Solution:
         best = outcome.best
         stats = SolverStats(
@@ -323,7 +328,7 @@ class Equilibrium(eqx.Module):
             jacobians=jacobians,
             result=outcome.status,
         )
-        return Solution(value=problem.unravel(value), stats=_stop_gradient(stats))
+        return Solution(problem.unravel(value), _stop_gradient(stats), jacobian)
 
 
 def _stop_gradient(tree: PyTree) -> PyTree:

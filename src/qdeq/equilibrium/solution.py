@@ -92,10 +92,14 @@ class Solution(eqx.Module):
         Same pytree as the start; differentiable with respect to x and to all that f closes over.
     stats
         `SolverStats`.
+    jacobian
+        df/dz at the value, `(n, n)`, where f brings it along (a model function bound to its
+        sample); else None. Its derivative is that at a fixed value, as a penalty takes it.
     """
 
     value: PyTree[Array]
     stats: SolverStats
+    jacobian: Float[Array, "n n"] | None = None
 
 
 def relative(residual: Float[Array, ""], scale: Float[Array, ""]) -> Float[Array, ""]:

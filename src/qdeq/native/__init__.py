@@ -8,6 +8,6 @@ from qdeq.native.broyden import broyden as broyden
 from qdeq.native.dense import invert as invert
 from qdeq.native.evaluate import Kernel as Kernel
 from qdeq.native.evaluate import evaluate as evaluate
-from qdeq.native.evaluate import jacobian as jacobian
+from qdeq.native.evaluate import linearise as linearise
 from qdeq.native.library import availability as availability
 from qdeq.native.library import serves as serves

@@ -52,10 +52,13 @@ def evaluate(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -
     return evaluate_p.bind(*arrays, kernel=kernel, rank=0, jacobian=False)[0]
 
 
-def jacobian(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -> Array:
-    """df/dm, `(q, q)`: row k belongs to f_k."""
+def linearise(
+    kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]
+) -> tuple[Array, Array]:
+    """f(m), `(q,)`, and df/dm, `(q, q)`: row k belongs to f_k."""
     arrays = of_one_type(*operands, m)
-    return evaluate_p.bind(*arrays, kernel=kernel, rank=0, jacobian=True)[1]
+    value, jacobian = evaluate_p.bind(*arrays, kernel=kernel, rank=0, jacobian=True)
+    return value, jacobian
 
 
 def of_one_type(*arrays: Array) -> list[Array]:

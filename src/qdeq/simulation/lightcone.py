@@ -77,9 +77,13 @@ class LightConeMap(eqx.Module):
 
     def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
         """df/dm at `m` `(q,)`."""
+        return self.linearise(m)[1]
+
+    def linearise(self, m: Float[Array, " q"]) -> tuple[Float[Array, " q"], Float[Array, "q q"]]:
+        """f(m) and df/dm at `m` `(q,)`."""
         if self._kernel is not None and native.serves(m.dtype):
-            return native.jacobian(self._kernel, self._operands, m)
-        return jax.jacfwd(self)(m)
+            return native.linearise(self._kernel, self._operands, m)
+        return self(m), jax.jacfwd(self)(m)
 
     def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
         """The equilibrium by `qdeq.native.broyden`; None where that is not available."""

@@ -44,9 +44,13 @@ class RationalMap(eqx.Module):
 
     def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
         """df/dm at `m` `(q,)`."""
+        return self.linearise(m)[1]
+
+    def linearise(self, m: Float[Array, " q"]) -> tuple[Float[Array, " q"], Float[Array, "q q"]]:
+        """f(m) and df/dm at `m` `(q,)`."""
         if native.serves(m.dtype):
-            return native.jacobian(_KERNEL, self._operands, m)
-        return jax.jacfwd(self)(m)
+            return native.linearise(_KERNEL, self._operands, m)
+        return self(m), jax.jacfwd(self)(m)
 
     def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
         """The equilibrium by `qdeq.native.broyden`; None where that is not available."""

@@ -269,8 +269,7 @@ class Recipe:
             # Bound once: what solve and penalty pull back adds up before it passes the circuit.
             function = form.bind(x)
             prediction = classifier.predict(function, layer, start=start, keep=keep, budget=budget)
-            m = jax.lax.stop_gradient(prediction.solution.value)
-            return prediction, _jacobian_penalty(function, m) if penalised else 0.0
+            return prediction, _jacobian_penalty(function, prediction) if penalised else 0.0
 
         prediction, norms = jax.vmap(predict)(x, batch.keep, start)
         losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
@@ -308,9 +307,13 @@ def _permutation(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
     return order.astype(jnp.int32)
 
 
-def _jacobian_penalty(function: Callable[[Array], Array], m: Array) -> Array:
+def _jacobian_penalty(function: Callable[[Array], Array], prediction: Prediction) -> Array:
     """|J|_F^2 / q of the model function at fixed m, exact: in measured space J is q x q."""
-    return squared_frobenius_norm(function, m) / m.shape[0]
+    solution = prediction.solution
+    if solution.jacobian is not None:
+        return jnp.sum(solution.jacobian**2) / len(solution.jacobian)
+    m = jax.lax.stop_gradient(solution.value)
+    return squared_frobenius_norm(function, m) / len(m)
 
 
 def _metrics(prediction: Prediction, losses: Array, y: Array, weight: Array) -> BatchMetrics:
