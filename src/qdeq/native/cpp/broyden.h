@@ -32,27 +32,26 @@ struct Broyden {
       : n(n), max_steps(max_steps), stall_steps(stall_steps), within{}, best(n), y(n), out(n), g(n),
         move(n), old(n), change(n), inverse(n * n), row(n) {}
 
-  // Samples `first` to `end - 1`: `fetch(sample, lane)` gets one ready, `finish(sample, lane)` keeps
-  // what came out.
-  template <class Map, class Fetch, class Finish>
-  void run(Map& map, int64_t first, int64_t end, Fetch fetch, Finish finish) {
+  // Samples that `take()` gives, -1 when there are no more: `fetch(sample, lane)` gets one ready,
+  // `finish(sample, lane)` keeps what came out.
+  template <class Map, class Take, class Fetch, class Finish>
+  void run(Map& map, Take take, Fetch fetch, Finish finish) {
     const T tiny = std::numeric_limits<T>::min();
     relative.clear();
     best.status = M{} + kConverged;
     std::fill(sample, sample + W, -1);
     steps = budget = reference = waiting = Vec{};
     within.relative = within.absolute = Vec{};
-    int64_t next = first;
     while (true) {
       M active = (best.status == 0) & (steps < budget);
       if (any(~active)) {
         for (int l = 0; l < W; ++l) {
           if (active[l]) continue;
           if (sample[l] >= 0) finish(sample[l], l);
-          sample[l] = -1;
-          if (next == end) continue;
+          sample[l] = take();
+          if (sample[l] < 0) continue;
           begin(l);
-          fetch(sample[l] = next++, l);
+          fetch(sample[l], l);
         }
         active = (best.status == 0) & (steps < budget);
         if (!any(active)) {

@@ -109,10 +109,11 @@ ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<
   std::fill(out.more, out.more + total, 0);
   const int64_t work = total * kTypicalSteps * Map<T>(operands, plan, n).cost();
   const bool worthwhile = work > kWorthwhile;
-  // Large enough for lanes to take many samples, and several to share among threads.
-  const int64_t chunk = worthwhile ? 4 * W : batch.inner;
-  const int64_t chunks = (batch.inner + chunk - 1) / chunk;
-  spread(pool, batch.n_outer * chunks, worthwhile, [&] {
+  // Threads take samples from one queue as their lanes become free: one that starts late does less.
+  const int64_t parts =
+      worthwhile ? std::min<int64_t>(pool.num_threads(), (batch.inner + W - 1) / W) : 1;
+  std::vector<std::atomic<int64_t>> queues(batch.n_outer);
+  spread(pool, batch.n_outer * parts, worthwhile, [&] {
     struct Worker {
       Map<T> map;
       Broyden<T> broyden;
@@ -123,9 +124,13 @@ ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<
                                                Broyden<T>(n, max_steps, stall_steps),
                                                std::vector<V<T>>(2), -1});
     return [&, own](int64_t task) {
-      const int64_t outer = task / chunks, first = (task % chunks) * chunk;
+      const int64_t outer = task / parts;
       Broyden<T>& solver = own->broyden;
       if (own->prepared != outer) own->map.prepare(own->prepared = outer);
+      auto take = [&]() -> int64_t {
+        const int64_t sample = queues[outer]++;
+        return sample < batch.inner ? sample : -1;
+      };
       auto fetch = [&](int64_t sample, int l) {
         own->map.load(outer, sample, l);
         settings[0].load(outer, sample, l, solver.y.data());
@@ -147,7 +152,7 @@ ffi::Error solve(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Span<
         for (int i = 0; i < out.steps[s]; ++i)
           out.trace[s * max_steps + i] = solver.relative[solver.begun[l] + i][l];
       };
-      solver.run(own->map, first, std::min(first + chunk, batch.inner), fetch, finish);
+      solver.run(own->map, take, fetch, finish);
     };
   });
   if (fallback_steps == 0) return ffi::Error::Success();

@@ -282,9 +282,13 @@ struct Product {
   }
 
   V<T> against(const V<T>* one, int64_t length) const {
-    V<T> total{};
-    for (int64_t i = 0; i < length; ++i) total += one[i] * half[i];
-    return total;
+    V<T> s[4] = {};  // several sums: one would wait for itself
+    int64_t i = 0;
+    for (; i + 4 <= length; i += 4)
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) s[j] += one[i + j] * half[i + j];
+    for (; i < length; ++i) s[0] += one[i] * half[i];
+    return (s[0] + s[1]) + (s[2] + s[3]);
   }
 
   // half_a = sum_b C_ab right_b, eight rows at a time: every right_b is loaded once for them.
