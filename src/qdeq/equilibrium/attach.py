@@ -70,9 +70,7 @@ class Attached(eqx.Module):
 
 
 @eqx.filter_custom_jvp
-def attach(
-    adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memory: Any
-) -> Attached:
+def attach(adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memory: Any) -> Attached:
     """The root, with the derivative that the adjoint gives it.
 
     Parameters

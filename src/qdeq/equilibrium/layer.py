@@ -221,9 +221,7 @@ class Equilibrium(eqx.Module):
             outcome = self._measured_again(frozen, outcome, random.draw(frozen_x, "check", last)[0])
             evaluations = steps + 1
         # The derivative has noise of its own, and its quality is judged with noise of its own.
-        value = attach(
-            self.adjoint, problem.fn, root, random.at_root(x, "gradient"), memory
-        ).value
+        value = attach(self.adjoint, problem.fn, root, random.at_root(x, "gradient"), memory).value
         judged = random.at_root(frozen_x, "quality")
         quality = adjoint_residual(self.adjoint, frozen.fn, root, judged, memory)
         jacobians = steps * isinstance(self.solver, _WITH_JACOBIAN)
