@@ -10,18 +10,19 @@ import numpy as np
 import optax
 import pytest
 
-from qdeq.benchmarking import pennylane_model, suite, tables
+from qdeq.benchmarking import pennylane_model, scaling, suite, tables
 from qdeq.benchmarking.compare import compare, regressions
 from qdeq.benchmarking.floors import step_floor
-from qdeq.benchmarking.groups import SEEDS
+from qdeq.benchmarking.groups import SEEDS, Bench
 from qdeq.benchmarking.inputs import make_inputs
 from qdeq.benchmarking.picture import draw
 from qdeq.benchmarking.programs import as_published
-from qdeq.benchmarking.published import Settings, loss
+from qdeq.benchmarking.published import SAME_WORK, Settings, loss
 from qdeq.benchmarking.results import Curve, Floor, Measurement, Ratio, Results, Row
 from qdeq.benchmarking.timing import take_turns
 from qdeq.benchmarking.wide import wide_model
 from qdeq.circuits import AmplitudeEncoding, paper_angle_encoding, paper_ansatz, z_of_every_wire
+from qdeq.cli.main import main
 from qdeq.equilibrium import Equilibrium, Newton
 from qdeq.errors import UserError
 from qdeq.models import Classifier, QuantumModel
@@ -207,9 +208,35 @@ def test_floors_grow_with_the_work():
     assert wide.operations > 0 and wide.seconds > 0
 
 
+@pytest.mark.parametrize("n_qubits", [2, 3, 6])
+def test_the_published_algorithm_has_every_size_of_the_curves(n_qubits):
+    bench = Bench(seconds=0.0, alternatives="few", data_dir=None, stage=print)
+    trainer, state = scaling._model(bench, n_qubits, 1, 4)
+    train = trainer.dataset.train
+    plain = as_published(state.classifier)
+    shape, _ = eqx.filter_eval_shape(loss, plain, train.x, train.y, jax.random.key(0), SAME_WORK)
+    assert shape.shape == ()
+
+
+def test_an_interrupted_run_leaves_what_it_has_measured(tmp_path, monkeypatch, capsys):
+    def interrupted(bench):
+        raise KeyboardInterrupt
+
+    first = results(step=5e-4).rows
+    monkeypatch.setattr(suite, "GROUPS", {"import": lambda bench: first, "seeds": interrupted})
+    out = tmp_path / "out"
+    assert main(["benchmark", "--only", "import,seeds", "--out", str(out)]) == 130
+    assert str(out) in capsys.readouterr().err
+    assert Results.read(out / "results.json").rows == first
+    assert "| work of step |" in (out / "table.md").read_text(encoding="utf-8")
+
+
 def test_plans_name_known_groups():
     assert suite.Plan("quick").groups == ("import", "step-4-amplitude", "seeds")
     assert suite.Plan(only=("wide-2", "import")).groups == ("import", "wide-2")
+    curves = [name for name in suite.Plan("full").groups if name.startswith("scaling-")]
+    assert len(curves) == 4 and not set(curves) & set(suite.Plan().groups)
+    assert suite.Plan(only=("scaling-seeds",)).groups == ("scaling-seeds",)
     assert SEEDS == 32
     with pytest.raises(UserError, match="step-4-amplitude"):
         suite.Plan(only=("step-5",))

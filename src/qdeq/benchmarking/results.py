@@ -144,7 +144,7 @@ class Results:
     data: str
     mode: str
     seconds: float
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = ()
     curves: tuple[Curve, ...] = ()
     schema: int = SCHEMA
 

@@ -1,4 +1,7 @@
-"""Time of a training step against qubits, depth, batch and seeds: the curves of `--full`."""
+"""Time of a training step against qubits, depth, batch and seeds: the curves of `--full`.
+
+Hardware-efficient circuits with amplitude encoding, unless it says otherwise.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -10,11 +13,7 @@ from qdeq.benchmarking.groups import BATCH, Bench, measure, step_config
 from qdeq.benchmarking.programs import Program, published_epoch, qdeq_epoch, with_classifier
 from qdeq.benchmarking.published import SAME_WORK
 from qdeq.benchmarking.results import Curve
-from qdeq.circuits import (
-    AmplitudeEncoding,
-    hardware_efficient,
-    z_of_every_wire,
-)
+from qdeq.circuits import AmplitudeEncoding, hardware_efficient, z_of_every_wire
 from qdeq.models import Classifier, QuantumModel
 from qdeq.training.loop import Trainer, TrainState
 from qdeq.training.parallel import Layout, seeds_at_once
@@ -26,31 +25,43 @@ SEEDS = (1, 4, 16, 64)
 SECONDS_PER_POINT = 1.0
 
 
-def curves(bench: Bench) -> tuple[Curve, ...]:
-    """Every curve: hardware-efficient circuits, amplitude encoding, 4 qubits unless varied."""
-    ours, plain = targets.IMPLICIT, targets.SAME_WORK
+def qubits_curve(bench: Bench) -> list[Curve]:
+    """Against the number of qubits."""
+    # The plain algorithm stops where compiling it takes longer than measuring all the rest.
+    return [_curve(bench, "qubits", QUBITS, lambda n: _steps(bench, n, 3, BATCH, plain=n <= 6))]
 
-    def point(n_qubits: int, layers: int, batch: int, with_plain: bool) -> dict[str, Program]:
-        trainer, state = _model(bench, n_qubits, layers, batch)
-        programs = {ours: qdeq_epoch(trainer, state)}
-        if with_plain:
-            programs[plain] = published_epoch(trainer, state.classifier, SAME_WORK)
-        return programs
 
-    def seeds(n_seeds: int) -> dict[str, Program]:
+def layers_curve(bench: Bench) -> list[Curve]:
+    """Against the number of layers, at 4 qubits."""
+    return [_curve(bench, "layers", LAYERS, lambda n: _steps(bench, 4, n, BATCH, plain=n <= 5))]
+
+
+def batch_curve(bench: Bench) -> list[Curve]:
+    """Against the batch size, at 4 qubits."""
+    return [_curve(bench, "batch", BATCHES, lambda n: _steps(bench, 4, 3, n, plain=True))]
+
+
+def seeds_curve(bench: Bench) -> list[Curve]:
+    """Against the number of seeds that train together, on one device; the paper's circuit."""
+
+    def program(n_seeds: int) -> dict[str, Program]:
         config, inputs = step_config(4, "amplitude"), bench.inputs(BATCH, 4)
         layout = Layout(n_seeds, seeds_at_once=seeds_at_once(config, 4))
         trainer = Trainer(config, inputs.dataset(), layout=layout)
         states = trainer.init_seeds(range(n_seeds))
-        return {ours: qdeq_epoch(trainer, states, seeds=n_seeds)}
+        return {targets.IMPLICIT: qdeq_epoch(trainer, states, seeds=n_seeds)}
 
-    return (
-        # The plain algorithm stops where compiling it takes longer than measuring all the rest.
-        _curve(bench, "qubits", QUBITS, lambda n: point(n, 3, BATCH, n <= 6)),
-        _curve(bench, "layers", LAYERS, lambda layers: point(4, layers, BATCH, layers <= 5)),
-        _curve(bench, "batch", BATCHES, lambda batch: point(4, 3, batch, True)),
-        _curve(bench, "seeds", SEEDS, seeds),
-    )
+    return [_curve(bench, "seeds", SEEDS, program)]
+
+
+def _steps(
+    bench: Bench, n_qubits: int, layers: int, batch: int, *, plain: bool
+) -> dict[str, Program]:
+    trainer, state = _model(bench, n_qubits, layers, batch)
+    programs = {targets.IMPLICIT: qdeq_epoch(trainer, state)}
+    if plain:
+        programs[targets.SAME_WORK] = published_epoch(trainer, state.classifier, SAME_WORK)
+    return programs
 
 
 def _curve(
@@ -74,6 +85,7 @@ def _curve(
 def _model(bench: Bench, n_qubits: int, layers: int, batch: int) -> tuple[Trainer, TrainState]:
     inputs = bench.inputs(batch, 4 if n_qubits <= 6 else 10)
     n_features = min(inputs.x.shape[1], 2**n_qubits)
+    n_features -= n_features % n_qubits  # the published upsampling repeats every value as often
     inputs = dataclasses.replace(inputs, x=inputs.x[:, :n_features])
     config = step_config(4, "amplitude").replace(n_features=n_features, batch_size=batch)
     trainer = Trainer(config, inputs.dataset())

@@ -1,10 +1,11 @@
 """Runs the groups of rows in order and gathers what they found."""
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,8 +16,8 @@ from qdeq import native
 from qdeq.benchmarking.floors import machine_peaks
 from qdeq.benchmarking.groups import Bench, seeds_group, step_group
 from qdeq.benchmarking.processes import import_group, kernels_group, ready_group, training_group
-from qdeq.benchmarking.results import Results, Row
-from qdeq.benchmarking.scaling import curves
+from qdeq.benchmarking.results import Curve, Results, Row
+from qdeq.benchmarking.scaling import batch_curve, layers_curve, qubits_curve, seeds_curve
 from qdeq.benchmarking.wide import wide_group
 from qdeq.errors import check_choice
 
@@ -24,7 +25,7 @@ Mode = Literal["quick", "default", "full"]
 
 _PACKAGES = ("qdeq", "jax", "jaxlib", "equinox", "optimistix", "optax", "numpy", "pennylane")
 
-GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
+GROUPS: dict[str, Callable[[Bench], Sequence[Row | Curve]]] = {
     "import": import_group,
     "step-4-amplitude": partial(step_group, n_qubits=4, encoding="amplitude"),
     "step-4-angle": partial(step_group, n_qubits=4, encoding="angle"),
@@ -37,10 +38,17 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "ready-10": partial(ready_group, n_qubits=10),
     "kernels": kernels_group,
     "training": training_group,
+    "scaling-qubits": qubits_curve,
+    "scaling-layers": layers_curve,
+    "scaling-batch": batch_curve,
+    "scaling-seeds": seeds_curve,
 }
 
 QUICK = ("import", "step-4-amplitude", "seeds")
 """What `--quick` measures: under 40 s."""
+
+FULL_ONLY = tuple(name for name in GROUPS if name.startswith("scaling-"))
+"""What only `--full` measures, unless it is named."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,8 @@ class Plan:
     Attributes
     ----------
     mode
-        "quick": few groups and alternatives; "default": every group; "full": all alternatives in
-        every group, and the curves.
+        "quick": few groups and alternatives; "default": every group but the curves; "full": all
+        alternatives in every group, and the curves.
     data_dir
         MNIST's folder.
     only
@@ -69,15 +77,18 @@ class Plan:
     @property
     def groups(self) -> tuple[str, ...]:
         """The groups to run, in the order of the table."""
-        chosen = self.only or (QUICK if self.mode == "quick" else tuple(GROUPS))
-        return tuple(name for name in GROUPS if name in chosen)
+        if self.only:
+            return tuple(name for name in GROUPS if name in self.only)
+        if self.mode == "quick":
+            return QUICK
+        return tuple(name for name in GROUPS if self.mode == "full" or name not in FULL_ONLY)
 
 
 def run_suite(
     plan: Plan,
     *,
     on_stage: Callable[[str], None] | None = None,
-    on_rows: Callable[[Iterable[Row]], None] | None = None,
+    on_results: Callable[[Results], None] | None = None,
 ) -> Results:
     """Measure what the plan names.
 
@@ -85,12 +96,13 @@ def run_suite(
     ----------
     plan
         What to run.
-    on_stage, on_rows
-        Called when something begins, and with the rows of every finished group.
+    on_stage, on_results
+        Called when something begins, and after every group with all that has been found so far.
     """
     began = time.perf_counter()
     stage = on_stage or (lambda _: None)
-    rows: list[Row] = []
+    data = "digits drawn as MNIST (built in)" if plan.data_dir is None else "MNIST"
+    results = Results(machine(), data, plan.mode, 0.0)
     for name in plan.groups:
         # Most alternatives where they tell most; all of them take minutes to compile.
         most = plan.mode == "default" and name == "step-4-amplitude"
@@ -101,15 +113,15 @@ def run_suite(
             stage=stage,
         )
         found = GROUPS[name](bench)
-        rows += found
-        if on_rows is not None:
-            on_rows(found)
-    lines = ()
-    if plan.mode == "full" and not plan.only:
-        lines = curves(Bench(5.0, "all", plan.data_dir, stage))
-    data = "digits drawn as MNIST (built in)" if plan.data_dir is None else "MNIST"
-    seconds = time.perf_counter() - began
-    return Results(machine(), data, plan.mode, seconds, tuple(rows), lines)
+        results = dataclasses.replace(
+            results,
+            seconds=time.perf_counter() - began,
+            rows=results.rows + tuple(item for item in found if isinstance(item, Row)),
+            curves=results.curves + tuple(item for item in found if isinstance(item, Curve)),
+        )
+        if on_results is not None:
+            on_results(results)
+    return results
 
 
 def machine() -> dict[str, Any]:

@@ -66,12 +66,20 @@ class BenchmarkCommand:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {folder}: cannot be made ({error.strerror})") from error
+
+        def keep(results: Results) -> None:  # after every group: an interrupted run has its figures
+            (folder / "results.json").write_text(results.to_json(), encoding="utf-8")
+            (folder / "table.md").write_text(tables.markdown(results), encoding="utf-8")
+
         console = make_console(json=self.json)
         with console.status("starting") as status:
             show = status.update if console.is_terminal else console.print
-            results = run_suite(plan, on_stage=show)
-        (folder / "results.json").write_text(results.to_json(), encoding="utf-8")
-        (folder / "table.md").write_text(tables.markdown(results), encoding="utf-8")
+            try:
+                results = run_suite(plan, on_stage=show, on_results=keep)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted: what had been measured is in {folder}"
+                ) from None
         draw(results, folder / "results.png")
         console.print(tables.terminal_table(results))
         console.print(tables.machine_line(results), style="dim", markup=False)
