@@ -196,9 +196,13 @@ def test_tables_and_picture_show_every_row(tmp_path):
     found = results(step=5e-4, seeds=2e-3)
     text = tables.markdown(found)
     assert text.count("| work of") == 2 and "60x less than something (target 50x)" in text
+    assert "| number of qubits | 2 | 4 |" in text and "| qdeq implicit | 1 ms | – |" in text
     assert len(tables.terminal_table(found).rows) == 3
     draw(found, tmp_path / "results.png")
-    assert (tmp_path / "results.png").stat().st_size > 1000
+    draw(dataclasses.replace(found, rows=()), tmp_path / "curves.png")
+    draw(dataclasses.replace(found, rows=(), curves=()), tmp_path / "nothing.png")
+    for path in tmp_path.glob("*.png"):
+        assert path.stat().st_size > 1000
 
 
 def test_floors_grow_with_the_work():
@@ -208,7 +212,7 @@ def test_floors_grow_with_the_work():
     assert wide.operations > 0 and wide.seconds > 0
 
 
-@pytest.mark.parametrize("n_qubits", [2, 3, 6])
+@pytest.mark.parametrize("n_qubits", scaling.QUBITS)
 def test_the_published_algorithm_has_every_size_of_the_curves(n_qubits):
     bench = Bench(seconds=0.0, alternatives="few", data_dir=None, stage=print)
     trainer, state = scaling._model(bench, n_qubits, 1, 4)

@@ -52,10 +52,14 @@ def step_config(n_qubits: int, encoding: Encoding) -> TrainConfig:
     return TrainConfig(n_qubits=n_qubits, n_features=n_qubits**2, encoding=encoding)
 
 
+def steps_of(n_qubits: int) -> int:
+    """Steps in one program: a few, as training has them; slow circuits get one."""
+    return 8 if n_qubits <= 6 else 1
+
+
 def step_group(bench: Bench, n_qubits: int, encoding: Encoding) -> list[Row]:
     """Training steps of one of the paper's circuits: implicit, direct(1), and the alternatives."""
-    # A few steps in one program, as training has them; slow circuits get one.
-    inputs = bench.inputs(BATCH * (8 if n_qubits == 4 else 1), n_qubits)
+    inputs = bench.inputs(BATCH * steps_of(n_qubits), n_qubits)
     config = step_config(n_qubits, encoding)
     trainer = Trainer(config, inputs.dataset())
     state = trainer.init()

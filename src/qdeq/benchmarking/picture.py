@@ -15,15 +15,16 @@ def draw(results: Results, path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     rows = [row for row in results.rows if row.target and row.reached]
-    n_lines = 1 + -(-len(results.curves) // 2)
-    size = (11, 1.2 + 0.36 * len(rows) + 3.4 * (n_lines - 1))
-    canvas = Figure(figsize=size, layout="constrained")
+    with_rows = bool(rows) or not results.curves
+    heights = [1.2 + 0.36 * len(rows)] if with_rows else []
+    heights += [3.4] * -(-len(results.curves) // 2)
+    canvas = Figure(figsize=(11, sum(heights)), layout="constrained")
     FigureCanvasAgg(canvas)
-    heights = [max(1.0, 0.1 * len(rows)), *[1.0] * (n_lines - 1)]
-    grid = canvas.add_gridspec(n_lines, 2, height_ratios=heights)
-    _draw_rows(canvas.add_subplot(grid[0, :]), rows)
-    for position, curve in enumerate(results.curves):
-        _draw_curve(canvas.add_subplot(grid[1 + position // 2, position % 2]), curve)
+    grid = canvas.add_gridspec(len(heights), 2, height_ratios=heights)
+    if with_rows:
+        _draw_rows(canvas.add_subplot(grid[0, :]), rows)
+    for position, curve in enumerate(results.curves, start=2 if with_rows else 0):
+        _draw_curve(canvas.add_subplot(grid[divmod(position, 2)]), curve)
     canvas.savefig(path, dpi=150)
 
 

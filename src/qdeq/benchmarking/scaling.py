@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import jax
 
 from qdeq.benchmarking import targets
-from qdeq.benchmarking.groups import BATCH, Bench, measure, step_config
+from qdeq.benchmarking.groups import BATCH, Bench, measure, step_config, steps_of
 from qdeq.benchmarking.programs import Program, published_epoch, qdeq_epoch, with_classifier
 from qdeq.benchmarking.published import SAME_WORK
 from qdeq.benchmarking.results import Curve
@@ -45,7 +45,7 @@ def seeds_curve(bench: Bench) -> list[Curve]:
     """Against the number of seeds that train together, on one device; the paper's circuit."""
 
     def program(n_seeds: int) -> dict[str, Program]:
-        config, inputs = step_config(4, "amplitude"), bench.inputs(BATCH, 4)
+        config, inputs = step_config(4, "amplitude"), bench.inputs(BATCH * steps_of(4), 4)
         layout = Layout(n_seeds, seeds_at_once=seeds_at_once(config, 4))
         trainer = Trainer(config, inputs.dataset(), layout=layout)
         states = trainer.init_seeds(range(n_seeds))
@@ -83,11 +83,13 @@ def _curve(
 
 
 def _model(bench: Bench, n_qubits: int, layers: int, batch: int) -> tuple[Trainer, TrainState]:
-    inputs = bench.inputs(batch, 4 if n_qubits <= 6 else 10)
+    inputs = bench.inputs(batch * steps_of(n_qubits), 4 if n_qubits <= 6 else 10)
     n_features = min(inputs.x.shape[1], 2**n_qubits)
     n_features -= n_features % n_qubits  # the published upsampling repeats every value as often
     inputs = dataclasses.replace(inputs, x=inputs.x[:, :n_features])
-    config = step_config(4, "amplitude").replace(n_features=n_features, batch_size=batch)
+    # The recipe of training; its own circuit is not used, and needs 4 wires.
+    config = step_config(max(4, n_qubits), "amplitude")
+    config = config.replace(n_features=n_features, batch_size=batch)
     trainer = Trainer(config, inputs.dataset())
     circuit = hardware_efficient(n_qubits, layers)
     keys = jax.random.split(jax.random.key(0))

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from qdeq.benchmarking.compare import Change
-from qdeq.benchmarking.results import Floor, Results, Row
+from qdeq.benchmarking.results import Curve, Floor, Results, Row
 
 _PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -106,6 +106,8 @@ def markdown(results: Results) -> str:
         against = "<br>".join(ratios(row))
         lines.append(f"| {row.work} | {target} | {shown} | {against} | {floor(row.floor)} |")
     lines += ["", *_measurement_lines(results.rows)]
+    for curve in results.curves:
+        lines += ["", *_curve_lines(curve)]
     return "\n".join(lines) + "\n"
 
 
@@ -121,6 +123,14 @@ def _measurement_lines(rows: Sequence[Row]) -> Iterable[str]:
                 f"| {row.key} | {name} | {seconds(m.median)} | {seconds(m.minimum)} | {compiling} "
                 f"| {solved} | {steps} |"
             )
+
+
+def _curve_lines(curve: Curve) -> Iterable[str]:
+    yield f"| {curve.label} | {' | '.join(map(str, curve.values))} |"
+    yield "|---" * (1 + len(curve.values)) + "|"
+    for name, line in curve.seconds.items():
+        shown = ("–" if value is None else seconds(value) for value in line)
+        yield f"| {name} | {' | '.join(shown)} |"
 
 
 def comparison_table(changes: Iterable[Change]) -> Table:
