@@ -110,6 +110,7 @@ def results(**medians):
             ratios=(Ratio("something", 60.0, 50.0),),
             floor=Floor(4.2e6, 1e5, 4e-5),
             measurements={"qdeq implicit": measured(median), "published": measured(median * 60)},
+            note="what the reader should know",
         )
         for key, median in medians.items()
     )
@@ -196,6 +197,7 @@ def test_tables_and_picture_show_every_row(tmp_path):
     found = results(step=5e-4, seeds=2e-3)
     text = tables.markdown(found)
     assert text.count("| work of") == 2 and "60x less than something (target 50x)" in text
+    assert "- step: what the reader should know" in text
     assert "| number of qubits | 2 | 4 |" in text and "| qdeq implicit | 1 ms | – |" in text
     assert len(tables.terminal_table(found).rows) == 3
     draw(found, tmp_path / "results.png")

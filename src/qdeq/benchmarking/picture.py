@@ -16,15 +16,21 @@ def draw(results: Results, path: str | Path) -> None:
 
     rows = [row for row in results.rows if row.target and row.reached]
     with_rows = bool(rows) or not results.curves
-    heights = [1.2 + 0.36 * len(rows)] if with_rows else []
-    heights += [3.4] * -(-len(results.curves) // 2)
+    n_lines = -(-len(results.curves) // 2)
+    heights = [1.2 + 0.36 * len(rows)] * with_rows + [3.2 * n_lines] * (n_lines > 0)
     canvas = Figure(figsize=(11, sum(heights)), layout="constrained")
     FigureCanvasAgg(canvas)
-    grid = canvas.add_gridspec(len(heights), 2, height_ratios=heights)
+    # Figures of their own: the rows' long names take no room from the curves.
+    parts = list(canvas.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
     if with_rows:
-        _draw_rows(canvas.add_subplot(grid[0, :]), rows)
-    for position, curve in enumerate(results.curves, start=2 if with_rows else 0):
-        _draw_curve(canvas.add_subplot(grid[divmod(position, 2)]), curve)
+        _draw_rows(parts.pop(0).subplots(), rows)
+    if results.curves:
+        axes = parts.pop().subplots(n_lines, 2, squeeze=False).ravel()
+        for position, one in enumerate(axes):
+            if position < len(results.curves):
+                _draw_curve(one, results.curves[position])
+            else:
+                one.set_axis_off()
     canvas.savefig(path, dpi=150)
 
 

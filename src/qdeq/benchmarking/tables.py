@@ -105,6 +105,7 @@ def markdown(results: Results) -> str:
         shown = row.skipped or reached(row)
         against = "<br>".join(ratios(row))
         lines.append(f"| {row.work} | {target} | {shown} | {against} | {floor(row.floor)} |")
+    lines += ["", *(f"- {row.key}: {row.note}" for row in results.rows if row.note)]
     lines += ["", *_measurement_lines(results.rows)]
     for curve in results.curves:
         lines += ["", *_curve_lines(curve)]
