@@ -44,10 +44,14 @@ T sum(V<T> value) {
   return value[0];
 }
 
+typedef long long Words __attribute__((vector_size(kBytes)));
+
 template <class M>
 bool any(M mask) {
-  auto total = mask[0];
-  for (size_t l = 1; l < sizeof(M) / sizeof(mask[0]); ++l) total |= mask[l];
+  const Words words = (Words)mask;
+  long long total = words[0];
+#pragma GCC unroll 8
+  for (int i = 1; i < int(kBytes / sizeof(total)); ++i) total |= words[i];
   return total != 0;
 }
 
