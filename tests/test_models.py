@@ -7,9 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from qdeq.circuits import AmplitudeEncoding, hardware_efficient, z_of_every_wire
 from qdeq.equilibrium import Broyden, Direct, Equilibrium, squared_frobenius_norm
 from qdeq.errors import UserError
-from qdeq.models import Classifier, nearest_neighbour_reinjection, paper_model
+from qdeq.models import Classifier, QuantumModel, nearest_neighbour_reinjection, paper_model
 
 TIGHT = Equilibrium(solver=Broyden(rtol=1e-13, atol=1e-13), max_steps=60)
 
@@ -70,6 +71,28 @@ def test_implicit_gradients_equal_central_differences(x64, encoding):
         np.testing.assert_allclose(exact, (ahead - behind) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+def test_the_solution_brings_the_jacobian_at_a_fixed_equilibrium(x64, encoding):
+    classifier, x, _ = small_batch(encoding)
+
+    def loss(theta, x, brought):
+        model = eqx.tree_at(lambda model: model.theta, classifier.model, theta)
+        f = model.prepare().bind(x)
+        solution = TIGHT(f, jnp.zeros(4))
+        m = jax.lax.stop_gradient(solution.value)
+        penalty = jnp.sum(solution.jacobian**2) if brought else squared_frobenius_norm(f, m)
+        return jnp.sum(jnp.sin(solution.value)) + penalty, (solution.jacobian, m)
+
+    slope = jax.jit(jax.grad(loss, has_aux=True), static_argnums=2)
+    theta = classifier.model.theta
+    gradient, (jacobian, m) = slope(theta, x[0], True)
+    oracle = jax.jacfwd(lambda m: classifier.model(m, x[0]))(m)
+    np.testing.assert_allclose(jacobian, oracle, rtol=1e-9, atol=1e-11)
+    # Its derivative is that at a fixed m, as in the penalty that is worked out from f.
+    np.testing.assert_allclose(gradient, slope(theta, x[0], False)[0], rtol=1e-9, atol=1e-11)
+    assert TIGHT(lambda m: 0.5 * m, jnp.ones(4)).jacobian is None  # an f that brings none
+
+
 def test_a_sample_does_not_depend_on_its_batch_mates(x64):
     classifier, x, _ = small_batch("amplitude")
     many = jnp.concatenate([x, 3 * jax.random.normal(jax.random.key(9), (253, 16))])
@@ -106,6 +129,23 @@ def test_dropout_keeps_the_expected_share_and_its_expectation():
     m = jnp.array([0.5, 0.2, 0.1, 0.9])
     logits = jax.vmap(lambda keep: classifier.read_out(m, keep=keep))(keep.reshape(-1, 16))
     np.testing.assert_allclose(logits.mean(axis=0), classifier.read_out(m), atol=0.01)
+
+
+def test_dropout_of_an_odd_number_of_features():
+    circuit = hardware_efficient(3, 1)
+    model = QuantumModel(
+        jnp.zeros(circuit.n_parameters),
+        circuit,
+        encoding=AmplitudeEncoding(3, 7),
+        observables=z_of_every_wire(3),
+    )
+    keep = Classifier(model, 2, dropout=0.5, key=jax.random.key(0)).keep_mask(
+        jax.random.key(1), (3000,)
+    )
+    assert keep.shape == (3000, 7)
+    # Elements that share random bits are as independent as any: five standard errors of 0.02.
+    correlations = np.corrcoef(np.asarray(keep, float), rowvar=False) - np.eye(7)
+    assert np.abs(correlations).max() < 0.1
 
 
 def test_the_head_reads_the_upsampled_state():
