@@ -217,7 +217,7 @@ def test_floors_grow_with_the_work():
 @pytest.mark.parametrize("n_qubits", scaling.QUBITS)
 def test_the_published_algorithm_has_every_size_of_the_curves(n_qubits):
     bench = Bench(seconds=0.0, alternatives="few", data_dir=None, stage=print)
-    trainer, state = scaling._model(bench, n_qubits, 1, 4)
+    trainer, state = scaling.starting_point(bench, n_qubits, 1, 4)
     train = trainer.dataset.train
     plain = as_published(state.classifier)
     shape, _ = eqx.filter_eval_shape(loss, plain, train.x, train.y, jax.random.key(0), SAME_WORK)

@@ -57,7 +57,7 @@ def seeds_curve(bench: Bench) -> list[Curve]:
 def _steps(
     bench: Bench, n_qubits: int, layers: int, batch: int, *, plain: bool
 ) -> dict[str, Program]:
-    trainer, state = _model(bench, n_qubits, layers, batch)
+    trainer, state = starting_point(bench, n_qubits, layers, batch)
     programs = {targets.IMPLICIT: qdeq_epoch(trainer, state)}
     if plain:
         programs[targets.SAME_WORK] = published_epoch(trainer, state.classifier, SAME_WORK)
@@ -82,7 +82,10 @@ def _curve(
     )
 
 
-def _model(bench: Bench, n_qubits: int, layers: int, batch: int) -> tuple[Trainer, TrainState]:
+def starting_point(
+    bench: Bench, n_qubits: int, layers: int, batch: int
+) -> tuple[Trainer, TrainState]:
+    """A hardware-efficient classifier before training, with data for a few steps."""
     inputs = bench.inputs(batch * steps_of(n_qubits), 4 if n_qubits <= 6 else 10)
     n_features = min(inputs.x.shape[1], 2**n_qubits)
     n_features -= n_features % n_qubits  # the published upsampling repeats every value as often
