@@ -611,7 +611,7 @@ def with_blank() -> np.ndarray:
         ((GOOD, LABELS), {"n_features": 15}, "n_features=15: .* square"),
         ((GOOD[:, :, 0], LABELS), {"n_features": 4}, "n_features=4: .* have 8 features"),
         ((GOOD[:, 0, 0], LABELS), {}, r"shape \(40,\)"),
-        ((GOOD[:, :, :, None], LABELS), {}, r"shape \(40, 8, 8, 1\)"),
+        ((np.stack([GOOD] * 4, axis=3), LABELS), {}, r"shape \(40, 8, 8, 4\)"),
         ((GOOD[:0], LABELS[:0]), {"classes": [0, 1]}, r"shape \(0, 8, 8\)"),
         ((GOOD, LABELS), {"test": (GOOD[:, :, 0], LABELS)}, r"test samples \(40, 8\)"),
         ((GOOD, LABELS), {"test": (GOOD[::2], LABELS[::2])}, "test split .* none of class 1"),

@@ -1,11 +1,14 @@
 """A dataset from a user's own arrays, with the checks that the named datasets pass."""
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from qdeq.data.images import check_finite, check_not_blank, grid_side, image_features
+from qdeq.data.inputs import cast_features, column_names, label_array, real_array
 from qdeq.data.splits import Dataset, Split, assemble, stratified_indices
 from qdeq.errors import UserError
 
@@ -31,9 +34,11 @@ def from_arrays(
     Parameters
     ----------
     images
-        ``(N, H, W)`` grey images, ``(N, H, W, 3)`` colour images, or ``(N, d)`` features.
+        ``(N, H, W)`` grey images, ``(N, H, W, 3)`` colour images, or ``(N, d)`` features: an array
+        of NumPy or JAX, a tensor, a data frame, a list of arrays. The channels may also come
+        first, and a single one may have an axis.
     labels
-        ``(N,)`` integers or strings.
+        ``(N,)`` whole numbers, booleans or strings, also as a column of a frame.
     name
         Name in messages and summaries.
     n_features
@@ -62,8 +67,9 @@ def from_arrays(
     Raises
     ------
     UserError
-        If shapes do not match, a label is not one of `classes`, a class is missing in a split,
-        a sample holds NaN or infinity, an image is blank, or a pixel lies outside 0 to `white`.
+        If shapes do not match, a label is missing or not one of `classes`, a class is missing in
+        a split, a feature is NaN, infinite or too large for float32 (row and column are named), an
+        image is blank, or a pixel lies outside 0 to `white`.
 
     Examples
     --------
@@ -72,9 +78,9 @@ def from_arrays(
     >>> dataset.classes, dataset.n_features, len(dataset.test)
     (('left', 'right'), 4, 10)
     """
-    x, y = np.asarray(images), _labels(labels, name)
-    found = tuple(value.item() for value in np.unique(y))
-    classes = found if classes is None else tuple(classes)
+    columns = column_names(images)
+    x, y = _samples(images, f"{name} samples"), label_array(labels, name)
+    classes = _classes(np.unique(y).tolist() if classes is None else classes)
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise UserError(
             f"{name}: {len(classes)} classes ({', '.join(map(repr, classes))}): "
@@ -82,20 +88,25 @@ def from_arrays(
         )
     if n_features is None and x.ndim != 2:
         n_features = 16 if len(classes) <= 4 else 100
-    learning = _split(x, y, f"{name} samples", classes, n_features, white)
+    learning = _split(x, y, f"{name} samples", classes, n_features, white, columns)
     if test is None:
         kept, held_out = stratified_indices(learning.y, fraction=test_fraction, seed=0)
         held = Split(learning.x[held_out], learning.y[held_out])
         learning = Split(learning.x[kept], learning.y[kept])
     else:
-        test_x = np.asarray(test[0])
+        if not (isinstance(test, list | tuple) and len(test) == 2):
+            raise UserError(
+                f"test={type(test).__name__}: give a pair, the samples and the labels of the test "
+                "set, or None to hold out a part of every class"
+            )
+        test_x = _samples(test[0], f"{name} test samples")
         if test_x.ndim != x.ndim or (x.ndim == 2 and test_x.shape[1] != x.shape[1]):
             raise UserError(
                 f"{name}: samples have the shape {x.shape} and test samples {test_x.shape}: "
                 "both must be images, or features of the same number"
             )
-        test_y = _labels(test[1], f"{name} test")
-        held = _split(test_x, test_y, f"{name} test samples", classes, n_features, white)
+        test_y = label_array(test[1], f"{name} test")
+        held = _split(test_x, test_y, f"{name} test samples", classes, n_features, white, columns)
     width = learning.x.shape[1]
     side = grid_side(width) if x.ndim != 2 else None
     return assemble(
@@ -109,16 +120,26 @@ def from_arrays(
     )
 
 
-def _labels(labels: Any, name: str) -> np.ndarray:
-    y = np.asarray(labels)
-    if y.dtype == object and all(isinstance(value, str) for value in y.ravel()):
-        y = y.astype(str)
-    if y.ndim != 1 or not (y.dtype.kind in "iub" or y.dtype.kind == "U"):
-        raise UserError(
-            f"{name}: labels have the shape {y.shape} and the type {y.dtype}: "
-            "give one whole number or one string per sample"
-        )
-    return y.astype(np.int64) if y.dtype.kind in "iub" else y
+def _classes(classes: Any) -> tuple[int | str, ...]:
+    try:
+        listed = tuple(classes)
+    except TypeError:
+        listed = (None,)
+    if not all(isinstance(label, int | str | np.integer | np.bool_) for label in listed):
+        raise UserError(f"classes={classes!r}: give the labels that are allowed, as a list")
+    return tuple(label.item() if isinstance(label, np.generic) else label for label in listed)
+
+
+def _samples(images: Any, name: str) -> np.ndarray:
+    """The array, images without an axis for their one channel and colours last."""
+    x = real_array(images, name, columns=column_names(images))
+    if x.ndim == 4 and x.shape[3] == 1:
+        return x[:, :, :, 0]
+    if x.ndim == 4 and x.shape[3] != 3 and x.shape[1] == 1:
+        return x[:, 0]
+    if x.ndim == 4 and x.shape[3] != 3 and x.shape[1] == 3:
+        return np.moveaxis(x, 1, 3)
+    return x
 
 
 def _split(
@@ -128,16 +149,16 @@ def _split(
     classes: tuple[int | str, ...],
     n_features: int | None,
     white: float | None,
+    columns: Sequence[str] | None,
 ) -> Split:
     is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
-    if not (is_image or x.ndim == 2) or x.dtype.kind not in "fiub" or 0 in x.shape:
+    if not (is_image or x.ndim == 2) or 0 in x.shape:
         raise UserError(
             f"{name}: an array of shape {x.shape} and type {x.dtype}: give images (N, H, W) or "
             "(N, H, W, 3), or features (N, d), as real numbers"
         )
     if len(x) != len(y):
         raise UserError(f"{name}: {len(x)} samples and {len(y)} labels: give one label for each")
-    check_finite(x, name)
     position = {label: index for index, label in enumerate(classes)}
     unknown = [index for index, label in enumerate(y.tolist()) if label not in position]
     if unknown:
@@ -149,12 +170,14 @@ def _split(
     if not is_image:
         if n_features not in (None, x.shape[1]):
             raise UserError(
-                f"n_features={n_features}: {name} have {x.shape[1]} features, which are taken as "
+                f"n_features={n_features!r}: {name} have {x.shape[1]} features, which are taken as "
                 "they are, so leave n_features out or give images (N, H, W)"
             )
-        return Split(x.astype(np.float32), counted)
+        return Split(cast_features(x, name=name, columns=columns), counted)
+    check_finite(x, name)
     check_not_blank(x, name)
-    features = image_features(x, n_features or 16, white=_white(x, name, white))
+    n_features = 16 if n_features is None else n_features
+    features = image_features(x, n_features, white=_white(x, name, white))
     return Split(features, counted)
 
 
@@ -166,6 +189,11 @@ def _white(images: np.ndarray, name: str, white: float | None) -> float:
                 "give white, the pixel value of full brightness"
             )
         white = 255.0 if images.dtype == np.uint8 else 1.0
+    if not (isinstance(white, numbers.Real) and 0 < white < math.inf):
+        raise UserError(
+            f"white={white!r}: give a positive number, the pixel value of full brightness"
+        )
+    white = float(white)
     low, high = images.min(), images.max()
     if low < 0 or high > white:
         raise UserError(

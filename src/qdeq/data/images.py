@@ -6,6 +6,7 @@ that acts on the rows and on the columns of an image: ``pooled = A image B^T``.
 """
 
 import math
+import numbers
 
 import numpy as np
 
@@ -43,10 +44,11 @@ def grid_side(n_features: int) -> int:
     >>> grid_side(100)
     10
     """
-    side = math.isqrt(n_features) if n_features > 0 else 0
+    whole = isinstance(n_features, numbers.Integral) and n_features > 0
+    side = math.isqrt(n_features) if whole else 0
     if side == 0 or side * side != n_features:
         raise UserError(
-            f"n_features={n_features}: images are pooled to a square grid, "
+            f"n_features={n_features!r}: images are pooled to a square grid, "
             "so give a square number such as 16, 64 or 100"
         )
     return side

@@ -3,6 +3,7 @@
 Pixels and features are `images`; names and files are `datasets` and `sources`.
 """
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -92,9 +93,11 @@ def train_valid_indices(
     Raises
     ------
     UserError
-        If the fraction is not between 0 and 1.
+        If the fraction is not between 0 and 1, or the seed not a whole number from 0 on.
     """
     check_fraction("valid_fraction", valid_fraction)
+    if not (isinstance(seed, numbers.Integral) and seed >= 0):
+        raise UserError(f"split_seed={seed!r}: give a whole number from 0 on")
     order = np.random.default_rng(seed).permutation(n_samples)
     # 1e-6: (1 - 0.93) * 100 is 6.999999999999995 in floating point and means 7.
     n_train = int((1 - valid_fraction) * n_samples + 1e-6)
@@ -153,8 +156,8 @@ def check_fraction(name: str, value: float) -> None:
     UserError
         Naming the value and the range.
     """
-    if not 0 < value < 1:
-        raise UserError(f"{name}={value}: give a fraction between 0 and 1, such as 0.2")
+    if not (isinstance(value, numbers.Real) and 0 < value < 1):
+        raise UserError(f"{name}={value!r}: give a fraction between 0 and 1, such as 0.2")
 
 
 def assemble(
