@@ -1,4 +1,4 @@
-"""What users hold data in: every container gives the same dataset, or one line that says why not."""
+"""What users hold data in: each container gives the same dataset, or one line that says why not."""
 
 import datetime
 import decimal

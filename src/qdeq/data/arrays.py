@@ -121,6 +121,7 @@ def from_arrays(
 
 
 def _classes(classes: Any) -> tuple[int | str, ...]:
+    listed: tuple[Any, ...]
     try:
         listed = tuple(classes)
     except TypeError:

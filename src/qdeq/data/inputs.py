@@ -1,4 +1,4 @@
-"""What users hold their data in (arrays, frames, tensors, lists) as NumPy arrays, or one clear line.
+"""What users hold data in (arrays, frames, tensors, lists) as NumPy arrays, or one clear line.
 
 What the numbers mean, images or features, is decided by the callers.
 """
@@ -187,7 +187,8 @@ def _array(values: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(values)
         if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-            array = np.where(np.ma.getmaskarray(values), None, array.astype(object))
+            array = array.astype(object)
+            array[np.ma.getmaskarray(values)] = None
         # A column of arrays, such as a frame holds images in.
         nested = array.dtype == object and array.ndim == 1 and len(array) > 0
         if nested and all(_shape(cell) for cell in array):
@@ -257,12 +258,12 @@ def _place(place: tuple[int, ...], columns: Sequence[str] | None) -> str:
 def _is_missing(cell: Any) -> bool:
     if type(cell).__name__ in _MISSING:
         return True
-    return isinstance(cell, float | np.floating) and math.isnan(cell)
+    return isinstance(cell, float | np.floating) and math.isnan(float(cell))
 
 
 def _is_whole(cell: Any) -> bool:
     if isinstance(cell, float | np.floating):
-        return math.isfinite(cell) and float(cell).is_integer() and abs(cell) < 2**63
+        return math.isfinite(float(cell)) and float(cell).is_integer() and bool(abs(cell) < 2**63)
     if isinstance(cell, numbers.Integral):
         return -(2**63) <= int(cell) < 2**63
     return isinstance(cell, bool | np.bool_)
