@@ -20,14 +20,14 @@ import numpy as np
 from qiskit_ibm_runtime import fake_provider
 
 from qdeq.circuits import MeasurementEnsemble
+from qdeq.devices import Ledger, solve_on_device
+from qdeq.devices.mitigation import ZeroNoiseExtrapolation
 from qdeq.equilibrium import KrasnoselskiiMann
 from qdeq.errors import UserError
-from qdeq.execution import Program, solve_on_device
-from qdeq.execution.mitigation import ZeroNoiseExtrapolation
 from qdeq.interop.qasm import from_qasm3
 from qdeq.interop.qasm.export import export_run, open_run
 from qdeq.interop.qiskit import QiskitExecutor
-from qdeq.resources import Ledger
+from qdeq.lowering import Program
 
 FOLDS = (1, 3)  # a straight line through two points: the least added variance
 

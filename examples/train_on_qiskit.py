@@ -18,10 +18,10 @@ from qiskit_ibm_runtime import fake_provider
 
 import qdeq
 import qdeq.data
+from qdeq.devices import Budget, DeviceRecipe, Ledger, train_on_device
 from qdeq.errors import UserError
-from qdeq.execution import DeviceRecipe, Program, train_on_device
 from qdeq.interop.qiskit import QiskitExecutor
-from qdeq.resources import Budget, Ledger
+from qdeq.lowering import Program
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Small models and executors that the tests of `qdeq.execution` share."""
+"""Small models and executors that the tests of `qdeq.devices` share."""
 
 import functools
 
@@ -14,7 +14,8 @@ from qdeq.circuits import (
     reuploading,
     z_of_every_wire,
 )
-from qdeq.execution import Executor, Program, SimulatorExecutor
+from qdeq.devices import Executor, SimulatorExecutor
+from qdeq.lowering import Program
 from qdeq.models import QuantumModel
 
 # A parameter that turns two gates, a controlled rotation, a U3, a frozen angle.

@@ -8,8 +8,8 @@ import pytest
 from qdeq.circuits import ANSAETZE, make_ansatz, paper_ansatz, without_entanglers
 from qdeq.errors import UserError
 from qdeq.models import Classifier, build_classifier, paper_model
+from qdeq.runs.diagram import CircuitDiagram
 from qdeq.training.config import Ansatz, TrainConfig
-from qdeq.training.diagram import CircuitDiagram
 
 KEYS = jax.random.split(jax.random.key(0))
 

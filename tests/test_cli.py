@@ -10,10 +10,10 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.cli.arguments import parse
 from qdeq.cli.train import TrainCommand
-from qdeq.training import run as run_module
-from qdeq.training import session
+from qdeq.runs import run as run_module
+from qdeq.runs import session
+from qdeq.runs.run_folder import RunFolder
 from qdeq.training.config import PRESETS, TrainConfig
-from qdeq.training.run_folder import RunFolder
 
 
 @pytest.fixture

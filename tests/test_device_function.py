@@ -8,6 +8,15 @@ import pytest
 from execution_problems import OBSERVABLES, Failing, simulator, tiny_inputs, tiny_model
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
+from qdeq.devices import (
+    Budget,
+    BudgetSpent,
+    DeviceError,
+    DeviceFunction,
+    Ledger,
+    SimulatorExecutor,
+    device_errors,
+)
 from qdeq.equilibrium import (
     Direct,
     Equilibrium,
@@ -17,16 +26,8 @@ from qdeq.equilibrium import (
     squared_frobenius_norm,
 )
 from qdeq.errors import UserError
-from qdeq.execution import (
-    DeviceError,
-    DeviceFunction,
-    Program,
-    SimulatorExecutor,
-    device_errors,
-    n_shifts,
-)
+from qdeq.lowering import Program, n_shifts
 from qdeq.models import Classifier
-from qdeq.resources import Budget, BudgetSpent, Ledger
 
 SLOW = pytest.mark.slow  # they compile a few programs each
 KINDS = ["angle", *(pytest.param(kind, marks=SLOW) for kind in ("amplitude", "reuploading"))]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from execution_problems import Failing, simulator, tiny_inputs, tiny_model
 
+from qdeq.devices import Budget, BudgetSpent, DeviceError, Ledger, solve_on_device
 from qdeq.equilibrium import (
     Anderson,
     Broyden,
@@ -16,8 +17,6 @@ from qdeq.equilibrium import (
     noise_floor,
 )
 from qdeq.errors import UserError
-from qdeq.execution import DeviceError, solve_on_device
-from qdeq.resources import Budget, BudgetSpent, Ledger
 
 N_SETTINGS = 2
 

@@ -10,19 +10,19 @@ import optax
 import pytest
 from execution_problems import Failing, simulator, tiny_inputs, tiny_model
 
-from qdeq.equilibrium import KrasnoselskiiMann
-from qdeq.errors import UserError
-from qdeq.execution import (
+from qdeq.devices import (
+    Budget,
     DeviceError,
     DeviceRecipe,
     DeviceTraining,
-    Program,
-    n_shifts,
+    Ledger,
     step_cost,
     train_on_device,
 )
+from qdeq.equilibrium import KrasnoselskiiMann
+from qdeq.errors import UserError
+from qdeq.lowering import Program, n_shifts
 from qdeq.models import Classifier
-from qdeq.resources import Budget, Ledger
 
 N_SETTINGS = 2
 X = tiny_inputs(12, seed=4)

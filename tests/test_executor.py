@@ -16,9 +16,9 @@ from qdeq.circuits import (
     Rule,
     z_of_every_wire,
 )
+from qdeq.devices import Budget, BudgetSpent, DeviceError, Ledger, SimulatorExecutor
 from qdeq.errors import UserError
-from qdeq.execution import DeviceError, Program, SimulatorExecutor
-from qdeq.resources import Budget, BudgetSpent, Ledger
+from qdeq.lowering import Program
 
 
 def program_rows(model, n_rows, seed=0):

@@ -13,10 +13,10 @@ from qdeq.circuits import xyz_of_every_wire
 from qdeq.cli.main import main
 from qdeq.interop.qasm.export import TrainedRun, export_run, open_run, write_export
 from qdeq.models import Classifier, QuantumModel
+from qdeq.runs.dataset import load_dataset
+from qdeq.runs.run_folder import RunFolder
 from qdeq.training.config import TrainConfig
-from qdeq.training.dataset import load_dataset
 from qdeq.training.loop import Trainer
-from qdeq.training.run_folder import RunFolder
 
 qiskit = pytest.importorskip("qiskit")
 pytest.importorskip("qiskit_qasm3_import")

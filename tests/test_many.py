@@ -10,15 +10,15 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.data import load
 from qdeq.errors import UserError
-from qdeq.training import session
+from qdeq.runs import session
+from qdeq.runs.many import resume_many, train_many
+from qdeq.runs.many_summary import Spread
+from qdeq.runs.run import TrainingInterrupted, resume, train
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.seeds import parse_seeds
 from qdeq.training.config import TrainConfig
 from qdeq.training.loop import Trainer
-from qdeq.training.many import resume_many, train_many
-from qdeq.training.many_summary import Spread
 from qdeq.training.parallel import Layout, seeds_at_once
-from qdeq.training.run import TrainingInterrupted, resume, train
-from qdeq.training.run_folder import RunFolder
-from qdeq.training.seeds import parse_seeds
 
 CONFIG = TrainConfig(epochs=5, warmup_epochs=2)
 SEEDS = [3, 0, 7]
@@ -34,7 +34,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(session, "Trainer", Fake)
     monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
-    monkeypatch.setattr("qdeq.training.many.write_many_report", lambda *_: None)
+    monkeypatch.setattr("qdeq.runs.many.write_many_report", lambda *_: None)
     return Fake
 
 

@@ -1,4 +1,4 @@
-"""`qdeq.execution.mitigation`: folding, zero-noise extrapolation, readout correction."""
+"""`qdeq.devices.mitigation`: folding, zero-noise extrapolation, readout correction."""
 
 import numpy as np
 import oracle
@@ -7,13 +7,12 @@ import pytest
 import qdeq
 from qdeq.circuits import GATES, Circuit, Operation
 from qdeq.circuits.noise import ReadoutError
+from qdeq.devices import Executor, Ledger
 from qdeq.errors import UserError
-from qdeq.execution import Executor
-from qdeq.resources import Ledger
 
 qml = pytest.importorskip("pennylane")
 
-from qdeq.execution.mitigation import (  # noqa: E402
+from qdeq.devices.mitigation import (  # noqa: E402
     ReadoutCorrection,
     ZeroNoiseExtrapolation,
     fold,

@@ -30,11 +30,11 @@ from qdeq.circuits import (
 )
 from qdeq.errors import UserError
 from qdeq.models import QuantumModel, evaluation_path, paper_model
+from qdeq.runs.run import evaluate, train
+from qdeq.runs.run_folder import RunFolder
 from qdeq.simulation import heisenberg, outcome_probabilities, prepare_forms
 from qdeq.simulation.cones import cone_groups
 from qdeq.training.config import TrainConfig
-from qdeq.training.run import evaluate, train
-from qdeq.training.run_folder import RunFolder
 
 IN_PENNYLANE = {"RXX": "IsingXX", "RYY": "IsingYY", "RZZ": "IsingZZ", "I": "Identity"}
 

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 
 import qdeq
 from qdeq.circuits import GATES, AmplitudeEncoding, AngleEncoding, Circuit, Operation
+from qdeq.devices import Budget, BudgetSpent, DeviceError, Ledger, device_errors
 from qdeq.errors import UserError
-from qdeq.execution import DeviceError, device_errors
-from qdeq.resources import Budget, BudgetSpent, Ledger
 
 qml = pytest.importorskip("pennylane")
 

@@ -17,8 +17,8 @@ from qdeq.circuits import (
     reuploading,
 )
 from qdeq.errors import UserError
-from qdeq.execution import lower
-from qdeq.execution.preparation import preparation_angles
+from qdeq.lowering import lower
+from qdeq.lowering.preparation import preparation_angles
 
 # A shared parameter, a U3, a fixed angle, a controlled rotation, a matrix.
 MIXED = Circuit(

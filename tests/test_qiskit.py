@@ -25,8 +25,8 @@ from qdeq.circuits import (
     z_of_every_wire,
 )
 from qdeq.circuits.noise import NoiseModel
-from qdeq.execution import DeviceError, DeviceFunction, Program, shift_jacobian
-from qdeq.resources import Budget, Ledger
+from qdeq.devices import Budget, DeviceError, DeviceFunction, Ledger, shift_jacobian
+from qdeq.lowering import Program
 from qdeq.simulation.outcomes import outcome_probabilities
 
 qiskit = pytest.importorskip("qiskit")

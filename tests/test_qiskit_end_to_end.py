@@ -11,12 +11,12 @@ import pytest
 
 import qdeq
 from qdeq.circuits import MeasurementEnsemble
-from qdeq.execution import DeviceRecipe, Program, train_on_device
+from qdeq.devices import Budget, DeviceRecipe, Ledger, train_on_device
 from qdeq.interop.qasm import from_qasm3
 from qdeq.interop.qasm.export import export_run, open_run
-from qdeq.resources import Budget, Ledger
+from qdeq.lowering import Program
+from qdeq.runs.run import train
 from qdeq.training.config import PRESETS
-from qdeq.training.run import train
 
 pytest.importorskip("qiskit_aer")
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2

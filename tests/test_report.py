@@ -9,11 +9,11 @@ import pytest
 
 from qdeq.cli.arguments import parse
 from qdeq.cli.train import TrainCommand
-from qdeq.training import figures
+from qdeq.runs import figures
+from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.report import command_line, report_page, summary_rows
+from qdeq.runs.summary import Summary, versions
 from qdeq.training.config import PRESETS, TrainConfig
-from qdeq.training.diagram import CircuitDiagram
-from qdeq.training.report import command_line, report_page, summary_rows
-from qdeq.training.summary import Summary, versions
 
 
 def summary(**changes):

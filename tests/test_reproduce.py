@@ -15,7 +15,7 @@ from qdeq.errors import UserError
 from qdeq.experiments import reproduce, row, runner, worker
 from qdeq.experiments.protocol import Protocol, choose_rows, table_rows
 from qdeq.experiments.reproduce import reproduce_table, reproduce_warmup
-from qdeq.training import many, session
+from qdeq.runs import many, session
 
 PROTOCOL = Protocol(data="digits-4", epochs=2, seeds=(0, 1))
 NAMES = ("implicit", "direct-1", "direct-10", "qml")

@@ -17,29 +17,30 @@ from qdeq.circuits import (
     xyz_of_every_wire,
     z_of_every_wire,
 )
-from qdeq.equilibrium import ADJOINTS, SOLVERS
-from qdeq.errors import UserError
-from qdeq.execution import Program, SimulatorExecutor
-from qdeq.execution.function import DeviceFunction
-from qdeq.execution.shift import shift_jacobian
-from qdeq.execution.solve import solve_on_device
-from qdeq.execution.spsa import spsa_jacobian
-from qdeq.execution.train import DeviceRecipe, train_on_device
-from qdeq.resources import (
+from qdeq.devices import (
     TIMINGS,
     Budget,
     BudgetSpent,
     CircuitCost,
     DeviceTiming,
     Ledger,
+    SimulatorExecutor,
     circuit_seconds,
     estimate,
     largest_number,
     parse_timing,
     submission_seconds,
 )
-from qdeq.resources.prediction import ADJOINT_NAMES, COMBINATIONS, SOLVER_NAMES
-from qdeq.training.diagram import CircuitDiagram
+from qdeq.devices.function import DeviceFunction
+from qdeq.devices.prediction import ADJOINT_NAMES, COMBINATIONS, SOLVER_NAMES
+from qdeq.devices.shift import shift_jacobian
+from qdeq.devices.solve import solve_on_device
+from qdeq.devices.spsa import spsa_jacobian
+from qdeq.devices.train import DeviceRecipe, train_on_device
+from qdeq.equilibrium import ADJOINTS, SOLVERS
+from qdeq.errors import UserError
+from qdeq.lowering import Program
+from qdeq.runs.diagram import CircuitDiagram
 
 TIMING = DeviceTiming(
     one_qubit_gate=1.0, two_qubit_gate=10.0, readout=100.0, reset=1000.0, submission=1e5
@@ -362,7 +363,7 @@ class TestPredictedIsCounted:
 
     def test_by_zero_noise_extrapolation(self, model):
         pytest.importorskip("pennylane")
-        from qdeq.execution.mitigation import ZeroNoiseExtrapolation
+        from qdeq.devices.mitigation import ZeroNoiseExtrapolation
 
         ledger, program = Ledger(), Program.of(model)
         device = ZeroNoiseExtrapolation(

@@ -9,13 +9,13 @@ import pytest
 
 from qdeq.cli import main
 from qdeq.cli.resources_tables import duration
-from qdeq.resources import estimate
-from qdeq.resources.runs import run_cost
+from qdeq.devices import estimate
+from qdeq.runs.cost import run_cost
+from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.report import hardware_rows
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.summary import Summary
 from qdeq.training.config import TrainConfig
-from qdeq.training.diagram import CircuitDiagram
-from qdeq.training.report import hardware_rows
-from qdeq.training.run_folder import RunFolder
-from qdeq.training.summary import Summary
 
 
 def output(capsys, *argv):

@@ -10,12 +10,12 @@ import pytest
 from fake_trainer import FakeTrainer
 
 from qdeq.errors import UserError
-from qdeq.training import run as run_module
-from qdeq.training import session
+from qdeq.runs import run as run_module
+from qdeq.runs import session
+from qdeq.runs.report import write_report
+from qdeq.runs.run import TrainingInterrupted, evaluate, resume, train
+from qdeq.runs.run_folder import RunFolder
 from qdeq.training.config import TrainConfig
-from qdeq.training.report import write_report
-from qdeq.training.run import TrainingInterrupted, evaluate, resume, train
-from qdeq.training.run_folder import RunFolder
 
 CONFIG = TrainConfig(epochs=5, warmup_epochs=2)
 TIMES = {"run", "compile_seconds", "train_seconds", "peak_memory_mb"}

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qdeq._arrays import arrays_to_tree, tree_to_arrays
 from qdeq.errors import UserError
-from qdeq.training.arrays import arrays_to_tree, tree_to_arrays
+from qdeq.runs.run_folder import Checkpoint, RunFolder, default_path
 from qdeq.training.config import TrainConfig
-from qdeq.training.run_folder import Checkpoint, RunFolder, default_path
 
 
 class Thing(eqx.Module):

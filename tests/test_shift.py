@@ -7,16 +7,9 @@ import pytest
 from execution_problems import OBSERVABLES, simulator, tiny_inputs, tiny_model
 
 from qdeq.circuits import Circuit, Operation
+from qdeq.devices import SimulatorExecutor, quadratic_jacobian, shift_jacobian, spsa_jacobian
 from qdeq.errors import UserError
-from qdeq.execution import (
-    Program,
-    SimulatorExecutor,
-    n_shifts,
-    quadratic_jacobian,
-    shift_jacobian,
-    shift_rule,
-    spsa_jacobian,
-)
+from qdeq.lowering import Program, n_shifts, shift_rule
 from qdeq.simulation import expectation_values, run
 
 TWO_TERMS = ("RX", "RY", "RZ", "RXX", "RYY", "RZZ", "PhaseShift")

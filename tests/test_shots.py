@@ -16,8 +16,8 @@ from qdeq.experiments import noise_points, noise_reproduce, noise_solvers, worke
 from qdeq.experiments.noise_points import noise_name, shots_name
 from qdeq.experiments.noise_protocol import NoiseProtocol, choose_noise_rows
 from qdeq.models import SampledModel, paper_model
-from qdeq.training import evaluate, many, session
-from qdeq.training import run as run_module
+from qdeq.runs import evaluate, many, session
+from qdeq.runs import run as run_module
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import Recipe
 from qdeq.training.noisy import layer_for_shots

@@ -9,7 +9,7 @@ from fake_trainer import FakeTrainer
 
 from qdeq.cli import main
 from qdeq.errors import UserError
-from qdeq.training import session, sweep
+from qdeq.runs import session, sweep
 from qdeq.training.config import TrainConfig
 
 BASE = TrainConfig(epochs=2)
@@ -26,7 +26,7 @@ def fake(monkeypatch):
 
     monkeypatch.setattr(session, "Trainer", Fake)
     monkeypatch.setattr(session, "write_report", lambda _: [])
-    monkeypatch.setattr("qdeq.training.many.write_many_report", lambda *_: None)
+    monkeypatch.setattr("qdeq.runs.many.write_many_report", lambda *_: None)
     return Fake
 
 

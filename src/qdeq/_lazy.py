@@ -15,12 +15,14 @@ def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     package
         The package's `__name__`.
     homes
-        Public name to the sub-module that defines it.
+        Public name to the sub-module that defines it, or to a module elsewhere by its full name.
     """
 
     def __getattr__(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        home = homes[name]
+        module = home if home.startswith("qdeq.") else f"{package}.{home}"
+        return getattr(importlib.import_module(module), name)
 
     return __getattr__

@@ -9,8 +9,8 @@ from qdeq.benchmarking.groups import Bench
 from qdeq.benchmarking.results import Measurement, Ratio, Row
 from qdeq.benchmarking.startup import first_step_seconds, import_seconds, kernel_build_seconds
 from qdeq.benchmarking.timing import summarise
+from qdeq.runs.run import train
 from qdeq.training.config import Encoding, TrainConfig
-from qdeq.training.run import train
 
 
 def import_group(bench: Bench, *, repeats: int = 5) -> list[Row]:

@@ -43,8 +43,8 @@ class DrawCommand:
         if self.run is not None and given - {"run", "out"}:
             options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - {"run", "out"}))
             raise UserError(f"{options} cannot be given with RUN: the run says what its model is")
-        from qdeq.training.diagram import CircuitDiagram
-        from qdeq.training.run_folder import RunFolder
+        from qdeq.runs.diagram import CircuitDiagram
+        from qdeq.runs.run_folder import RunFolder
 
         if self.run is None:
             diagram = CircuitDiagram.of_paper(

@@ -51,8 +51,8 @@ class EvaluateCommand:
         return None
 
     def execute(self, given: frozenset[str]) -> None:
-        from qdeq.training.run import evaluate
-        from qdeq.training.summary import finite_or_none
+        from qdeq.runs.run import evaluate
+        from qdeq.runs.summary import finite_or_none
 
         for name in ("repeats", "seed"):
             if name in given and self.shots is None:

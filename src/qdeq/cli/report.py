@@ -19,7 +19,7 @@ class ReportCommand:
         return None
 
     def execute(self, given: frozenset[str]) -> None:
-        from qdeq.training.report import write_report
+        from qdeq.runs.report import write_report
 
         for path in write_report(self.run):
             print(path)

@@ -18,8 +18,8 @@ from qdeq.cli.console import make_console, print_path
 from qdeq.errors import UserError, check_choice
 from qdeq.experiments.noise_protocol import NoiseProtocol
 from qdeq.experiments.protocol import ENCODINGS, Protocol, Row
+from qdeq.runs.seeds import parse_seeds
 from qdeq.training.config import DataName, Encoding, Trainable
-from qdeq.training.seeds import parse_seeds
 
 if TYPE_CHECKING:
     from qdeq.experiments.table import Table

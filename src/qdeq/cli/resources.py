@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from qdeq.cli.console import make_console, print_rows
+from qdeq.devices.ledger import Budget
+from qdeq.devices.timing import parse_timing
 from qdeq.errors import UserError
-from qdeq.resources.ledger import Budget
-from qdeq.resources.timing import parse_timing
 from qdeq.training.config import AdjointName, Ansatz, Encoding, SolverName, Trainable
 
 if TYPE_CHECKING:
     from qdeq.cli.resources_tables import Entry
-    from qdeq.training.diagram import CircuitDiagram
+    from qdeq.runs.diagram import CircuitDiagram
 
 _LAYERS = (1, 2, 5, 10)
 # What a run folder does not say itself.
@@ -127,7 +127,7 @@ class ResourcesCommand:
                 f"{self.n_qubits**2} features"
             )
         from qdeq.cli import resources_tables as tables
-        from qdeq.training.diagram import CircuitDiagram
+        from qdeq.runs.diagram import CircuitDiagram
 
         diagram = CircuitDiagram.of_paper(
             self.n_qubits,
@@ -175,7 +175,7 @@ class ResourcesCommand:
     def _entries(self, diagram: "CircuitDiagram") -> "list[Entry]":
         """Every solver with every adjoint that it goes with, then direct(L); or what was chosen."""
         from qdeq.cli.resources_tables import Entry
-        from qdeq.resources.prediction import COMBINATIONS, estimate
+        from qdeq.devices.prediction import COMBINATIONS, estimate
 
         options = self._options()
         pairs = [
@@ -224,10 +224,10 @@ class ResourcesCommand:
             options = ", ".join("--" + name.replace("_", "-") for name in refused)
             raise UserError(f"{options} cannot be given with RUN: the run says what was done")
         from qdeq.cli import resources_tables as tables
-        from qdeq.resources.circuit_cost import CircuitCost
-        from qdeq.resources.runs import phase_cost, run_cost
-        from qdeq.training.diagram import CircuitDiagram
-        from qdeq.training.run_folder import RunFolder
+        from qdeq.devices.circuit_cost import CircuitCost
+        from qdeq.runs.cost import phase_cost, run_cost
+        from qdeq.runs.diagram import CircuitDiagram
+        from qdeq.runs.run_folder import RunFolder
 
         folder = RunFolder.open(self.run or "")
         config, summary = folder.read_config(), folder.read_summary()

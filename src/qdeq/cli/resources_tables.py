@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from qdeq.resources import PURPOSES, Budget, CircuitCost, Cost, Ledger, RunCost, largest_number
+from qdeq.devices import PURPOSES, Budget, CircuitCost, Cost, Ledger, largest_number
+from qdeq.runs import RunCost
 
 
 @dataclass(frozen=True)

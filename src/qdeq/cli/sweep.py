@@ -11,8 +11,8 @@ import tyro
 from qdeq.cli.console import make_console, print_path
 from qdeq.cli.train import preset_defaults
 from qdeq.errors import UserError
+from qdeq.runs.seeds import parse_seeds
 from qdeq.training.config import PresetName, TrainConfig
-from qdeq.training.seeds import parse_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class SweepCommand(TrainConfig):
         base, seeds = config_of(self), parse_seeds(self.seeds)
         if base.data_dir is not None:  # Ray's processes start in other folders
             base = base.replace(data_dir=str(Path(base.data_dir).resolve()))
-        from qdeq.training import sweep
+        from qdeq.runs import sweep
 
         out = Path(self.out).resolve()
         tasks = sweep.plan(base, sweep.parse_grid(self.grid), seeds, out)

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.errors import UserError
+from qdeq.runs.seeds import parse_seeds
 from qdeq.training.config import PRESETS, PresetName, TrainConfig
 from qdeq.training.cores import device_environment
 from qdeq.training.processes import Processes
-from qdeq.training.seeds import parse_seeds
 
 if TYPE_CHECKING:
-    from qdeq.training.summary import Summary
+    from qdeq.runs.summary import Summary
 
 ConfigType = TypeVar("ConfigType", bound=TrainConfig)
 
@@ -110,7 +110,7 @@ class TrainCommand(TrainConfig):
             # A run that is resumed gets the devices that it began with: the same last bits.
             n_seeds = len(seeds or []) if self.resume is None else _n_seeds_of(self.resume)
             os.environ.update(device_environment(n_seeds))  # JAX is not imported yet
-        from qdeq.training import many, run
+        from qdeq.runs import many, run
 
         if self.resume is not None:
             is_many = many.ManyFolder.is_at(self.resume)
@@ -143,7 +143,7 @@ class TrainCommand(TrainConfig):
             self._show(console, result)
 
     def _show(self, console: Console, summary: "Summary") -> None:
-        from qdeq.training import report, run_folder
+        from qdeq.runs import report, run_folder
 
         title = f"{summary.dataset}, {summary.n_qubits} qubits, {summary.encoding}, {summary.mode}"
         print_rows(console, report.summary_rows(summary), title=title)
@@ -157,7 +157,7 @@ class TrainCommand(TrainConfig):
             print(summary.to_json())
 
     def _show_many(self, console: Console, summaries: "list[Summary]") -> None:
-        from qdeq.training.many_summary import ManySummary
+        from qdeq.runs.many_summary import ManySummary
 
         folder = Path(summaries[0].run).parent
         many, first = ManySummary.of(summaries, run=folder), summaries[0]
@@ -193,8 +193,8 @@ def _n_seeds_of(run: str) -> int:
 
 
 def _epochs_of(run: str, is_many: bool) -> int:
-    from qdeq.training.many import ManyFolder
-    from qdeq.training.run_folder import RunFolder
+    from qdeq.runs.many import ManyFolder
+    from qdeq.runs.run_folder import RunFolder
 
     config = ManyFolder.open(run).read()[0] if is_many else RunFolder.open(run).read_config()
     return config.epochs

@@ -20,7 +20,7 @@ from qdeq.experiments.table import (
     Entry,
     Table,
 )
-from qdeq.training.summary import finite_or_none
+from qdeq.runs.summary import finite_or_none
 
 _DIFFERENCE = "difference to IMPLICIT [95 %]"
 

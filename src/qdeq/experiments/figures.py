@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from qdeq.experiments.protocol import DEPTHS
 from qdeq.experiments.runner import store_of
 from qdeq.experiments.table import Entry, Table
-from qdeq.training.diagram import CircuitDiagram
-from qdeq.training.figures import BLUE, GREEN, GREY, ORANGE, confusion, styled_figure
+from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, confusion, styled_figure
 
 PURPLE, YELLOW = "#CC79A7", "#E69F00"
 _CURVES = (

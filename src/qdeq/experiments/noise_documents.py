@@ -17,7 +17,7 @@ from qdeq.experiments.noise_table import (
     title,
     why,
 )
-from qdeq.training.summary import finite_or_none
+from qdeq.runs.summary import finite_or_none
 
 
 def to_markdown(table: NoiseTable, pictures: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from qdeq.experiments.noise_points import noise_name, shots_name
 from qdeq.experiments.noise_table import NoiseEntry, NoiseTable, group_label
-from qdeq.training.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
+from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
 
 _COLOURS = {
     "implicit": BLUE,

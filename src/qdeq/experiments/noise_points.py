@@ -15,17 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from qdeq._arrays import write_atomically
 from qdeq.circuits import parse_noise
 from qdeq.equilibrium import Direct, Equilibrium
 from qdeq.experiments.noise_protocol import NoiseProtocol
 from qdeq.experiments.protocol import Row
 from qdeq.models import Classifier
-from qdeq.training.arrays import write_atomically
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.session import make_trainer
+from qdeq.runs.summary import finite_or_none
 from qdeq.training.loop import Trainer
 from qdeq.training.noisy import evaluate_with_shots
-from qdeq.training.run_folder import RunFolder
-from qdeq.training.session import make_trainer
-from qdeq.training.summary import finite_or_none
 
 #: Raise when the meaning of a number changes, so that older points are computed again.
 POINT_FORMAT = 1

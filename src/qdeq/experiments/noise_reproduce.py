@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from qdeq._arrays import write_atomically
 from qdeq.experiments.noise_documents import to_csv, to_json, to_markdown
 from qdeq.experiments.noise_points import PointStore, measure_row
 from qdeq.experiments.noise_protocol import NoiseProtocol, choose_noise_rows
@@ -17,8 +18,7 @@ from qdeq.experiments.protocol import Row
 from qdeq.experiments.reproduce import OnRow, check_data, make_folder
 from qdeq.experiments.row import Result
 from qdeq.experiments.runner import Launch, OnProgress, compute_row, store_of
-from qdeq.training.arrays import write_atomically
-from qdeq.training.summary import finite_or_none
+from qdeq.runs.summary import finite_or_none
 
 #: Raise when the comparison of solvers changes.
 SOLVERS_FORMAT = 1
@@ -146,7 +146,7 @@ def _solver_errors(
 
 def _draw(table: NoiseTable, out: Path) -> dict[str, str]:
     from qdeq.experiments.noise_figures import draw_all
-    from qdeq.training.figures import png
+    from qdeq.runs.figures import png
 
     make_folder(out / "figures")
     captions = {}

@@ -21,8 +21,8 @@ from qdeq.equilibrium import (
     noise_floor,
 )
 from qdeq.models import QuantumModel, SampledModel
-from qdeq.training.run_folder import RunFolder
-from qdeq.training.session import make_trainer
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.session import make_trainer
 
 SHOTS = (30, 100, 300, 1000, 3000, 10_000, 100_000)
 STEPS = 30

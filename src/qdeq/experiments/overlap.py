@@ -11,7 +11,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from qdeq.circuits import GATES
-from qdeq.training.figures import BLUE, GREEN, ORANGE, styled_figure
+from qdeq.runs.figures import BLUE, GREEN, ORANGE, styled_figure
 
 #: Gates in time order, one number of the input each. The last is what the paper's 4-qubit angle
 #: encoding does to every wire.

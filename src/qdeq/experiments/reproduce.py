@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from qdeq._arrays import write_atomically
 from qdeq.data.datasets import DATASETS
 from qdeq.data.sources import open_source
 from qdeq.errors import UserError
@@ -17,7 +18,6 @@ from qdeq.experiments.protocol import Protocol, Row, choose_rows, cost_row, tabl
 from qdeq.experiments.runner import Launch, OnProgress, compute_row, finished_rows
 from qdeq.experiments.table import Table, build_table
 from qdeq.experiments.warmup import WarmupChoice, choose_warmup, warmup_page
-from qdeq.training.arrays import write_atomically
 
 OnRow = Callable[[int, int, Row], None]
 
@@ -88,7 +88,7 @@ def reproduce_table(
 
 def _write_pictures_of(table: Table, out: Path) -> dict[str, tuple[bytes, str]]:
     from qdeq.experiments.figures import draw_all
-    from qdeq.training.figures import png
+    from qdeq.runs.figures import png
 
     drawn = {name: (png(figure), text) for name, (figure, text) in draw_all(table, out).items()}
     make_folder(out / "figures")
@@ -151,7 +151,7 @@ def reproduce_warmup(
 
 def reproduce_overlap(out: Path, *, n_pairs: int = 3000, command: str = "") -> list[str]:
     """The overlap figure: writes `overlap.png` and a page, returns what the pairs say."""
-    from qdeq.training.figures import png
+    from qdeq.runs.figures import png
 
     found = [overlap.sample_overlaps(name, n_pairs=n_pairs) for name in overlap.ENCODINGS]
     sentences = overlap.statement(found)
@@ -167,8 +167,8 @@ def reproduce_overlap(out: Path, *, n_pairs: int = 3000, command: str = "") -> l
 
 def reproduce_circuits(out: Path, *, command: str = "") -> list[str]:
     """The paper's circuits as pictures and a page; returns a sentence about each."""
-    from qdeq.training.diagram import CircuitDiagram
-    from qdeq.training.figures import png
+    from qdeq.runs.diagram import CircuitDiagram
+    from qdeq.runs.figures import png
 
     pictures, sentences = {}, []
     for n_qubits, encoding in ((4, "amplitude"), (4, "angle"), (10, "amplitude"), (10, "angle")):
@@ -196,7 +196,7 @@ def _write_pictures(
 ) -> None:
     from qdeq.experiments.documents import html_figures, html_list
     from qdeq.experiments.row import hardware
-    from qdeq.training.summary import versions
+    from qdeq.runs.summary import versions
 
     make_folder(out)
     for name, (content, _) in pictures.items():

@@ -16,10 +16,10 @@ from qdeq.data import Dataset
 from qdeq.errors import UserError
 from qdeq.experiments import baselines
 from qdeq.experiments.protocol import Row
+from qdeq.runs.dataset import load_dataset
+from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.summary import Summary, peak_memory_mb, versions
 from qdeq.training.config import TrainConfig
-from qdeq.training.dataset import load_dataset
-from qdeq.training.diagram import CircuitDiagram
-from qdeq.training.summary import Summary, peak_memory_mb, versions
 
 Progress = Callable[[dict[str, Any]], None]
 Result = dict[str, Any]
@@ -53,7 +53,7 @@ def failed(row: Row, reason: str) -> Result:
 
 
 def _circuit(row: Row, folder: Path, progress: Progress) -> Result:
-    from qdeq.training.many import ManyFolder, resume_many, train_many
+    from qdeq.runs.many import ManyFolder, resume_many, train_many
 
     runs, epochs = folder / "runs", row.config.epochs
     calls = {
@@ -107,8 +107,8 @@ def _circuit(row: Row, folder: Path, progress: Progress) -> Result:
 def _seed_result(
     config: TrainConfig, summary: Summary, steps: int, *, test: bool
 ) -> dict[str, Any]:
-    from qdeq.resources.runs import phase_cost, run_cost
-    from qdeq.training.run_folder import RunFolder
+    from qdeq.runs.cost import phase_cost, run_cost
+    from qdeq.runs.run_folder import RunFolder
 
     folder = RunFolder(Path(summary.run))
     history = folder.read_metrics(epochs=summary.epochs)
@@ -203,7 +203,7 @@ def _classical(row: Row, folder: Path, progress: Progress) -> Result:
 
 
 def _confusion(model: Any, dataset: Dataset) -> list[list[int]]:
-    from qdeq.training.session import confusion_matrix
+    from qdeq.runs.session import confusion_matrix
 
     return confusion_matrix(dataset.test.y, model.predict(dataset.test.x), dataset.n_classes)
 

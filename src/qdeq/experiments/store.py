@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdeq._arrays import write_atomically
 from qdeq.experiments.protocol import Row
-from qdeq.training.arrays import write_atomically
-from qdeq.training.summary import finite_or_none
+from qdeq.runs.summary import finite_or_none
 
 _FINISHED = ("done", "diverged")
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from qdeq.equilibrium import Equilibrium, make_solver
-from qdeq.training.run_folder import RunFolder
-from qdeq.training.session import make_trainer
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.session import make_trainer
 
 SOLVERS = ("picard", "anderson", "broyden", "newton")
 _SAMPLES = 512

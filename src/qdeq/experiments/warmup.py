@@ -9,7 +9,7 @@ from qdeq.errors import UserError
 from qdeq.experiments.protocol import Protocol, Row
 from qdeq.experiments.row import Result
 from qdeq.experiments.statistics import mean_and_deviation
-from qdeq.training.summary import finite_or_none
+from qdeq.runs.summary import finite_or_none
 
 
 @dataclass(frozen=True)

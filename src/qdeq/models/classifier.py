@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from qdeq._precision import PRECISION
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.quantum_model import QuantumModel
 from qdeq.models.sampled import SampledModel
-from qdeq.simulation.fusion import PRECISION
 
 HEADS = ("linear", "none")
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
@@ -29,7 +30,6 @@ from qdeq.simulation import (
     prepare_lightcone,
     prepare_plain,
 )
-from qdeq.simulation.fusion import PRECISION
 
 METHODS = ("auto", "statevector", "quadratic", "lightcone", "density-matrix")
 TYPICAL_BATCH = 256  # samples that share one `prepare`, for the choice between evaluation paths

@@ -28,7 +28,7 @@ class SampledModel(eqx.Module):
     -----
     Values are sampled and derivatives are exact, those of the model function: what training with
     many shots tends to, at the price of one differentiation. Derivatives that are themselves
-    measured, by parameter shift, are `qdeq.execution`'s.
+    measured, by parameter shift, are `qdeq.devices`'s.
 
     Examples
     --------

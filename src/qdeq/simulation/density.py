@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
@@ -20,7 +21,7 @@ from qdeq.circuits import (
     MeasurementEnsemble,
     NoiseModel,
 )
-from qdeq.simulation.fusion import PRECISION, Block
+from qdeq.simulation.fusion import Block
 from qdeq.simulation.statevector import encode
 from qdeq.simulation.superoperators import PAULIS, check_size, fuse_noisy, transfer_matrices
 

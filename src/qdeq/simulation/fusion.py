@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import GATES, Circuit, Operation
-
-PRECISION = jax.lax.Precision.HIGHEST
-"""Matrix products are exact to the dtype: accelerators default to shorter mantissas."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.density import readout_components
-from qdeq.simulation.fusion import PRECISION
 from qdeq.simulation.superoperators import check_size, fuse_noisy, transfer_matrices
 
 # Up to so many numbers, pulling all observables back in one go makes the smaller program (8 qubits:

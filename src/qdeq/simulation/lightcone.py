@@ -20,11 +20,12 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from qdeq import native
+from qdeq._precision import PRECISION
 from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.bloch import NoisyProduct, noisy_components
 from qdeq.simulation.cones import ConeGroup, cone_blocks, cone_groups, encoded_product, n_components
 from qdeq.simulation.density import readout_components
-from qdeq.simulation.fusion import PRECISION, Block, block_matrices
+from qdeq.simulation.fusion import Block, block_matrices
 from qdeq.simulation.heisenberg import pull_back
 from qdeq.simulation.product import bind_angles, pauli_components, product_encoding
 from qdeq.simulation.statevector import (

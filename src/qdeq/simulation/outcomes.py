@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import GATES, Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.density import evolve, pauli_vector, zero_vector
-from qdeq.simulation.fusion import PRECISION, block_matrices, complex_dtype, fuse
+from qdeq.simulation.fusion import block_matrices, complex_dtype, fuse
 from qdeq.simulation.statevector import apply_blocks, block_size
 
 # A measurement is of Z: what turns each letter's eigenbasis into that of Z.

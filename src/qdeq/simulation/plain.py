@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
-from qdeq.simulation.fusion import PRECISION, block_matrices, fuse
+from qdeq.simulation.fusion import block_matrices, fuse
 from qdeq.simulation.statevector import (
     apply_blocks,
     block_size,

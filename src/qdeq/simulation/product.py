@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import AngleEncoding
-from qdeq.simulation.fusion import PRECISION
 
 AXES = {"RX": 0, "RY": 1, "RZ": 2}
 LETTERS = "XYZ"

@@ -16,8 +16,8 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from qdeq import native
+from qdeq._precision import PRECISION
 from qdeq.circuits import Circuit, MeasurementEnsemble, NoiseModel
-from qdeq.simulation.fusion import PRECISION
 from qdeq.simulation.heisenberg import noisy_forms
 from qdeq.simulation.statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
 

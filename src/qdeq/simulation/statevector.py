@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from qdeq._precision import PRECISION
 from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
-from qdeq.simulation.fusion import PRECISION, Block, block_matrices, complex_dtype, fuse
+from qdeq.simulation.fusion import Block, block_matrices, complex_dtype, fuse
 
 # Entries; at 20 qubits a whole table would be a constant of 80 MB.
 _LARGEST_SIGN_TABLE = 2**18

@@ -1,4 +1,4 @@
-"""Training runs: configuration, compiled loop, run folders, figures and reports."""
+"""What training computes: the configuration, one compiled epoch, many seeds, many devices."""
 
 from typing import TYPE_CHECKING
 
@@ -9,35 +9,20 @@ if TYPE_CHECKING:
     from qdeq.training.config import TrainConfig as TrainConfig
     from qdeq.training.loop import Trainer as Trainer
     from qdeq.training.loop import TrainState as TrainState
-    from qdeq.training.many import resume_many as resume_many
-    from qdeq.training.many import train_many as train_many
-    from qdeq.training.many_summary import ManySummary as ManySummary
-    from qdeq.training.report import write_report as write_report
-    from qdeq.training.run import Evaluation as Evaluation
-    from qdeq.training.run import evaluate as evaluate
-    from qdeq.training.run import resume as resume
-    from qdeq.training.run import train as train
-    from qdeq.training.run_folder import RunFolder as RunFolder
-    from qdeq.training.session import TrainingInterrupted as TrainingInterrupted
-    from qdeq.training.summary import Summary as Summary
 
+# On first use: the command line reads configurations without loading JAX.
 __getattr__ = attach(
     __name__,
     {
         "PRESETS": "config",
         "TrainConfig": "config",
-        "Trainer": "loop",
         "TrainState": "loop",
-        "resume_many": "many",
-        "train_many": "many",
-        "ManySummary": "many_summary",
-        "write_report": "report",
-        "Evaluation": "run",
-        "TrainingInterrupted": "session",
-        "evaluate": "run",
-        "resume": "run",
-        "train": "run",
-        "RunFolder": "run_folder",
-        "Summary": "summary",
+        "Trainer": "loop",
+        # Where these were in version 0.1.
+        **dict.fromkeys(
+            "Evaluation ManySummary RunFolder Summary TrainingInterrupted evaluate resume "
+            "resume_many train train_many write_report".split(),
+            "qdeq.runs",
+        ),
     },
 )

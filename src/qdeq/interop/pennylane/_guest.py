@@ -17,9 +17,8 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from qdeq._pennylane import quiet
+from qdeq.devices import DeviceError, Ledger
 from qdeq.errors import UserError
-from qdeq.execution import DeviceError
-from qdeq.resources import Ledger
 
 # Ways in which a QNode is differentiated.
 NATIVE = "by JAX"

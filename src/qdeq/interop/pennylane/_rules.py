@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from qdeq._precision import PRECISION
+from qdeq.devices.function import on_host
 from qdeq.errors import UserError
-from qdeq.execution.function import on_host
 from qdeq.interop.pennylane._guest import NEVER, SHIFT
 from qdeq.interop.pennylane._tapes import Tapes
-from qdeq.simulation.fusion import PRECISION
 
 
 def evaluate(

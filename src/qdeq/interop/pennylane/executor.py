@@ -6,10 +6,9 @@ import numpy as np
 
 from qdeq._pennylane import load
 from qdeq.circuits import Circuit, MeasurementEnsemble
+from qdeq.devices import Executor, Ledger
 from qdeq.errors import UserError
-from qdeq.execution import Executor
 from qdeq.interop.pennylane.to_pennylane import pauli_word, to_pennylane
-from qdeq.resources import Ledger
 
 
 class PennyLaneExecutor(Executor):

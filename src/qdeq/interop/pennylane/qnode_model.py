@@ -12,14 +12,13 @@ from jax.extend.core import Var
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from qdeq._pennylane import check_jax, load
+from qdeq._precision import PRECISION
+from qdeq.devices import Ledger, device_errors
 from qdeq.errors import UserError
-from qdeq.execution import device_errors
 from qdeq.interop.pennylane._guest import NATIVE, Guest, cannot_run, example, make_guest, stack
 from qdeq.interop.pennylane._rules import evaluate
 from qdeq.interop.pennylane._tapes import make_tapes
 from qdeq.models import nearest_neighbour_reinjection
-from qdeq.resources import Ledger
-from qdeq.simulation.fusion import PRECISION
 
 
 class QNodeModel(eqx.Module):

@@ -19,7 +19,6 @@ import qdeq
 from qdeq.circuits import GATES, AmplitudeEncoding, Circuit, Operation
 from qdeq.data import Dataset
 from qdeq.errors import UserError
-from qdeq.execution.preparation import preparation, preparation_angles
 from qdeq.interop.names import numbered
 from qdeq.interop.qasm.manifest import (
     describe_encoding,
@@ -29,13 +28,14 @@ from qdeq.interop.qasm.manifest import (
     describe_solver,
 )
 from qdeq.interop.qasm.write import to_qasm3
+from qdeq.lowering.preparation import preparation, preparation_angles
 from qdeq.models import Classifier, QuantumModel
+from qdeq.runs.dataset import load_dataset
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.summary import versions
 from qdeq.training.config import TrainConfig
-from qdeq.training.dataset import load_dataset
 from qdeq.training.epoch import Recipe
 from qdeq.training.loop import Trainer
-from qdeq.training.run_folder import RunFolder
-from qdeq.training.summary import versions
 
 FORMAT = "qdeq-export-1"
 

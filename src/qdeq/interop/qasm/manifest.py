@@ -50,7 +50,7 @@ def describe_encoding(model: QuantumModel) -> dict[str, Any]:
             "kind": "amplitude",
             "map": f"{whole}; the inputs a_... prepare the state v / |v|, wire 0 being the most "
             "significant bit of an amplitude's number, by uniformly controlled RY (arXiv "
-            "quant-ph/0407010): qdeq.execution.preparation.preparation_angles(v)",
+            "quant-ph/0407010): qdeq.lowering.preparation.preparation_angles(v)",
             "n_features": model.n_features,
         }
     return {

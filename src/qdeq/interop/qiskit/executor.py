@@ -1,7 +1,7 @@
 """A model's circuit on Qiskit's V2 primitives: a batch of angles is one job.
 
 Which primitive runs where is in `backends`, gates and bit order in `convert`; solving, gradients
-and training on top of it are `qdeq.execution`.
+and training on top of it are `qdeq.devices`.
 """
 
 import time
@@ -11,14 +11,14 @@ import numpy as np
 from qiskit import QuantumCircuit
 
 from qdeq.circuits import Circuit, MeasurementEnsemble, Operation
+from qdeq.devices import Ledger
+from qdeq.devices.executor import Executor
 from qdeq.errors import UserError, check_choice
-from qdeq.execution.executor import Executor
 from qdeq.interop.names import numbered
 from qdeq.interop.qiskit.backends import Device, job_seed
 from qdeq.interop.qiskit.bits import PLAIN_READING, MeasuredBits
 from qdeq.interop.qiskit.convert import measure_in, to_pauli_operators, to_qiskit
 from qdeq.interop.qiskit.folding import folded
-from qdeq.resources import Ledger
 from qdeq.simulation.sampling import check_shots
 
 PRIMITIVES = ("sampler", "estimator")

@@ -1,0 +1,231 @@
+"""The contract of a device: many rows of angles for one circuit in, expectation values out.
+
+Simulators and interfaces to other packages' devices implement `Executor.run`; checks, accounting
+and errors are here, once for all of them.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+from typing import Any
+
+import numpy as np
+
+from qdeq.circuits import Circuit, MeasurementEnsemble
+from qdeq.devices.ledger import Ledger
+from qdeq.equilibrium._common import check_count
+from qdeq.errors import UserError
+from qdeq.simulation.sampling import check_shots
+
+
+class DeviceError(UserError):
+    """A device failed, timed out or answered nonsense; its own error is the `__cause__`.
+
+    Attributes
+    ----------
+    state
+        What a host loop had measured before, to be handed back to it; None from an executor alone.
+    """
+
+    state: Any = None
+
+
+class Executor(abc.ABC):
+    """Runs one circuit for many rows of angles, each batch of rows as ONE submission.
+
+    A subclass implements `run`; callers use the object like a function.
+
+    Parameters
+    ----------
+    circuit
+        With S = ``circuit.n_parameters`` angles and no features, such as `Program.circuit`.
+    observables
+        What is measured, q Pauli strings.
+    shots
+        Per circuit and measurement setting; None for exact expectation values, on devices that
+        have them.
+    ledger
+        Counts what is run and holds the budget; a new one when None.
+    name
+        Of the device, for messages; the class's name when None.
+    timeout
+        Seconds that a submission may take; None: as long as the device itself allows.
+    retries
+        How often a failed submission is repeated. Every attempt is charged: the device may bill
+        it.
+
+    Raises
+    ------
+    UserError
+        If circuit and observables do not fit together, or a number is not allowed.
+    """
+
+    # Relative lengths of the circuits run for each one asked for: several under mitigation.
+    scale_factors: tuple[float, ...] = (1,)
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        observables: MeasurementEnsemble,
+        *,
+        shots: int | None = None,
+        ledger: Ledger | None = None,
+        name: str | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+    ):
+        if circuit.n_features:
+            raise UserError(
+                f"the circuit is fed by {circuit.n_features} features: an executor runs circuits "
+                "of angles only, give it Program.of(model).circuit"
+            )
+        if observables.n_qubits != circuit.n_qubits:
+            raise UserError(
+                f"the observables act on {observables.n_qubits} qubits and the circuit on "
+                f"{circuit.n_qubits}: give both the same number of qubits"
+            )
+        check_shots("shots", shots)
+        if timeout is not None and not timeout > 0:
+            raise UserError(f"timeout={timeout!r}: give a number of seconds above 0, or None")
+        if retries:
+            check_count("retries", retries)
+        self.circuit = circuit
+        self.observables = observables
+        self.shots = shots
+        self.ledger = Ledger() if ledger is None else ledger
+        self.name = type(self).__name__ if name is None else name
+        self.timeout = timeout
+        self.retries = retries
+        # For callers that get an exception second-hand, see `device_errors`.
+        self.last_error: UserError | None = None
+
+    @property
+    def n_settings(self) -> int:
+        """Measurement settings per circuit: executions per row of angles."""
+        return len(self.observables.settings())
+
+    def __call__(
+        self, angles: np.ndarray, *, purpose: str = "forward", shots: int | None = None
+    ) -> np.ndarray:
+        """Expectation values at every row of angles.
+
+        Parameters
+        ----------
+        angles
+            `(B, S)` radians.
+        purpose
+            For the ledger, one of `qdeq.devices.PURPOSES`.
+        shots
+            Instead of the executor's own; None keeps those.
+
+        Returns
+        -------
+        ndarray
+            `(B, q)` float64.
+
+        Raises
+        ------
+        BudgetSpent
+            If the submission does not fit into the ledger's budget; nothing is run then.
+        DeviceError
+            If the device fails, takes longer than `timeout`, or returns anything but B x q finite
+            numbers.
+        UserError
+            For angles of another shape, or that are not finite.
+        """
+        try:
+            return self._call(angles, purpose, shots)
+        except UserError as error:
+            self.last_error = error
+            raise
+
+    @abc.abstractmethod
+    def run(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
+        """Run the circuit at every row of angles, in one job.
+
+        What a device implements. The arguments have been checked and charged; any exception that
+        is not a `UserError` becomes a `DeviceError`.
+
+        Parameters
+        ----------
+        angles
+            `(B, S)` float64 radians, B at least 1.
+        shots
+            Per circuit and setting; None for exact expectation values.
+
+        Returns
+        -------
+        ndarray
+            `(B, q)`.
+        """
+
+    def _call(self, angles: np.ndarray, purpose: str, shots: int | None) -> np.ndarray:
+        angles = np.asarray(angles, dtype=np.float64)
+        n_slots = self.circuit.n_parameters
+        if angles.ndim != 2 or angles.shape[1] != n_slots:
+            raise UserError(
+                f"angles has shape {angles.shape}: the circuit has {n_slots} angles, give an "
+                f"array of shape (rows, {n_slots})"
+            )
+        if not np.isfinite(angles).all():
+            row = int(np.argmin(np.isfinite(angles).all(axis=1)))
+            raise UserError(
+                f"angles has a value that is not finite in row {row}: give finite radians"
+            )
+        check_shots("shots", shots)
+        shots = self.shots if shots is None else shots
+        if not len(angles):
+            return np.zeros((0, self.observables.n_observables))
+        for attempts_left in reversed(range(self.retries + 1)):
+            self.ledger.charge(
+                len(angles), self.n_settings, shots, purpose, self.circuit, self.observables
+            )
+            try:
+                return self._submit(angles, shots)
+            except DeviceError:
+                if not attempts_left:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _submit(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
+        job = f"device {self.name} failed on a submission of {len(angles)} circuits"
+        advice = "what was measured before is kept, see to the device and continue"
+        try:
+            values = np.asarray(self._run_in_time(angles, shots), dtype=np.float64)
+        except UserError:
+            raise  # a mistake of the user's that a device explained, such as a gate that it lacks
+        except Exception as error:
+            lines = str(error).strip().splitlines() or ["no message"]
+            raise DeviceError(f"{job} ({type(error).__name__}: {lines[0]}): {advice}") from error
+        expected = (len(angles), self.observables.n_observables)
+        if values.shape != expected:
+            raise DeviceError(
+                f"{job} (it returned an array of shape {values.shape} in place of {expected}): "
+                f"{advice}"
+            )
+        if not np.isfinite(values).all():
+            raise DeviceError(f"{job} (it returned values that are not finite): {advice}")
+        return values
+
+    def _run_in_time(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
+        if self.timeout is None:
+            return self.run(angles, shots)
+        answer: list[np.ndarray] = []
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                answer.append(self.run(angles, shots))
+            except BaseException as error:
+                errors.append(error)
+
+        # A daemon: a job that hangs for good must not keep the program from ending.
+        thread = threading.Thread(target=work, daemon=True, name=f"job on {self.name}")
+        thread.start()
+        thread.join(self.timeout)
+        if errors:
+            raise errors[0]
+        if not answer:
+            raise TimeoutError(f"no answer within {self.timeout:g} s")
+        return answer[0]

@@ -1,0 +1,259 @@
+"""A model function that a device evaluates, as a JAX function: jit, vmap, first derivatives.
+
+The derivative is one parameter-shift Jacobian per sample, whatever JAX then multiplies it with.
+Loops that submit only what they need are in `solve.py` and `train.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Bool, Float
+
+from qdeq._precision import PRECISION
+from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.devices.callback import on_host
+from qdeq.devices.executor import Executor
+from qdeq.devices.shift import shift_jacobian
+from qdeq.errors import UserError
+from qdeq.lowering.program import Program
+from qdeq.models import QuantumModel
+from qdeq.simulation.sampling import check_shots
+
+
+class DeviceFunction(eqx.Module):
+    """f(m, x) evaluated by an `Executor`: for `Equilibrium`, `Direct` and `Classifier`.
+
+    Works under `jax.jit` and `jax.vmap` (a whole batch, nested ones too, is one submission) and has
+    first derivatives in m, x and theta. Where only m is differentiated, only encoding slots are
+    shifted, where only theta is, only trainable circuit slots; the Jacobian is measured once per
+    sample, however many tangents or backward steps use it. The implicit gradient of an equilibrium
+    so costs, per sample and under `jax.jit`, ``k + (1 + 2 n_encoding) + (1 + 2 n_rotations + 4
+    n_controlled)`` circuits, k the solver's steps. Inside a loop under `jax.vmap` every step runs
+    the whole batch until its last sample is done; `solve_on_device` submits the unfinished only.
+    Reading `stats.adjoint_residual` measures two more Jacobians; left alone it costs nothing.
+
+    Parameters
+    ----------
+    model
+        Supplies theta, circuit, encoding, observables and re-injection; its noise, if any, is left
+        to the device.
+    executor
+        Runs ``Program.of(model).circuit`` and measures the model's observables.
+    shots, gradient_shots
+        For values, and for the shifted circuits of Jacobians; None: the executor's own.
+
+    Raises
+    ------
+    UserError
+        If the executor runs another circuit or measures something else; when traced, if a second
+        derivative is asked for (a Jacobian penalty): the shift rule is not applied twice.
+
+    Examples
+    --------
+    >>> import qdeq
+    >>> from qdeq.devices import SimulatorExecutor
+    >>> model = qdeq.paper_model(encoding="angle", key=jax.random.key(0))
+    >>> executor = SimulatorExecutor(Program.of(model).circuit, model.observables)
+    >>> f = DeviceFunction(model, executor)
+    >>> batch = jnp.linspace(0, 1, 48).reshape(3, 16)
+    >>> jax.jit(jax.vmap(lambda x: f(jnp.zeros(4), x)))(batch).shape
+    (3, 4)
+    >>> executor.ledger.executions, executor.ledger.submissions
+    (3, 1)
+    """
+
+    model: QuantumModel
+    executor: Executor = eqx.field(static=True)
+    shots: int | None = eqx.field(default=None, static=True)
+    gradient_shots: int | None = eqx.field(default=None, static=True)
+
+    def __check_init__(self) -> None:
+        check_shots("shots", self.shots)
+        check_shots("gradient_shots", self.gradient_shots)
+        check_executor(self.executor, self.model)
+
+    def __call__(
+        self, m: Float[Array, " q"], x: Float[Array, " d"], *, key: Any = None
+    ) -> Float[Array, " q"]:
+        """Measured state `(q,)`, features `(d,)` -> `(q,)`, one execution per setting.
+
+        `key` is what `Equilibrium` gives to random functions; a device has noise of its own.
+        """
+        return self.bind(x)(m, key=key)
+
+    def prepare(self) -> DeviceFunction:
+        """Itself: a device prepares nothing ahead. `Classifier` calls a model in three stages."""
+        return self
+
+    def bind(self, x: Float[Array, " d"]) -> DeviceMap:
+        """The function of m alone for one sample with features `x` `(d,)`."""
+        return DeviceMap(self, x)
+
+    def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
+        """See `QuantumModel.is_defined`."""
+        return self.model.is_defined(m, x)
+
+    @property
+    def theta(self) -> Float[Array, " P"]:
+        """The model's angles."""
+        return self.model.theta
+
+    @property
+    def reinjection(self) -> Float[Array, "d q"]:
+        """The model's R."""
+        return self.model.reinjection
+
+    @property
+    def circuit(self) -> Circuit:
+        """The model's circuit."""
+        return self.model.circuit
+
+    @property
+    def encoding(self) -> AmplitudeEncoding | AngleEncoding:
+        """The model's encoding."""
+        return self.model.encoding
+
+    @property
+    def observables(self) -> MeasurementEnsemble:
+        """The model's observables."""
+        return self.model.observables
+
+    @property
+    def n_features(self) -> int:
+        """d, the length of the features."""
+        return self.model.n_features
+
+    @property
+    def n_observables(self) -> int:
+        """q, the length of the measured state."""
+        return self.model.n_observables
+
+
+class DeviceMap(eqx.Module):
+    """f(m) of one sample on a device; made by `DeviceFunction.bind`."""
+
+    function: DeviceFunction
+    x: Float[Array, " d"]
+
+    def __call__(self, m: Float[Array, " q"], *, key: Any = None) -> Float[Array, " q"]:
+        """Expectation values `(q,)` at measured state `m` `(q,)`; `key` is not used."""
+        del key
+        f = self.function
+        program = Program.of(f.model)
+        job = _Job(program, f.executor, f.shots, f.gradient_shots)
+        v, defined = encoder_input(f.model, m, self.x)
+        angles = program.circuit_angles(f.model.theta)
+        trained = np.isin(program.circuit_slots, program.trainable_slots)
+        values = _values(
+            job,
+            program.encoding_angles(v),
+            angles[trained],
+            jax.lax.stop_gradient(angles[~trained]),
+        )
+        return jnp.where(defined, values, 0)
+
+
+def encoder_input(
+    model: QuantumModel, m: Float[Array, " q"], x: Float[Array, " d"]
+) -> tuple[Float[Array, " d"], Bool[Array, ""]]:
+    """v = x + R m and whether the model is defined there; where it is not, v is replaced by ones.
+
+    An amplitude-encoded zero vector is no state: a model's value is 0 there, without derivative.
+    """
+    v = x + jnp.matmul(jax.lax.stop_gradient(model.reinjection), m, precision=PRECISION)
+    if not isinstance(model.encoding, AmplitudeEncoding):
+        return v, jnp.array(True)
+    defined = jnp.any(v != 0)
+    return jnp.where(defined, v, 1), defined
+
+
+def check_executor(executor: Executor, model: QuantumModel) -> None:
+    """Raise `UserError` unless the executor runs the model's program and measures its ensemble."""
+    if not isinstance(executor, Executor):
+        raise UserError(f"executor={executor!r}: give an Executor such as SimulatorExecutor(...)")
+    if executor.circuit != Program.of(model).circuit:
+        raise UserError(
+            f"executor {executor.name} runs another circuit than the model's program: build it "
+            "with Program.of(model).circuit"
+        )
+    if executor.observables != model.observables:
+        raise UserError(
+            f"executor {executor.name} measures {executor.observables.strings} and the model "
+            f"{model.observables.strings}: build it with model.observables"
+        )
+
+
+def _is_trained(program: Program) -> np.ndarray:
+    return np.isin(program.circuit_slots, program.trainable_slots)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a callback needs to know; hashable, since it is a constant of the traced program."""
+
+    program: Program
+    executor: Executor
+    shots: int | None
+    gradient_shots: int | None
+
+    def slots(self, kind: str) -> tuple[int, ...]:
+        return self.program.encoding_slots if kind == "encoding" else self.program.trainable_slots
+
+    def assemble(self, encoding: Array, trained: Array, frozen: Array) -> Array:
+        program = self.program
+        is_trained = np.isin(program.circuit_slots, program.trainable_slots)
+        position = np.argsort(
+            np.concatenate([np.flatnonzero(is_trained), np.flatnonzero(~is_trained)])
+        )
+        return program.assemble(encoding, jnp.concatenate([trained, frozen])[position])
+
+    def values(self, angles: np.ndarray) -> np.ndarray:
+        return self.executor(angles, purpose="forward", shots=self.shots)
+
+    def jacobian(self, kind: str, angles: np.ndarray) -> np.ndarray:
+        purpose = "input gradient" if kind == "encoding" else "parameter gradient"
+        return shift_jacobian(
+            self.executor, angles, self.slots(kind), self.gradient_shots, purpose=purpose
+        )[1]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _values(job: _Job, encoding: Array, trained: Array, frozen: Array) -> Array:
+    shape = (job.executor.observables.n_observables,)
+    return on_host(job.values, job.assemble(encoding, trained, frozen), shape)
+
+
+@functools.partial(_values.defjvp, symbolic_zeros=True)
+def _values_jvp(job: _Job, primals: tuple, tangents: tuple) -> tuple[Array, Any]:
+    # The value is measured on its own, with the shots for values. Where nothing uses it, as in an
+    # equilibrium's backward pass, the compiler removes that callback.
+    value = _values(job, *primals)
+    angles = job.assemble(*primals)
+    change = jnp.zeros_like(value)
+    for kind, tangent in (("encoding", tangents[0]), ("circuit", tangents[1])):
+        if not isinstance(tangent, SymbolicZero):
+            jacobian = _jacobian(job, kind, angles)
+            change += jnp.matmul(jacobian, tangent, precision=PRECISION)
+    return value, change
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _jacobian(job: _Job, kind: str, angles: Array) -> Array:
+    shape = (job.executor.observables.n_observables, len(job.slots(kind)))
+    return on_host(functools.partial(job.jacobian, kind), angles, shape)
+
+
+@_jacobian.defjvp
+def _no_second_derivative(job: _Job, kind: str, primals: tuple, tangents: tuple) -> Any:
+    raise UserError(
+        f"a second derivative of a function on device {job.executor.name} was asked for: devices "
+        "give first derivatives, leave out Jacobian penalties and differentiate once"
+    )

@@ -1,0 +1,8 @@
+"""Less wrong numbers from noisy devices, for more executions: wrappers around any `Executor`."""
+
+from qdeq.devices.mitigation.extrapolation import (
+    ZeroNoiseExtrapolation as ZeroNoiseExtrapolation,
+)
+from qdeq.devices.mitigation.folding import Folded as Folded
+from qdeq.devices.mitigation.folding import fold as fold
+from qdeq.devices.mitigation.readout import ReadoutCorrection as ReadoutCorrection

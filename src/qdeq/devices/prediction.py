@@ -1,0 +1,200 @@
+"""What inference and training will cost on a device, from the solver, the adjoint and the circuit.
+
+The prediction lists the submissions that `qdeq.devices` will make: what is counted during a run
+that takes the predicted number of solver steps is equal to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qdeq.devices.circuit_cost import CircuitCost, Model
+from qdeq.devices.cost import Cost, Submission
+from qdeq.devices.timing import DeviceTiming
+from qdeq.errors import UserError, check_choice
+
+WITH_JACOBIAN = ("newton", "homotopy", "dogleg", "levenberg-marquardt")
+"""The solvers that need the Jacobian in the measured state at every step."""
+
+SOLVER_NAMES = ("picard", "anderson", "broyden", "krasnoselskii-mann", *WITH_JACOBIAN)
+
+ADJOINT_NAMES = ("implicit", "jacobian-free", "neumann", "shine", "unrolled")
+GRADIENTS = ("parameter-shift", "spsa")
+
+COMBINATIONS = tuple(
+    (solver, adjoint)
+    for solver in SOLVER_NAMES
+    for adjoint in ADJOINT_NAMES
+    if not (adjoint == "shine" and solver != "broyden")
+    and not (adjoint == "unrolled" and solver in WITH_JACOBIAN)
+)
+"""The solvers and adjoints that go together on a device."""
+
+
+def estimate(
+    model: Model,
+    *,
+    solver: str = "broyden",
+    adjoint: str = "implicit",
+    steps: float = 10,
+    layers: int | None = None,
+    gradient: str = "parameter-shift",
+    perturbations: int = 1,
+    shots: int | None = None,
+    gradient_shots: int | None = None,
+    scale_factors: Sequence[float] = (1,),
+    timing: DeviceTiming | None = None,
+) -> Cost:
+    """Predict what a model function costs on a device.
+
+    Parameters
+    ----------
+    model
+        A `QuantumModel`, or anything with `circuit`, `encoding` and `observables`.
+    solver, adjoint
+        Names as in `qdeq train`. What they cost per sample, with k steps, E = 1 + the shifts of the
+        encoding rotations and P = 1 + those of the trainable ones:
+
+        - Newton, homotopy, Dogleg, Levenberg-Marquardt: k forward and k E; every other solver: k
+          forward.
+        - implicit and Neumann: E + P more to train, however many terms or backward steps there are;
+          Jacobian-free and SHINE: P; unrolled: (k - 1) E + k P.
+    steps
+        Solver steps per sample; a mean, such as a run's `solver_steps_mean`, need not be whole.
+    layers
+        Instead of an equilibrium: direct(L), the circuit applied so many times. L forward; to train
+        (L - 1) E + L P more, since every layer has derivatives of its own. (JAX, differentiating
+        the compiled loop of `Direct` or `Unrolled`, asks for the first input's E too, although
+        that input is the constant m = 0.)
+    gradient
+        `"parameter-shift"`, or `"spsa"`: P = 1 + 2 `perturbations`, an estimate from so many random
+        directions. Derivatives by the input stay exact: (I - J)^-1 needs them so.
+    perturbations
+        Of SPSA.
+    shots, gradient_shots
+        Per circuit and measurement setting, forward and (if they differ) in gradients; None for
+        exact expectation values.
+    scale_factors
+        Of zero-noise extrapolation: every submission is made once per factor, with circuits so many
+        times longer. Those beyond the first are for "mitigation".
+    timing
+        Of the device, for seconds.
+
+    Returns
+    -------
+    Cost
+
+    Raises
+    ------
+    UserError
+        For an unknown name, numbers below 1, SHINE without Broyden, or an unrolled solver whose
+        steps need Jacobians (it would need second derivatives).
+
+    References
+    ----------
+    Schuld et al., Evaluating analytic gradients on quantum hardware, Phys. Rev. A 99, 032331
+    (2019), arXiv 1811.11184.
+
+    Examples
+    --------
+    >>> import jax, qdeq
+    >>> model = qdeq.paper_model(4, "angle", key=jax.random.key(0))
+    >>> estimate(model, steps=10).training_step(1).by_purpose
+    {'forward': 10, 'input gradient': 33, 'parameter gradient': 81}
+    """
+    check_choice("solver", solver, SOLVER_NAMES)
+    check_choice("adjoint", adjoint, ADJOINT_NAMES)
+    check_choice("gradient", gradient, GRADIENTS)
+    counts = (("steps", steps), ("layers", layers), ("perturbations", perturbations))
+    counts += (("shots", shots), ("gradient_shots", gradient_shots))
+    for name, count in counts:
+        if count is not None and not 1 <= count < math.inf:
+            raise UserError(f"{name}={count}: give a number of at least 1")
+    if not scale_factors or not all(1 <= factor < math.inf for factor in scale_factors):
+        raise UserError(
+            f"scale_factors={scale_factors!r}: give numbers of at least 1, such as 1, 3"
+        )
+    circuit = CircuitCost.of(model)
+    plan = _Plan(circuit, gradient, perturbations, shots, gradient_shots or shots)
+    if layers is not None:
+        forward, backward = plan.evaluations(layers), plan.unrolled(layers)
+        return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
+    if adjoint == "shine" and solver != "broyden":
+        raise UserError(
+            f"adjoint='shine' with solver {solver!r}: it reuses the inverse that Broyden's method "
+            "builds, set solver to 'broyden'"
+        )
+    if adjoint == "unrolled" and solver in WITH_JACOBIAN:
+        raise UserError(
+            f"adjoint='unrolled' with solver {solver!r}: its steps hold Jacobians, whose own "
+            "derivatives no device is asked for; choose picard, anderson or broyden"
+        )
+    forward = plan.evaluations(steps)
+    if solver in WITH_JACOBIAN:
+        forward += plan.jacobians(steps)
+    if adjoint == "unrolled":
+        backward = plan.unrolled(steps)
+    elif adjoint in ("implicit", "neumann"):
+        backward = (plan.input_gradient, plan.parameter_gradient)
+    else:
+        backward = (plan.parameter_gradient,)
+    return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
+
+
+def _mitigated(cost: Cost, scale_factors: Sequence[float]) -> Cost:
+    def repeated(submissions: tuple[Submission, ...]) -> tuple[Submission, ...]:
+        found = []
+        for submission in submissions:
+            for number, factor in enumerate(scale_factors):
+                purpose = "mitigation" if number else submission.purpose
+                found.append(replace(submission, purpose=purpose, length=factor))
+        return tuple(found)
+
+    return replace(cost, forward=repeated(cost.forward), gradient=repeated(cost.gradient))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The submissions that solves and gradients are made of."""
+
+    circuit: CircuitCost
+    gradient: str
+    perturbations: int
+    shots: int | None
+    gradient_shots: int | None
+
+    @property
+    def input_gradient(self) -> Submission:
+        shifted = self.circuit.encoding_shifts
+        return Submission(1 + shifted, "input gradient", self.gradient_shots)
+
+    @property
+    def parameter_gradient(self) -> Submission:
+        spsa = self.gradient == "spsa"
+        shifted = 2 * self.perturbations if spsa else self.circuit.parameter_shifts
+        return Submission(1 + shifted, "parameter gradient", self.gradient_shots)
+
+    def evaluations(self, steps: float) -> tuple[Submission, ...]:
+        return tuple(Submission(part, "forward", self.shots) for part in _parts(steps))
+
+    def jacobians(self, steps: float) -> tuple[Submission, ...]:
+        return tuple(_scaled(self.input_gradient, part) for part in _parts(steps))
+
+    def unrolled(self, steps: float) -> tuple[Submission, ...]:
+        """Derivatives of every application; the first one's input, m = 0, has none."""
+        parameters = [_scaled(self.parameter_gradient, part) for part in _parts(steps)]
+        inputs = [_scaled(self.input_gradient, part) for part in _parts(steps - 1)]
+        return (*parameters, *inputs)
+
+
+def _parts(steps: float) -> list[float]:
+    """Full steps of every sample, then one of those samples that need one more."""
+    whole = math.floor(steps)
+    rest = steps - whole
+    return [1.0] * whole + ([rest] if rest > 0 else [])
+
+
+def _scaled(submission: Submission, part: float) -> Submission:
+    return replace(submission, circuits=part * submission.circuits)

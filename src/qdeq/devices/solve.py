@@ -1,0 +1,288 @@
+"""Equilibria on a device: a host loop that submits only the samples that are not done yet.
+
+Any of qdeq's solvers that evaluates f once per step drives it. Training is in `train.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jaxtyping import PyTree
+
+from qdeq.devices.executor import DeviceError, Executor
+from qdeq.devices.function import check_executor, encoder_input
+from qdeq.devices.ledger import BudgetSpent
+from qdeq.devices.solve_state import DeviceSolution, SolveState
+from qdeq.equilibrium import (
+    Anderson,
+    Broyden,
+    KrasnoselskiiMann,
+    Picard,
+    ShotSchedule,
+    noise_floor,
+)
+from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium.shots import as_schedule
+from qdeq.errors import UserError
+from qdeq.lowering.program import Program
+from qdeq.models import QuantumModel
+
+DeviceSolver = Picard | Anderson | Broyden | KrasnoselskiiMann
+
+# As a tolerance this many sampling errors: a residual measured at the equilibrium has about one.
+_FLOORS = 2.0
+# The average of so many evaluations is what the default solver under shots aims at.
+_AVERAGED = 10
+
+
+def solve_on_device(
+    model: QuantumModel,
+    executor: Executor,
+    x: Any,
+    *,
+    solver: DeviceSolver | None = None,
+    tolerance: float | None = None,
+    start: Any = None,
+    max_steps: int = 30,
+    shots: int | ShotSchedule | None = None,
+    state: SolveState | None = None,
+) -> DeviceSolution:
+    """Solve m = f(m, x) for a batch of samples, one submission of the unfinished ones per step.
+
+    Costs one circuit per sample and step, counted for each sample until it has converged.
+
+    Parameters
+    ----------
+    model
+        Supplies theta, encoding and re-injection.
+    executor
+        Runs ``Program.of(model).circuit``.
+    x
+        `(B, d)` features.
+    solver
+        `KrasnoselskiiMann` (damped and averaged, made for noise), `Anderson`, `Broyden` or
+        `Picard`. None: Anderson for exact expectation values; with shots Krasnosel'skii-Mann, until
+        about ten evaluations are averaged.
+    tolerance
+        Converged where |f(m) - m| is at most this. None: the solver's own `rtol` and `atol`, but
+        with shots, for solvers that do not average, at least 2 `noise_floor(shots, q)`: no
+        measured residual gets much below one.
+    start
+        `(B, q)` to start from; 0 when None.
+    max_steps
+        Evaluations per sample at most, those before an interruption included.
+    shots
+        Per circuit and setting: a number, or one per step (few early, many late). None: the
+        executor's own.
+    state
+        Of an interrupted solve of the same samples, to go on from.
+
+    Returns
+    -------
+    DeviceSolution
+        If the budget ends the solve, what was found until then; `budget_spent` says so.
+
+    Raises
+    ------
+    DeviceError
+        If the device fails; its `state` goes on where the last finished submission left off.
+    BudgetSpent
+        If the budget is too small for a single submission.
+    UserError
+        For a solver that needs derivatives, or shapes that do not fit.
+
+    Examples
+    --------
+    >>> import qdeq
+    >>> from qdeq.devices import SimulatorExecutor
+    >>> model = qdeq.paper_model(encoding="angle", key=jax.random.key(3))
+    >>> executor = SimulatorExecutor(Program.of(model).circuit, model.observables)
+    >>> solution = solve_on_device(model, executor, np.linspace(0, 1, 32).reshape(2, 16))
+    >>> bool(solution.converged.all())
+    True
+    >>> executor.ledger.executions == int(solution.steps.sum())
+    True
+    """
+    check_executor(executor, model)
+    check_count("max_steps", max_steps)
+    x, start = _check_arrays(model, x, start)
+    schedule = None if shots is None else as_schedule(shots)
+    most = executor.shots if schedule is None else int(schedule.most)
+    solver = _with_tolerance(solver, tolerance, most, model.n_observables)
+    state = _start(solver, start) if state is None else state
+    if state.iterate.shape != start.shape:
+        raise UserError(
+            f"state is of {state.iterate.shape[0]} samples and x has {len(x)}: give the samples "
+            "that the interrupted solve had"
+        )
+    done = 0
+    spent = False
+    while state.active.any() and (step := int(state.steps.max())) < max_steps:
+        try:
+            state = _one_step(model, executor, x, solver, schedule, state, step)
+        except DeviceError as error:
+            error.state = state
+            raise
+        except BudgetSpent:
+            if not done and not state.steps.any():
+                raise
+            spent = True
+            break
+        done += 1
+    tiny = np.finfo(state.residual.dtype).tiny
+    return DeviceSolution(
+        value=state.point,
+        residual=state.residual / np.maximum(state.scale, tiny),
+        absolute_residual=state.residual,
+        steps=state.steps,
+        converged=~state.active,
+        budget_spent=spent,
+        state=state,
+        ledger=executor.ledger,
+    )
+
+
+def _one_step(
+    model: QuantumModel,
+    executor: Executor,
+    x: jax.Array,
+    solver: DeviceSolver,
+    schedule: ShotSchedule | None,
+    state: SolveState,
+    step: int,
+) -> SolveState:
+    shots = None if schedule is None else int(schedule(step))
+    angles, defined = batch_angles(model, jnp.asarray(state.iterate), x)
+    submitted = state.active & defined
+    out = np.zeros_like(state.iterate)  # where amplitude encoding is undefined f is 0, unmeasured
+    out[submitted] = executor(angles[submitted], purpose="forward", shots=shots)
+    weight = 1.0 if schedule is None or shots is None else shots / schedule.most
+    found = _advance(
+        solver,
+        jnp.asarray(state.iterate),
+        jnp.asarray(out),
+        state.solver_state,
+        jnp.asarray(weight),
+    )
+    iterate, solver_state, point, residual, scale, converged = jax.tree.map(np.asarray, found)
+    # For one that averages the newest estimate is the best, for others the smallest residual.
+    better = isinstance(solver, KrasnoselskiiMann) | (residual < state.residual) | converged
+    better &= state.active
+
+    def keep(chosen: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
+        return np.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return SolveState(
+        iterate=keep(state.active, iterate, state.iterate),
+        solver_state=jax.tree.map(
+            lambda new, old: keep(state.active, new, old), solver_state, state.solver_state
+        ),
+        point=keep(better, point, state.point),
+        residual=keep(better, residual, state.residual),
+        scale=keep(better, scale, state.scale),
+        steps=state.steps + state.active,
+        active=state.active & ~converged,
+    )
+
+
+@eqx.filter_jit
+def _angles(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    program = Program.of(model)
+
+    def one(m: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        v, defined = encoder_input(model, m, x)
+        return program.angles(model.theta, v), defined
+
+    return jax.vmap(one)(m, x)
+
+
+def batch_angles(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Angles `(B, S)` of a batch, and whether each sample's model function is defined `(B,)`."""
+    angles, defined = _angles(model, m, x)
+    return np.asarray(angles, np.float64), np.asarray(defined)
+
+
+@eqx.filter_jit
+def _advance(
+    solver: DeviceSolver, iterate: jax.Array, out: jax.Array, state: PyTree, weight: jax.Array
+) -> tuple:
+    """One step of every sample's solver, given what f returned at its iterate."""
+    root = not isinstance(solver, optx.AbstractFixedPointSolver)
+
+    def evaluated(y: jax.Array, out: jax.Array) -> tuple[jax.Array, None]:
+        return (out - y if root else out), None
+
+    def one(y: jax.Array, out: jax.Array, state: PyTree) -> tuple:
+        options = {"weight": weight}
+        new, state, _ = solver.step(evaluated, y, out, options, state, frozenset())
+        point, residual, scale = y, jnp.linalg.norm(out - y), jnp.linalg.norm(out)
+        settled = jnp.asarray(True)
+        if isinstance(solver, KrasnoselskiiMann):
+            average = solver.estimate(state)
+            point, residual, scale = average.point, average.residual, average.scale
+            settled = solver.is_settled(state)
+        converged = (residual <= solver.atol + solver.rtol * scale) & settled
+        return new, state, point, residual, scale, converged
+
+    return jax.vmap(one)(iterate, out, state)
+
+
+def _start(solver: DeviceSolver, start: jax.Array) -> SolveState:
+    n_samples, _ = start.shape
+    vector = jax.ShapeDtypeStruct(start.shape[1:], start.dtype)
+    initial = jax.vmap(
+        lambda y: solver.init(lambda y, _: (y, None), y, None, {}, vector, None, frozenset())
+    )(start)
+    infinite = np.full(n_samples, np.inf, start.dtype)
+    return SolveState(
+        iterate=np.asarray(start),
+        solver_state=jax.tree.map(np.asarray, initial),
+        point=np.asarray(start),
+        residual=infinite,
+        scale=infinite,
+        steps=np.zeros(n_samples, int),
+        active=np.ones(n_samples, bool),
+    )
+
+
+def _with_tolerance(
+    solver: DeviceSolver | None, tolerance: float | None, shots: int | None, n: int
+) -> DeviceSolver:
+    """The solver with the tolerances that this solve uses."""
+    if solver is None:
+        if shots is None:
+            solver = Anderson()
+        else:
+            solver = KrasnoselskiiMann(rtol=0.0, atol=noise_floor(_AVERAGED * shots, n))
+    elif not isinstance(solver, DeviceSolver):
+        raise UserError(
+            f"solver={type(solver).__name__}(): on a device give one that evaluates f once per "
+            "step: KrasnoselskiiMann(), Anderson(), Broyden() or Picard()"
+        )
+    rtol, atol = solver.rtol, solver.atol
+    if tolerance is not None:
+        if not tolerance >= 0:
+            raise UserError(f"tolerance={tolerance!r}: give a number that is at least 0")
+        rtol, atol = 0.0, tolerance
+    elif shots is not None and not isinstance(solver, KrasnoselskiiMann):
+        atol = max(float(atol), _FLOORS * noise_floor(shots, n))
+    return eqx.tree_at(lambda s: (s.rtol, s.atol), solver, (rtol, atol))
+
+
+def _check_arrays(model: QuantumModel, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
+    dtype = model.theta.dtype
+    x = jnp.asarray(x, dtype)
+    if x.ndim != 2 or x.shape[1] != model.n_features:
+        raise UserError(
+            f"x has shape {x.shape}: give samples as an array of shape (B, {model.n_features})"
+        )
+    shape = (x.shape[0], model.n_observables)
+    start = jnp.zeros(shape, dtype) if start is None else jnp.asarray(start, dtype)
+    if start.shape != shape:
+        raise UserError(f"start has shape {start.shape}: give an array of shape {shape}")
+    return x, start

@@ -1,0 +1,141 @@
+"""Hardware-in-the-loop training: a classifier whose every circuit runs on a device.
+
+The loop over steps, and when it ends. A step is `train_step.py`, what survives a session
+`train_state.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qdeq.devices.executor import DeviceError, Executor
+from qdeq.devices.function import check_executor
+from qdeq.devices.ledger import BudgetSpent, Ledger
+from qdeq.devices.train_recipe import DeviceRecipe, step_cost
+from qdeq.devices.train_state import DeviceTraining
+from qdeq.devices.train_step import Attempt
+from qdeq.equilibrium._common import check_count
+from qdeq.errors import UserError
+from qdeq.models import Classifier
+
+
+def train_on_device(
+    classifier: Classifier,
+    executor: Executor,
+    x: Any,
+    y: Any,
+    *,
+    steps: int,
+    recipe: DeviceRecipe = DeviceRecipe(),
+    state: DeviceTraining | None = None,
+    on_step: Callable[[DeviceTraining], None] | None = None,
+) -> DeviceTraining:
+    """Train a classifier with a device as the only evaluator of circuits.
+
+    A step solves the equilibria of a batch, measures one Jacobian per sample in the encoding's
+    angles and one in the circuit's, and moves angles and head by Adam. Before each step the most
+    that it can cost is compared with what the ledger's budget leaves: training stops there, not in
+    the middle of a step.
+
+    Parameters
+    ----------
+    classifier
+        What to train. Ignored where a state is given.
+    executor
+        Runs ``Program.of(classifier.model).circuit``; its ledger holds the budget.
+    x, y
+        `(N, d)` features and `(N,)` integer classes.
+    steps
+        How many steps the training has in all, those before an interruption included.
+    recipe
+        How a step is made.
+    state
+        Of an earlier call, a `DeviceError`'s, or from `DeviceTraining.load`, to go on from.
+    on_step
+        Called with the state after every step: to save it, to show progress.
+
+    Returns
+    -------
+    DeviceTraining
+        The trained classifier, the history, and everything that is needed to go on; `stopped` is
+        `"budget"` where the budget ended the training and `"steps"` otherwise.
+
+    Raises
+    ------
+    DeviceError
+        If the device fails; its `state` goes on in the middle of the unfinished step, without
+        measuring again what was measured.
+    UserError
+        If the budget is too small for one step, before anything runs; or for data that do not fit.
+    """
+    check_count("steps", steps)
+    state = DeviceTraining.start(classifier) if state is None else state
+    model = state.classifier.model
+    check_executor(executor, model)
+    x, y = _check_data(state.classifier, x, y)
+    n_samples = min(recipe.batch_size, len(x))
+    needed = step_cost(model, executor, recipe, n_samples)
+    first = state.step
+    while state.step < steps:
+        begun = state.unfinished.solve is not None or state.unfinished.solution is not None
+        shortage = None if begun else _shortage(executor.ledger, needed)
+        if shortage is not None and state.step == first:
+            raise UserError(
+                f"{shortage} for a step of {n_samples} samples: raise the budget, or make "
+                "batch_size or max_steps smaller"
+            )
+        if shortage is not None:
+            return replace(state, stopped="budget")
+        epoch, position = divmod(state.step, len(x) // n_samples)
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(x))
+        batch = order[position * n_samples : (position + 1) * n_samples]
+        attempt = Attempt(replace(state, ledger=executor.ledger, stopped=None))
+        try:
+            attempt.run(executor, recipe, x[batch], y[batch])
+        except DeviceError as error:
+            error.state = attempt.state
+            raise
+        except BudgetSpent:  # more than was foreseen: attempts that failed are charged as well
+            return replace(attempt.state, stopped="budget")
+        state = attempt.state
+        if on_step is not None:
+            on_step(state)
+    return replace(state, stopped="steps")
+
+
+def _shortage(ledger: Ledger, needed: Ledger) -> str | None:
+    """What of the budget does not suffice, in words; None where it does."""
+    for name in ("executions", "shots", "seconds"):
+        limit = getattr(ledger.budget, name, None)
+        left = None if limit is None else limit - getattr(ledger, name)
+        if left is not None and getattr(needed, name) > left:
+            return (
+                f"{left:.15g} of the budget of {limit:.15g} {name} are left and up to "
+                f"{getattr(needed, name):.15g} are needed"
+            )
+    return None
+
+
+def _check_data(classifier: Classifier, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
+    model = classifier.model
+    x, y = jnp.asarray(x, model.theta.dtype), np.asarray(y)
+    if x.ndim != 2 or not len(x) or x.shape[1] != model.n_features:
+        raise UserError(
+            f"x has shape {x.shape}: give samples as an array of shape (N, {model.n_features})"
+        )
+    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+        raise UserError(
+            f"y has shape {y.shape} and dtype {y.dtype}: give {len(x)} integers, a class per sample"
+        )
+    if y.min() < 0 or y.max() >= classifier.n_classes:
+        raise UserError(
+            f"y has classes from {y.min()} to {y.max()}: the classifier knows 0 to "
+            f"{classifier.n_classes - 1}"
+        )
+    return x, jnp.asarray(y, jnp.int32)

@@ -1,0 +1,194 @@
+"""One training step on a device, in parts that a failure between them does not undo.
+
+Equilibria, Jacobian in the encoding, Jacobian in the angles; then Adam on the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from qdeq.devices.executor import DeviceError, Executor
+from qdeq.devices.function import encoder_input
+from qdeq.devices.ledger import BudgetSpent
+from qdeq.devices.quadratic import quadratic_jacobian
+from qdeq.devices.shift import shift_jacobian
+from qdeq.devices.solve import DeviceSolution, batch_angles, solve_on_device
+from qdeq.devices.spsa import spsa_jacobian
+from qdeq.devices.train_recipe import DeviceRecipe
+from qdeq.devices.train_state import DeviceTraining, StepRecord, Unfinished
+from qdeq.equilibrium import robust_inverse
+from qdeq.lowering.program import Program
+from qdeq.models import Classifier, QuantumModel
+
+
+class Attempt:
+    """One step, part by part; `state` always holds what has been measured."""
+
+    def __init__(self, state: DeviceTraining):
+        self.state = state
+
+    def run(self, executor: Executor, recipe: DeviceRecipe, x: jax.Array, y: jax.Array) -> None:
+        """Make the step on a batch, `(B, d)` and `(B,)`, leaving out what is measured already.
+
+        Raises
+        ------
+        DeviceError, BudgetSpent
+            From the device; `state` then is where the step goes on.
+        """
+        classifier = self.state.classifier
+        model, program = classifier.model, Program.of(classifier.model)
+        solution = self._solve(executor, recipe, x)
+        m = jnp.asarray(solution.value)
+        key = jax.random.fold_in(jax.random.key(recipe.seed), self.state.step)
+        (loss, accuracy), gradient, vectors = _loss_and_gradients(classifier, m, y, key)
+        angles, defined = batch_angles(model, m, x)
+        if recipe.adjoint == "implicit":
+            if self.state.unfinished.input_jacobian is None:
+                measured = _input_jacobian(executor, recipe, model, m, x, angles)
+                self.state = self.state.keep(input_jacobian=measured)
+            vectors = _pull_back(jnp.asarray(self.state.unfinished.input_jacobian), vectors)
+        weights = np.asarray(vectors, np.float64) * defined[:, None]
+        slopes = np.einsum("bq,bqs->s", weights, self._angle_jacobian(executor, recipe, angles))
+        theta_gradient = np.zeros(model.circuit.n_parameters)
+        parameters = [program.sources[slot][1] for slot in program.trainable_slots]
+        np.add.at(theta_gradient, parameters, slopes)
+        gradient = eqx.tree_at(
+            lambda c: c.model.theta, gradient, jnp.asarray(theta_gradient, model.theta.dtype)
+        )
+        classifier, optimiser_state = _update(
+            classifier, gradient, self.state.optimiser_state, jnp.asarray(recipe.learning_rate)
+        )
+        record = StepRecord(
+            step=self.state.step + 1,
+            loss=float(loss),
+            accuracy=float(accuracy),
+            gradient_norm=float(optax.tree.norm(gradient)),
+            solver_steps=float(np.mean(solution.steps)),
+            residual=float(np.mean(solution.residual)),
+            converged=float(np.mean(solution.converged)),
+            executions=executor.ledger.executions,
+            shots=executor.ledger.shots,
+        )
+        self.state = replace(
+            self.state,
+            classifier=classifier,
+            optimiser_state=optimiser_state,
+            step=record.step,
+            history=(*self.state.history, record),
+            unfinished=Unfinished(),
+        )
+
+    def _solve(self, executor: Executor, recipe: DeviceRecipe, x: jax.Array) -> DeviceSolution:
+        if self.state.unfinished.solution is not None:
+            return self.state.unfinished.solution
+        try:
+            solution = solve_on_device(
+                self.state.classifier.model,
+                executor,
+                x,
+                solver=recipe.solver,
+                tolerance=recipe.tolerance,
+                max_steps=recipe.max_steps,
+                shots=recipe.shots,
+                state=self.state.unfinished.solve,
+            )
+        except DeviceError as error:
+            self.state = self.state.keep(solve=error.state)
+            raise
+        if solution.budget_spent:
+            self.state = self.state.keep(solve=solution.state)
+            raise BudgetSpent("the budget ended in the middle of a solve")
+        self.state = self.state.keep(solution=solution)
+        return solution
+
+    def _angle_jacobian(
+        self, executor: Executor, recipe: DeviceRecipe, angles: np.ndarray
+    ) -> np.ndarray:
+        slots = Program.of(self.state.classifier.model).trainable_slots
+        if recipe.estimator == "shift":
+            return shift_jacobian(executor, angles, slots, recipe.gradient_shots)[1]
+        return spsa_jacobian(
+            executor,
+            angles,
+            slots,
+            recipe.gradient_shots,
+            rng=np.random.default_rng([recipe.seed, self.state.step, 1]),
+            perturbations=recipe.perturbations,
+            size=recipe.perturbation_size,
+        )[1]
+
+
+@eqx.filter_jit
+def _loss_and_gradients(
+    classifier: Classifier, m: jax.Array, y: jax.Array, key: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], Classifier, jax.Array]:
+    """Mean cross-entropy and accuracy; gradients in the head and in each measured state."""
+    keep = classifier.keep_mask(key, m.shape[:1])
+
+    def mean_loss(parts: tuple[Classifier, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        classifier, m = parts
+        logits = jax.vmap(lambda m, keep: classifier.read_out(m, keep=keep))(m, keep)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.mean(losses), jnp.mean(jnp.argmax(logits, axis=-1) == y)
+
+    value, (gradient, vectors) = eqx.filter_value_and_grad(mean_loss, has_aux=True)((classifier, m))
+    return value, gradient, vectors
+
+
+def _input_jacobian(
+    executor: Executor,
+    recipe: DeviceRecipe,
+    model: QuantumModel,
+    m: jax.Array,
+    x: jax.Array,
+    angles: np.ndarray,
+) -> np.ndarray:
+    """df/dm of every sample, `(B, q, q)`."""
+    if recipe.input_rule == "quadratic":
+        return quadratic_jacobian(model, executor, m, x, recipe.gradient_shots)[1]
+    slots = Program.of(model).encoding_slots
+    _, measured = shift_jacobian(
+        executor, angles, slots, recipe.gradient_shots, purpose="input gradient"
+    )
+    return np.asarray(_in_measured_space(model, m, x, jnp.asarray(measured, m.dtype)))
+
+
+@eqx.filter_jit
+def _in_measured_space(
+    model: QuantumModel, m: jax.Array, x: jax.Array, slot_jacobian: jax.Array
+) -> jax.Array:
+    program = Program.of(model)
+
+    def one(m: jax.Array, x: jax.Array, slot_jacobian: jax.Array) -> jax.Array:
+        moved = jax.jacfwd(lambda m: program.encoding_angles(encoder_input(model, m, x)[0]))(m)
+        return jnp.where(encoder_input(model, m, x)[1], slot_jacobian @ moved, 0)
+
+    return jax.vmap(one)(m, x, slot_jacobian)
+
+
+@jax.jit
+def _pull_back(jacobians: jax.Array, vectors: jax.Array) -> jax.Array:
+    """(I - J)^-T g of every sample."""
+
+    def one(jacobian: jax.Array, vector: jax.Array) -> jax.Array:
+        # The identity where J is not finite: at amplitudes whose angles have no derivative.
+        inverse, _ = robust_inverse(jnp.eye(vector.shape[0], dtype=vector.dtype) - jacobian)
+        return inverse.T @ vector
+
+    return jax.vmap(one)(jacobians.astype(vectors.dtype), vectors)
+
+
+@eqx.filter_jit
+def _update(
+    classifier: Classifier, gradient: Any, state: Any, learning_rate: jax.Array
+) -> tuple[Classifier, Any]:
+    scaled, state = optax.scale_by_adam().update(gradient, state)
+    updates = jax.tree.map(lambda u: -learning_rate.astype(u.dtype) * u, scaled)
+    return eqx.apply_updates(classifier, updates), state

@@ -1,0 +1,283 @@
+"""The folder of one training run: which files it has and how they are written and read.
+
+Every file is replaced atomically except `metrics.jsonl`, which grows by a line per epoch and is cut
+back to the checkpoint when a run is resumed. What the files are for is decided in `run.py`.
+"""
+
+import errno
+import json
+import os
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from qdeq._arrays import (
+    arrays_to_tree,
+    read_arrays,
+    tree_to_arrays,
+    write_arrays,
+    write_atomically,
+)
+from qdeq.errors import UserError
+from qdeq.runs.summary import Summary, finite_or_none
+from qdeq.training.config import TrainConfig
+
+Tree = TypeVar("Tree")
+Metrics = dict[str, Any]
+
+_MODEL_FORMAT = "qdeq-model-1"
+_CHECKPOINT_FORMAT = "qdeq-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stands after its last finished epoch.
+
+    `arrays` is the training state by name, `epoch` the number of finished epochs and
+    `compile_seconds` the time spent on compilation so far, earlier sessions included.
+    """
+
+    arrays: dict[str, np.ndarray]
+    epoch: int
+    compile_seconds: float
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and files of one run; make one with `create` or `open`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path) -> "RunFolder":
+        """Make an empty folder for a new run.
+
+        Raises
+        ------
+        UserError
+            When the folder exists and holds something, or cannot be made.
+        """
+        path = Path(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            occupied = any(path.iterdir())
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise UserError(
+                f"out={str(path)!r}: the run folder cannot be written ({error.strerror}); choose "
+                "another one"
+            ) from error
+        if occupied:
+            raise UserError(
+                f"out={str(path)!r}: the folder exists and is not empty; choose another one, or "
+                f"continue the run in it with `qdeq train --resume {shlex.quote(str(path))}`"
+            )
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Open the folder of an existing run.
+
+        Raises
+        ------
+        UserError
+            When there is no such folder or it holds no `config.json`.
+        """
+        folder = cls(Path(path))
+        if not folder.path.is_dir():
+            raise UserError(f"run={str(path)!r}: there is no such folder; give a run folder")
+        if not folder.config_path.is_file():
+            raise UserError(
+                f"run={str(path)!r}: the folder has no config.json, so it is not a run folder; "
+                "give the folder that `qdeq train` wrote"
+            )
+        return folder
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.path / "checkpoint" / "state.safetensors"
+
+    @property
+    def summary_path(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def figures_path(self) -> Path:
+        return self.path / "figures"
+
+    def write_config(self, config: TrainConfig) -> None:
+        write_atomically(self.config_path, config.to_json().encode())
+
+    def read_config(self) -> TrainConfig:
+        return TrainConfig.from_json(_read_text(self.config_path), source=str(self.config_path))
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add one epoch's line; it is on disk when this returns."""
+        try:
+            with self.metrics_path.open("a", encoding="utf-8") as file:
+                file.write(_metrics_line(metrics))
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.metrics_path} ({error.strerror}): free some space and resume"
+            ) from error
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the whole history, one line per epoch."""
+        write_atomically(self.metrics_path, "".join(map(_metrics_line, history)).encode())
+
+    def read_metrics(self, *, epochs: int) -> list[Metrics]:
+        """Return the metrics of the first `epochs` epochs, in order.
+
+        Later lines, and a last line that a crash cut short, are ignored: they were written after
+        the checkpoint and will be written again.
+
+        Raises
+        ------
+        UserError
+            When the file lacks one of these epochs or a line is damaged.
+        """
+        lines = _read_text(self.metrics_path).splitlines()[:epochs] if epochs else []
+        advice = "restore the file or train again"
+        if len(lines) < epochs:
+            raise UserError(
+                f"{self.metrics_path} has {len(lines)} epochs where the checkpoint has {epochs}: "
+                f"{advice}"
+            )
+        history = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                metrics = json.loads(line)
+                intact = metrics["epoch"] == number
+            except (json.JSONDecodeError, TypeError, KeyError):
+                intact = False
+            if not intact:
+                raise UserError(f"{self.metrics_path} is damaged in line {number}: {advice}")
+            history.append(metrics)
+        return history
+
+    def write_model(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays of the best classifier (see `tree_to_arrays`)."""
+        write_arrays(self.model_path, arrays, metadata={"format": _MODEL_FORMAT})
+
+    def save_model(self, classifier: Any) -> None:
+        """Write a classifier's arrays, named by their paths such as `model.theta`."""
+        self.write_model(tree_to_arrays(classifier))
+
+    def load_model(self, template: Tree) -> Tree:
+        """Return `template`, a classifier of the same configuration, with the saved arrays.
+
+        Raises
+        ------
+        UserError
+            When the file is missing, damaged, or does not fit the template.
+        """
+        arrays, _ = read_arrays(self.model_path, kind=_MODEL_FORMAT)
+        return arrays_to_tree(template, arrays, source=self.model_path)
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replace the checkpoint; one file, so a crash leaves the old one or the new one."""
+        self._make(self.checkpoint_path.parent)
+        progress = {"epoch": checkpoint.epoch, "compile_seconds": checkpoint.compile_seconds}
+        metadata = {"format": _CHECKPOINT_FORMAT, "progress": json.dumps(progress)}
+        write_arrays(self.checkpoint_path, checkpoint.arrays, metadata=metadata)
+
+    def read_checkpoint(self) -> Checkpoint:
+        """Return the last checkpoint.
+
+        Raises
+        ------
+        UserError
+            When it is missing or damaged.
+        """
+        arrays, metadata = read_arrays(self.checkpoint_path, kind=_CHECKPOINT_FORMAT)
+        try:
+            progress = json.loads(metadata["progress"])
+            return Checkpoint(arrays, int(progress["epoch"]), float(progress["compile_seconds"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.checkpoint_path} is damaged ({error!r}): restore it or train again"
+            ) from error
+
+    def write_summary(self, summary: Summary) -> None:
+        write_atomically(self.summary_path, (summary.to_json(indent=2) + "\n").encode())
+
+    def read_summary(self) -> Summary:
+        """Return the summary of a finished run.
+
+        Raises
+        ------
+        UserError
+            When the run is not finished or the file is damaged.
+        """
+        if not self.summary_path.exists():
+            raise UserError(
+                f"run={str(self.path)!r}: the run is not finished (no summary.json); continue it "
+                f"with `qdeq train --resume {shlex.quote(str(self.path))}`"
+            )
+        return Summary.from_json(_read_text(self.summary_path), source=str(self.summary_path))
+
+    def write_report(self, page: str) -> None:
+        write_atomically(self.report_path, page.encode())
+
+    def write_figures(self, pictures: Mapping[str, bytes]) -> list[Path]:
+        """Write PNG pictures as `figures/NAME.png` and return their paths."""
+        self._make(self.figures_path)
+        paths = [self.figures_path / f"{name}.png" for name in pictures]
+        for path, content in zip(paths, pictures.values(), strict=True):
+            write_atomically(path, content)
+        return paths
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make {folder} ({error.strerror}): choose another run folder"
+            ) from error
+
+
+def default_path(config: TrainConfig) -> Path:
+    """Return a free path such as `runs/digits-4-implicit-20250131-235959`."""
+    stem = f"{config.data}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path("runs") / stem, 1
+    while path.exists():  # two runs within one second
+        number += 1
+        path = Path("runs") / f"{stem}-{number}"
+    return path
+
+
+def _metrics_line(metrics: Mapping[str, Any]) -> str:
+    return json.dumps(finite_or_none(dict(metrics))) + "\n"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror}): restore it or train again"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged (not text): restore it or train again") from error

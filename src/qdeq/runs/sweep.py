@@ -1,0 +1,351 @@
+"""A grid of configurations, each with many seeds, one task per configuration; the table of results.
+
+The tasks run through Ray on one machine or many, or in this process one by one. Every one of them
+is a run of many seeds (`many.py`) in a folder of its own, which is what makes a sweep resumable.
+"""
+
+import csv
+import io
+import itertools
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qdeq._arrays import write_atomically
+from qdeq.errors import UserError, check_choice
+from qdeq.training.config import TrainConfig
+
+SHOWN = ("valid_accuracy", "test_accuracy", "residual_max", "converged_fraction")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One configuration of a sweep: what differs from the base, and where its runs go."""
+
+    changes: dict[str, Any]
+    base: TrainConfig
+    seeds: tuple[int, ...]
+    folder: Path
+
+    @property
+    def summary_path(self) -> Path:
+        return self.folder / "summary.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a task: its `summary.json`, or the reason why there is none."""
+
+    task: Task
+    summary: dict[str, Any] | None = None
+    failure: str | None = None
+
+    def mean(self, name: str) -> float:
+        """A statistic's mean over seeds; NaN for a failed configuration."""
+        value = None if self.summary is None else self.summary["statistics"][name]["mean"]
+        return math.nan if value is None else value
+
+    def deviation(self, name: str) -> float:
+        """A statistic's sample standard deviation over seeds; NaN for one seed."""
+        value = None if self.summary is None else self.summary["statistics"][name]["std"]
+        return math.nan if value is None else value
+
+
+Runner = Callable[[Sequence[Task]], Iterable[Result]]
+
+
+def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Read the axes of a grid as the command line has them.
+
+    Raises
+    ------
+    UserError
+        For a name that is no option of training, a value of the wrong type, or an axis twice.
+
+    Examples
+    --------
+    >>> parse_grid(["learning-rate=0.001,0.005", "solver=broyden,newton"])
+    {'learning_rate': [0.001, 0.005], 'solver': ['broyden', 'newton']}
+    """
+    hints = typing.get_type_hints(TrainConfig)
+    axes: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not equals or not values:
+            raise UserError(f"grid={text}: give NAME=VALUE,VALUE such as learning-rate=0.001,0.005")
+        if name in ("seed", "data_dir"):
+            raise UserError(f"grid={text}: {name} cannot be an axis; use --seeds or --data-dir")
+        check_choice("grid", name, [n for n in hints if n not in ("seed", "data_dir")])
+        if name in axes:
+            raise UserError(f"grid={text}: {name} is there twice; give all its values at once")
+        axes[name] = [_value(name, value.strip(), hints[name]) for value in values.split(",")]
+    if not axes:
+        raise UserError("grid=(): give at least one axis such as --grid learning-rate=0.001,0.005")
+    return axes
+
+
+def plan(
+    base: TrainConfig, axes: Mapping[str, Sequence[Any]], seeds: Sequence[int], out: Path
+) -> list[Task]:
+    """Every combination of the axes' values, each with a folder named after it."""
+    tasks = []
+    for values in itertools.product(*axes.values()):
+        changes = dict(zip(axes, values, strict=True))
+        name = ",".join(f"{key}={value}" for key, value in changes.items())
+        folder = out / re.sub(r"[^\w.,=+-]", "_", name)
+        tasks.append(Task(changes, base, tuple(seeds), folder))
+    return tasks
+
+
+def run_sweep(
+    tasks: Sequence[Task],
+    out: Path,
+    *,
+    runner: Runner,
+    on_result: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """Run what is not finished, and write the table after every result.
+
+    Parameters
+    ----------
+    tasks
+        What `plan` returned.
+    out
+        Folder of the sweep; continued when it holds one with the same base and seeds.
+    runner
+        How to run tasks: `run_here`, or one made by `ray_runner`.
+    on_result
+        Called with every result, those of earlier sessions included.
+
+    Returns
+    -------
+    list of Result
+        Best validation accuracy first, failed ones last; also in `results.csv`, `.json`, `.md`.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be used.
+    """
+    _claim(out, tasks)
+    results: list[Result] = []
+
+    def add(result: Result) -> None:
+        results.append(result)
+        results.sort(key=_rank)
+        for name, text in (
+            ("results.csv", as_csv(results)),
+            ("results.json", as_json(results)),
+            ("results.md", as_markdown(results) + "\n"),
+        ):
+            write_atomically(out / name, text.encode())
+        if on_result is not None:
+            on_result(result)
+
+    finished = [task for task in tasks if task.summary_path.is_file()]
+    for task in finished:
+        add(Result(task, summary=json.loads(task.summary_path.read_text())))
+    for result in runner([task for task in tasks if task not in finished]):
+        add(result)
+    return results
+
+
+def run_task(task: Task) -> Result:
+    """Train one configuration, or continue it; whatever goes wrong becomes its result."""
+    from qdeq.runs.many import ManyFolder, resume_many, train_many
+
+    try:
+        if ManyFolder.is_at(task.folder):
+            resume_many(task.folder, data_dir=task.base.data_dir)
+        else:
+            train_many(task.base.replace(**task.changes), task.seeds, out=task.folder)
+        return Result(task, summary=json.loads(task.summary_path.read_text()))
+    except UserError as error:
+        return Result(task, failure=str(error))
+    except Exception as error:  # the others should go on, and the table says what happened
+        return Result(task, failure=f"{type(error).__name__}: {error}")
+
+
+def run_here(tasks: Sequence[Task]) -> Iterable[Result]:
+    """Run tasks one by one in this process."""
+    return map(run_task, tasks)
+
+
+def ray_runner(
+    *, address: str | None = None, cpus_per_task: float = 1, gpus_per_task: float = 0
+) -> Runner:
+    """Return what runs tasks through Ray.
+
+    Parameters
+    ----------
+    address
+        Of a Ray cluster; one is started on this machine if None.
+    cpus_per_task, gpus_per_task
+        What Ray reserves for a configuration.
+
+    Raises
+    ------
+    UserError
+        When Ray is not installed.
+    """
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            'sweeps run through Ray, which is not installed: pip install "qdeq[ray]"'
+        ) from error
+
+    def run(tasks: Sequence[Task]) -> Iterable[Result]:
+        if not tasks:
+            return
+        started = not ray.is_initialized()
+        if started:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                **({} if address else {"include_dashboard": False}),
+            )
+        try:
+            # One task per process: a process keeps the memory of what it compiled.
+            remote = ray.remote(
+                num_cpus=cpus_per_task, num_gpus=gpus_per_task, max_calls=1, max_retries=1
+            )(run_task)
+            waiting = {remote.remote(task): task for task in tasks}
+            while waiting:
+                (ready,), _ = ray.wait(list(waiting), num_returns=1)
+                task = waiting.pop(ready)
+                try:
+                    yield ray.get(ready)
+                except ray.exceptions.RayError as error:  # the process died: memory, a lost machine
+                    yield Result(task, failure=f"{type(error).__name__}: {error}")
+        finally:
+            if started:
+                ray.shutdown()
+
+    return run
+
+
+def best(results: Sequence[Result]) -> Result | None:
+    """The configuration with the highest mean validation accuracy, if any finished."""
+    return next((result for result in sorted(results, key=_rank) if result.summary), None)
+
+
+def as_markdown(results: Sequence[Result]) -> str:
+    """The table for people: mean ± deviation, the best one by validation in bold."""
+    header, rows = _cells(results)
+    winner = best(results)
+    lines = [" | ".join(header), " | ".join("---" for _ in header)]
+    for result, row in zip(results, rows, strict=True):
+        cells = [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
+        lines.append(" | ".join(f"**{c}**" if result is winner and c else c for c in cells))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """The table for spreadsheets, with a column for every mean and every deviation."""
+    names = list(results[0].task.changes) if results else []
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = [f"{name}_{part}" for name in SHOWN for part in ("mean", "std")]
+    writer.writerow([*names, "status", "seeds", *columns, "failure", "folder"])
+    for result in results:
+        numbers = [f(name) for name in SHOWN for f in (result.mean, result.deviation)]
+        writer.writerow(
+            [
+                *(result.task.changes[name] for name in names),
+                "failed" if result.failure else "finished",
+                len(result.task.seeds),
+                *("" if math.isnan(number) else number for number in numbers),
+                result.failure or "",
+                result.task.folder.name,
+            ]
+        )
+    return file.getvalue()
+
+
+def as_json(results: Sequence[Result]) -> str:
+    """Everything, with the summaries whole, as indented JSON."""
+    winner = best(results)
+    content = {
+        "best": None if winner is None else winner.task.folder.name,
+        "chosen_by": "mean validation accuracy over seeds",
+        "results": [
+            {
+                "changes": result.task.changes,
+                "status": "failed" if result.failure else "finished",
+                "failure": result.failure,
+                "folder": result.task.folder.name,
+                "summary": result.summary,
+            }
+            for result in results
+        ],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    names = list(results[0].task.changes) if results else []
+    header = [*names, *(name.replace("_", " ") for name in SHOWN), "status"]
+    rows = []
+    for result in results:
+        cells = [str(result.task.changes[name]) for name in names]
+        for name in SHOWN:
+            mean, deviation = result.mean(name), result.deviation(name)
+            spread = "" if math.isnan(deviation) else f" ± {deviation:.2g}"
+            cells.append("" if math.isnan(mean) else f"{mean:.4g}{spread}")
+        cells.append(f"failed: {result.failure}" if result.failure else "finished")
+        rows.append(cells)
+    return header, rows
+
+
+def _rank(result: Result) -> tuple[bool, float, str]:
+    accuracy = result.mean("valid_accuracy")
+    lost = math.isnan(accuracy)
+    return lost, 0.0 if lost else -accuracy, result.task.folder.name
+
+
+def _claim(out: Path, tasks: Sequence[Task]) -> None:
+    """Make the folder of a sweep, or check that the one that is there can be continued."""
+    base, seeds = tasks[0].base.replace(data_dir=None), list(tasks[0].seeds)
+    content = {"config": base.identity(), "seeds": seeds}
+    path = out / "sweep.json"
+    if path.is_file():
+        if json.loads(path.read_text()) != content:
+            raise UserError(
+                f"out={str(out)!r}: the folder holds a sweep with other options or seeds; choose "
+                "another one, or repeat the command that made it"
+            )
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        occupied = any(out.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"out={str(out)!r}: the folder cannot be written ({error.strerror}); choose another one"
+        ) from error
+    if occupied:
+        raise UserError(f"out={str(out)!r}: the folder is not empty and no sweep; choose another")
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _value(name: str, text: str, hint: Any) -> Any:
+    """A value of a configuration's field from its text."""
+    if isinstance(hint, types.UnionType):
+        if text == "none":
+            return None
+        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+    if typing.get_origin(hint) is Literal:
+        check_choice(name, text, typing.get_args(hint))
+        return text
+    try:
+        return hint(text)
+    except ValueError as error:
+        kind = "a whole number" if hint is int else "a number"
+        raise UserError(f"grid={name}={text}: give {kind}") from error
