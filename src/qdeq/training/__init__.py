@@ -20,8 +20,19 @@ __getattr__ = attach(
         "Trainer": "loop",
         # Where these were in version 0.1.
         **dict.fromkeys(
-            "Evaluation ManySummary RunFolder Summary TrainingInterrupted evaluate resume "
-            "resume_many train train_many write_report".split(),
+            [
+                "Evaluation",
+                "ManySummary",
+                "RunFolder",
+                "Summary",
+                "TrainingInterrupted",
+                "evaluate",
+                "resume",
+                "resume_many",
+                "train",
+                "train_many",
+                "write_report",
+            ],
             "qdeq.runs",
         ),
     },
