@@ -4,7 +4,7 @@
 # The first of these that is new enough makes the environment.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.14 python
 VENV ?= .venv
-# More arguments for pytest, as in: make test ARGS="tests/test_data.py -x"
+# More arguments for pytest or the speed suite, as in: make test ARGS="tests/test_data.py -x"
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -44,8 +44,8 @@ format: $(VENV)/.develop ## Format the code and repair what can be repaired
 docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
-benchmark: $(VENV)/.develop ## Run the speed suite
-	$(BIN)/qdeq benchmark
+benchmark: $(VENV)/.develop ## Run the speed suite; its options are ARGS="--quick"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment, caches and builds; runs/ stays
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

@@ -41,9 +41,8 @@ def imported_folders(file: Path) -> set[str]:
 
 
 def test_every_folder_has_its_place():
-    on_their_way_out = {"benchmarking", "experiments"}
     found = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert found - on_their_way_out == set(FOLDERS) - {"studies"}
+    assert found == set(FOLDERS)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -1,7 +1,9 @@
 """The benchmark compares like with like: its baselines solve the same equations as qdeq."""
 
+import ast
 import dataclasses
 import json
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -10,19 +12,21 @@ import numpy as np
 import optax
 import pytest
 
-from qdeq.benchmarking import pennylane_model, scaling, suite, tables
-from qdeq.benchmarking.compare import compare, regressions
-from qdeq.benchmarking.floors import step_floor
-from qdeq.benchmarking.groups import SEEDS, Bench
-from qdeq.benchmarking.inputs import make_inputs
-from qdeq.benchmarking.picture import draw
-from qdeq.benchmarking.programs import as_published
-from qdeq.benchmarking.published import SAME_WORK, Settings, loss
-from qdeq.benchmarking.results import Curve, Floor, Measurement, Ratio, Results, Row
-from qdeq.benchmarking.timing import take_turns
-from qdeq.benchmarking.wide import wide_model
+import benchmarks
+from benchmarks import pennylane_model, scaling, suite, tables
+from benchmarks.command import BenchmarkCommand
+from benchmarks.compare import compare, regressions
+from benchmarks.floors import step_floor
+from benchmarks.groups import SEEDS, Bench
+from benchmarks.inputs import make_inputs
+from benchmarks.measurements import Curve, Floor, Measurement, Ratio, Results, Row
+from benchmarks.picture import draw
+from benchmarks.programs import as_published
+from benchmarks.published import SAME_WORK, Settings, loss
+from benchmarks.timing import take_turns
+from benchmarks.wide import wide_model
 from qdeq.circuits import AmplitudeEncoding, paper_angle_encoding, paper_ansatz, z_of_every_wire
-from qdeq.cli.main import main
+from qdeq.cli import main, run_command
 from qdeq.equilibrium import Equilibrium, Newton
 from qdeq.errors import UserError
 from qdeq.models import Classifier, QuantumModel
@@ -83,7 +87,7 @@ def test_pennylane_function_is_our_function(encoding, x64):
         pytest.skip(reason)
     model = small_model(encoding)
     m, x = jnp.linspace(-0.5, 0.7, 4), jnp.asarray(make_inputs(1, 4).x[0], float)
-    guest = pennylane_model.PennyLaneModel(model)
+    guest = pennylane_model.pennylane_model(model)
     np.testing.assert_allclose(guest(m, x), model(m, x), atol=1e-6)
 
 
@@ -231,7 +235,8 @@ def test_an_interrupted_run_leaves_what_it_has_measured(tmp_path, monkeypatch, c
     first = results(step=5e-4).rows
     monkeypatch.setattr(suite, "GROUPS", {"import": lambda bench: first, "seeds": interrupted})
     out = tmp_path / "out"
-    assert main(["benchmark", "--only", "import,seeds", "--out", str(out)]) == 130
+    words = ["--only", "import,seeds", "--out", str(out)]
+    assert run_command(BenchmarkCommand, words, prog="python -m benchmarks") == 130
     assert str(out) in capsys.readouterr().err
     assert Results.read(out / "results.json").rows == first
     assert "| work of step |" in (out / "table.md").read_text(encoding="utf-8")
@@ -246,3 +251,23 @@ def test_plans_name_known_groups():
     assert SEEDS == 32
     with pytest.raises(UserError, match="step-4-amplitude"):
         suite.Plan(only=("step-5",))
+
+
+def test_the_suite_imports_nothing_private():
+    private = []
+    for path in Path(benchmarks.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [part for alias in node.names for part in alias.name.split(".")]
+            else:
+                continue
+            private += [(path.name, name) for name in names if name.startswith("_")]
+    assert private == []
+
+
+def test_the_command_line_says_where_the_suite_went(capsys):
+    assert main(["benchmark", "--quick"]) == 2
+    told = capsys.readouterr().err
+    assert "make benchmark" in told and told.count("\n") == 1

@@ -19,8 +19,8 @@ PAGES = sorted(
     for name in (path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
     if name not in LEFT_OUT and _BLOCK.search((DOCS / name).read_text(encoding="utf-8"))
 )
-PACKAGES = ["benchmarking", "circuits", "data", "devices", "equilibrium", "experiments", "lowering"]
-PACKAGES += ["models", "runs", "simulation", "training"]
+PACKAGES = ["circuits", "data", "devices", "equilibrium", "lowering", "models", "runs"]
+PACKAGES += ["simulation", "studies", "training"]
 
 
 @pytest.mark.slow  # compiles a dozen programs

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from qdeq.experiments.claims import verdict
-from qdeq.experiments.overlap import (
+from qdeq.studies.claims import verdict
+from qdeq.studies.overlap import (
     ENCODINGS,
     bound,
     critical_distance,
     sample_overlaps,
     statement,
 )
-from qdeq.experiments.statistics import compare, mean_and_deviation
+from qdeq.studies.statistics import compare, mean_and_deviation
 
 
 def test_the_interval_is_scipys_paired_t_interval():

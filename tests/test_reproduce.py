@@ -12,10 +12,10 @@ from fake_trainer import FakeTrainer
 
 from qdeq.cli import main
 from qdeq.errors import UserError
-from qdeq.experiments import reproduce, row, runner, worker
-from qdeq.experiments.protocol import Protocol, choose_rows, table_rows
-from qdeq.experiments.reproduce import reproduce_table, reproduce_warmup
 from qdeq.runs import many, session
+from qdeq.studies import reproduce, row, runner, worker
+from qdeq.studies.protocol import Protocol, choose_rows, table_rows
+from qdeq.studies.reproduce import reproduce_table, reproduce_warmup
 
 PROTOCOL = Protocol(data="digits-4", epochs=2, seeds=(0, 1))
 NAMES = ("implicit", "direct-1", "direct-10", "qml")
@@ -61,10 +61,10 @@ def computed(monkeypatch):
     monkeypatch.setattr(many, "write_many_report", lambda *_: None)
     trace = {"median": [1.0, 0.1], "high": [1.0, 0.5]}
     stub = {"n_samples": 4, "tolerance": 1e-5, "solvers": {"picard": trace}}
-    monkeypatch.setattr("qdeq.experiments.traces.solver_traces", lambda _: stub)
+    monkeypatch.setattr("qdeq.studies.traces.solver_traces", lambda _: stub)
     cost = {"seconds": 0.1, "temporary_mb": 3.0}
     costs = {"depths": [1, 2], "seconds": [0.1, 0.2], "temporary_mb": [1.0, 2.0], "implicit": cost}
-    monkeypatch.setattr("qdeq.experiments.cost.step_costs", lambda *_: costs)
+    monkeypatch.setattr("qdeq.studies.cost.step_costs", lambda *_: costs)
     return keys
 
 

@@ -12,12 +12,12 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.equilibrium import Direct, Equilibrium, JacobianFree, KrasnoselskiiMann, Picard
 from qdeq.errors import UserError
-from qdeq.experiments import noise_points, noise_reproduce, noise_solvers, worker
-from qdeq.experiments.noise_points import noise_name, shots_name
-from qdeq.experiments.noise_protocol import NoiseProtocol, choose_noise_rows
 from qdeq.models import SampledModel, paper_model
 from qdeq.runs import evaluate, many, session
 from qdeq.runs import run as run_module
+from qdeq.studies import noise_points, noise_reproduce, noise_solvers, worker
+from qdeq.studies.noise_points import noise_name, shots_name
+from qdeq.studies.noise_protocol import NoiseProtocol, choose_noise_rows
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import Recipe
 from qdeq.training.noisy import layer_for_shots

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import qdeq
 from qdeq.cli.arguments import Command, closest, parse
-from qdeq.cli.benchmark import BenchmarkCommand
 from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
@@ -26,11 +25,15 @@ COMMANDS: dict[str, type[Command]] = {
     "reproduce": ReproduceCommand,
     "resources": ResourcesCommand,
     "draw": DrawCommand,
-    "benchmark": BenchmarkCommand,
     "report": ReportCommand,
     "export": ExportCommand,
 }
 
+# Commands of earlier versions, and where what they did has gone.
+_MOVED = {
+    "benchmark": "the speed suite is not in the package any more: in a clone of the repository, "
+    'run make benchmark (options as in make benchmark ARGS="--full")',
+}
 _MISTAKE, _INTERRUPTED = 2, 130
 
 
@@ -49,28 +52,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    command = None
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if words[0] == "--version":
+        print(f"qdeq {qdeq.__version__}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        return _mistake(
+            _MOVED.get(name)
+            or f"{name} is not a command: choose one of {', '.join(COMMANDS)}"
+            f"{closest(name, COMMANDS)}"
+        )
+    return run_command(COMMANDS[name], words[1:], prog=f"qdeq {name}")
+
+
+def run_command(command: type[Command], words: Sequence[str], *, prog: str) -> int:
+    """Run one command, and end it as every command ends.
+
+    Parameters
+    ----------
+    command
+        The dataclass of its options.
+    words
+        What the user typed after its name.
+    prog
+        The name, for help and messages.
+
+    Returns
+    -------
+    int
+        Exit status, as that of `main`.
+    """
     try:
-        if not words or words[0] in ("-h", "--help"):
-            print(_usage())
-            return 0
-        if words[0] == "--version":
-            print(f"qdeq {qdeq.__version__}")
-            return 0
-        name = words[0]
-        if name not in COMMANDS:
-            raise UserError(
-                f"{name} is not a command: choose one of {', '.join(COMMANDS)}"
-                f"{closest(name, COMMANDS)}"
-            )
-        command = COMMANDS[name]
-        arguments, given = parse(command, words[1:], prog=f"qdeq {name}")
+        arguments, given = parse(command, words, prog=prog)
         keep_compiled_programs()
         arguments.execute(given)
         return 0
     except UserError as error:
-        print(f"qdeq: error: {_in_words_of(command, str(error))}", file=sys.stderr)
-        return _MISTAKE
+        return _mistake(_in_words_of(command, str(error)))
     except KeyboardInterrupt as interrupt:
         print(f"qdeq: {interrupt or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
@@ -79,6 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `qdeq draw | head`: nobody reads any more
         sys.stderr.close()
         return 0
+
+
+def _mistake(message: str) -> int:
+    print(f"qdeq: error: {message}", file=sys.stderr)
+    return _MISTAKE
 
 
 def _usage() -> str:
@@ -94,7 +120,7 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
-def _in_words_of(command: type[Command] | None, message: str) -> str:
+def _in_words_of(command: type[Command], message: str) -> str:
     """Put a message on one line and name the option where the library names the field."""
     message = " ".join(message.split())
     match = re.match(r"([a-z_]+)=", message)

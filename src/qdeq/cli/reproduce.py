@@ -16,13 +16,13 @@ from rich.table import Table as Grid
 from qdeq.cli.arguments import closest
 from qdeq.cli.console import make_console, print_path
 from qdeq.errors import UserError, check_choice
-from qdeq.experiments.noise_protocol import NoiseProtocol
-from qdeq.experiments.protocol import ENCODINGS, Protocol, Row
 from qdeq.runs.seeds import parse_seeds
+from qdeq.studies.noise_protocol import NoiseProtocol
+from qdeq.studies.protocol import ENCODINGS, Protocol, Row
 from qdeq.training.config import DataName, Encoding, Trainable
 
 if TYPE_CHECKING:
-    from qdeq.experiments.table import Table
+    from qdeq.studies.table import Table
 
 _FIGURES = ("overlap", "circuits", "warmup", "noise")
 _NAMES = (*ENCODINGS, *_FIGURES)
@@ -150,8 +150,8 @@ class ReproduceCommand:
 
     def _table(self, out: Path, console: Console) -> None:
         protocol = self.protocol()
-        from qdeq.experiments.documents import to_json
-        from qdeq.experiments.reproduce import reproduce_table
+        from qdeq.studies.documents import to_json
+        from qdeq.studies.reproduce import reproduce_table
 
         with _Display(console) as display:
             table = reproduce_table(
@@ -172,7 +172,7 @@ class ReproduceCommand:
         protocol = self.protocol()
         if "seeds" not in given:
             protocol = dataclasses.replace(protocol, seeds=(0, 1, 2))
-        from qdeq.experiments.reproduce import reproduce_warmup
+        from qdeq.studies.reproduce import reproduce_warmup
 
         with _Display(console) as display:
             choice = reproduce_warmup(
@@ -199,9 +199,9 @@ class ReproduceCommand:
         values |= {name: getattr(self, name) for name in ("data", "epochs") if name in given}
         protocol = NoiseProtocol(**values)
         protocol.rows()  # its errors, before JAX is imported
-        from qdeq.experiments.noise_documents import to_json
-        from qdeq.experiments.noise_reproduce import reproduce_noise
-        from qdeq.experiments.noise_table import answers
+        from qdeq.studies.noise_documents import to_json
+        from qdeq.studies.noise_reproduce import reproduce_noise
+        from qdeq.studies.noise_table import answers
 
         with _Display(console) as display:
             table = reproduce_noise(
@@ -232,7 +232,7 @@ class ReproduceCommand:
     def _figures(self, out: Path, console: Console) -> None:
         import json
 
-        from qdeq.experiments.reproduce import reproduce_circuits, reproduce_overlap
+        from qdeq.studies.reproduce import reproduce_circuits, reproduce_overlap
 
         draw = reproduce_overlap if self.table == "overlap" else reproduce_circuits
         sentences = draw(out, command=self.command())
@@ -292,9 +292,9 @@ class _Display:
 
 
 def _print_table(console: Console, table: "Table") -> None:
-    from qdeq.experiments.claims import claims
-    from qdeq.experiments.documents import grid, title
-    from qdeq.experiments.table import RESULT_COLUMNS
+    from qdeq.studies.claims import claims
+    from qdeq.studies.documents import grid, title
+    from qdeq.studies.table import RESULT_COLUMNS
 
     # A terminal has room for accuracies and the comparison; the files have everything.
     shown = Grid(title=title(table), title_justify="left", box=None, padding=(0, 2, 0, 0))

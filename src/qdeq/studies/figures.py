@@ -1,0 +1,250 @@
+"""The pictures of a table: curves, comparisons, depth, solvers, cost, confusion, circuits.
+
+Each function returns a Matplotlib figure, or None where the rows that it needs are not there.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, confusion, styled_figure
+from qdeq.studies.protocol import DEPTHS
+from qdeq.studies.runner import store_of
+from qdeq.studies.table import Entry, Table
+
+PURPLE, YELLOW = "#CC79A7", "#E69F00"
+_CURVES = (
+    ("implicit", "IMPLICIT", BLUE),
+    ("warmup", "IMPLICIT+WARMUP", GREEN),
+    ("direct-1", "DIRECT 1", ORANGE),
+    ("direct-5", "DIRECT 5", YELLOW),
+    ("direct-10", "DIRECT 10", PURPLE),
+)
+_SOLVER_COLOURS = {"picard": GREY, "anderson": ORANGE, "broyden": BLUE, "newton": GREEN}
+
+
+def draw_all(table: Table, out: Path) -> dict[str, tuple[Figure, str]]:
+    """Every picture that the finished rows allow, with its caption, by name."""
+    drawn: dict[str, tuple[Figure | None, str]] = {}
+    for encoding in table.encodings:
+        captions = {
+            "training": (
+                training_curves(table, encoding, out),
+                "Validation loss and accuracy per epoch: mean over seeds, and a band of one "
+                "standard deviation.",
+            ),
+            "differences": (
+                differences(table, encoding),
+                "Test accuracy minus that of IMPLICIT at the same seed: mean and 95 % interval.",
+            ),
+            "depth": (
+                accuracy_against_depth(table, encoding),
+                "Test accuracy of DIRECT against the number of applications of the circuit, and of "
+                "the equilibrium, its limit: mean and standard deviation over seeds.",
+            ),
+            "solvers": (
+                residual_per_solver(table, encoding),
+                "Smallest relative residual up to each solver step, on validation samples of one "
+                "trained IMPLICIT model: median (line) and 95th percentile (dashed). A step of "
+                "Newton computes the Jacobian as well.",
+            ),
+            "cost": (
+                cost_against_depth(table, encoding),
+                "Time of one training step (fastest of several) and memory that its compiled "
+                "program allocates, for one seed, against depth.",
+            ),
+            "confusion": (
+                confusion_of_implicit(table, encoding),
+                "Test samples by true and predicted class, IMPLICIT, all seeds together.",
+            ),
+            "circuit": (
+                circuit(table, encoding),
+                "The model function: encoding, circuit, measured observables.",
+            ),
+        }
+        for name, (figure, caption) in captions.items():
+            drawn[f"{name}-{encoding}"] = (figure, f"{encoding.capitalize()} encoding. {caption}")
+    return {name: (f, caption) for name, (f, caption) in drawn.items() if f is not None}
+
+
+def training_curves(table: Table, encoding: str, out: Path) -> Figure | None:
+    """Validation loss and accuracy against epoch, with bands over seeds."""
+    curves = []
+    for name, label, colour in _CURVES:
+        entry = table.entry(f"{encoding}-{name}")
+        histories = _histories(entry, out) if entry else []
+        if histories:
+            curves.append((label, colour, histories))
+    if not curves:
+        return None
+    with styled_figure(8.6, 3.6, columns=2) as (figure, axes):
+        for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
+            late = []
+            for label, colour, histories in curves:
+                values = np.array([[_number(m[f"valid_{name}"]) for m in h] for h in histories])
+                epochs = np.arange(1, values.shape[1] + 1)
+                mean = values.mean(axis=0)
+                spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
+                panel.plot(epochs, mean, color=colour, label=label, lw=1.3)
+                band = np.array([mean - spread, mean + spread])
+                panel.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
+                late.append(band[:, len(epochs) // 10 :])
+            # The first epochs would squeeze the rest, where the curves part, into a line.
+            low, high = np.nanmin(np.hstack(late)), np.nanmax(np.hstack(late))
+            margin = 0.05 * (high - low) or 0.01
+            panel.set(title=f"Validation {name}", xlabel="epoch")
+            panel.set_ylim(low - margin, high + margin)
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def differences(table: Table, encoding: str) -> Figure | None:
+    """Difference to IMPLICIT of every row of an encoding and of the classical ones."""
+    shown = []
+    for entry in table.entries:
+        if entry.row.group in (encoding, "classical"):
+            found = table.compare(entry.row.key, f"{encoding}-implicit")
+            if found is not None and entry.row.name != "implicit":
+                shown.append((entry.row.label, found))
+    if not shown:
+        return None
+    with styled_figure(6.4, 0.9 + 0.32 * len(shown)) as (figure, (axes,)):
+        for height, (_, found) in enumerate(reversed(shown)):
+            colour = {1: GREEN, -1: ORANGE, 0: GREY}[found.sign]
+            if math.isfinite(found.low):
+                axes.plot([found.low, found.high], [height] * 2, color=colour, lw=2)
+            axes.plot(found.difference, height, "o", color=colour, ms=5)
+        axes.axvline(0, color="#111827", lw=1)
+        axes.set_yticks(range(len(shown)), [label for label, _ in reversed(shown)])
+        axes.set_ylim(-0.6, len(shown) - 0.4)
+        axes.set(title="Test accuracy minus IMPLICIT's, 95 % interval", xlabel="difference")
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
+def accuracy_against_depth(table: Table, encoding: str) -> Figure | None:
+    """DIRECT 1 to 10, and the equilibrium as the line that it tends to."""
+    points = []
+    for depth in DEPTHS:
+        entry = table.entry(f"{encoding}-direct-{depth}")
+        if entry is not None:
+            points.append((depth, *_accuracy(entry)))
+    implicit = table.entry(f"{encoding}-implicit")
+    if len(points) < 2 or implicit is None:
+        return None
+    with styled_figure(4.8, 3.3) as (figure, (axes,)):
+        for name, label, colour in _CURVES[:2]:
+            entry = table.entry(f"{encoding}-{name}")
+            if entry is None:
+                continue
+            mean, deviation = _accuracy(entry)
+            axes.axhline(
+                mean, color=colour, lw=1.4, label=label, ls="-" if name[0] == "i" else "--"
+            )
+            axes.axhspan(mean - deviation, mean + deviation, color=colour, alpha=0.13, lw=0)
+        depths, means, deviations = np.array(points).T
+        axes.errorbar(
+            depths, means, deviations, color=ORANGE, marker="o", ms=4, capsize=3, label="DIRECT"
+        )
+        axes.set(title="Accuracy against depth", xlabel="applications of the circuit")
+        axes.set_ylabel("test accuracy")
+        axes.set_xticks(depths, [f"{int(depth)}" for depth in depths])
+        axes.legend(loc="best")
+    return figure
+
+
+def residual_per_solver(table: Table, encoding: str) -> Figure | None:
+    """Residual against solver step for Picard, Anderson, Broyden and Newton."""
+    implicit = table.entry(f"{encoding}-implicit")
+    traces = implicit.result.get("traces") if implicit else None
+    if not traces:
+        return None
+    with styled_figure(5.2, 3.5) as (figure, (axes,)):
+        for name, found in traces["solvers"].items():
+            median, high = (_numbers(found[key]) for key in ("median", "high"))
+            steps = np.arange(1, len(median) + 1)
+            colour = _SOLVER_COLOURS[name]
+            axes.semilogy(steps, median, color=colour, label=name.capitalize())
+            axes.semilogy(steps, high, color=colour, ls="--", lw=1)
+        axes.axhline(traces["tolerance"], color="#111827", lw=0.8, ls=":")
+        axes.annotate(
+            f"tolerance {traces['tolerance']:g}",
+            (1, traces["tolerance"]),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 3),
+            textcoords="offset points",
+            ha="right",
+        )
+        axes.set(title="Residual against solver step", xlabel="solver step")
+        axes.set_ylabel("smallest |f(m) − m| / |f(m)| so far")
+        axes.legend(loc="upper right", ncols=2)
+    return figure
+
+
+def cost_against_depth(table: Table, encoding: str) -> Figure | None:
+    """Time and memory of one training step of direct(L), and of the equilibrium as a line."""
+    costs = (table.extras.get(f"{encoding}-cost") or {}).get("costs")
+    if not costs:
+        return None
+    panels = [("seconds", "Time of a training step", "ms", 1e3)]
+    if all(value is not None for value in costs["temporary_mb"]):
+        panels.append(("temporary_mb", "Memory of a training step", "MB", 1.0))
+    with styled_figure(3.6 * len(panels), 3.0, columns=len(panels)) as (figure, axes):
+        for panel, (name, title, unit, factor) in zip(axes, panels, strict=True):
+            values = factor * np.array(costs[name])
+            limit = factor * costs["implicit"][name]
+            panel.plot(costs["depths"], values, color=ORANGE, marker="o", ms=4, label="DIRECT")
+            panel.axhline(limit, color=BLUE, lw=1.4, label="IMPLICIT")
+            panel.set(title=title, xlabel="applications of the circuit", ylabel=unit)
+            panel.set_xticks(costs["depths"])
+            panel.set_ylim(0, 1.15 * max(*values, limit))
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def confusion_of_implicit(table: Table, encoding: str) -> Figure | None:
+    """Confusion matrix of IMPLICIT, summed over seeds."""
+    entry = table.entry(f"{encoding}-implicit")
+    if entry is None:
+        return None
+    matrices = [s["confusion_matrix"] for s in entry.result["seeds"] if s["seed"] in entry.seeds]
+    return confusion(np.sum(matrices, axis=0).tolist(), entry.result["classes"])
+
+
+def circuit(table: Table, encoding: str) -> Figure | None:
+    """The circuit of the encoding's first row."""
+    rows = [entry.row for entry in table.entries if entry.row.group == encoding]
+    return CircuitDiagram.of_config(rows[0].config).figure() if rows else None
+
+
+def _histories(entry: Entry, out: Path) -> list[list[dict[str, Any]]]:
+    """The metrics of every seed's epochs, as far as their files are there."""
+    found = []
+    for seed in entry.seeds:
+        path = store_of(entry.row, out).path / "runs" / f"seed-{seed}" / "metrics.jsonl"
+        if path.exists():
+            found.append([json.loads(line) for line in path.read_text().splitlines()])
+    return found if len({len(history) for history in found}) == 1 else []
+
+
+def _accuracy(entry: Entry) -> tuple[float, float]:
+    deviation = entry.deviation["test_accuracy"]
+    return entry.mean["test_accuracy"], 0.0 if math.isnan(deviation) else deviation
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([_number(value) for value in values])
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

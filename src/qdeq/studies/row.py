@@ -1,0 +1,272 @@
+"""One row of a table: train its models, and write down what the table needs to know of them.
+
+Runs in a process of its own (see `worker.py`), so that its peak memory is its own and a crash ends
+one row and not the table. What other rows there are is not known here.
+"""
+
+import math
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qdeq.data import Dataset
+from qdeq.errors import UserError
+from qdeq.runs.dataset import load_dataset
+from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.summary import Summary, peak_memory_mb, versions
+from qdeq.studies import baselines
+from qdeq.studies.protocol import Row
+from qdeq.training.config import TrainConfig
+
+Progress = Callable[[dict[str, Any]], None]
+Result = dict[str, Any]
+
+
+def run_row(row: Row, folder: Path, progress: Progress) -> Result:
+    """Compute one row.
+
+    Parameters
+    ----------
+    row
+        What to train.
+    folder
+        The row's folder; the run folders of its seeds are kept in `runs`, and a run that was
+        interrupted there is continued.
+    progress
+        Called with small dicts: `{"stage": name}` and `{"epoch": n, "epochs": total, ...}`.
+
+    Returns
+    -------
+    dict
+        Content of `row.json`: see `_result`.
+    """
+    run = {"circuit": _circuit, "logistic": _classical, "mlp": _classical, "cost": _cost}[row.kind]
+    return run(row, folder, progress)
+
+
+def failed(row: Row, reason: str) -> Result:
+    """The result of a row that could not be computed."""
+    return _result(row, [], status="failed", reason=reason)
+
+
+def _circuit(row: Row, folder: Path, progress: Progress) -> Result:
+    from qdeq.runs.many import ManyFolder, resume_many, train_many
+
+    runs, epochs = folder / "runs", row.config.epochs
+    calls = {
+        "on_stage": lambda name: progress({"stage": name}),
+        "on_epoch": lambda metrics: progress(
+            {
+                "epoch": metrics["epoch"],
+                "epochs": epochs,
+                "valid_accuracy": metrics["valid_accuracy"],
+            }
+        ),
+    }
+    try:
+        same = ManyFolder.open(runs).read() == (row.config, list(row.seeds))
+        summaries = resume_many(runs, **calls) if same else None
+    except UserError:  # nothing there yet, or what is there is damaged
+        summaries = None
+    if summaries is None:
+        shutil.rmtree(runs, ignore_errors=True)
+        summaries = train_many(row.config, row.seeds, out=runs, **calls)
+    memory = peak_memory()  # before the traces, which are for a figure
+    steps = epochs * _steps_per_epoch(row.config)
+    seeds = [_seed_result(row.config, summary, steps, test=row.test) for summary in summaries]
+    diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
+    circuit = CircuitDiagram.of_config(row.config).circuit
+    traces = None
+    if row.traces and len(diverged) < len(seeds):
+        from qdeq.studies.traces import solver_traces
+
+        progress({"stage": "comparing solvers"})
+        first = next(s for s in summaries if s.seed not in diverged)
+        traces = solver_traces(Path(first.run))
+    return _result(
+        row,
+        seeds,
+        status="diverged" if diverged else "done",
+        reason=_divergence(diverged, len(seeds)) if diverged else None,
+        trainable_angles=sum(circuit.trainable),
+        classical_parameters=summaries[0].n_head_parameters,
+        depth=circuit.depth(),
+        two_qubit_gates=circuit.count(n_wires=2),
+        train_seconds=sum(summary.train_seconds for summary in summaries),
+        compile_seconds=sum(summary.compile_seconds for summary in summaries),
+        peak_memory_mb=memory,
+        device=summaries[0].device,
+        classes=summaries[0].classes,
+        traces=traces,
+    )
+
+
+def _seed_result(
+    config: TrainConfig, summary: Summary, steps: int, *, test: bool
+) -> dict[str, Any]:
+    from qdeq.runs.cost import phase_cost, run_cost
+    from qdeq.runs.run_folder import RunFolder
+
+    folder = RunFolder(Path(summary.run))
+    history = folder.read_metrics(epochs=summary.epochs)
+    losses = [m["valid_loss"] for m in history if m["epoch"] == summary.best_epoch]
+    # The last loss too: a run that ends in NaN has diverged, even if an early model was kept.
+    last = history[-1]["valid_loss"] if history else None
+    finite = bool(losses) and losses[0] is not None and last is not None
+    diagram = CircuitDiagram.of_config(config)
+    cost = run_cost(diagram, config, history)
+    inference = phase_cost(diagram, config, config.mode, summary.solver_steps_mean)
+    found = {
+        "seed": summary.seed,
+        "valid_accuracy": summary.valid_accuracy,
+        "valid_loss": losses[0] if finite else math.nan,
+        "best_epoch": summary.best_epoch,
+        "executions_per_training_step": cost.solves.executions / steps,
+        "gradient_executions_per_training_step": cost.gradients.executions / steps,
+        "executions_per_inference": inference.executions_per_inference,
+    }
+    if test:
+        found |= {
+            "test_accuracy": summary.test_accuracy,
+            "test_loss": summary.test_loss,
+            "residual_mean": summary.residual_mean,
+            "residual_max": summary.residual_max,
+            "converged_fraction": summary.converged_fraction,
+            "solver_steps": summary.solver_steps_mean,
+            "undefined_inputs": summary.undefined_inputs,
+            "confusion_matrix": summary.confusion_matrix,
+        }
+    return found
+
+
+def _divergence(diverged: list[int], n_seeds: int) -> str:
+    names = ", ".join(map(str, diverged))
+    return (
+        f"{len(diverged)} of {n_seeds} seeds diverged (seed {names}: the validation loss is not "
+        "finite); the numbers are those of the others"
+    )
+
+
+def _classical(row: Row, folder: Path, progress: Progress) -> Result:
+    dataset, config = load_dataset(row.config), row.config
+    began = time.perf_counter()
+    compile_seconds = 0.0
+
+    def tell(done: int, total: int) -> None:
+        progress({"stage": "choosing by validation loss", "epoch": done, "epochs": total})
+
+    if row.kind == "logistic":
+        progress({"stage": "fitting"})
+        fitted = dict.fromkeys(row.seeds, baselines.fit_logistic(dataset))
+        choosing = 0.0
+    else:
+        size = {"epochs": config.epochs, "batch_size": config.batch_size}
+        first = baselines.choose_mlp(dataset, **size, seed=row.seeds[0], progress=tell)
+        choosing = time.perf_counter() - began
+        began = time.perf_counter()
+        fitted = {}
+        for number, seed in enumerate(row.seeds):
+            fitted[seed] = baselines.fit_mlp(dataset, first.choice, **size, seed=seed)
+            progress({"stage": "fitting", "epoch": number + 1, "epochs": len(row.seeds)})
+    seconds = time.perf_counter() - began
+    seeds = []
+    for seed, found in fitted.items():
+        seeds.append(
+            {
+                "seed": seed,
+                "valid_accuracy": baselines.accuracy(found.model, dataset.valid),
+                "valid_loss": found.valid_loss,
+                "test_accuracy": baselines.accuracy(found.model, dataset.test),
+                "test_loss": baselines.loss(found.model, dataset.test),
+                "confusion_matrix": _confusion(found.model, dataset),
+            }
+        )
+    any_one = next(iter(fitted.values()))
+    choice = ", ".join(f"{name} = {value}" for name, value in any_one.choice.items())
+    return _result(
+        row,
+        seeds,
+        note=f"{choice}, chosen on validation data"
+        + (" (the same model for every seed)" if row.kind == "logistic" else ""),
+        trainable_angles=0,
+        classical_parameters=any_one.n_parameters,
+        train_seconds=seconds,
+        choosing_seconds=choosing,
+        compile_seconds=compile_seconds,
+        peak_memory_mb=peak_memory(),
+        device="cpu",
+        classes=list(dataset.classes),
+    )
+
+
+def _confusion(model: Any, dataset: Dataset) -> list[list[int]]:
+    from qdeq.runs.session import confusion_matrix
+
+    return confusion_matrix(dataset.test.y, model.predict(dataset.test.x), dataset.n_classes)
+
+
+def _cost(row: Row, folder: Path, progress: Progress) -> Result:
+    from qdeq.studies.cost import step_costs
+
+    found = step_costs(row.config, load_dataset(row.config), progress)
+    return _result(row, [], costs=found)
+
+
+def _result(
+    row: Row,
+    seeds: list[dict[str, Any]],
+    *,
+    status: str = "done",
+    reason: str | None = None,
+    **numbers: Any,
+) -> Result:
+    """What `row.json` holds: what the row is, how it went, and its numbers, seed by seed.
+
+    `status` is "done", "diverged" (at least one seed has no finite validation loss) or "failed"
+    (nothing could be computed); `reason` says why.
+    """
+    return {
+        "identity": row.identity(),
+        "key": row.key,
+        "status": status,
+        "reason": reason,
+        "seeds": seeds,
+        "versions": versions(),
+        "hardware": hardware(),
+        **numbers,
+    }
+
+
+def _steps_per_epoch(config: TrainConfig) -> int:
+    return -(-len(load_dataset(config).train) // config.batch_size)
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process in MB; on Linux without that of its parent.
+
+    `getrusage`, elsewhere the best there is, starts a new program at the size of its parent.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        (line,) = (line for line in lines if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    except (OSError, ValueError):
+        return peak_memory_mb()
+
+
+def hardware() -> str:
+    """Processor and number of cores, as a person would describe them."""
+    import os
+
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} logical cores, {platform.system()} {platform.machine()}"
