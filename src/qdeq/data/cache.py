@@ -6,20 +6,17 @@ variable) and may be deleted at any time. ``QDEQ_CACHE=off`` switches the cache 
 path in ``QDEQ_CACHE`` is the folder to use instead.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import tempfile
-import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from qdeq._folders import cache_folder
+from qdeq._folders import cache_folder, private_folder
+from qdeq._kept import intact, keep, say_once
 
 # Raise when the preprocessing changes meaning, so that features of older versions are not used.
 _FORMAT = 1
@@ -30,8 +27,8 @@ def cached_arrays(
 ) -> dict[str, np.ndarray]:
     """Return the arrays stored under `key`, or compute and store them.
 
-    A file that cannot be read back whole is ignored and written anew; a file appears under its
-    name only when it is complete, so that runs side by side never see half of one.
+    A file that does not read back as it was written is ignored and written anew; so is what
+    another user could have written (`qdeq._folders.private_folder`).
 
     Parameters
     ----------
@@ -56,42 +53,42 @@ def cached_arrays(
     if folder is None:
         return compute()
     text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
-    path = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-    arrays = _read(path, text)
-    if arrays is None:
-        arrays = compute()
-        try:
-            _write(path, text, arrays)
-        except OSError as error:
-            warnings.warn(
-                f"features could not be kept in {folder} ({error}); the next run prepares them "
-                "again. QDEQ_CACHE=off silences this, or set it to a folder that can be written.",
-                stacklevel=2,
-            )
+    stem = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    failure: OSError | None = None
+    try:
+        folder = private_folder(folder)
+        if (arrays := _read(intact(folder, stem, ".npz"), text)) is not None:
+            return arrays
+    except OSError as error:
+        failure = error
+    arrays = compute()
+    try:
+        if failure is None:
+            _write(folder, stem, text, arrays)
+    except OSError as error:
+        failure = error
+    if failure is not None:
+        say_once(
+            f"features could not be kept in {folder} ({failure}); the next run prepares them "
+            "again. QDEQ_CACHE=off silences this, or set it to a folder of your own."
+        )
     return arrays
 
 
-def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
-    # A damaged archive raises any of these, depending on the byte that is wrong; the checksum of
-    # each member is verified by zipfile.
-    damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+def _read(path: Path | None, key: str) -> dict[str, np.ndarray] | None:
+    if path is None:
+        return None
     try:
-        # Opened here: `np.load` on a path leaves the file open when the archive is damaged.
+        # Opened here: `np.load` on a path leaves the file open when it is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
         return arrays if str(arrays.pop("key")) == key else None
-    except damaged:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # another version's, or replaced
         return None
 
 
-def _write(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, key=np.asarray(key), **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _write(folder: Path, stem: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
+        fresh = Path(scratch) / "arrays.npz"
+        np.savez(fresh, allow_pickle=False, key=np.asarray(key), **arrays)
+        keep(fresh, folder, stem, ".npz")

@@ -21,13 +21,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.solution import STATUS, relative
+from qdeq.native.constants import PROGRESS
 
 Solver: TypeAlias = (
     optx.AbstractFixedPointSolver | optx.AbstractRootFinder | optx.AbstractLeastSquaresSolver
 )
-
-# The residual has to fall to this fraction for a step to count as progress.
-_PROGRESS = 0.9
 
 
 class Best(eqx.Module):
@@ -146,7 +144,7 @@ def solve(
             converged &= averager.is_settled(state)
         status, progress = carry.status, carry.progress
         if progress is not None and stall_steps is not None:
-            fell = residual < _PROGRESS * progress.reference
+            fell = residual < PROGRESS * progress.reference
             progress = _Progress(
                 reference=jnp.where(fell, residual, progress.reference),
                 waiting=jnp.where(fell, 0, progress.waiting + 1),

@@ -16,6 +16,7 @@ from qdeq.equilibrium._common import (
     relative_error,
 )
 from qdeq.equilibrium._problem import flatten
+from qdeq.native.constants import BROYDEN_FLOOR
 
 
 class DenseSecant(eqx.Module):
@@ -145,9 +146,9 @@ class Broyden(optx.AbstractRootFinder):
         safe_size = jnp.where(known, size, 1)
         ratio = jnp.dot(move, change) / safe_size
         # Powell's damping: theta = 1 is Broyden's own update; otherwise the denominator is
-        # moved away from zero, to +-_FLOOR.
-        floor = jnp.where(ratio < 0, -_FLOOR, _FLOOR).astype(g.dtype)
-        damped = jnp.abs(ratio) < _FLOOR
+        # moved away from zero, to +-BROYDEN_FLOOR.
+        floor = jnp.where(ratio < 0, -BROYDEN_FLOOR, BROYDEN_FLOOR).astype(g.dtype)
+        damped = jnp.abs(ratio) < BROYDEN_FLOOR
         theta = jnp.where(damped, (1 - floor) / (1 - jnp.where(damped, ratio, 0)), 1)
         denominator = jnp.where(damped, floor, ratio) * safe_size
         u = jnp.where(known, theta / denominator, 0) * (move - change)
@@ -171,7 +172,3 @@ class Broyden(optx.AbstractRootFinder):
         """Nothing to add."""
         del fn, args, options, state, tags, result
         return y, aux, {}
-
-
-# Moré and Trangenstein's sigma: the smallest |denominator| relative to that of an exact model.
-_FLOOR = 0.1

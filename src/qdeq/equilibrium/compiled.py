@@ -14,6 +14,7 @@ from qdeq.equilibrium.broyden import Broyden, BroydenState, DenseSecant
 from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.solution import STATUS
 from qdeq.native import SolverRun
+from qdeq.native.constants import CONVERGED, NONFINITE, STALLED
 
 
 @runtime_checkable
@@ -69,9 +70,9 @@ def compiled_solve(
     )
     if run is None:
         return None
-    status = STATUS.where(run.code == 1, STATUS.converged, STATUS.max_steps_reached)
-    status = STATUS.where(run.code == 2, STATUS.stalled, status)
-    status = STATUS.where(run.code == 3, STATUS.nonfinite, status)
+    status = STATUS.where(run.code == CONVERGED, STATUS.converged, STATUS.max_steps_reached)
+    status = STATUS.where(run.code == STALLED, STATUS.stalled, status)
+    status = STATUS.where(run.code == NONFINITE, STATUS.nonfinite, status)
     zero = jnp.zeros_like(start)
     outcome = Outcome(
         best=Best(run.point, run.residual, run.scale),

@@ -23,17 +23,17 @@ from qdeq.equilibrium._common import check_tolerances, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.newton import linearised
-
-# The same numbers stand in `native/cpp`. Chosen by the evaluations that they need, on maps
-# of 10 qubits with angle encoding and random angles.
-FIRST_STEP = 0.2  # along the curve
-LARGEST_STEP = 1.0
-SMALLEST_STEP = 1e-3  # below it the curve is left, and a new one begun where it is
-NEAR = 0.05  # |h| of a point on the curve, in units of the step
-CORRECTIONS = 3  # Newton steps back to the curve
-CONTRACTION = 0.7  # of |h| in each of them
-FARTHEST = 1.0  # a correction may move
-SHRINK, GROW = 3.0, 2.0
+from qdeq.native.constants import (
+    CONTRACTION,
+    CORRECTIONS,
+    FARTHEST,
+    FIRST_STEP,
+    GROW,
+    LARGEST_STEP,
+    NEAR,
+    SHRINK,
+    SMALLEST_STEP,
+)
 
 
 class HomotopyState(eqx.Module):

@@ -1,18 +1,23 @@
 """Builds the shared library with the system's C++ compiler, keeps it, and registers it with JAX.
 
 The compiler sees this machine's processor and the installed jaxlib's headers, so the file is named
-after both; it lies in the user's cache folder. Nothing here raises: without a compiler the library
-is not available, and `availability()` says why.
+after both; it lies in the user's cache folder, where nobody else can write, and is loaded if it
+reads back as it was written. Nothing here raises: without a compiler the library is not available,
+and `availability()` says why; a warning does, once, where there is a compiler and something failed.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +25,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from qdeq._folders import cache_folder
+from qdeq._folders import cache_folder, private_folder
+from qdeq._kept import intact, keep, say_once
+from qdeq.native.constants import CONSTANTS
 
 FOLDER = Path(__file__).with_name("cpp")
 SOURCE = FOLDER / "kernels.cpp"
-FLAGS = ("-O2", "-march=native", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared", "-w")
+# Some compilers take liberties with NaN unless they are told not to.
+FLAGS = (
+    *("-O2", "-march=native", "-fno-fast-math", "-fno-math-errno", "-std=c++17"),
+    *("-fPIC", "-shared", "-w"),
+    *(f"-DQDEQ_{name}={value!r}" for name, value in CONSTANTS.items()),
+)
 KERNELS = (
     "qdeq_invert",
     *(
@@ -34,6 +46,7 @@ KERNELS = (
     ),
 )
 COMPILE_SECONDS = 120  # more than a slow machine takes
+ANSWER_SECONDS = 20  # for `--version`
 _REALS = {"float32": "float", "float64": "double"}
 
 
@@ -72,11 +85,19 @@ def _load(real: str) -> str | None:
             handler = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(f"{name}_{real}", handler, platform="cpu")
     except subprocess.CalledProcessError as error:
-        lines = [line for line in error.stderr.splitlines() if "error" in line]
-        return f"not used: {compiler} could not compile them: {(lines or ['no message'])[0]}"
-    except (OSError, subprocess.TimeoutExpired, AttributeError) as error:
-        return f"not used: {error}"
-    return None
+        lines = [line for line in error.stderr.splitlines() if "error" in line.lower()]
+        reason = f"{compiler} could not compile them: {(lines or ['no message'])[0]}"
+    except subprocess.TimeoutExpired as error:
+        reason = f"{compiler} did not finish in {error.timeout:.0f} seconds"
+    except (OSError, AttributeError) as error:
+        reason = str(error)
+    else:
+        return None
+    say_once(
+        f"compiled kernels are not used, and JAX does their work, slower: {reason}. "
+        "QDEQ_NATIVE=off silences this."
+    )
+    return f"not used: {reason}"
 
 
 def _compiler() -> str | None:
@@ -89,28 +110,72 @@ def _compiler() -> str | None:
 
 def _built(compiler: str, folder: Path, real: str) -> Path:
     """The library's file, compiled if this source, compiler and machine have none yet."""
-    told = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True, timeout=COMPILE_SECONDS
-    ).stdout
+    folder = private_folder(folder)
+    told = _run([compiler, "--version"], ANSWER_SECONDS)
     sources = (path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir()))
     parts = (*sources, told, *FLAGS, version("jaxlib"), _processor())
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    path = folder / f"{real}-{name}.so"
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fresh = Path(scratch) / path.name
+    stem = f"{real}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
+    if found := intact(folder, stem, ".so"):
+        return found
+    with _alone_in(folder), tempfile.TemporaryDirectory(dir=folder) as scratch:
+        if found := intact(folder, stem, ".so"):  # another process was building it
+            return found
+        fresh = Path(scratch) / "kernels.so"
         options = [*FLAGS, f"-DQDEQ_REAL={real}", f"-I{jax.ffi.include_dir()}"]
-        subprocess.run(
-            [compiler, *options, str(SOURCE), "-o", str(fresh)],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=COMPILE_SECONDS,
-        )
-        fresh.replace(path)  # at once: another process may be building the same file
-    return path
+        _run([compiler, *options, str(SOURCE), "-o", str(fresh)], COMPILE_SECONDS)
+        if not fresh.exists():
+            raise OSError(f"{compiler} wrote no library")
+        return keep(fresh, folder, stem, ".so")
+
+
+def _run(command: list[str], seconds: float) -> str:
+    """What a command prints; a time limit that holds for the processes it starts as well."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, messages = process.communicate(timeout=seconds)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output, messages)
+    return output
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait while another process builds here: a sweep's processes start at once.
+
+    No longer than a build takes, and not at all where folders cannot be locked: two builds side by
+    side do no harm.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        end = time.monotonic() + COMPILE_SECONDS
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(handle)
 
 
 def _processor() -> str:

@@ -8,8 +8,10 @@
 
 namespace qdeq {
 
-// Status of a sample; 0 while it runs, or where its steps ran out.
-constexpr int kConverged = 1, kStalled = 2, kNonfinite = 3;
+// Status of a sample; 0 while it runs, or where its steps ran out. These and the solvers' other
+// numbers are those of `constants.py`.
+static_assert(QDEQ_OUT_OF_STEPS == 0, "the solvers test for 0");
+constexpr int kConverged = QDEQ_CONVERGED, kStalled = QDEQ_STALLED, kNonfinite = QDEQ_NONFINITE;
 
 // |f(y) - y| <= atol + rtol |f(y)|, two-norms.
 template <class T>

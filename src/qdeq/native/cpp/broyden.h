@@ -10,8 +10,7 @@
 
 namespace qdeq {
 
-constexpr double kFloor = 0.1;     // Moré and Trangenstein's sigma
-constexpr double kProgress = 0.9;  // what the residual has to fall to
+constexpr double kFloor = QDEQ_BROYDEN_FLOOR, kProgress = QDEQ_PROGRESS;
 
 // A lane that is done takes the next sample of the queue: none waits for a slow neighbour.
 template <class T>

@@ -9,9 +9,10 @@
 
 namespace qdeq {
 
-// The numbers of `equilibrium/homotopy.py`, which says what they are.
-constexpr double kFirstStep = 0.2, kLargestStep = 1, kSmallestStep = 1e-3, kNear = 0.05;
-constexpr double kCorrections = 3, kContraction = 0.7, kFarthest = 1, kShrink = 3, kGrow = 2;
+constexpr double kFirstStep = QDEQ_FIRST_STEP, kLargestStep = QDEQ_LARGEST_STEP;
+constexpr double kSmallestStep = QDEQ_SMALLEST_STEP, kNear = QDEQ_NEAR;
+constexpr double kCorrections = QDEQ_CORRECTIONS, kContraction = QDEQ_CONTRACTION;
+constexpr double kFarthest = QDEQ_FARTHEST, kShrink = QDEQ_SHRINK, kGrow = QDEQ_GROW;
 
 // The curve y - a = s (f(y) - a), followed from s = 0 to s = 1.
 template <class T>
