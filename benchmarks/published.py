@@ -97,11 +97,10 @@ def model_function(classifier: PublishedClassifier, z: Array, x: Array) -> Array
     else:
         state = jnp.zeros(2**n, dtype).at[0].set(1).reshape((2,) * n)
         for operation in classifier.encoding.operations:
-            angle = v[operation.feature]
+            (angle,) = operation.angle_values(classifier.theta, v)
             state = apply_gate(state, gate_matrix(operation.name, angle, dtype), operation.wires)
     for operation in classifier.circuit.operations:
-        index = operation.parameter
-        angle = None if index is None else classifier.theta[index]
+        angle = next(iter(operation.angle_values(classifier.theta, v)), None)
         state = apply_gate(state, gate_matrix(operation.name, angle, dtype), operation.wires)
     probabilities = state.real**2 + state.imag**2
     signs = jnp.asarray(classifier.observables.signs(), v.dtype)

@@ -64,6 +64,21 @@ def on_wires(matrix, wires, n_qubits):
     return full
 
 
+def gate_angles(operation, theta, features=()):
+    """The angles of an operation: factor times a parameter, a feature or a product, plus offset."""
+    if operation.angle is not None:
+        return [operation.angle]
+    if operation.feature is not None:
+        entries = [np.prod([features[i] for i in np.atleast_1d(operation.feature)])]
+    elif operation.parameter is None:
+        return []
+    elif operation.name == "U3":
+        entries = [theta[i] for i in operation.parameter]
+    else:
+        entries = [np.prod([theta[i] for i in np.atleast_1d(operation.parameter)])]
+    return list(np.array(operation.factor) * entries + np.array(operation.offset))
+
+
 def circuit_unitary(circuit, theta, features=()):
     """The unitary of a `qdeq.Circuit`, gate by gate."""
     unitary = np.eye(2**circuit.n_qubits, dtype=complex)
@@ -71,15 +86,7 @@ def circuit_unitary(circuit, theta, features=()):
         if operation.matrix is not None:
             matrix = np.asarray(operation.matrix)
         else:
-            if operation.feature is not None:
-                angles = [features[operation.feature]]
-            elif operation.angle is not None:
-                angles = [operation.angle]
-            elif operation.parameter is None:
-                angles = []
-            else:
-                angles = [theta[i] for i in np.atleast_1d(operation.parameter)]
-            matrix = gate_matrix(operation.name, angles)
+            matrix = gate_matrix(operation.name, gate_angles(operation, theta, features))
         unitary = on_wires(matrix, operation.wires, circuit.n_qubits) @ unitary
     return unitary
 

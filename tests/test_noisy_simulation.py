@@ -4,8 +4,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
-from test_simulation import random_circuit
+from test_simulation import random_circuit, rescaled
 
 from qdeq.circuits import (
     GATES,
@@ -87,13 +88,7 @@ def pennylane_values(circuit, theta, features, noise, strings, state=None):
             if state is not None:
                 qml.StatePrep(state, wires=range(n))
             for operation in circuit.operations:
-                if operation.feature is not None:
-                    angles = [features[operation.feature]]
-                elif operation.angle is not None:
-                    angles = [operation.angle]
-                else:
-                    angles = [theta[i] for i in operation.parameters]
-                gate(operation, angles)
+                gate(operation, oracle.gate_angles(operation, theta, features))
                 for rule in noise.rules:
                     for channel, wires in rule.uses(operation):
                         if isinstance(channel, OverRotation):
@@ -156,7 +151,7 @@ def random_rotations(rng, n_qubits):
         (str(rng.choice(["RX", "RY", "RZ"])), int(rng.integers(n_qubits)), int(i))
         for i in rng.integers(4, size=3)
     ]
-    return AngleEncoding.from_rotations(n_qubits, rotations)
+    return rescaled(rng, AngleEncoding.from_rotations(n_qubits, rotations))
 
 
 @pytest.mark.parametrize(("seed", "n_qubits"), [(0, 2), (1, 3), (2, 4)])

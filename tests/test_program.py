@@ -20,13 +20,15 @@ from qdeq.errors import UserError
 from qdeq.lowering import lower
 from qdeq.lowering.preparation import preparation_angles
 
-# A shared parameter, a U3, a fixed angle, a controlled rotation, a matrix.
+# A shared parameter, a U3, factors and offsets, a product, a fixed angle, a controlled rotation, a
+# matrix.
 MIXED = Circuit(
     2,
     (
-        Operation("U3", (0,), parameter=(0, 1, 2)),
+        Operation("U3", (0,), parameter=(0, 1, 2), factor=(1, 0.5, -2), offset=(0, 0.3, 0)),
         Operation("RY", (1,), parameter=3),
-        Operation("CRX", (0, 1), parameter=3),
+        Operation("CRX", (0, 1), parameter=3, factor=-0.5, offset=np.pi),
+        Operation("RZZ", (0, 1), parameter=(0, 3), factor=1.5),
         Operation("RZ", (0,), angle=0.7),
         Operation("Unitary", (1,), matrix=np.array([[0, 1], [1, 0]])),
         Operation("PhaseShift", (1,), parameter=0),
@@ -34,7 +36,15 @@ MIXED = Circuit(
     trainable=(True, False, True, True),
 )
 # Feature 0 turns two gates.
-ROTATIONS = AngleEncoding.from_rotations(2, [("RY", 0, 0), ("RX", 1, 1), ("RZ", 1, 0)])
+ROTATIONS = AngleEncoding(
+    2,
+    (
+        Operation("RY", (0,), feature=0),
+        Operation("RX", (1,), feature=1, factor=-0.5, offset=0.2),
+        Operation("RZ", (1,), feature=0, factor=np.sqrt(2)),
+        Operation("RY", (0,), feature=(0, 1), factor=2),
+    ),
+)
 
 
 def random_numbers(n, seed=0):
@@ -117,8 +127,8 @@ def test_slots_are_in_time_order_and_know_their_source():
     order = [op.parameter for op in program.circuit.operations if op.parameter is not None]
     assert order == list(range(program.n_slots))
     assert sorted(program.encoding_slots + program.circuit_slots) == order
-    assert len(program.encoding_slots) == 6
-    assert len(program.circuit_slots) == 2 * 6
+    assert len(program.encoding_slots) == 2 * 4
+    assert len(program.circuit_slots) == 2 * 7
     # The second angle of each U3, parameters 1 and 5, is frozen.
     assert len(program.trainable_slots) == len(program.circuit_slots) - 2
 
@@ -127,6 +137,16 @@ def test_frozen_parameters_get_no_gradient(x64):
     program = lower(MIXED, ROTATIONS)
     jacobian = jax.jacrev(program.circuit_angles)(jnp.zeros(4))
     np.testing.assert_array_equal(jacobian.any(axis=0), MIXED.trainable)
+
+
+def test_derivatives_by_angles_become_those_by_parameters(x64):
+    program, theta = lower(MIXED, ROTATIONS), random_numbers(4)
+    slopes = random_numbers(len(program.trainable_slots), 1)
+    trained = np.isin(program.circuit_slots, program.trainable_slots)
+    jacobian = jax.jacrev(program.circuit_angles)(jnp.asarray(theta))[trained]
+    np.testing.assert_allclose(
+        program.parameter_gradient(theta, slopes), slopes @ jacobian, atol=1e-14
+    )
 
 
 def test_angles_take_batches_by_vmap():

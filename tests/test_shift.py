@@ -16,6 +16,11 @@ TWO_TERMS = ("RX", "RY", "RZ", "RXX", "RYY", "RZZ", "PhaseShift")
 FOUR_TERMS = ("CRX", "CRY", "CRZ")
 
 
+def scale(i):
+    """Every other gate turns by a multiple of its angle: -a/2 + 0.4, 1.5 a + 0.4, ..."""
+    return {"factor": (-0.5, 1.5, -2)[i % 3], "offset": 0.4} if i % 2 else {}
+
+
 def every_gate():
     """Each gate with an angle once, between rotations that make every one of them count."""
     operations = []
@@ -24,7 +29,7 @@ def every_gate():
         operations += [
             Operation("RY", (0,), angle=0.6),
             Operation("RX", (1,), angle=0.9),
-            Operation(name, wires, parameter=len(operations) // 3),
+            Operation(name, wires, parameter=len(operations) // 3, **scale(len(operations) // 3)),
         ]
     return Circuit(2, tuple(operations))
 

@@ -1,5 +1,6 @@
 """The simulator against dense matrices, the published model functions, and itself path by path."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +45,10 @@ PUBLISHED = [(4, "amplitude"), (4, "angle"), (10, "amplitude"), (10, "angle")]
 
 
 def random_circuit(rng, n_qubits, n_operations):
-    """Any gate of the table, an arbitrary unitary or a fixed angle on random wires."""
+    """Any gate of the table, an arbitrary unitary or a fixed angle on random wires.
+
+    Half of the angles are parameters as they are, the others have a factor and an offset.
+    """
     operations, n_parameters = [], 0
     names = [name for name, gate in GATES.items() if gate.n_wires <= n_qubits]
     for _ in range(n_operations):
@@ -65,9 +69,21 @@ def random_circuit(rng, n_qubits, n_operations):
         else:
             indices = tuple(range(n_parameters, n_parameters + gate.n_parameters))
             parameter = indices[0] if gate.n_parameters == 1 else indices
-            operations.append(Operation(name, wires, parameter=parameter))
+            scale = {}
+            if rng.random() < 0.5:
+                scale = {what: rng.normal(size=gate.n_parameters) for what in ("factor", "offset")}
+            operations.append(Operation(name, wires, parameter=parameter, **scale))
             n_parameters += gate.n_parameters
     return Circuit(n_qubits, tuple(operations))
+
+
+def rescaled(rng, encoding):
+    """The same rotations by factor * feature + offset, every other one."""
+    operations = [
+        replace(operation, factor=rng.normal(), offset=rng.normal()) if i % 2 else operation
+        for i, operation in enumerate(encoding.operations)
+    ]
+    return AngleEncoding(encoding.n_qubits, tuple(operations))
 
 
 def with_theta(model, theta):
@@ -122,7 +138,7 @@ def test_fusing_keeps_the_order_of_operations_that_share_wires():
     for max_wires in (1, 2, 3, 5):
         blocks = fuse(circuit, max_wires)
         assert all(len(block.wires) <= max(2, max_wires) for block in blocks)
-        sources = [f.source for block in blocks for f in block.factors if f.source is not None]
+        sources = [i for block in blocks for factor in block.factors for i in factor.source]
         assert sorted(sources) == list(range(circuit.n_parameters))
     assert len(fuse(circuit, 5)) == 1
 
@@ -286,7 +302,7 @@ def test_light_cones_equal_the_statevector_for_any_product_encoding(x64):
         (one_axis, z_strings(5, 2)),
         (three_axes, xyz_of_every_wire(5)),
     ):
-        encoding = AngleEncoding.from_rotations(5, rotations)
+        encoding = rescaled(rng, AngleEncoding.from_rotations(5, rotations))
         circuit = random_circuit(rng, 5, 14)
         theta, x = rng.normal(size=circuit.n_parameters), jnp.asarray(rng.normal(size=4))
         q = observables.n_observables

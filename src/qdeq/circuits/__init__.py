@@ -15,7 +15,6 @@ from qdeq.circuits.channels import OverRotation as OverRotation
 from qdeq.circuits.channels import ThermalRelaxation as ThermalRelaxation
 from qdeq.circuits.channels import TwoQubitDepolarising as TwoQubitDepolarising
 from qdeq.circuits.circuit import Circuit as Circuit
-from qdeq.circuits.circuit import Operation as Operation
 from qdeq.circuits.drawing import draw_text as draw_text
 from qdeq.circuits.encodings import AmplitudeEncoding as AmplitudeEncoding
 from qdeq.circuits.encodings import AngleEncoding as AngleEncoding
@@ -36,3 +35,4 @@ from qdeq.circuits.observables import MeasurementEnsemble as MeasurementEnsemble
 from qdeq.circuits.observables import xyz_of_every_wire as xyz_of_every_wire
 from qdeq.circuits.observables import z_of_every_wire as z_of_every_wire
 from qdeq.circuits.observables import z_strings as z_strings
+from qdeq.circuits.operation import Operation as Operation

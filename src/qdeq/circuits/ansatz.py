@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qdeq.circuits.circuit import Circuit, Operation, check_n_qubits
+from qdeq.circuits.circuit import Circuit, check_n_qubits
 from qdeq.circuits.gates import GATES
+from qdeq.circuits.operation import Operation
 from qdeq.errors import UserError, check_choice
 
 _RANDOM_GATES = ("RX", "RY", "RZ", "CNOT")

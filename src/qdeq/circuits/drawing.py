@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qdeq.circuits.circuit import Circuit, Operation
+from qdeq.circuits.angle_labels import TEXT, angle_labels
+from qdeq.circuits.circuit import Circuit
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding
 from qdeq.circuits.observables import MeasurementEnsemble
+from qdeq.circuits.operation import Operation
 from qdeq.errors import UserError
 
 _MIN_WIDTH = 20
@@ -35,7 +37,8 @@ def draw_text(
 ) -> str:
     """Draw a circuit as text, one line per wire, in the manner of PennyLane's ``draw``.
 
-    ``RX(θ3)`` is a rotation by parameter 3, ``RX(x3)`` by feature 3, ``RX(0.5)`` by 0.5 radians. A
+    ``RX(θ3)`` is a rotation by parameter 3, ``RX(x3)`` by feature 3, ``RX(0.5)`` by 0.5 radians,
+    ``RX(-θ3/2+π)`` by a parameter with a factor and an offset, and ``RX(x0·x1)`` by a product. A
     control is ●, the target of a CNOT ⊕, a wire that a gate skips │.
 
     Parameters
@@ -160,15 +163,6 @@ def place_in_columns(operations: Sequence[Operation]) -> list[list[Operation]]:
     return columns
 
 
-def angle_label(operation: Operation) -> str:
-    """What stands between the brackets: ``θ3``, ``x3``, ``0.5``, ``θ0,θ1,θ2``, or nothing."""
-    if operation.feature is not None:
-        return f"x{operation.feature}"
-    if operation.angle is not None:
-        return f"{operation.angle:.3g}"
-    return ",".join(f"θ{i}" for i in operation.parameters)
-
-
 def symbols(operation: Operation) -> tuple[str, ...]:
     """The symbol of each wire of the operation, without its angle."""
     name = "U" if operation.name == "Unitary" else operation.name
@@ -179,7 +173,7 @@ def _cells(column: Sequence[Operation], n_qubits: int) -> list[str]:
     """The strings of one column, all of the same width."""
     cells = [""] * n_qubits
     for operation in column:
-        angle = angle_label(operation)
+        angle = ",".join(angle_labels(operation, TEXT))
         labels = [
             f"{symbol}({angle})" if angle and symbol != "●" else symbol
             for symbol in symbols(operation)

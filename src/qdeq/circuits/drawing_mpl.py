@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Circle, FancyBboxPatch, Patch
 
-from qdeq.circuits.circuit import Circuit, Operation
+from qdeq.circuits.angle_labels import MATHTEXT, angle_labels
+from qdeq.circuits.circuit import Circuit
 from qdeq.circuits.drawing import (
     check_drawable,
     encoding_columns,
@@ -22,6 +23,7 @@ from qdeq.circuits.drawing import (
 )
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding
 from qdeq.circuits.observables import MeasurementEnsemble
+from qdeq.circuits.operation import Operation
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class _Column:
 
 
 def _box_width(operation: Operation) -> float:
-    if len(operation.parameters) > 1:
+    if len(operation.sources) > 1:
         return 1.55
     return 1.45 if max(map(len, symbols(operation))) > 3 else _BOX_WIDTH
 
@@ -188,7 +190,7 @@ def _layout(circuit: Circuit, encoding: Encoding | None) -> list[_Column]:
 
 
 def _role(operation: Operation, trainable: Sequence[bool]) -> str:
-    if operation.feature is not None:
+    if operation.features:
         return "encoding"
     if not operation.parameters:
         return "fixed"
@@ -225,7 +227,7 @@ def _draw_operation(axes: Axes, x: float, y0: float, operation: Operation, style
     low, high = min(operation.wires), max(operation.wires)
     if low != high:
         axes.plot([x, x], [y0 + low, y0 + high], color=style.edge, linewidth=1.2, zorder=2)
-    angle = _angle_mathtext(operation)
+    angle = ",".join(angle_labels(operation, MATHTEXT))
     for wire, symbol in zip(operation.wires, symbols(operation), strict=True):
         y = y0 + wire
         if symbol == "●":
@@ -315,11 +317,3 @@ def _legend_handles(columns: Sequence[_Column]) -> list[Patch]:
 def _describe(others: Sequence[str]) -> str:
     n = len(others)
     return f"also measured: {n} Pauli string{'s' if n > 1 else ''} over several wires"
-
-
-def _angle_mathtext(operation: Operation) -> str:
-    if operation.feature is not None:
-        return rf"$x_{{{operation.feature}}}$"
-    if operation.angle is not None:
-        return f"{operation.angle:.3g}"
-    return ",".join(rf"$\theta_{{{i}}}$" for i in operation.parameters)

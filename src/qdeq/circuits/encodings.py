@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qdeq.circuits.circuit import Circuit, Operation, check_n_qubits, check_operation
+from qdeq.circuits.circuit import Circuit, check_n_qubits
+from qdeq.circuits.operation import Operation, check_operation
 from qdeq.errors import UserError
 
 
@@ -56,14 +57,15 @@ class AmplitudeEncoding:
 
 @dataclass(frozen=True)
 class AngleEncoding:
-    """A product state: rotations of single wires, each by one feature in radians.
+    """A product state: rotations of single wires, each by features in radians.
 
     Parameters
     ----------
     n_qubits
         Number of wires.
     operations
-        Operations on one wire with `Operation.feature` set, in time order.
+        Operations on one wire with `Operation.feature` set, in time order; `Operation.factor` and
+        `Operation.offset` scale and shift a feature on its way into the angle.
 
     Raises
     ------

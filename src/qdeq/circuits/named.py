@@ -4,10 +4,8 @@ The circuits themselves are in `ansatz`; here is only the choice between them, a
 made from another: the paper's without its two-qubit gates, or many times over.
 """
 
-from dataclasses import replace
-
 from qdeq.circuits.ansatz import hardware_efficient, paper_ansatz, strongly_entangling
-from qdeq.circuits.circuit import Circuit, Operation
+from qdeq.circuits.circuit import Circuit
 from qdeq.errors import UserError, check_choice
 
 ANSAETZE = (
@@ -83,14 +81,6 @@ def without_entanglers(circuit: Circuit) -> Circuit:
     position = {old: new for new, old in enumerate(used)}
     return Circuit(
         circuit.n_qubits,
-        tuple(_renumber(operation, position) for operation in kept),
+        tuple(operation.renumbered(position.__getitem__) for operation in kept),
         tuple(circuit.trainable[old] for old in used),
     )
-
-
-def _renumber(operation: Operation, position: dict[int, int]) -> Operation:
-    if operation.parameter is None:
-        return operation
-    if isinstance(operation.parameter, tuple):
-        return replace(operation, parameter=tuple(position[i] for i in operation.parameter))
-    return replace(operation, parameter=position[operation.parameter])

@@ -21,8 +21,8 @@ from qdeq.circuits.channels import OverRotation as OverRotation
 from qdeq.circuits.channels import ThermalRelaxation as ThermalRelaxation
 from qdeq.circuits.channels import TwoQubitDepolarising as TwoQubitDepolarising
 from qdeq.circuits.channels import check_probability, check_turns
-from qdeq.circuits.circuit import Operation
 from qdeq.circuits.gates import GATES
+from qdeq.circuits.operation import Operation
 from qdeq.errors import UserError
 
 

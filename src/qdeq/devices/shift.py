@@ -22,7 +22,9 @@ def shift_jacobian(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values and their exact Jacobian in some slots, all rows and shifts in one submission.
 
-    Costs `1 + n_shifts` circuits per row: ``1 + 2 n_rotations + 4 n_controlled``.
+    Costs `1 + n_shifts` circuits per row: ``1 + 2 n_rotations + 4 n_controlled``. The rule is the
+    gate's: where an operation multiplies its slot by a factor, the slot is shifted by so much less
+    and the derivative is so much larger.
 
     Parameters
     ----------
@@ -64,11 +66,12 @@ def shift_jacobian(
     gates = gates_of_slots(executor.circuit)
     shifts, coefficients = [np.zeros((1, angles.shape[1]))], []
     for slot in slots:
-        rule, weights = shift_rule(gates[slot])
+        rule, weights = shift_rule(gates[slot].name)
+        (source,) = gates[slot].sources
         rows = np.zeros((len(rule), angles.shape[1]))
-        rows[:, slot] = rule
+        rows[:, slot] = rule / (source.factor or 1)
         shifts.append(rows)
-        coefficients.append(weights)
+        coefficients.append(weights * source.factor)
     offsets = np.concatenate(shifts)
     rows = (angles[:, None, :] + offsets).reshape(-1, angles.shape[1])
     values = executor(rows, purpose=purpose, shots=shots).reshape(len(angles), len(offsets), -1)

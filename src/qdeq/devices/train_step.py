@@ -56,9 +56,7 @@ class Attempt:
             vectors = _pull_back(jnp.asarray(self.state.unfinished.input_jacobian), vectors)
         weights = np.asarray(vectors, np.float64) * defined[:, None]
         slopes = np.einsum("bq,bqs->s", weights, self._angle_jacobian(executor, recipe, angles))
-        theta_gradient = np.zeros(model.circuit.n_parameters)
-        parameters = [program.sources[slot][1] for slot in program.trainable_slots]
-        np.add.at(theta_gradient, parameters, slopes)
+        theta_gradient = program.parameter_gradient(np.asarray(model.theta, np.float64), slopes)
         gradient = eqx.tree_at(
             lambda c: c.model.theta, gradient, jnp.asarray(theta_gradient, model.theta.dtype)
         )

@@ -6,6 +6,7 @@ What the angles are for given theta and features is here as well; running them i
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._gather import products_of_entries
 from qdeq.circuits import GATES, AmplitudeEncoding, Circuit, Encoding, Operation
+from qdeq.circuits.operation import AngleSource
 from qdeq.errors import UserError
 from qdeq.lowering.preparation import preparation, preparation_angles
 
@@ -38,8 +41,8 @@ class Program:
     n_prepared
         The first so many slots prepare the state of an amplitude encoding.
     sources
-        For each slot: ``("feature", i)`` or ``("parameter", i)``; ``("amplitudes", i)`` for the
-        i-th angle of the state preparation.
+        For each slot what its angle is; of kind ``"amplitudes"`` for the angles of the state
+        preparation.
     trainable
         For each parameter of the model's circuit, whether it receives gradients.
 
@@ -55,7 +58,7 @@ class Program:
     circuit: Circuit
     encoding: Encoding
     n_prepared: int
-    sources: tuple[tuple[str, int], ...]
+    sources: tuple[AngleSource, ...]
     trainable: tuple[bool, ...]
 
     @classmethod
@@ -71,17 +74,19 @@ class Program:
     @property
     def encoding_slots(self) -> tuple[int, ...]:
         """The slots that features drive, in the order of `encoding_angles`."""
-        return tuple(s for s, (kind, _) in enumerate(self.sources) if kind != "parameter")
+        return tuple(s for s, a in enumerate(self.sources) if a.kind != "parameter")
 
     @property
     def circuit_slots(self) -> tuple[int, ...]:
         """The slots that theta drives, in the order of `circuit_angles`."""
-        return tuple(s for s, (kind, _) in enumerate(self.sources) if kind == "parameter")
+        return tuple(s for s, a in enumerate(self.sources) if a.kind == "parameter")
 
     @property
     def trainable_slots(self) -> tuple[int, ...]:
-        """Those of `circuit_slots` whose parameter is trainable."""
-        return tuple(s for s in self.circuit_slots if self.trainable[self.sources[s][1]])
+        """Those of `circuit_slots` with a parameter that is trainable."""
+        return tuple(
+            s for s in self.circuit_slots if any(self.trainable[i] for i in self.sources[s].indices)
+        )
 
     def encoding_angles(self, v: jax.Array) -> jax.Array:
         """Angles of `encoding_slots` for features `(d,)`; see `preparation_angles` for amplitudes.
@@ -97,8 +102,8 @@ class Program:
             `(len(encoding_slots),)` radians.
         """
         prepared = preparation_angles(v) if self.n_prepared else jnp.zeros(0, v.dtype)
-        features = [self.sources[s][1] for s in self.encoding_slots[self.n_prepared :]]
-        return jnp.concatenate([prepared, v[np.array(features, dtype=int)]])
+        features = [self.sources[s] for s in self.encoding_slots[self.n_prepared :]]
+        return jnp.concatenate([prepared, _values(features, v)])
 
     def circuit_angles(self, theta: jax.Array) -> jax.Array:
         """Angles of `circuit_slots` for parameters `(P,)`: radians, no gradient where not trained.
@@ -115,8 +120,31 @@ class Program:
         """
         if not all(self.trainable):
             theta = jnp.where(np.array(self.trainable), theta, jax.lax.stop_gradient(theta))
-        parameters = [self.sources[s][1] for s in self.circuit_slots]
-        return theta[np.array(parameters, dtype=int)]
+        return _values([self.sources[s] for s in self.circuit_slots], theta)
+
+    def parameter_gradient(self, theta: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """Derivatives by theta from those by the angles of `trainable_slots`.
+
+        Parameters
+        ----------
+        theta
+            `(P,)` radians.
+        slopes
+            `(len(trainable_slots),)`.
+
+        Returns
+        -------
+        ndarray
+            `(P,)`; 0 where not trained.
+        """
+        gradient = np.zeros(len(self.trainable))
+        for slot, slope in zip(self.trainable_slots, slopes, strict=True):
+            source = self.sources[slot]
+            for position, i in enumerate(source.indices):
+                if self.trainable[i]:
+                    others = source.indices[:position] + source.indices[position + 1 :]
+                    gradient[i] += slope * source.factor * np.prod(theta[list(others)])
+        return gradient
 
     def angles(self, theta: jax.Array, v: jax.Array) -> jax.Array:
         """The angles of all slots.
@@ -176,11 +204,11 @@ def lower(circuit: Circuit, encoding: Encoding) -> Program:
             f"{encoding.n_features} features: give the encoding at least {circuit.n_features}"
         )
     operations: list[Operation] = []
-    sources: list[tuple[str, int]] = []
+    sources: list[AngleSource] = []
     if isinstance(encoding, AmplitudeEncoding):
         operations += preparation(encoding.n_qubits, encoding.n_features)
         n_prepared = sum(operation.parameter is not None for operation in operations)
-        sources += [("amplitudes", i) for i in range(n_prepared)]
+        sources += [AngleSource("amplitudes", (i,)) for i in range(n_prepared)]
         written = circuit.operations
     else:
         n_prepared = 0
@@ -196,11 +224,18 @@ def lower(circuit: Circuit, encoding: Encoding) -> Program:
     return Program(device_circuit, encoding, n_prepared, tuple(sources), circuit.trainable)
 
 
-def _rotations(operation: Operation) -> list[tuple[str, tuple[str, int] | None]]:
+def _rotations(operation: Operation) -> list[tuple[str, AngleSource | None]]:
     """The gates of an operation and what drives each; None where nothing does."""
-    if operation.feature is not None:
-        return [(operation.name, ("feature", operation.feature))]
-    if operation.parameter is None:
+    if not operation.sources:
         return [(operation.name, None)]
     factors = GATES[operation.name].factors or ((operation.name, 0),)
-    return [(name, ("parameter", operation.parameters[i])) for name, i in factors]
+    return [(name, operation.sources[i]) for name, i in factors]
+
+
+def _values(sources: Sequence[AngleSource], entries: jax.Array) -> jax.Array:
+    """The angles `(len(sources),)` for theta or features `entries`."""
+    if all(source.is_plain for source in sources):
+        return entries[np.array([source.indices[0] for source in sources], dtype=int)]
+    products = products_of_entries([source.indices for source in sources], entries)
+    factors = jnp.asarray(np.array([source.factor for source in sources]), entries.dtype)
+    return factors * products + jnp.asarray(np.array([s.offset for s in sources]), entries.dtype)

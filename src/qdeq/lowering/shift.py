@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qdeq.circuits import GATES, Circuit
+from qdeq.circuits import GATES, Circuit, Operation
 from qdeq.errors import UserError
 
 _ROUNDING = 1e-9  # frequencies closer than this are one
@@ -77,7 +77,7 @@ def n_shifts(circuit: Circuit, slots: Sequence[int]) -> int:
     6
     """
     gates = gates_of_slots(circuit)
-    return sum(len(shift_rule(gates[slot])[0]) for slot in slots)
+    return sum(len(shift_rule(gates[slot].name)[0]) for slot in slots)
 
 
 @functools.cache
@@ -95,9 +95,9 @@ def _frequencies(gate: str) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def gates_of_slots(circuit: Circuit) -> dict[int, str]:
-    """The gate that each angle turns, for circuits in which it turns only one."""
-    gates: dict[int, str] = {}
+def gates_of_slots(circuit: Circuit) -> dict[int, Operation]:
+    """The operation that each angle turns, for circuits in which it turns only one."""
+    gates: dict[int, Operation] = {}
     for operation in circuit.operations:
         for slot in operation.parameters:
             if slot in gates or len(operation.parameters) > 1:
@@ -105,5 +105,5 @@ def gates_of_slots(circuit: Circuit) -> dict[int, str]:
                     f"angle {slot} of the circuit turns {operation.name} and something else: the "
                     "shift rule needs an angle per gate, use Program.of(model).circuit"
                 )
-            gates[slot] = operation.name
+            gates[slot] = operation
     return gates

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdeq.circuits import GATES, AngleEncoding, NoiseModel
-from qdeq.simulation.product import AXES, LETTERS
+from qdeq.simulation.product import AXES, LETTERS, linear_angle, sums_and_offsets
 from qdeq.simulation.superoperators import transfer_matrix
 
 _QUARTER_TURNS = {
@@ -55,8 +55,8 @@ class NoisyProduct:
         Wires.
     classes
         Partition of the wires.
-    sums
-        `(n_angles, d)`: the angles are sums @ v, in the order of `ProductEncoding.sums`.
+    sums, offsets
+        `(n_angles, d)` and `(n_angles,)`, as in `ProductEncoding`.
     components
         Bloch components of every wire that can differ from 0, such as `"XZ"`; `""` where nothing
         depends on the features.
@@ -67,21 +67,21 @@ class NoisyProduct:
     n_qubits: int
     classes: tuple[NoisyWires, ...]
     sums: np.ndarray
+    offsets: np.ndarray
     components: tuple[str, ...]
     constants: np.ndarray
 
 
 @functools.lru_cache(maxsize=64)
 def noisy_product(encoding: AngleEncoding, noise: NoiseModel) -> NoisyProduct | None:
-    """Lower an encoding; None when it holds other gates than RX, RY, RZ with one feature each."""
+    """Lower an encoding; None when it holds other than RX, RY, RZ by one feature each."""
     starts = np.tile([1.0, 0.0, 0.0, 1.0], (encoding.n_qubits, 1))
     steps: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in range(encoding.n_qubits)]
     for operation in encoding.operations:
-        if operation.name not in AXES or operation.feature is None:
+        angle = linear_angle(operation, encoding.n_features)
+        if angle is None:
             return None
-        (wire,) = operation.wires
-        axis, angle = AXES[operation.name], np.zeros(encoding.n_features)
-        angle[operation.feature] = 1
+        (wire,), axis = operation.wires, AXES[operation.name]
         after = np.eye(4)
         for channel, _ in noise.channels_after(operation):
             after = transfer_matrix(channel.kraus()) @ after
@@ -106,11 +106,11 @@ def noisy_product(encoding: AngleEncoding, noise: NoiseModel) -> NoisyProduct | 
         )
         for axes, wires in members.items()
     )
-    sums = [steps[w][s][1] for g in classes for s in range(len(g.axes)) for w in g.wires]
+    angles = [steps[w][s][1] for g in classes for s in range(len(g.axes)) for w in g.wires]
     return NoisyProduct(
         encoding.n_qubits,
         classes,
-        np.array(sums).reshape(-1, encoding.n_features),
+        *sums_and_offsets(angles, encoding),
         tuple(_support(starts[w], steps[w]) for w in range(encoding.n_qubits)),
         # A wire that turns and has no component left is in the maximally mixed state.
         np.array([[1.0, 0, 0, 0] if turns else starts[w] for w, turns in enumerate(steps)]),

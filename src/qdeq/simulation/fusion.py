@@ -14,15 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._gather import products_of_entries
 from qdeq._precision import PRECISION
-from qdeq.circuits import GATES, Circuit, Operation
+from qdeq.circuits import GATES, Circuit, Gate, Operation
+from qdeq.circuits.operation import AngleSource
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
     """One matrix `constant + cos(scale * angle) cosine + sin(scale * angle) sine` on some wires.
 
-    `source` is the index of its angle in `concatenate([theta, features])`; None is a fixed matrix.
+    `source` is the index of its angle in `concatenate([theta, features])`; several indices are the
+    product of these entries, none a fixed matrix. What an operation multiplies its angle with is
+    part of `scale`, and what it adds is part of the matrices: neither costs anything at run time.
     """
 
     wires: tuple[int, ...]
@@ -30,7 +34,7 @@ class Factor:
     cosine: np.ndarray
     sine: np.ndarray
     scale: float
-    source: int | None
+    source: tuple[int, ...]
 
 
 AnyFactor = TypeVar("AnyFactor")
@@ -115,34 +119,27 @@ def lower(operation: Operation, n_parameters: int) -> list[Factor]:
         return [_fixed(operation.wires, gate.matrix(operation.angle))]
     if gate.n_parameters == 0:
         return [_fixed(operation.wires, gate.matrix())]
-    if operation.feature is not None:
-        sources: tuple[int, ...] = (n_parameters + operation.feature,)
-    elif isinstance(operation.parameter, tuple):
-        sources = operation.parameter
-    else:
-        assert operation.parameter is not None
-        sources = (operation.parameter,)
-    parts = gate.factors or ((gate.name, 0),)
+    sources, parts = operation.sources, gate.factors or ((gate.name, 0),)
     return [
-        Factor(
-            operation.wires,
-            GATES[name].constant,
-            _matrix(GATES[name].cosine),
-            _matrix(GATES[name].sine),
-            GATES[name].scale,
-            sources[position],
-        )
+        _turned(operation.wires, GATES[name], sources[position], n_parameters)
         for name, position in parts
     ]
 
 
-def _matrix(array: np.ndarray | None) -> np.ndarray:
-    assert array is not None, "a parametrised gate has a cosine and a sine part"
-    return array
+def _turned(wires: tuple[int, ...], gate: Gate, source: AngleSource, n_parameters: int) -> Factor:
+    """A gate with one angle; the source's offset turns its cosine and sine into each other."""
+    cosine, sine = gate.cosine, gate.sine
+    assert cosine is not None and sine is not None, "a parametrised gate has both parts"
+    first = n_parameters if source.kind == "feature" else 0
+    if source.offset:
+        c, s = np.cos(gate.scale * source.offset), np.sin(gate.scale * source.offset)
+        cosine, sine = c * cosine + s * sine, c * sine - s * cosine
+    indices = tuple(first + i for i in source.indices)
+    return Factor(wires, gate.constant, cosine, sine, gate.scale * source.factor, indices)
 
 
 def _fixed(wires: tuple[int, ...], matrix: np.ndarray) -> Factor:
-    return Factor(wires, matrix, 0 * matrix, 0 * matrix, 0.0, None)
+    return Factor(wires, matrix, 0 * matrix, 0 * matrix, 0.0, ())
 
 
 def merge_up_to(blocks: Sequence[Block[AnyFactor]], max_wires: int) -> list[Block[AnyFactor]]:
@@ -219,7 +216,7 @@ def _fold(factors: Sequence[Factor], wires: tuple[int, ...]) -> tuple[Factor, ..
         c0, c1, c2 = (
             embed(m, factor.wires, wires) for m in (factor.constant, factor.cosine, factor.sine)
         )
-        if factor.source is None:
+        if not factor.source:
             pending = c0 @ pending
         else:
             folded.append(
@@ -246,9 +243,9 @@ def _products(blocks: Sequence[Block[Factor]], angles: jax.Array) -> jax.Array:
     dtype = complex_dtype(angles.dtype)
     matrices = jnp.asarray(np.stack([factor.constant for factor in factors]), dtype)
     if angles.shape[0]:
-        source = np.array([factor.source or 0 for factor in factors])
+        turned = products_of_entries([factor.source for factor in factors], angles)
         scale = np.array([factor.scale for factor in factors])
-        scaled = (angles[source] * jnp.asarray(scale, angles.dtype))[:, None, None]
+        scaled = (turned * jnp.asarray(scale, angles.dtype))[:, None, None]
         cosine = jnp.asarray(np.stack([factor.cosine for factor in factors]), dtype)
         sine = jnp.asarray(np.stack([factor.sine for factor in factors]), dtype)
         matrices = matrices + jnp.cos(scaled) * cosine + jnp.sin(scaled) * sine

@@ -58,7 +58,7 @@ class LightConeForm(eqx.Module):
         """The model function of one sample with features `x` `(d,)`."""
         product = encoded_product(self.encoding, self.noise)
         assert product is not None
-        return LightConeMap(self, *bind_angles(product.sums, x, self.reinjection))
+        return LightConeMap(self, *bind_angles(product.sums, product.offsets, x, self.reinjection))
 
 
 class LightConeMap(eqx.Module):

@@ -4,6 +4,7 @@ The circuit after the encoding is not simulated here; see `lightcone.py`.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdeq._precision import PRECISION
-from qdeq.circuits import AngleEncoding
+from qdeq.circuits import AngleEncoding, Operation
 
 AXES = {"RX": 0, "RY": 1, "RZ": 2}
 LETTERS = "XYZ"
@@ -51,14 +52,15 @@ class ProductEncoding:
         Wires.
     classes
         Partition of the wires.
-    sums
-        `(n_angles, d)`: the angles are sums @ v, class by class, in each class step by step, in
-        each step wire by wire.
+    sums, offsets
+        `(n_angles, d)` and `(n_angles,)`: the angles are sums @ v + offsets, class by class, in
+        each class step by step, in each step wire by wire.
     """
 
     n_qubits: int
     classes: tuple[WireClass, ...]
     sums: np.ndarray
+    offsets: np.ndarray
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -69,14 +71,13 @@ class ProductEncoding:
 
 @functools.lru_cache(maxsize=256)
 def product_encoding(encoding: AngleEncoding) -> ProductEncoding | None:
-    """Lower an encoding; None when it holds other gates than RX, RY, RZ with one feature each."""
+    """Lower an encoding; None when it holds other than RX, RY, RZ by one feature each."""
     rotations: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(encoding.n_qubits)]
     for operation in encoding.operations:
-        if operation.name not in AXES or operation.feature is None:
+        angle = linear_angle(operation, encoding.n_features)
+        if angle is None:
             return None
-        (wire,) = operation.wires
-        axis, angle = AXES[operation.name], np.zeros(encoding.n_features)
-        angle[operation.feature] = 1
+        (wire,), axis = operation.wires, AXES[operation.name]
         turns = rotations[wire]
         if turns and turns[-1][0] == axis:
             turns[-1] = (axis, turns[-1][1] + angle)
@@ -86,26 +87,46 @@ def product_encoding(encoding: AngleEncoding) -> ProductEncoding | None:
     for wire, turns in enumerate(rotations):
         members.setdefault(tuple(axis for axis, _ in turns), []).append(wire)
     classes = tuple(WireClass(axes, tuple(wires)) for axes, wires in members.items())
-    sums = [
+    angles = [
         rotations[wire][step][1]
         for group in classes
         for step in range(len(group.axes))
         for wire in group.wires
     ]
-    return ProductEncoding(
-        encoding.n_qubits, classes, np.array(sums).reshape(-1, encoding.n_features)
-    )
+    return ProductEncoding(encoding.n_qubits, classes, *sums_and_offsets(angles, encoding))
+
+
+def linear_angle(operation: Operation, n_features: int) -> np.ndarray | None:
+    """The angle of an RX, RY or RZ as coefficients of 1 and of every feature `(1 + d,)`.
+
+    None for other gates and for products of features.
+    """
+    if operation.name not in AXES or len(operation.features) != 1:
+        return None
+    (source,) = operation.sources
+    angle = np.zeros(1 + n_features)
+    angle[0] = source.offset
+    angle[1 + source.indices[0]] = source.factor
+    return angle
+
+
+def sums_and_offsets(
+    angles: Sequence[np.ndarray], encoding: AngleEncoding
+) -> tuple[np.ndarray, np.ndarray]:
+    """Angles from `linear_angle` as `ProductEncoding.sums` and `ProductEncoding.offsets`."""
+    table = np.array(angles).reshape(-1, 1 + encoding.n_features)
+    return table[:, 1:], table[:, 0]
 
 
 def bind_angles(
-    sums: np.ndarray, x: jax.Array, reinjection: jax.Array
+    sums: np.ndarray, offsets: np.ndarray, x: jax.Array, reinjection: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The angles sums @ v as offset `(n_angles,)` + slope `(n_angles, q)` @ m, for v = x + R m."""
+    """The angles sums @ v + offsets, v = x + R m, as `(n_angles,)` + `(n_angles, q)` @ m."""
     matrix = jnp.asarray(sums, x.dtype)
-    return (
-        jnp.matmul(matrix, x, precision=PRECISION),
-        jnp.matmul(matrix, reinjection, precision=PRECISION),
-    )
+    start = jnp.matmul(matrix, x, precision=PRECISION)
+    if offsets.any():
+        start = start + jnp.asarray(offsets, x.dtype)
+    return start, jnp.matmul(matrix, reinjection, precision=PRECISION)
 
 
 def pauli_components(encoding: ProductEncoding, angles: jax.Array) -> jax.Array:

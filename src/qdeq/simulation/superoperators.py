@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._gather import products_of_entries
 from qdeq.circuits import GATES, Circuit, NoiseModel
 from qdeq.errors import UserError
 from qdeq.simulation.fusion import (
@@ -39,14 +40,14 @@ class Turn:
     """The transfer matrix of one gate or channel, as a function of the one angle it may have.
 
     With a = scale * angle it is parts[0] + cos(a) parts[1] + sin(a) parts[2] + cos(2 a) parts[3]
-    + sin(2 a) parts[4], each `(4**k, 4**k)` real. `source` is the index of the angle in
-    `concatenate([theta, features])`; None is a fixed matrix, parts[0].
+    + sin(2 a) parts[4], each `(4**k, 4**k)` real. `source` is as in `fusion.Factor`;
+    where it is empty the matrix is parts[0].
     """
 
     wires: tuple[int, ...]
     parts: np.ndarray
     scale: float
-    source: int | None
+    source: tuple[int, ...]
 
 
 def transfer_matrix(kraus: Sequence[np.ndarray]) -> np.ndarray:
@@ -171,7 +172,7 @@ def check_size(numbers: int, what: str) -> None:
 def _turn(factor: Factor) -> Turn:
     """A unitary C0 + cos(a) C1 + sin(a) C2 as a transfer matrix, by products of cosine and sine."""
     pieces = (factor.constant, factor.cosine, factor.sine)
-    if factor.source is None:
+    if not factor.source:
         return _fixed(factor.wires, transfer_matrix([factor.constant]))
     t = {(i, j): _bilinear(pieces[i], pieces[j]) for i in range(3) for j in range(3)}
     parts = np.stack(
@@ -187,7 +188,7 @@ def _turn(factor: Factor) -> Turn:
 
 
 def _fixed(wires: tuple[int, ...], matrix: np.ndarray) -> Turn:
-    return Turn(wires, np.stack([matrix, *[np.zeros_like(matrix)] * 4]), 0.0, None)
+    return Turn(wires, np.stack([matrix, *[np.zeros_like(matrix)] * 4]), 0.0, ())
 
 
 def _embed(parts: np.ndarray, wires: Sequence[int], block_wires: Sequence[int]) -> np.ndarray:
@@ -208,7 +209,7 @@ def _fold(turns: Sequence[Turn], wires: tuple[int, ...]) -> tuple[Turn, ...]:
     pending = np.eye(4 ** len(wires))  # fixed matrices that wait for one with an angle
     for turn in turns:
         parts = _embed(turn.parts, turn.wires, wires)
-        if turn.source is None:
+        if not turn.source:
             pending = parts[0] @ pending
         else:
             folded.append(Turn(wires, parts @ pending, turn.scale, turn.source))
@@ -226,9 +227,9 @@ def _products(blocks: Sequence[Block[Turn]], angles: jax.Array) -> jax.Array:
     parts = np.stack([turn.parts for turn in turns])
     matrices = jnp.asarray(parts[:, 0], angles.dtype)
     if angles.shape[0]:
-        source = np.array([turn.source or 0 for turn in turns])
+        turned = products_of_entries([turn.source for turn in turns], angles)
         scale = np.array([turn.scale for turn in turns])
-        a = (angles[source] * jnp.asarray(scale, angles.dtype))[:, None, None]
+        a = (turned * jnp.asarray(scale, angles.dtype))[:, None, None]
         waves = {1: jnp.cos(a), 2: jnp.sin(a), 3: jnp.cos(2 * a), 4: jnp.sin(2 * a)}
         for i, wave in waves.items():
             if parts[:, i].any():  # plain rotations need only the last two

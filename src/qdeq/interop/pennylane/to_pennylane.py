@@ -1,6 +1,7 @@
 """A `Circuit` as a PennyLane quantum function."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -115,12 +116,17 @@ def _queue(qml: Any, operation: Operation, labels: list, theta: Any, v: Any) -> 
     if operation.matrix is not None:
         gate(np.array(operation.matrix), wires=wires)
         return
-    angles: list[Any] = [theta[..., i] for i in operation.parameters]
-    if operation.feature is not None:
-        angles = [v[..., operation.feature]]
-    elif operation.angle is not None:
-        angles = [operation.angle]
-    gate(*angles, wires=wires)
+    gate(*operation.angle_values(_Entries(theta), _Entries(v)), wires=wires)
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Entries of an array's last axis, leading axes being PennyLane's broadcasting."""
+
+    array: Any
+
+    def __getitem__(self, i: int) -> Any:
+        return self.array[..., i]
 
 
 def _check_length(qml: Any, name: str, values: Any, length: int, *, exact: bool) -> None:

@@ -6,7 +6,7 @@ classify with the circuit and knows nothing of qdeq. Writing one circuit as text
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -239,11 +239,11 @@ def _bound(circuit: Circuit, theta: np.ndarray) -> Circuit:
         if operation.parameter is None:
             operations.append(operation)
         elif factors:  # U3 takes no fixed angles, its factors do
-            angles = [float(theta[i]) for i in operation.parameters]
+            angles = operation.angle_values(theta.tolist(), ())
             operations += [Operation(name, operation.wires, angle=angles[i]) for name, i in factors]
         else:
-            angle = float(theta[operation.parameters[0]])
-            operations.append(replace(operation, parameter=None, angle=angle))
+            (angle,) = operation.angle_values(theta.tolist(), ())
+            operations.append(Operation(operation.name, operation.wires, angle=angle))
     return Circuit(circuit.n_qubits, tuple(operations))
 
 

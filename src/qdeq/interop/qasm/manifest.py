@@ -37,7 +37,7 @@ def describe_inputs(
     operations = model.circuit.operations
     if not isinstance(model.encoding, AmplitudeEncoding):
         operations = model.encoding.operations + operations
-    used = sorted({op.feature for op in operations if op.feature is not None})
+    used = sorted({i for op in operations for i in op.features})
     all_names = numbered("x", max(used, default=-1) + 1)
     return inputs + [{"name": all_names[i], "is": "encoded number v", "index": i} for i in used]
 

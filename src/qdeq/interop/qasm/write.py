@@ -120,7 +120,7 @@ def to_qasm3(
     _check_names(names, circuit.n_parameters)
     angles = names if theta is None else _numbers("theta", theta, circuit.n_parameters)
     inputs = numbered("x", circuit.n_features)
-    used = sorted({op.feature for op in circuit.operations if op.feature is not None})
+    used = sorted({i for op in circuit.operations for i in op.features})
     values = inputs if features is None else _numbers("features", features, circuit.n_features)
     declared = list(names) if theta is None else []
     declared += [inputs[i] for i in used] if features is None else []
@@ -133,13 +133,7 @@ def to_qasm3(
         lines.append(f"bit[{circuit.n_qubits}] c;")
     lines.append(f"qubit[{circuit.n_qubits}] q;")
     for operation in circuit.operations:
-        if operation.feature is not None:
-            given = [values[operation.feature]]
-        elif operation.angle is not None:
-            given = [repr(operation.angle)]
-        else:
-            given = [angles[i] for i in operation.parameters]
-        lines += _statements(operation, given)
+        lines += _statements(operation, _written_angles(operation, angles, values))
     for wire, letter in enumerate(basis or ()):
         lines += [f"{gate} q[{wire}];" for gate in _CHANGES[letter]]
     lines += [f"c[{wire}] = measure q[{wire}];" for wire in range(len(basis or ""))]
@@ -159,6 +153,26 @@ def _statements(operation: Operation, angles: Sequence[str]) -> list[str]:
         )
     argument = f"({', '.join(angles)})" if angles else ""
     return [f"{_STANDARD[operation.name]}{argument} {', '.join(qubits)};"]
+
+
+def _written_angles(
+    operation: Operation, angles: Sequence[str | float], features: Sequence[str | float]
+) -> list[str]:
+    """The operation's angles as numbers, or as expressions of the names."""
+    if operation.angle is not None:
+        return [repr(operation.angle)]
+    written = []
+    for source in operation.sources:
+        entries = features if source.kind == "feature" else angles
+        names = [entry for entry in entries if isinstance(entry, str)]
+        if not names:
+            written.append(repr(source.value(entries)))
+            continue
+        factors = [] if source.factor == 1 else [repr(source.factor)]
+        product = " * ".join([*factors, *(names[i] for i in source.indices)])
+        sign = "-" if source.offset < 0 else "+"
+        written.append(f"{product} {sign} {abs(source.offset)!r}" if source.offset else product)
+    return written
 
 
 def _unitary(operation: Operation) -> list[str]:
@@ -182,7 +196,7 @@ def _unitary(operation: Operation) -> list[str]:
     return lines
 
 
-def _numbers(name: str, given: ArrayLike, n_needed: int) -> list[str]:
+def _numbers(name: str, given: ArrayLike, n_needed: int) -> list[float]:
     values = np.asarray(given, dtype=float)
     if values.shape != (n_needed,):
         raise UserError(
@@ -190,7 +204,7 @@ def _numbers(name: str, given: ArrayLike, n_needed: int) -> list[str]:
         )
     if not np.isfinite(values).all():
         raise UserError(f"{name} holds NaN or infinity: give finite angles in radians")
-    return [repr(value) for value in values.tolist()]
+    return values.tolist()
 
 
 def _check_names(names: Sequence[str], n_needed: int) -> None:

@@ -104,12 +104,7 @@ def to_qiskit(
                 f"{operation.name} on wires {operation.wires} has no counterpart in Qiskit: "
                 "write it as other gates or as a Unitary"
             )
-        if operation.feature is not None:
-            given = [inputs[operation.feature]]
-        elif operation.angle is not None:
-            given = [operation.angle]
-        else:
-            given = [angles[i] for i in operation.parameters]
+        given = operation.angle_values(angles, inputs)
         result.append(GATE_CLASSES[operation.name](*given), operation.wires)
     return result
 
