@@ -13,6 +13,7 @@ from benchmarks.pennylane_model import pennylane_model, why_missing
 from benchmarks.programs import Program, published_epoch, qdeq_epoch, with_classifier
 from benchmarks.published import OWN_SETTINGS, SAME_WORK
 from benchmarks.timing import take_turns
+from qdeq.models import QuantumModel, quantum_model
 from qdeq.training.config import Encoding, TrainConfig
 from qdeq.training.loop import Trainer, TrainState
 from qdeq.training.parallel import Layout, seeds_at_once
@@ -92,7 +93,7 @@ def step_group(bench: Bench, n_qubits: int, encoding: Encoding) -> list[Row]:
             target=target.seconds,
             reached=ours.median,
             ratios=tuple(ratios),
-            floor=step_floor(state.classifier.model, BATCH, steps, inputs.n_classes),
+            floor=step_floor(_model(state), BATCH, steps, inputs.n_classes),
             measurements=found,
             note="; ".join(filter(None, [solved_note(found), missing])),
         ),
@@ -107,6 +108,10 @@ def step_group(bench: Bench, n_qubits: int, encoding: Encoding) -> list[Row]:
     ]
 
 
+def _model(state: TrainState) -> QuantumModel:
+    return quantum_model(state.classifier.model, "the speed suite")
+
+
 def _programs(
     bench: Bench, trainer: Trainer, state: TrainState
 ) -> dict[str, Callable[[], Program]]:
@@ -117,7 +122,7 @@ def _programs(
         return qdeq_epoch(Trainer(config.replace(**changes), dataset), state)
 
     def pennylane() -> Program:
-        guest = eqx.tree_at(lambda c: c.model, classifier, pennylane_model(classifier.model))
+        guest = eqx.tree_at(lambda c: c.model, classifier, pennylane_model(_model(state)))
         return qdeq_epoch(trainer, with_classifier(trainer, guest))
 
     programs = {
@@ -169,9 +174,7 @@ def seeds_group(bench: Bench) -> list[Row]:
     if layout.n_devices > 1:
         name += f", {layout.n_devices} devices"
     found = measure({name: program}, bench.seconds)
-    floor = step_floor(
-        trainer.init().classifier.model, BATCH, found[name].solver_steps_mean or 0.0, 4
-    )
+    floor = step_floor(_model(trainer.init()), BATCH, found[name].solver_steps_mean or 0.0, 4)
     return [
         Row(
             f"seeds-{SEEDS}",

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from benchmarks.published import PublishedClassifier, Settings, loss
-from qdeq.models import Classifier
+from qdeq.models import Classifier, quantum_model
 from qdeq.training.loop import Trainer, TrainState
 from qdeq.training.parallel import Layout
 
@@ -145,7 +145,8 @@ def with_classifier(trainer: Trainer, classifier: Any) -> TrainState:
 
 def as_published(classifier: Classifier) -> PublishedClassifier:
     """The same angles, head and circuit for the plain published algorithm."""
-    model, head = classifier.model, classifier.head
+    model = quantum_model(classifier.model, "the published algorithm")
+    head = classifier.head
     assert head is not None, "the published classifier has a linear head"
     return PublishedClassifier(
         theta=model.theta,

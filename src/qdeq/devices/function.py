@@ -18,17 +18,17 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
 from qdeq._precision import PRECISION
-from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.callback import on_host
 from qdeq.devices.executor import Executor
 from qdeq.devices.shift import shift_jacobian
 from qdeq.errors import UserError
 from qdeq.lowering.program import Program
-from qdeq.models import QuantumModel
+from qdeq.models import ModelFunction, QuantumModel
 from qdeq.simulation.sampling import check_shots
 
 
-class DeviceFunction(eqx.Module):
+class DeviceFunction(ModelFunction):
     """f(m, x) evaluated by an `Executor`: for `Equilibrium`, `Direct` and `Classifier`.
 
     Works under `jax.jit` and `jax.vmap` (a whole batch, nested ones too, is one submission) and has
@@ -89,10 +89,6 @@ class DeviceFunction(eqx.Module):
         """
         return self.bind(x)(m, key=key)
 
-    def prepare(self) -> DeviceFunction:
-        """Itself: a device prepares nothing ahead. `Classifier` calls a model in three stages."""
-        return self
-
     def bind(self, x: Float[Array, " d"]) -> DeviceMap:
         """The function of m alone for one sample with features `x` `(d,)`."""
         return DeviceMap(self, x)
@@ -100,31 +96,6 @@ class DeviceFunction(eqx.Module):
     def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
         """See `QuantumModel.is_defined`."""
         return self.model.is_defined(m, x)
-
-    @property
-    def theta(self) -> Float[Array, " P"]:
-        """The model's angles."""
-        return self.model.theta
-
-    @property
-    def reinjection(self) -> Float[Array, "d q"]:
-        """The model's R."""
-        return self.model.reinjection
-
-    @property
-    def circuit(self) -> Circuit:
-        """The model's circuit."""
-        return self.model.circuit
-
-    @property
-    def encoding(self) -> AmplitudeEncoding | AngleEncoding:
-        """The model's encoding."""
-        return self.model.encoding
-
-    @property
-    def observables(self) -> MeasurementEnsemble:
-        """The model's observables."""
-        return self.model.observables
 
     @property
     def n_features(self) -> int:
@@ -135,6 +106,15 @@ class DeviceFunction(eqx.Module):
     def n_observables(self) -> int:
         """q, the length of the measured state."""
         return self.model.n_observables
+
+    @property
+    def n_read_out(self) -> int:
+        """The model's."""
+        return self.model.n_read_out
+
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
+        """The model's."""
+        return self.model.read_out(m)
 
 
 class DeviceMap(eqx.Module):
@@ -189,10 +169,6 @@ def check_executor(executor: Executor, model: QuantumModel) -> None:
             f"executor {executor.name} measures {executor.observables.strings} and the model "
             f"{model.observables.strings}: build it with model.observables"
         )
-
-
-def _is_trained(program: Program) -> np.ndarray:
-    return np.isin(program.circuit_slots, program.trainable_slots)
 
 
 @dataclass(frozen=True)

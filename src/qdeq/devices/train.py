@@ -22,7 +22,7 @@ from qdeq.devices.train_state import DeviceTraining
 from qdeq.devices.train_step import Attempt
 from qdeq.equilibrium._common import check_count
 from qdeq.errors import UserError
-from qdeq.models import Classifier
+from qdeq.models import Classifier, quantum_model
 
 
 def train_on_device(
@@ -76,7 +76,7 @@ def train_on_device(
     """
     check_count("steps", steps)
     state = DeviceTraining.start(classifier) if state is None else state
-    model = state.classifier.model
+    model = quantum_model(state.classifier.model, "training on a device")
     check_executor(executor, model)
     x, y = _check_data(state.classifier, x, y)
     n_samples = min(recipe.batch_size, len(x))
@@ -123,7 +123,7 @@ def _shortage(ledger: Ledger, needed: Ledger) -> str | None:
 
 
 def _check_data(classifier: Classifier, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
-    model = classifier.model
+    model = quantum_model(classifier.model, "training on a device")
     x, y = jnp.asarray(x, model.theta.dtype), np.asarray(y)
     if x.ndim != 2 or not len(x) or x.shape[1] != model.n_features:
         raise UserError(

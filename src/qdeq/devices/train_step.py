@@ -25,7 +25,7 @@ from qdeq.devices.train_recipe import DeviceRecipe
 from qdeq.devices.train_state import DeviceTraining, StepRecord, Unfinished
 from qdeq.equilibrium import robust_inverse
 from qdeq.lowering.program import Program
-from qdeq.models import Classifier, QuantumModel
+from qdeq.models import Classifier, QuantumModel, quantum_model
 
 
 class Attempt:
@@ -43,7 +43,7 @@ class Attempt:
             From the device; `state` then is where the step goes on.
         """
         classifier = self.state.classifier
-        model, program = classifier.model, Program.of(classifier.model)
+        model, program = self._model, Program.of(self._model)
         solution = self._solve(executor, recipe, x)
         m = jnp.asarray(solution.value)
         key = jax.random.fold_in(jax.random.key(recipe.seed), self.state.step)
@@ -83,12 +83,16 @@ class Attempt:
             unfinished=Unfinished(),
         )
 
+    @property
+    def _model(self) -> QuantumModel:
+        return quantum_model(self.state.classifier.model, "training on a device")
+
     def _solve(self, executor: Executor, recipe: DeviceRecipe, x: jax.Array) -> DeviceSolution:
         if self.state.unfinished.solution is not None:
             return self.state.unfinished.solution
         try:
             solution = solve_on_device(
-                self.state.classifier.model,
+                self._model,
                 executor,
                 x,
                 solver=recipe.solver,
@@ -109,7 +113,7 @@ class Attempt:
     def _angle_jacobian(
         self, executor: Executor, recipe: DeviceRecipe, angles: np.ndarray
     ) -> np.ndarray:
-        slots = Program.of(self.state.classifier.model).trainable_slots
+        slots = Program.of(self._model).trainable_slots
         if recipe.estimator == "shift":
             return shift_jacobian(executor, angles, slots, recipe.gradient_shots)[1]
         return spsa_jacobian(

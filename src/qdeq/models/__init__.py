@@ -1,9 +1,15 @@
+"""Model functions of circuits, the paper's models, and the classifier on their equilibrium."""
+
 from qdeq.models.build import build_classifier as build_classifier
 from qdeq.models.classifier import Classifier as Classifier
 from qdeq.models.classifier import Prediction as Prediction
+from qdeq.models.function import Bound as Bound
+from qdeq.models.function import ModelFunction as ModelFunction
+from qdeq.models.function import check_model as check_model
+from qdeq.models.function import state_dtype as state_dtype
 from qdeq.models.paper import paper_model as paper_model
 from qdeq.models.quantum_model import QuantumModel as QuantumModel
 from qdeq.models.quantum_model import evaluation_path as evaluation_path
 from qdeq.models.quantum_model import nearest_neighbour_reinjection as nearest_neighbour_reinjection
-from qdeq.models.sampled import SampledMap as SampledMap
+from qdeq.models.quantum_model import quantum_model as quantum_model
 from qdeq.models.sampled import SampledModel as SampledModel

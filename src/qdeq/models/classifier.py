@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from qdeq._precision import PRECISION
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
-from qdeq.models.quantum_model import QuantumModel
+from qdeq.models.function import ModelFunction, check_model, state_dtype
 from qdeq.models.sampled import SampledModel
 
 HEADS = ("linear", "none")
@@ -33,16 +32,17 @@ class Prediction(eqx.Module):
 
 
 class Classifier(eqx.Module):
-    """Class scores from the equilibrium of a quantum model.
+    """Class scores from the equilibrium of a model function.
 
-    The measured state is re-injected, z = R m* (the paper's upsampled state), then dropout, ReLU
-    and a linear map to the classes. The layer is an argument of the call, so that warm-up in
-    direct(L) and training through the equilibrium use one and the same model.
+    What the model reads out of its state (for a `QuantumModel` the re-injected z = R m*, the
+    paper's upsampled state), then dropout, ReLU and a linear map to the classes. The layer is an
+    argument of the call, so that warm-up in direct(L) and training through the equilibrium use one
+    and the same model.
 
     Parameters
     ----------
     model
-        The model function with its trainable angles.
+        A `QuantumModel` or any other `ModelFunction`, with its trainable arrays.
     n_classes
         C.
     dropout
@@ -51,12 +51,13 @@ class Classifier(eqx.Module):
         `"linear"` as above; `"none"` takes the first C measured values as the logits, the
         standard quantum classifier, without anything classical that learns.
     key
-        JAX key for the head's weights, uniform in +-1/sqrt(d).
+        JAX key for the head's weights, uniform in +-1/sqrt(r) for r numbers read out.
 
     Raises
     ------
     UserError
-        For an unknown head, or head `"none"` with fewer observables than classes.
+        For something that is not a model function, an unknown head, or head `"none"` with fewer
+        observables than classes.
 
     Examples
     --------
@@ -68,14 +69,14 @@ class Classifier(eqx.Module):
     (4,)
     """
 
-    model: QuantumModel
+    model: ModelFunction
     head: eqx.nn.Linear | None
     dropout: float = eqx.field(static=True)
     n_classes: int = eqx.field(static=True)
 
     def __init__(
         self,
-        model: QuantumModel,
+        model: ModelFunction,
         n_classes: int,
         *,
         dropout: float = 0.05,
@@ -83,6 +84,7 @@ class Classifier(eqx.Module):
         key: PRNGKeyArray | Array,
     ):
         check_choice("head", head, HEADS)
+        check_model(model)
         if head == "none" and model.n_observables < n_classes:
             raise UserError(
                 f"head='none' with {model.n_observables} observables and {n_classes} classes: "
@@ -90,7 +92,7 @@ class Classifier(eqx.Module):
             )
         self.model = model
         linear = head == "linear"
-        self.head = eqx.nn.Linear(model.n_features, n_classes, key=key) if linear else None
+        self.head = eqx.nn.Linear(model.n_read_out, n_classes, key=key) if linear else None
         self.dropout = dropout
         self.n_classes = n_classes
 
@@ -147,7 +149,7 @@ class Classifier(eqx.Module):
         """
         random: dict[str, Any] = {} if shots is None else {"key": shots_key, "shots": shots}
         if start is None:
-            start = jnp.zeros(self.model.n_observables, self.model.theta.dtype)
+            start = jnp.zeros(self.model.n_observables, state_dtype(self.model))
         if isinstance(layer, Direct):
             solution = layer(function, start, **random)
         else:
@@ -160,7 +162,7 @@ class Classifier(eqx.Module):
         """Logits `(C,)` of a measured state `(q,)`; `keep` says which of z dropout leaves."""
         if self.head is None:  # dropout would hide classes, not redundant values
             return m[: self.n_classes]
-        z = jnp.matmul(jax.lax.stop_gradient(self.model.reinjection), m, precision=PRECISION)
+        z = self.model.read_out(m)
         if keep is not None:
             z = jnp.where(keep, z / (1 - self.dropout), 0)
         return self.head(jax.nn.relu(z))
@@ -172,7 +174,7 @@ class Classifier(eqx.Module):
 
         The probability is met to 1/65536: two elements share the 32 random bits of one draw.
         """
-        d = self.model.n_features
+        d = self.model.n_read_out
         pairs = jax.random.bits(key, (*shape, -(-d // 2)), jnp.uint32)
         bits = jax.lax.bitcast_convert_type(pairs, jnp.uint16).reshape(*shape, -1)[..., :d]
         return bits >= round(self.dropout * 2**16)

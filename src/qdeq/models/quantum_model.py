@@ -1,10 +1,12 @@
 """A parametrised quantum circuit as a model function f(m, x), evaluated in measured space."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._precision import PRECISION
 from qdeq.circuits import (
@@ -15,6 +17,7 @@ from qdeq.circuits import (
     NoiseModel,
 )
 from qdeq.errors import UserError, check_choice
+from qdeq.models.function import ModelFunction
 from qdeq.simulation import (
     DensityForm,
     LightConeForm,
@@ -29,6 +32,7 @@ from qdeq.simulation import (
     prepare_forms,
     prepare_lightcone,
     prepare_plain,
+    sample_expectations,
 )
 
 METHODS = ("auto", "statevector", "quadratic", "lightcone", "density-matrix")
@@ -38,7 +42,7 @@ TYPICAL_BATCH = 256  # samples that share one `prepare`, for the choice between 
 Form = PlainForm | QuadraticForms | ProjectedColumns | LightConeForm | DensityForm
 
 
-class QuantumModel(eqx.Module):
+class QuantumModel(ModelFunction):
     """f_theta(m, x) = < O_k > of the circuit applied to encode(x + R m).
 
     One sample in the signature; `jax.vmap` for a batch. `model.prepare().bind(x)(m)` is the same
@@ -219,17 +223,63 @@ class QuantumModel(eqx.Module):
         )
         return jnp.where(jnp.any(v != 0), probabilities, 1 / probabilities.shape[1])
 
+    @property
+    def n_parameters(self) -> int:
+        """P, the number of angles."""
+        return self.theta.shape[-1]
+
+    @property
+    def n_settings(self) -> int:
+        """Circuits that one evaluation runs: groups of observables that are measured together."""
+        return len(self.observables.settings())
+
+    def sample(
+        self,
+        m: Float[Array, " q"],
+        x: Float[Array, " d"],
+        *,
+        key: PRNGKeyArray | Array,
+        shots: int | Int[Array, ""] | None,
+    ) -> Float[Array, " q"]:
+        """One evaluation from `shots` outcomes per setting, drawn with `key`; None: exact."""
+        return sample_expectations(key, self.outcome_probabilities(m, x), self.observables, shots)
+
     def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
         """False where v = x + R m = 0 under amplitude encoding; the model function is 0 there."""
         if not isinstance(self.encoding, AmplitudeEncoding):
             return jnp.array(True)
         return jnp.any(x + self.reinjection @ m != 0)
 
+    @property
+    def n_read_out(self) -> int:
+        """d: a head reads the upsampled state."""
+        return self.n_features
+
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " d"]:
+        """The re-injected state z = R m, the paper's z*."""
+        return jnp.matmul(jax.lax.stop_gradient(self.reinjection), m, precision=PRECISION)
+
     def _differentiable_theta(self) -> Float[Array, " P"]:
         if all(self.circuit.trainable):
             return self.theta
         trainable = np.array(self.circuit.trainable)
         return jnp.where(trainable, self.theta, jax.lax.stop_gradient(self.theta))
+
+
+def quantum_model(model: Any, purpose: str) -> QuantumModel:
+    """The model itself where it is a `QuantumModel`.
+
+    Raises
+    ------
+    UserError
+        Where it is another model function; `purpose` says what a circuit is needed for.
+    """
+    if isinstance(model, QuantumModel):
+        return model
+    raise UserError(
+        f"model={type(model).__name__}: {purpose} needs the circuit of a QuantumModel, which this "
+        "model function does not have"
+    )
 
 
 def nearest_neighbour_reinjection(n_features: int, n_observables: int) -> np.ndarray:

@@ -7,13 +7,12 @@ Exact values are `quantum_model.py`'s business; how an equilibrium is found with
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from qdeq.models.quantum_model import QuantumModel
-from qdeq.simulation import sample_expectations
+from qdeq.models.function import ModelFunction
 
 
-class SampledModel(eqx.Module):
+class SampledModel(ModelFunction):
     """f_theta(m, x) estimated from `shots` measurement outcomes per setting, noise included.
 
     The form in which `Equilibrium` and `Direct` take a random function: a fresh key per call.
@@ -21,8 +20,8 @@ class SampledModel(eqx.Module):
     Parameters
     ----------
     model
-        Its circuit, observables and noise model; it is evaluated by statevector, or by density
-        matrix where there are channels.
+        A `QuantumModel`, which is evaluated by statevector, or by density matrix where there are
+        channels; or any other model function with a method `sample`.
 
     Notes
     -----
@@ -44,7 +43,17 @@ class SampledModel(eqx.Module):
     (True, 25000.0)
     """
 
-    model: QuantumModel
+    model: ModelFunction
+
+    @property
+    def n_features(self) -> int:
+        """d, the length of the features."""
+        return self.model.n_features
+
+    @property
+    def n_observables(self) -> int:
+        """q, the length of the measured state."""
+        return self.model.n_observables
 
     def __call__(
         self,
@@ -57,31 +66,23 @@ class SampledModel(eqx.Module):
         """One evaluation: `(q,)`, `(d,)` -> `(q,)`; `shots=None` gives exact values."""
         return _sampled(self.model, m, x, key, shots)
 
-    def bind(self, x: Float[Array, " d"]) -> "SampledMap":
-        """The function of the measured state alone, for one sample."""
-        return SampledMap(self.model, x)
+    def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
+        """The model's."""
+        return self.model.is_defined(m, x)
 
+    @property
+    def n_read_out(self) -> int:
+        """The model's."""
+        return self.model.n_read_out
 
-class SampledMap(eqx.Module):
-    """f(m) of one sample with finite shots; see `SampledModel`."""
-
-    model: QuantumModel
-    x: Float[Array, " d"]
-
-    def __call__(
-        self,
-        m: Float[Array, " q"],
-        *,
-        key: PRNGKeyArray | Array,
-        shots: int | Int[Array, ""] | None,
-    ) -> Float[Array, " q"]:
-        """One evaluation at measured state `m` `(q,)`."""
-        return _sampled(self.model, m, self.x, key, shots)
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
+        """The model's."""
+        return self.model.read_out(m)
 
 
 @eqx.filter_custom_jvp
-def _sampled(model: QuantumModel, m: Array, x: Array, key: Array, shots: Any) -> Array:
-    return sample_expectations(key, model.outcome_probabilities(m, x), model.observables, shots)
+def _sampled(model: Any, m: Array, x: Array, key: Array, shots: Any) -> Array:
+    return model.sample(m, x, key=key, shots=shots)
 
 
 @_sampled.def_jvp

@@ -201,18 +201,20 @@ class Session:
         n_seeds = len(self.folders)
         head = jax.tree.leaves(eqx.filter(classifiers.head, eqx.is_inexact_array))
         memory, packages = peak_memory_mb(), versions()
+        arrays, rest = eqx.partition(classifiers.model, eqx.is_array)
+        one_seed = eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest)
         return [
             Summary(
                 run=str(self.folders[seed].path),
                 dataset=config.data,
                 n_features=data.n_features,
-                n_qubits=classifiers.model.circuit.n_qubits,
+                n_qubits=self.trainer.n_qubits,
                 encoding=config.encoding,
                 mode=config.mode,
                 solver=config.solver,
                 adjoint=config.adjoint,
                 seed=config.seed,
-                n_parameters=int(classifiers.model.theta.shape[-1]),
+                n_parameters=one_seed.n_parameters,
                 n_head_parameters=sum(int(leaf.size) // n_seeds for leaf in head),
                 epochs=len(histories[seed]),
                 best_epoch=max((m["epoch"] for m in histories[seed] if m["best"]), default=0),

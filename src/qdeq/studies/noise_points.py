@@ -18,7 +18,7 @@ from jaxtyping import Array, PyTree
 from qdeq._arrays import write_atomically
 from qdeq.circuits import parse_noise
 from qdeq.equilibrium import Direct, Equilibrium
-from qdeq.models import Classifier
+from qdeq.models import Classifier, quantum_model
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import make_trainer
 from qdeq.runs.summary import finite_or_none
@@ -119,7 +119,7 @@ def load_seeds(trainer: Trainer, runs: Path, seeds: Sequence[int]) -> list[Class
 
 def with_noise(classifier: Classifier, noise: str) -> Classifier:
     """The same classifier on another device."""
-    model = classifier.model
+    model = quantum_model(classifier.model, "noise")
     method = "auto" if noise and model.method == "statevector" else model.method
     changed = dataclasses.replace(model, noise=parse_noise(noise) if noise else None, method=method)
     return eqx.tree_at(lambda c: c.model, classifier, changed)

@@ -20,7 +20,7 @@ from qdeq.equilibrium import (
     Picard,
     noise_floor,
 )
-from qdeq.models import QuantumModel, SampledModel
+from qdeq.models import QuantumModel, SampledModel, quantum_model
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import make_trainer
 
@@ -64,7 +64,8 @@ def solver_errors(
     folder = RunFolder(run)
     config = folder.read_config()
     trainer = make_trainer(config, devices=1)
-    model = folder.load_model(trainer.init().best_classifier).model
+    trained = folder.load_model(trainer.init().best_classifier)
+    model = quantum_model(trained.model, "a study of noise")
     x = jnp.asarray(trainer.dataset.test.x[:_SAMPLES])
     on_solver("exact")
     star, converged = _equilibria(model, x)

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 
 from qdeq.circuits import parse_noise
 from qdeq.data import Dataset, Split
-from qdeq.models import Classifier, build_classifier
+from qdeq.models import Classifier, build_classifier, state_dtype
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import BatchMetrics, Recipe
 from qdeq.training.epoch import TrainState as TrainState
@@ -246,10 +246,10 @@ class Trainer:
             classifier=classifier,
             optimiser_state=self.recipe.optimiser.init(parameters),
             best_classifier=classifier,
-            best_valid_loss=jnp.array(jnp.inf, classifier.model.theta.dtype),
+            best_valid_loss=jnp.array(jnp.inf, state_dtype(classifier.model)),
             epoch=jnp.array(0, jnp.int32),
             key=jax.random.key_data(run_key),
-            starts=jnp.zeros(shape, classifier.model.theta.dtype) if previous else None,
+            starts=jnp.zeros(shape, state_dtype(classifier.model)) if previous else None,
         )
 
     def _compile_train(self, phase: str, states: TrainState) -> None:

@@ -156,7 +156,7 @@ def evaluate_with_shots(
         found = _measure(classifier, layer, x, y, keys, traced, solver)
         parts.append(jax.tree.map(np.asarray, found))
     columns = {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
-    settings = len(classifier.model.observables.settings())
+    settings = classifier.model.n_settings
     return ShotMetrics(
         loss=float(columns["loss"].mean(dtype=float)),
         accuracy=float(np.mean(columns["prediction"] == np.asarray(split.y))),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Var
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from qdeq._pennylane import check_jax, load
 from qdeq._precision import PRECISION
@@ -18,10 +18,10 @@ from qdeq.errors import UserError
 from qdeq.interop.pennylane._guest import NATIVE, Guest, cannot_run, example, make_guest, stack
 from qdeq.interop.pennylane._rules import evaluate
 from qdeq.interop.pennylane._tapes import make_tapes
-from qdeq.models import nearest_neighbour_reinjection
+from qdeq.models import ModelFunction, nearest_neighbour_reinjection
 
 
-class QNodeModel(eqx.Module):
+class QNodeModel(ModelFunction):
     """f_theta(m, x) = what a QNode returns for theta and v = x + R m; made by `model_function`.
 
     One sample in the signature; `jax.vmap` for a batch, which a device gets as one submission. It
@@ -63,33 +63,18 @@ class QNodeModel(eqx.Module):
         _check_shape("v", v, self.n_features)
         return _evaluate(self.guest, theta, v)
 
-    def prepare(self) -> "QNodeModel":
-        """Nothing can be prepared: a QNode runs its whole circuit at every call."""
-        return self
+    @property
+    def n_read_out(self) -> int:
+        """d: a head reads the upsampled state."""
+        return self.n_features
 
-    def bind(self, x: Float[Array, " d"]) -> "QNodeMap":
-        """The model function of one sample."""
-        return QNodeMap(self, x)
-
-    def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
-        """True: what a QNode does at v = 0 is not known here."""
-        del m, x
-        return jnp.array(True)
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " d"]:
+        """The re-injected state R m."""
+        return jnp.matmul(jax.lax.stop_gradient(self.reinjection), m, precision=PRECISION)
 
     def arguments(self) -> dict[str, Any]:
         """The trainable arguments by name, in the shapes that the QNode takes."""
         return self.guest.unravel(self.theta)
-
-
-class QNodeMap(eqx.Module):
-    """f(m) of one sample."""
-
-    model: QNodeModel
-    x: Float[Array, " d"]
-
-    def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
-        """Expectation values `(q,)` at measured state `m` `(q,)`."""
-        return self.model(m, self.x)
 
 
 def model_function(

@@ -29,7 +29,7 @@ from qdeq.interop.qasm.manifest import (
 )
 from qdeq.interop.qasm.write import to_qasm3
 from qdeq.lowering.preparation import preparation, preparation_angles
-from qdeq.models import Classifier, QuantumModel
+from qdeq.models import Classifier, QuantumModel, quantum_model
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import versions
@@ -131,7 +131,7 @@ def export_run(
         raise UserError(f"samples={samples}: give 0 or more")
     if shots is not None and shots < 1:
         raise UserError(f"shots={shots}: give 1 or more")
-    model = run.classifier.model
+    model = quantum_model(run.classifier.model, "an export")
     theta = np.asarray(model.theta, dtype=float)
     circuit, names = _whole_circuit(model, theta if bind else None)
     settings = model.observables.settings()
@@ -254,10 +254,11 @@ def _samples(run: TrainedRun, count: int) -> list[dict[str, Any]]:
     classifier, layer = run.classifier, run.layer
     prediction = eqx.filter_jit(jax.vmap(lambda row: classifier(row, layer)))(jnp.asarray(x))
     m = prediction.solution.value
-    v = jnp.asarray(x) + m @ classifier.model.reinjection.T
-    amplitude = isinstance(classifier.model.encoding, AmplitudeEncoding)
+    model = quantum_model(classifier.model, "an export")
+    v = jnp.asarray(x) + m @ model.reinjection.T
+    amplitude = isinstance(model.encoding, AmplitudeEncoding)
     inputs = jax.vmap(preparation_angles)(v) if amplitude else v
-    values = jax.vmap(classifier.model)(m, jnp.asarray(x))
+    values = jax.vmap(model)(m, jnp.asarray(x))
     rows = zip(*(np.asarray(a, dtype=float).tolist() for a in (x, m, inputs, values)), strict=True)
     predicted = np.argmax(np.asarray(prediction.logits), axis=1)
     return [
