@@ -38,9 +38,12 @@ def on_device(model, **options):
     return DeviceFunction(model, simulator(model, **options))
 
 
+def theta_of(function):
+    return function.model.theta if isinstance(function, DeviceFunction) else function.theta
+
+
 def with_theta(function, theta):
-    where = (lambda f: f.model.theta) if isinstance(function, DeviceFunction) else lambda f: f.theta
-    return eqx.tree_at(where, function, theta)
+    return eqx.tree_at(theta_of, function, theta)
 
 
 def summed(m):
@@ -56,7 +59,7 @@ def equilibrium_gradient(function, x):
         solution = jax.vmap(lambda x: LAYER(prepared.bind(x), jnp.zeros(2)))(x)
         return summed(solution.value), solution.stats.steps
 
-    return jax.grad(loss, has_aux=True)(function.theta)
+    return jax.grad(loss, has_aux=True)(theta_of(function))
 
 
 @jax.jit

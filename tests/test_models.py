@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import qdeq
 from qdeq.circuits import AmplitudeEncoding, hardware_efficient, z_of_every_wire
 from qdeq.equilibrium import Broyden, Direct, Equilibrium, squared_frobenius_norm
 from qdeq.errors import UserError
@@ -170,3 +171,59 @@ def test_nearest_neighbour_reinjection_repeats_values(d, q):
 def test_angle_encoding_says_how_many_features_it_reads():
     with pytest.raises(UserError, match="n_features=16: angle encoding on 5 qubits reads 25"):
         paper_model(5, "angle", key=jax.random.key(0), n_features=16)
+
+
+class Gated(qdeq.ModelFunction):
+    """Something classical around the paper's circuit; only what the class asks for."""
+
+    inner: qdeq.QuantumModel
+    inject: jax.Array
+    gain: jax.Array
+
+    @property
+    def n_features(self):
+        return self.inject.shape[1]
+
+    @property
+    def n_observables(self):
+        return self.inner.n_observables
+
+    def __call__(self, m, x):
+        return jnp.tanh(self.gain) * self.inner(m, self.inject @ x)
+
+
+def gated():
+    keys = jax.random.split(jax.random.key(5), 2)
+    inject = jax.random.normal(keys[1], (16, 3))
+    return Gated(qdeq.paper_model(key=keys[0]), inject, jnp.ones(4) / 2)
+
+
+def test_a_model_of_ones_own_classifies_and_its_arrays_are_differentiated(x64):
+    model = gated()
+    classifier = qdeq.Classifier(model, 2, key=jax.random.key(6))
+    layer = qdeq.Equilibrium(qdeq.Broyden(rtol=1e-12, atol=1e-12), max_steps=60)
+    x = jnp.array([0.3, -1.0, 0.7])
+
+    def loss(gain):
+        changed = eqx.tree_at(lambda c: c.model.gain, classifier, gain)
+        return jax.nn.logsumexp(changed(x, layer).logits)
+
+    loss = eqx.filter_jit(loss)
+    slope = jax.grad(loss)(model.gain)
+    assert classifier.head.weight.shape == (2, 4)  # the head reads the state itself
+    assert model.n_parameters == 39 + 64 + 48 + 4  # the inner model's fixed R is an array too
+    step = 1e-6 * jnp.eye(4)
+    numbers = [(loss(model.gain + e) - loss(model.gain - e)) / 2e-6 for e in step]
+    np.testing.assert_allclose(slope, numbers, atol=1e-8)  # central differences: 1e-12 / 1e-6
+
+
+def test_what_is_no_model_function_is_refused_by_what_it_lacks():
+    with pytest.raises(UserError, match=r"model=Linear has no n_features, n_observables, prepare"):
+        qdeq.Classifier(eqx.nn.Linear(2, 2, key=jax.random.key(0)), 2, key=jax.random.key(1))
+    with pytest.raises(UserError, match="model=Gated is a class: give an object of it"):
+        qdeq.Classifier(Gated, 2, key=jax.random.key(1))
+
+
+def test_a_model_that_cannot_be_sampled_says_what_is_missing():
+    with pytest.raises(UserError, match=r"Gated cannot be measured with shots: give it a method"):
+        gated().sample(jnp.zeros(4), jnp.zeros(3), key=jax.random.key(0), shots=10)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from qdeq.errors import UserError as UserError
     from qdeq.interop.sklearn import QDEQClassifier as QDEQClassifier
     from qdeq.models import Classifier as Classifier
+    from qdeq.models import ModelFunction as ModelFunction
     from qdeq.models import QuantumModel as QuantumModel
     from qdeq.models import paper_model as paper_model
 
@@ -59,7 +60,7 @@ _HOMES = {
     ),
     "errors": "UserError",
     "interop.sklearn": "QDEQClassifier",
-    "models": "Classifier QuantumModel paper_model",
+    "models": "Classifier ModelFunction QuantumModel paper_model",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 __getattr__ = _attach(__name__, _NAMES)
