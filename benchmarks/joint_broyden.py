@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from qdeq._numbers import largest
+
 
 class JointSolution(eqx.Module):
     """The best iterate of the batch, and how good it is.
@@ -58,7 +60,7 @@ def worst_size(unit: float) -> Callable[[Array, Array], Array]:
     """
 
     def size(g: Array, z: Array) -> Array:
-        return jnp.max(jnp.linalg.norm(g, axis=1) / (unit + jnp.linalg.norm(g + z, axis=1)))
+        return largest(jnp.linalg.norm(g, axis=1) / (unit + jnp.linalg.norm(g + z, axis=1)))
 
     return size
 

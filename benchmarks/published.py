@@ -161,7 +161,8 @@ def loss(
     dropout_key, probe_key = jax.random.split(key)
     z, solution = equilibrium(classifier, x, settings)
     kept = jax.random.bernoulli(dropout_key, 1 - settings.dropout, z.shape)
-    hidden = jax.nn.relu(jnp.where(kept, z / (1 - settings.dropout), 0))
+    hidden = jnp.where(kept, z / (1 - settings.dropout), 0)
+    hidden = jax.nn.relu(hidden)  # may drop NaN, as published: its loss is not reported
     logits = hidden @ classifier.weight.T + classifier.bias
     value = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
     if settings.jacobian_weight:

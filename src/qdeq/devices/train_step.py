@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from qdeq._numbers import is_correct
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import encoder_input
 from qdeq.devices.ledger import BudgetSpent
@@ -138,7 +139,7 @@ def _loss_and_gradients(
         classifier, m = parts
         logits = jax.vmap(lambda m, keep: classifier.read_out(m, keep=keep))(m, keep)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.mean(losses), jnp.mean(jnp.argmax(logits, axis=-1) == y)
+        return jnp.mean(losses), jnp.mean(is_correct(logits, y))
 
     value, (gradient, vectors) = eqx.filter_value_and_grad(mean_loss, has_aux=True)((classifier, m))
     return value, gradient, vectors

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from qdeq._numbers import at_least, at_most
 from qdeq.errors import UserError
 
 
@@ -27,9 +27,9 @@ def project(y: PyTree[Array], options: dict[str, Any]) -> PyTree[Array]:
     """Clip `y` to the box `options["lower"]`, `options["upper"]` (Optimistix' convention)."""
     lower, upper = options.get("lower"), options.get("upper")
     if lower is not None:
-        y = jax.tree.map(lambda a, b: jnp.maximum(a, b), y, lower)
+        y = jax.tree.map(at_least, y, lower)
     if upper is not None:
-        y = jax.tree.map(lambda a, b: jnp.minimum(a, b), y, upper)
+        y = jax.tree.map(at_most, y, upper)
     return y
 
 

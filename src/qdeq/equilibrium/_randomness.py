@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from qdeq._numbers import at_least
 from qdeq.equilibrium._problem import Draw
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule
 from qdeq.errors import UserError
@@ -54,5 +55,5 @@ class Randomness:
             return jnp.zeros(())
         numbers = jnp.arange(max_steps, dtype=jnp.int32)
         each = jnp.where(numbers < steps, jax.vmap(self._schedule)(numbers), 0)
-        again = self._schedule(jnp.maximum(steps - 1, 0)) if extra else 0
+        again = self._schedule(at_least(steps - 1, 0)) if extra else 0
         return jnp.sum(each.astype(jnp.result_type(float))) + again

@@ -139,7 +139,8 @@ def solve(
         if averager is not None:
             average = averager.estimate(state)
             y, residual, scale = average.point, average.residual, average.scale
-        converged = residual <= solver.atol + solver.rtol * scale
+        # Where both overflow the test holds: infinity <= infinity.
+        converged = (residual <= solver.atol + solver.rtol * scale) & jnp.isfinite(residual)
         if averager is not None:
             converged &= averager.is_settled(state)
         status, progress = carry.status, carry.progress

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
+from qdeq._numbers import at_least
 from qdeq.equilibrium._common import check_count, check_tolerances, project, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.errors import UserError
@@ -108,7 +109,7 @@ class Anderson(optx.AbstractFixedPointSolver):
         gram = jnp.where(slot[:, None], row[None, :], state.gram)
         gram = jnp.where(slot[None, :], row[:, None], gram)
         weights = _weights(gram, dgs @ g, self.ridge)
-        usable = jnp.max(jnp.abs(weights)) < _LARGEST_WEIGHT  # false for NaN
+        usable = jnp.all(jnp.abs(weights) < _LARGEST_WEIGHT)  # false for NaN
         weights = jnp.where(usable, weights, 0)
         new = flat + self.mixing * g - weights @ moves
         error = relative_error(self.norm, self.rtol, self.atol, g, flat_out)
@@ -141,7 +142,7 @@ def _weights(gram: Array, right: Array, ridge: float) -> Float[Array, " history"
     used = squares > 0
     lengths = jnp.sqrt(jnp.where(used, squares, 1))
     floor = 10 * float(jnp.finfo(gram.dtype).eps)
-    diagonal = 1 + m * jnp.maximum(ridge, floor)
+    diagonal = 1 + m * at_least(ridge, floor)
     scaled = gram / (lengths[:, None] * lengths[None, :])
     matrix = jnp.where(jnp.eye(m, dtype=bool), diagonal, scaled)
     return jnp.where(used, _solve_positive(matrix, right / lengths) / lengths, 0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
+from qdeq._numbers import at_least
 from qdeq.equilibrium._common import (
     bounded,
     check_count,
@@ -69,7 +70,7 @@ class LimitedSecant(eqx.Module):
         """|H|_F, without forming H: |I|^2 - 2 tr(sum u v') + |sum u v'|^2."""
         overlap = jnp.sum(self.us * self.vs)
         square = jnp.sum((self.us @ self.us.T) * (self.vs @ self.vs.T))
-        return jnp.sqrt(jnp.maximum(self.us.shape[1] - 2 * overlap + square, 0))
+        return jnp.sqrt(at_least(self.us.shape[1] - 2 * overlap + square, 0))
 
 
 class BroydenState(eqx.Module):

@@ -18,7 +18,7 @@ from jax.custom_batching import custom_vmap
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
-from qdeq import native
+from qdeq import _numbers, native
 
 # Elimination costs n loop iterations over all n^2 entries; LAPACK's blocking wins beyond this.
 _LARGEST_ELIMINATION = 32
@@ -37,10 +37,10 @@ def _eliminate(a: Float[Array, "n n batch"]) -> tuple[Array, Array]:
         a, order, smallest = carry
         column = lax.dynamic_index_in_dim(a, k, 1, keepdims=False)
         size = jnp.where(rows < k, -1, jnp.abs(column))
-        largest = jnp.max(size, axis=0)
+        largest = jnp.max(size, axis=0)  # NaN is seen in the inverse
         # First row that attains it. NaN attains nothing: then no row is swapped in, the pivot
         # is 0, and `regular` below is false.
-        chosen = rows == jnp.min(jnp.where(size == largest, rows, n), axis=0)
+        chosen = rows == jnp.min(jnp.where(size == largest, rows, n), axis=0)  # whole numbers
         here = rows == k
         pivot_row = jnp.sum(jnp.where(chosen[:, None], a, 0), axis=0)
         row_k = lax.dynamic_index_in_dim(a, k, 0, keepdims=False)
@@ -53,11 +53,11 @@ def _eliminate(a: Float[Array, "n n batch"]) -> tuple[Array, Array]:
         column = jnp.where(here, -1, column)
         rest = jnp.where(chosen[:, None], row_k[None], a)
         rest = jnp.where(here[None] | here[:, None], 0, rest)
-        return rest - column[:, None] * pivot_row[None], order, jnp.minimum(smallest, largest)
+        return rest - column[:, None] * pivot_row[None], order, _numbers.at_most(smallest, largest)
 
     order = jnp.broadcast_to(rows, (n, a.shape[2]))
     smallest = jnp.full((a.shape[2],), jnp.inf, a.dtype)
-    floor = n * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(a), axis=(0, 1))
+    floor = n * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(a), axis=(0, 1))  # NaN is seen below
     a, order, smallest = lax.fori_loop(0, n, step, (a, order, smallest))
     # Row swaps of A are column swaps of its inverse: column order[k] of the inverse is column k.
     position = jnp.sum(jnp.where(order[:, None] == rows[None], rows[:, None], 0), axis=0)
@@ -83,9 +83,9 @@ def _lapack(a: Float[Array, "n n"]) -> tuple[Array, Array]:
     identity = jnp.eye(a.shape[0], dtype=a.dtype)[permutation]
     half = lax.linalg.triangular_solve(lu, identity, left_side=True, lower=True, unit_diagonal=True)
     inverse = lax.linalg.triangular_solve(lu, half, left_side=True, lower=False)
-    floor = a.shape[0] * jnp.finfo(a.dtype).eps * jnp.max(jnp.abs(a))
-    smallest = jnp.min(jnp.abs(jnp.diagonal(lu)))
-    return inverse, (smallest > floor) & jnp.all(jnp.isfinite(inverse))
+    floor = a.shape[0] * jnp.finfo(a.dtype).eps * _numbers.largest(jnp.abs(a))
+    least = _numbers.smallest(jnp.abs(jnp.diagonal(lu)))
+    return inverse, (least > floor) & jnp.all(jnp.isfinite(inverse))
 
 
 def _invert(a: Float[Array, "n n"]) -> tuple[Array, Bool[Array, ""]]:
@@ -142,7 +142,7 @@ def _regularised_inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
     finite = jnp.all(jnp.isfinite(a))
     identity = jnp.eye(a.shape[0], dtype=a.dtype)
     # Scaled to largest entry 1, so that squares can neither overflow nor underflow.
-    size = jnp.max(jnp.abs(a))
+    size = _numbers.largest(jnp.abs(a))
     size = jnp.where(finite & (size > 0), size, 1)
     scaled = jnp.where(finite, a / size, identity)
     # Rounding doubles with every step too: half the digits for the range, half for the noise.
@@ -151,7 +151,7 @@ def _regularised_inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:
         0,
         steps,
         lambda _, x: 2 * x - product(product(x, scaled), x),
-        scaled.T / jnp.maximum(jnp.sum(scaled**2), 1),
+        scaled.T / _numbers.at_least(jnp.sum(scaled**2), 1),
     )
     return jnp.where(finite, x / size, identity)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_count, check_tolerances
 from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._randomness import Randomness
@@ -71,7 +72,7 @@ class Direct(eqx.Module):
             return x if random is None else random.draw(x, purpose, index)[0]
 
         problem = make_problem(f, z0, arguments(0))
-        layers = self.layers if budget is None else jnp.minimum(budget, self.layers)
+        layers = self.layers if budget is None else at_most(budget, self.layers)
 
         def layer(y: Array, index: Array) -> tuple[Array, Array]:
             new = problem.fn(y, arguments(index))

@@ -19,6 +19,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_tolerances, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
@@ -120,7 +121,7 @@ class Homotopy(optx.AbstractRootFinder):
         grown = jnp.where(easy & ~state.first, GROW * state.length, state.length)
         length = jnp.where(
             accepted,
-            jnp.minimum(grown, LARGEST_STEP),
+            at_most(grown, LARGEST_STEP),
             jnp.where(corrected, 1, 1 / SHRINK) * state.length,
         )
         base = jnp.where(accepted, here, state.base)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
+from qdeq._numbers import at_least
 from qdeq.equilibrium._common import check_tolerances, project
 from qdeq.equilibrium._problem import flatten
 from qdeq.errors import UserError, check_choice
@@ -137,9 +138,9 @@ class KrasnoselskiiMann(optx.AbstractFixedPointSolver):
         """The average, and the residual that it is expected to have."""
         mean = jnp.sum((state.image - state.value) ** 2)
         # The variance of an evaluation of weight 1, divided by the weight of the mean.
-        variance = state.spread / (jnp.maximum(state.count - 1, 1) * state.weight)
+        variance = state.spread / (at_least(state.count - 1, 1) * state.weight)
         return Estimate(
-            state.value, jnp.sqrt(mean + jnp.maximum(variance, 0)), jnp.linalg.norm(state.image)
+            state.value, jnp.sqrt(mean + at_least(variance, 0)), jnp.linalg.norm(state.image)
         )
 
     def is_settled(self, state: _AverageState) -> Array:

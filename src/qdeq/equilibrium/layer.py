@@ -10,6 +10,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from qdeq._numbers import at_least, at_most
 from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium._problem import Draw, Problem, flatten, make_problem
 from qdeq.equilibrium._randomness import Randomness
@@ -154,7 +155,7 @@ class Equilibrium(eqx.Module):
             fallback.
         """
         if budget is not None:
-            budget = jnp.minimum(jnp.asarray(budget, jnp.int32), self.max_steps)
+            budget = at_most(jnp.asarray(budget, jnp.int32), self.max_steps)
         if key is not None:
             return self._solve_random(f, z0, x, budget, Randomness(key, shots, gradient_shots))
         if shots is not None or gradient_shots is not None:
@@ -216,7 +217,7 @@ class Equilibrium(eqx.Module):
         )
         memory = self.adjoint.remember(self.solver, outcome.solver_state)
         root, steps = outcome.best.point, outcome.steps
-        evaluations, last = steps, jnp.maximum(steps - 1, 0)
+        evaluations, last = steps, at_least(steps - 1, 0)
         if not isinstance(self.solver, KrasnoselskiiMann):
             outcome = self._measured_again(frozen, outcome, random.draw(frozen_x, "check", last)[0])
             evaluations = steps + 1

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from qdeq._numbers import positive_part
 from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium._problem import WithJacobian, apply, flatten
 from qdeq.errors import check_choice
@@ -111,7 +112,7 @@ def hinge(value: Float[Array, ""], bound: float) -> Float[Array, ""]:
     >>> float(hinge(jnp.asarray(3.0), 1.0)), float(hinge(jnp.asarray(0.5), 1.0))
     (2.0, 0.0)
     """
-    return jnp.maximum(value - bound, 0)
+    return positive_part(value - bound)
 
 
 def denoising(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_count
 from qdeq.errors import UserError
 
@@ -109,10 +110,8 @@ class GeometricShots(ShotSchedule):
         """Shots of this step."""
         # The exponent is bounded where `last` is reached: growth**step would overflow.
         steps = math.log(self.last / self.first) / math.log(self.growth) if self.growth > 1 else 0
-        exponent = jnp.minimum(jnp.asarray(step, jnp.result_type(float)), math.ceil(steps))
-        return jnp.minimum(jnp.round(self.first * self.growth**exponent), self.last).astype(
-            jnp.int32
-        )
+        exponent = at_most(jnp.asarray(step, jnp.result_type(float)), math.ceil(steps))
+        return at_most(jnp.round(self.first * self.growth**exponent), self.last).astype(jnp.int32)
 
 
 def as_schedule(shots: int | Int[Array, ""] | ShotSchedule) -> ShotSchedule:

@@ -9,6 +9,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from qdeq._numbers import at_least
+
 
 class STATUS(eqx.Enumeration):
     """Why a solve ended; `STATUS[stats.result]` is the sentence."""
@@ -105,4 +107,4 @@ class Solution(eqx.Module):
 def relative(residual: Float[Array, ""], scale: Float[Array, ""]) -> Float[Array, ""]:
     """residual / scale without 0/0: the residual of f(z) = 0 is infinite unless z = 0 too."""
     tiny = jnp.finfo(scale.dtype).tiny
-    return residual / jnp.maximum(scale, tiny)
+    return residual / at_least(scale, tiny)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
+from qdeq._numbers import largest
 from qdeq.equilibrium.attach import DENSE_LIMIT
 from qdeq.equilibrium.dense import product
 from qdeq.equilibrium.regularisers import flat_function
@@ -61,8 +62,8 @@ def _normalised(a: Array) -> tuple[Array, Array]:
 
     The largest entry is as good a norm as any in the limit, and its squares cannot underflow.
     """
-    size = jnp.max(jnp.abs(a))
-    return a / jnp.where(size > 0, size, 1), jnp.log(size)
+    size = largest(jnp.abs(a))
+    return a / jnp.where(size == 0, 1, size), jnp.log(size)
 
 
 def _by_squaring(matrix: Float[Array, "n n"]) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from qdeq._numbers import nan_unless_finite
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction, check_model, state_dtype
@@ -125,10 +126,14 @@ class Classifier(eqx.Module):
         keep = None if key is None else self.keep_mask(key)
         if shots is not None:
             function = SampledModel(self.model).bind(x)
-            return self.predict(
+            found = self.predict(
                 function, layer, keep=keep, budget=budget, shots=shots, shots_key=shots_key
             )
-        return self.predict(self.model.prepare().bind(x), layer, keep=keep, budget=budget)
+        else:
+            function = self.model.prepare().bind(x)
+            found = self.predict(function, layer, keep=keep, budget=budget)
+        logits = nan_unless_finite(found.logits, found.solution.value)
+        return Prediction(logits, found.solution)
 
     def predict(
         self,
@@ -159,13 +164,17 @@ class Classifier(eqx.Module):
     def read_out(
         self, m: Float[Array, " q"], *, keep: Bool[Array, " d"] | None = None
     ) -> Float[Array, " C"]:
-        """Logits `(C,)` of a measured state `(q,)`; `keep` says which of z dropout leaves."""
+        """Logits `(C,)` of a measured state `(q,)`; `keep` says which of z dropout leaves.
+
+        In large batches the logits of a state that is not finite may look finite, see
+        `qdeq._numbers`; `__call__` gives NaN for them.
+        """
         if self.head is None:  # dropout would hide classes, not redundant values
             return m[: self.n_classes]
         z = self.model.read_out(m)
         if keep is not None:
             z = jnp.where(keep, z / (1 - self.dropout), 0)
-        return self.head(jax.nn.relu(z))
+        return self.head(jax.nn.relu(z))  # may drop NaN: callers look at m
 
     def keep_mask(
         self, key: PRNGKeyArray | Array, shape: tuple[int, ...] = ()

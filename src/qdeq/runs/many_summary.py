@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from qdeq.runs.report import command_line, page, table
 from qdeq.runs.run_folder import Metrics, RunFolder
 from qdeq.runs.summary import Summary, finite_or_none
@@ -43,7 +45,9 @@ _SHARED = (
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over the seeds; `std` is the sample standard deviation, NaN for one seed."""
+    """A number over the seeds; `std` is the sample standard deviation, NaN for one seed.
+
+    All are NaN where a seed has NaN."""
 
     mean: float
     std: float
@@ -56,8 +60,11 @@ class Spread:
         >>> Spread.of([0.5, 0.7]).mean
         0.6
         """
-        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-        return cls(statistics.fmean(values), deviation, min(values), max(values))
+        has_deviation = len(values) > 1 and all(map(math.isfinite, values))  # none diverged
+        deviation = statistics.stdev(values) if has_deviation else math.nan
+        # NumPy finds a NaN first; what Python's own make of one depends on where it stands.
+        low, high = values[int(np.argmin(values))], values[int(np.argmax(values))]
+        return cls(statistics.fmean(values), deviation, low, high)
 
     def __str__(self) -> str:
         if math.isnan(self.std):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._numbers import at_least
 from qdeq._precision import PRECISION
 from qdeq.circuits import GATES, Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.density import evolve, pauli_vector, zero_vector
@@ -95,7 +96,7 @@ def _from_pauli_vector(vector: jax.Array, basis: str, noise: NoiseModel) -> jax.
         signs = np.array([[1, 1], [1, -1]]) / 2
         matrices.append(signs if error is None else error.confusion() @ signs)
     # Rounding can leave -1e-9 where the probability is 0, which no sampler accepts.
-    return jnp.maximum(_on_every_wire(vector, matrices).reshape(-1), 0)
+    return at_least(_on_every_wire(vector, matrices).reshape(-1), 0)
 
 
 def _on_every_wire(tensor: jax.Array, matrices: list[np.ndarray]) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
+from qdeq._numbers import at_least
 from qdeq.circuits import MeasurementEnsemble
 from qdeq.errors import UserError
 
@@ -107,12 +108,13 @@ def sample_counts(
     """
     n_settings, n_outcomes = probabilities.shape
     n_wires, half = n_outcomes.bit_length() - 1, n_outcomes // 2
-    clean = jnp.maximum(probabilities, 0)
+    clean = at_least(probabilities, 0)
     ratios = []
     for wire in range(n_wires):
         halves = jnp.sum(clean.reshape(n_settings, 2**wire, 2, -1), axis=3)
         total = jnp.sum(halves, axis=2)
-        ratio = jnp.where(total > 0, halves[..., 1] / jnp.where(total > 0, total, 1), 0.5)
+        empty = total <= 0  # false for NaN, which no number of shots makes a probability
+        ratio = jnp.where(empty, 0.5, halves[..., 1] / jnp.where(empty, 1, total))
         ratios.append(jnp.pad(ratio, ((0, 0), (0, half - 2**wire))))
     first = jnp.zeros((n_settings, n_outcomes), clean.dtype).at[:, 0].set(shots.astype(clean.dtype))
 

@@ -97,10 +97,12 @@ def training_curves(table: Table, encoding: str, out: Path) -> Figure | None:
                 panel.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
                 late.append(band[:, len(epochs) // 10 :])
             # The first epochs would squeeze the rest, where the curves part, into a line.
-            low, high = np.nanmin(np.hstack(late)), np.nanmax(np.hstack(late))
-            margin = 0.05 * (high - low) or 0.01
+            ends = np.hstack(late)
+            ends = ends[np.isfinite(ends)]
             panel.set(title=f"Validation {name}", xlabel="epoch")
-            panel.set_ylim(low - margin, high + margin)
+            if ends.size:
+                margin = 0.05 * (ends.max() - ends.min()) or 0.01
+                panel.set_ylim(ends.min() - margin, ends.max() + margin)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))

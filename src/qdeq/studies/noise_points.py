@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from qdeq._arrays import write_atomically
+from qdeq._numbers import is_correct, nan_unless_finite
 from qdeq.circuits import parse_noise
 from qdeq.equilibrium import Direct, Equilibrium
 from qdeq.models import Classifier, quantum_model
@@ -169,10 +170,11 @@ def _solve(
         def one(x: Array) -> tuple[Array, Any]:
             start = jnp.zeros(classifier.model.n_observables, x.dtype)
             solution = layer(form.bind(x), start)
-            return classifier.read_out(solution.value), solution.stats
+            logits = classifier.read_out(solution.value)
+            return nan_unless_finite(logits, solution.value), solution.stats
 
         logits, stats = jax.vmap(one)(x)
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == y)
+        accuracy = jnp.mean(is_correct(logits, y))
         if split != "test":
             return {f"{split}_accuracy": accuracy}
         return {

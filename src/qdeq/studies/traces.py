@@ -43,7 +43,10 @@ def solver_traces(run: Path) -> dict[str, Any]:
         layer = Equilibrium(solver=solver, max_steps=_STEPS)
         solve = jax.jit(jax.vmap(lambda x, layer=layer: classifier(x, layer).solution.stats))
         trace = np.asarray(solve(x).residual_trace, float)
-        best = np.fmin.accumulate(trace, axis=1)
-        median, high = np.nanquantile(best, [0.5, 0.95], axis=0)
+        best = np.fmin.accumulate(trace, axis=1)  # NaN: not running any more
+        # No residual so far: larger than any.
+        best = np.where(np.isnan(best), np.inf, best)
+        with np.errstate(invalid="ignore"):  # between two infinite ones
+            median, high = np.quantile(best, [0.5, 0.95], axis=0)
         found["solvers"][name] = {"median": median.tolist(), "high": high.tolist()}
     return found

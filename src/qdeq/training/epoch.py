@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from qdeq._numbers import is_correct, largest, largest_over_devices, nan_unless_finite
 from qdeq.equilibrium import (
     ADJOINTS,
     SOLVERS,
@@ -287,8 +288,8 @@ class Recipe:
     def _sum_metrics(self, metrics: BatchMetrics) -> BatchMetrics:
         if self.batch_axis is None:
             return metrics
-        largest = jax.lax.pmax(metrics.residual_max, self.batch_axis.name)
-        return eqx.tree_at(lambda m: m.residual_max, self._sum(metrics), largest)
+        highest = largest_over_devices(metrics.residual_max, self.batch_axis.name)
+        return eqx.tree_at(lambda m: m.residual_max, self._sum(metrics), highest)
 
 
 def _permutation(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
@@ -318,13 +319,13 @@ def _jacobian_penalty(function: Callable[[Array], Array], prediction: Prediction
 
 def _metrics(prediction: Prediction, losses: Array, y: Array, weight: Array) -> BatchMetrics:
     stats = prediction.solution.stats
-    correct = jnp.argmax(prediction.logits, axis=-1) == y
+    correct = is_correct(prediction.logits, y)
     return BatchMetrics(
         count=jnp.sum(weight),
-        loss=jnp.sum(weight * losses),
+        loss=nan_unless_finite(jnp.sum(weight * losses), prediction.solution.value),
         correct=jnp.sum(weight * correct),
         residual=jnp.sum(weight * stats.residual),
-        residual_max=jnp.max(jnp.where(weight > 0, stats.residual, 0)),
+        residual_max=largest(jnp.where(weight > 0, stats.residual, 0)),
         converged=jnp.sum(weight * stats.converged),
         steps=jnp.sum(weight * stats.steps),
         evaluations=jnp.sum(weight * stats.evaluations),

@@ -205,8 +205,8 @@ class Trainer:
         for seed, averages in enumerate(_averages(metrics)):
             del averages["gradient_norm"]
             trace = traces[seed, :n_samples]
-            running = np.isfinite(trace).sum(axis=0)
-            mean_trace = np.nansum(trace, axis=0) / np.maximum(running, 1)
+            running = (~np.isnan(trace)).sum(axis=0)
+            mean_trace = np.nansum(trace, axis=0) / np.maximum(running, 1)  # NaN: not running
             found.append(
                 {
                     **averages,

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from qdeq._numbers import at_least
 from qdeq.data import Split
 from qdeq.equilibrium import Direct, Equilibrium, KrasnoselskiiMann, make_solver, noise_floor
 from qdeq.errors import UserError
@@ -100,7 +101,7 @@ def layer_for_shots(
             raise UserError(
                 f"solver={solver!r}: a model of mode 'direct' has no solver; leave it out"
             )
-        loosest: Any = jnp.maximum(SAMPLING_ERRORS * noise_floor(shots, n_observables), layer.atol)
+        loosest: Any = at_least(SAMPLING_ERRORS * noise_floor(shots, n_observables), layer.atol)
         return Direct(layer.layers, rtol=layer.rtol, atol=loosest)
     chosen: Any = make_solver("krasnoselskii-mann" if solver is None else solver)
     if isinstance(chosen, KrasnoselskiiMann):
@@ -108,9 +109,7 @@ def layer_for_shots(
     else:
         floor = SAMPLING_ERRORS * noise_floor(shots, n_observables)
     old: Any = layer.solver
-    chosen = eqx.tree_at(
-        lambda s: (s.rtol, s.atol), chosen, (old.rtol, jnp.maximum(floor, old.atol))
-    )
+    chosen = eqx.tree_at(lambda s: (s.rtol, s.atol), chosen, (old.rtol, at_least(floor, old.atol)))
     # A curve cannot be followed through noise.
     return replace(layer, solver=chosen, fallback=None, fallback_steps=0)
 
@@ -190,7 +189,7 @@ def _measure(
         prediction = classifier(x, fitted, shots=shots, shots_key=key)
         m, stats = prediction.solution.value, prediction.solution.stats
         exact = form.bind(x)(m)
-        size = jnp.maximum(jnp.linalg.norm(exact), jnp.finfo(m.dtype).tiny)
+        size = at_least(jnp.linalg.norm(exact), jnp.finfo(m.dtype).tiny)
         return prediction.logits, {
             "residual": jnp.linalg.norm(exact - m) / size,
             "measured": stats.residual,
