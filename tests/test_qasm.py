@@ -134,7 +134,10 @@ def test_a_gate_with_the_name_of_a_standard_one_keeps_its_own_meaning():
         ("qubit[1] q;\nnonsense q[0];", "not an OpenQASM 3 program that Qiskit can read"),
         ("qubit[1] q;\nbit c;\nc = measure q[0];\nx q[0];", "follows a measurement"),
         ("qubit[1] q;\nreset q[0];", "reset on qubits"),
-        ("input float[64] a;\nqubit[1] q;\nrx(a / 2) q[0];", "whole multiples"),
+        (
+            "input float[64] a;\nqubit[1] q;\nrx(1 / a) q[0];",
+            r"rx on qubits .0. turns by 1.*/a",
+        ),
     ],
 )
 def test_a_program_that_is_no_circuit_of_gates_is_refused_in_one_line(body, message):

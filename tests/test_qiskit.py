@@ -128,15 +128,15 @@ def test_a_circuit_of_qiskits_library_becomes_an_ansatz():
 
 def refused_circuits():
     a = Parameter("a")
-    halved, measured, reset, unknown, named = (QuantumCircuit(2, 1) for _ in range(5))
-    halved.cp(a, 0, 1)
+    curved, measured, reset, unknown, named = (QuantumCircuit(2, 1) for _ in range(5))
+    curved.cp(a.sin(), 0, 1)
     measured.measure(0, 0)
     measured.x(0)
     reset.reset(1)
     unknown.append(qiskit.circuit.Gate("mystery", 2, []), [0, 1])
     named.rx(a, 0)
     return [
-        (halved, (), "whole multiples"),
+        (curved, (), r"cp on qubits .0, 1. turns by .*sin.a."),
         (measured, (), "x on qubits .0. follows a measurement"),
         (reset, (), "reset on qubits .1. is not a unitary gate"),
         (unknown, (), "mystery on qubits .0, 1. is not a gate that Qiskit can decompose"),

@@ -44,7 +44,10 @@ def noise_from_backend(backend: BackendV2, wires: Sequence[int] | None = None) -
     for its duration. The relaxation comes from T1, T2 and the duration; the depolarising strength
     is what is missing to the reported gate error 1 - F, F the average gate fidelity of both
     together. This is Qiskit Aer's recipe, so for circuits of native gates the two agree:
-    ``from_qiskit(executor.transpiled())`` is such a circuit.
+    ``from_qiskit(executor.transpiled())`` is such a circuit, at every optimisation level. Its wires
+    are the physical qubits, wire i is measured on ``transpiled().layout.final_index_layout()[i]``,
+    and its parameters are those of ``transpiled().parameters``: a parameter that the transpiler
+    could remove is gone.
 
     Our other gates are made of native ones: H, X, Y and SX of one pulse, RX, RY and U3 of two,
     none for RZ, PhaseShift, Z, S and T; CNOT and CZ of one native two-qubit gate, controlled and

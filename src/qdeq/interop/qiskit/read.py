@@ -1,8 +1,10 @@
 """Circuits of Qiskit's as ours, for instance as an ansatz. The other direction is `convert`."""
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Gate, Instruction, Parameter, ParameterExpression
 from qiskit.circuit import library as gates
@@ -11,6 +13,14 @@ from qiskit.circuit.library import UnitaryGate
 from qdeq.circuits import Circuit, Operation
 from qdeq.circuits.gates import GATES
 from qdeq.errors import UserError
+from qdeq.interop.angle_terms import ALLOWED, Entry, angle_of, operations_of
+from qdeq.interop.polynomials import (
+    HIGHEST_DEGREE,
+    Polynomial,
+    fitted,
+    made_up_points,
+    n_points,
+)
 from qdeq.interop.qiskit.convert import GATE_CLASSES
 
 # A `Parameter`, which type checkers take for a variable: the class is Rust's.
@@ -24,10 +34,6 @@ _FROM_QISKIT: dict[Any, str] = {make: name for name, make in GATE_CLASSES.items(
 }
 _BASIS = sorted(make(*[0.0] * GATES[name].n_parameters).name for name, make in GATE_CLASSES.items())
 
-# Gates of the angle a + b are those of a and of b one after the other; more copies than this are
-# no circuit that somebody wrote on purpose.
-_MOST_COPIES = 8
-
 
 def from_qiskit(
     quantum_circuit: QuantumCircuit, *, features: Iterable[Symbol | str] = ()
@@ -40,8 +46,8 @@ def from_qiskit(
     Parameters
     ----------
     quantum_circuit
-        Qubit i becomes wire i. Angles are numbers, parameters, or sums of them such as
-        ``2 * a + b + 0.5``, which become one gate for each term.
+        Qubit i becomes wire i. Angles are numbers, or sums of parameters and their products with
+        real factors, such as ``a / 2 - b + 0.5``, which become one gate for each term.
     features
         Parameters, or their names, that become features 0, 1, ... in this order.
 
@@ -54,7 +60,7 @@ def from_qiskit(
     ------
     UserError
         For measurements or resets before the end, classical control, an unknown feature, and
-        angles that no sum of parameters gives, such as ``a / 2``.
+        angles that are no such sum, such as ``sin(a)``.
 
     Examples
     --------
@@ -68,12 +74,12 @@ def from_qiskit(
     plain = _with_known_gates(_without_final_measurements(quantum_circuit))
     inputs = _feature_numbers(plain, features)
     learned = [parameter for parameter in plain.parameters if parameter not in inputs]
-    sources = {parameter: {"feature": i} for parameter, i in inputs.items()}
-    sources |= {parameter: {"parameter": i} for i, parameter in enumerate(learned)}
+    entries: dict[Symbol, Entry] = {symbol: ("feature", i) for symbol, i in inputs.items()}
+    entries |= {symbol: ("parameter", i) for i, symbol in enumerate(learned)}
     operations: list[Operation] = []
     for instruction in plain.data:
         wires = tuple(plain.find_bit(qubit).index for qubit in instruction.qubits)
-        operations += _operations(instruction, wires, sources)
+        operations += _operations(instruction, wires, entries, quantum_circuit)
     return Circuit(plain.num_qubits, tuple(operations))
 
 
@@ -150,63 +156,54 @@ def _feature_numbers(
 
 
 def _operations(
-    instruction: Any,
-    wires: tuple[int, ...],
-    sources: dict[Symbol, dict[str, Any]],
+    instruction: Any, wires: tuple[int, ...], entries: dict[Symbol, Entry], whole: QuantumCircuit
 ) -> list[Operation]:
     gate = instruction.operation
     name = _FROM_QISKIT[gate.base_class]
     if name == "Unitary":
         return [Operation(name, wires[::-1], matrix=gate.params[0])]
-    if name != "U3":
-        return (
-            _turns(name, wires, gate.params[0], sources)
-            if gate.params
-            else [Operation(name, wires)]
-        )
-    split = [_terms(angle, name, wires) for angle in gate.params]
-    lone = [len(terms) == 1 and constant == 0 for constant, terms in split]
-    if all(lone):
-        indices = [sources[terms[0]].get("parameter") for _, terms in split]
-        if None not in indices:
-            return [Operation("U3", wires, parameter=tuple(i for i in indices if i is not None))]
-    operations: list[Operation] = []
-    for factor, position in GATES["U3"].factors:
-        operations += _turns(factor, wires, gate.params[position], sources)
-    return operations
+    angles = []
+    for given in gate.params:
+        where = functools.partial(_where, name, wires, given, whole)
+        symbols, polynomial = _polynomial(given, where)
+        angles.append(angle_of(polynomial, [entries[symbol] for symbol in symbols], where))
+    return operations_of(name, wires, angles)
 
 
-def _turns(
-    name: str, wires: tuple[int, ...], angle: Any, sources: dict[Symbol, dict[str, Any]]
-) -> list[Operation]:
-    """One gate for each term of an angle: rotations about one axis add up."""
-    constant, terms = _terms(angle, name, wires)
-    operations = [Operation(name, wires, **sources[parameter]) for parameter in terms]
-    if constant or not terms:
-        operations.append(Operation(name, wires, angle=constant))
-    return operations
-
-
-def _terms(angle: Any, name: str, wires: tuple[int, ...]) -> tuple[float, list[Symbol]]:
-    """An angle as a number plus parameters, each as often as it is counted."""
-    if not isinstance(angle, ParameterExpression) or not angle.parameters:
-        return float(angle), []
+def _polynomial(angle: Any, where: Callable[[], str]) -> tuple[list[Symbol], Polynomial]:
+    """An angle of Qiskit's as a polynomial in the parameters that it holds."""
+    symbols = _symbols(angle)
+    if not symbols:
+        return [], {(): float(angle)}
     if isinstance(angle, Parameter):
-        return 0.0, [angle]
-    terms: list[Symbol] = []
-    for parameter in sorted(angle.parameters, key=lambda parameter: parameter.name):
-        slope = angle.gradient(parameter)
-        if isinstance(slope, ParameterExpression) or not _is_count(slope):
-            raise UserError(
-                f"{name} on qubits {wires} turns by {angle}: an angle is a number, a parameter, "
-                "or a sum of parameters in whole multiples; give such an expression a parameter "
-                "of its own"
-            )
-        terms += [parameter] * round(complex(slope).real)
-    zeros = dict.fromkeys(angle.parameters, 0.0)
-    return float(angle.bind(zeros)), terms
+        return symbols, {(0,): 1.0}
+    for degree in range(1, HIGHEST_DEGREE + 1):
+        count = n_points(len(symbols), degree)
+        if count is None:
+            break
+        points = made_up_points(count, len(symbols))
+        try:
+            values = [float(angle.bind(dict(zip(symbols, p, strict=True)))) for p in points]
+        except Exception:  # square roots and logarithms of negative numbers, division by 0
+            break
+        found = fitted(points, np.array(values), degree)
+        if found is not None:
+            return symbols, found
+    raise UserError(f"{where()} turns by {angle}: {ALLOWED}")
 
 
-def _is_count(number: complex) -> bool:
-    value = complex(number)
-    return value.imag == 0 and value.real == round(value.real) and 0 < value.real <= _MOST_COPIES
+def _symbols(angle: Any) -> list[Symbol]:
+    if not isinstance(angle, ParameterExpression):
+        return []
+    return sorted(angle.parameters, key=lambda parameter: parameter.name)
+
+
+def _where(name: str, wires: tuple[int, ...], angle: Any, whole: QuantumCircuit) -> str:
+    """The gate, and the one of the user's own that it is part of."""
+    needed = set(_symbols(angle))
+    for instruction in whole.data:
+        places = {whole.find_bit(qubit).index for qubit in instruction.qubits}
+        held = {symbol for given in instruction.operation.params for symbol in _symbols(given)}
+        if set(wires) <= places and needed <= held:
+            return f"{instruction.operation.name} on qubits {sorted(places)}"
+    return f"{name} on qubits {list(wires)}"
