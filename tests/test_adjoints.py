@@ -29,6 +29,7 @@ from qdeq.equilibrium import (
     Picard,
     Shine,
     Unrolled,
+    linear_systems,
     squared_frobenius_norm,
 )
 from qdeq.equilibrium.attach import adjoint_residual, attach
@@ -316,3 +317,91 @@ def test_attach_is_usable_on_its_own_root():
 def test_impossible_adjoints_are_user_errors(make):
     with pytest.raises(UserError):
         make()
+
+
+def system_of_condition(n, condition, seed):
+    """f(z) = (I - A) z + x with I - J = A of this condition number, and a cotangent."""
+    rng = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    matrix = left @ np.diag(np.geomspace(1, 1 / condition, n)) @ right
+    return matrix.astype(np.float32), rng.normal(size=n).astype(np.float32)
+
+
+@functools.cache
+def gradient_and_tangent(n, adjoint):
+    """B' v and B v for f(z) = z - A z + x, compiled once per size."""
+
+    def both(matrix, v):
+        f = lambda y, x: y - matrix @ y + x  # noqa: E731
+        root = jnp.zeros(n)
+        value = lambda x: (
+            attach(  # noqa: E731
+                adjoint, eqx.filter_closure_convert(f, root, x), root, x, None
+            ).value
+        )
+        _, pull = jax.vjp(value, root)
+        closed = eqx.filter_closure_convert(f, root, root)
+        return (
+            pull(v)[0],
+            jax.jvp(value, (root,), (v,))[1],
+            adjoint_residual(adjoint, closed, root, root, None),
+        )
+
+    return jax.jit(both), jax.jit(jax.vmap(both))
+
+
+# 65 is the first size for GMRES; at a condition of 1e4 it fails.
+@pytest.mark.parametrize("n", [4, 33, 65, pytest.param(300, marks=pytest.mark.slow)])
+def test_implicit_gradients_are_as_right_as_the_arithmetic_allows(n):
+    one, _ = gradient_and_tangent(n, Implicit())
+    for condition in (2.0, 1e2, 1e4):
+        matrix, v = system_of_condition(n, condition, seed=n)
+        for cotangent in (v, matrix.T @ v):  # the second is nearly lost in the inverse
+            pulled, pushed, residual = one(matrix, cotangent)
+            exact = matrix.astype(float)
+            bound = 100 * np.finfo(np.float32).eps * condition
+            for found, wanted in (
+                (pulled, np.linalg.solve(exact.T, cotangent)),
+                (pushed, np.linalg.solve(exact, cotangent)),
+            ):
+                error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+                assert error <= bound, (condition, error, bound)
+            assert float(residual) <= bound
+
+
+def test_gradients_of_any_size_are_as_right_as_those_of_size_one():
+    one, _ = gradient_and_tangent(65, Implicit())
+    matrix, v = system_of_condition(65, 10.0, seed=0)
+    for size in (2.0**-60, 2.0**60):
+        np.testing.assert_array_equal(one(matrix, v * size)[0], one(matrix, v)[0] * size)
+    np.testing.assert_array_equal(one(matrix, 0 * v)[0], 0 * v)
+
+
+@pytest.mark.slow
+def test_a_sample_that_is_solved_densely_leaves_its_batch_mates_alone():
+    one, many = gradient_and_tangent(65, Implicit())
+    easy, v = system_of_condition(65, 2.0, seed=1)
+    hard, w = system_of_condition(65, 1e4, seed=2)
+    pulled, _, _ = many(np.stack([easy, hard, easy]), np.stack([v, w, w]))
+    wanted = np.linalg.solve(hard.T.astype(float), w)
+    assert np.linalg.norm(pulled[1] - wanted) <= 1e-2 * np.linalg.norm(wanted)
+    # The same iterations as alone, up to the order in which a batch is summed.
+    np.testing.assert_allclose(pulled[0], one(easy, v)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pulled[2], one(easy, w)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_system_that_is_solved_by_no_means_is_said_once_with_its_residual(monkeypatch):
+    monkeypatch.setattr(linear_systems, "LARGEST_DENSE", 10)
+    matrix, v = (jnp.asarray(a) for a in system_of_condition(65, 1e6, seed=3))
+    solve = jax.jit(
+        jax.vmap(
+            lambda v: linear_systems.solve(
+                lambda x: matrix @ x, v, rtol=None, atol=None, max_steps=5
+            )
+        )
+    )
+    with pytest.warns(RuntimeWarning, match=r"65 numbers.*residual of \d\.\de[-+]\d+") as said:
+        solve(jnp.stack([v, 2 * v]))
+        solve(jnp.stack([v, 2 * v]))
+        jax.effects_barrier()
+    assert len(said) == 1

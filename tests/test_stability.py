@@ -53,3 +53,9 @@ def test_it_is_a_diagnostic_without_derivative():
 def test_an_unknown_method_is_a_user_error():
     with pytest.raises(UserError, match="auto, squaring, power"):
         spectral_radius(jnp.sin, jnp.zeros(2), method="eig")
+
+
+def test_one_undefined_number_among_many_is_seen():
+    # XLA's maximum of tens of thousands of numbers drops NaN on CPUs.
+    slopes = jnp.full(40_000, 0.5).at[20_000].set(jnp.nan)
+    assert bool(jnp.isnan(spectral_radius(lambda z: slopes * z, jnp.zeros(40_000))))

@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -24,12 +26,15 @@ class Problem(eqx.Module):
         `fn(flat, x) -> flat`; every array that the user's f closes over is a leaf of this pytree.
     start
         Flattened z0, `(n,)`.
+    x
+        The arrays of the user's x; what else is in it has become a part of `fn`.
     unravel
         Flat vector to the user's pytree.
     """
 
     fn: Callable[[Array, PyTree], Array]
     start: Float[Array, " n"]
+    x: PyTree
     unravel: Callable[[Array], PyTree] = eqx.field(static=True)
 
 
@@ -101,21 +106,71 @@ def apply(f: Callable, z: PyTree, x: PyTree) -> PyTree:
 
 
 def flatten(z: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
-    """A pytree as one vector; a vector is left alone, so that nothing is added to the program."""
-    if isinstance(z, jax.Array) and z.ndim == 1:
+    """A pytree as one real vector; complex numbers as their real and imaginary parts.
+
+    A real vector is left alone, so that nothing is added to the program.
+    """
+    if isinstance(z, jax.Array) and z.ndim == 1 and not jnp.iscomplexobj(z):
         return z, lambda flat: flat
-    return ravel_pytree(z)
+    is_complex = [jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(z)]
+    if not any(is_complex):
+        return ravel_pytree(z)
+    leaves, tree = jax.tree.flatten(z)
+    flat, unravel = ravel_pytree(
+        [(leaf.real, leaf.imag) if c else leaf for leaf, c in zip(leaves, is_complex, strict=True)]
+    )
+
+    def join(flat: Array) -> PyTree:
+        parts = zip(unravel(flat), is_complex, strict=True)
+        return jax.tree.unflatten(tree, [lax.complex(*part) if c else part for part, c in parts])
+
+    return flat, join
 
 
-def strong(leaf: Any) -> Array:
-    """A floating-point array that is not weakly typed: a loop may not change its carry's type."""
-    array = jnp.asarray(leaf)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
+def start_of(z0: PyTree) -> PyTree:
+    """z0 as floating-point or complex arrays that are not weakly typed.
+
+    A loop may not change the type of what it carries. Python's and NumPy's numbers are scalars.
+
+    Raises
+    ------
+    UserError
+        If there is nothing in it, or something that is no number.
+    """
+    z0 = jax.tree.map(_strong, z0)
+    leaves = jax.tree.leaves(z0)
+    if not leaves:
+        raise UserError("z0 has no array: give the state to start from, such as jnp.zeros(4)")
+    if not any(leaf.size for leaf in leaves):
         raise UserError(
-            f"z0 has a leaf of dtype {array.dtype}: an equilibrium is real, give floating-point "
-            "arrays (split a complex state into its real and imaginary parts)"
+            f"z0 has no number ({_describe(z0)}): give the state to start from, such as "
+            "jnp.zeros(4)"
         )
-    return jax.lax.convert_element_type(array, array.dtype)
+    return z0
+
+
+def _strong(leaf: Any) -> Array:
+    is_integer = isinstance(leaf, (int, np.integer)) and not isinstance(leaf, bool)
+    try:
+        array = jnp.asarray(float(leaf) if is_integer else leaf)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"z0 has a leaf {leaf!r}: an equilibrium is made of numbers, give floating-point arrays"
+        ) from None
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        raise UserError(
+            f"z0 has a leaf of dtype {array.dtype}: an equilibrium is not made of such numbers, "
+            "give floating-point (or complex) arrays"
+        )
+    return lax.convert_element_type(array, array.dtype)
+
+
+def frozen(tree: PyTree) -> PyTree:
+    """The same values without derivatives; numbers that `jax.grad` was given become arrays."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(lax.stop_gradient(leaf)) if eqx.is_inexact_array(leaf) else leaf,
+        tree,
+    )
 
 
 def _describe(struct: PyTree) -> str:
@@ -132,23 +187,22 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
     f
         `f(z, x) -> z`, or `f(z) -> z` where x is None; see `apply`.
     z0
-        Start, any pytree of floating-point arrays (Python floats are scalars).
+        Start, see `start_of`.
     x
         Any pytree, None, or a `Draw`.
 
     Raises
     ------
     UserError
-        If f returns another structure, shape or dtype than z0's, or z0 is not floating-point.
+        If f returns another structure, shape or dtype than z0's, or z0 is no start.
     """
-    z0 = jax.tree.map(strong, z0)
-    if not jax.tree.leaves(z0):
-        raise UserError("z0 has no array: give the state to start from")
+    z0 = start_of(z0)
+    dynamic, static = eqx.partition(x, eqx.is_array)
     start, unravel = flatten(z0)
     expected = jax.eval_shape(lambda: z0)
 
     def flat_fn(flat: Array, x: PyTree) -> Array:
-        out = jax.tree.map(jnp.asarray, apply(f, unravel(flat), x))
+        out = jax.tree.map(jnp.asarray, apply(f, unravel(flat), eqx.combine(x, static)))
         found = jax.eval_shape(lambda: out)
         same_tree = jax.tree.structure(found) == jax.tree.structure(expected)
         if not same_tree or any(
@@ -163,6 +217,6 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
 
     if x is None and isinstance(f, WithJacobian) and start is z0:
         jax.eval_shape(flat_fn, start, x)
-        return Problem(fn=_Itself(f), start=start, unravel=unravel)
-    fn = eqx.filter_closure_convert(flat_fn, start, x)
-    return Problem(fn=fn, start=start, unravel=unravel)
+        return Problem(fn=_Itself(f), start=start, x=x, unravel=unravel)
+    fn = eqx.filter_closure_convert(flat_fn, start, dynamic)
+    return Problem(fn=fn, start=start, x=dynamic, unravel=unravel)

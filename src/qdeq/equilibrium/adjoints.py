@@ -11,14 +11,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium._common import check_count, check_tolerances
+from qdeq.equilibrium._derivatives import products
 from qdeq.equilibrium.attach import DENSE_LIMIT, AbstractAdjoint, jacobian
 from qdeq.equilibrium.broyden import Broyden
 from qdeq.equilibrium.dense import robust_inverse
+from qdeq.equilibrium.linear_systems import solve
 from qdeq.errors import UserError, check_choice
 
 
@@ -28,14 +29,18 @@ class Implicit(AbstractAdjoint):
     Small states: J by n forward derivatives and its inverse by `robust_inverse`, once; a sample
     whose I - J is singular gets a regularised inverse, one whose J is not finite gets B = I, and
     neither raises nor touches its batch mates: `stats.adjoint_residual` tells. Large states: GMRES
-    on products with J.
+    on products with J, whose result is checked. Where it is not solved, J is written out after all
+    (up to n = 4096, one sample after another); beyond, a `RuntimeWarning` gives the residual.
 
     Parameters
     ----------
     method
         "dense", "gmres", or "auto": dense up to n = 64.
-    rtol, atol, max_steps
-        Of GMRES.
+    rtol, atol
+        Solved is a residual of at most atol + rtol |v|, v what (I - J)^-1 is multiplied with. None:
+        50 machine epsilons of |v|.
+    max_steps
+        Of each cycle of GMRES, of which there are at most four.
 
     Raises
     ------
@@ -44,12 +49,14 @@ class Implicit(AbstractAdjoint):
     """
 
     method: str = eqx.field(default="auto", static=True)
-    rtol: float = 1e-6
-    atol: float = 1e-6
+    rtol: float | None = None
+    atol: float | None = None
     max_steps: int = eqx.field(default=200, static=True)
 
     def __check_init__(self) -> None:
         check_choice("method", self.method, ["auto", "dense", "gmres"])
+        check_tolerances(self.rtol, self.atol)
+        check_count("max_steps", self.max_steps)
 
     def operator(
         self, fn: Callable, root: Array, x: PyTree, memory: Any
@@ -61,23 +68,18 @@ class Implicit(AbstractAdjoint):
             system = jnp.eye(n, dtype=dtype) - jacobian(fn, root, x)
             inverse, _ = robust_inverse(system)
             return lambda v: inverse @ v
-        _, push = jax.linearize(lambda y: fn(y, x), root)
+        push = products(lambda y: fn(y, x), root)
         finite = jnp.all(jnp.isfinite(push(jnp.ones(n, dtype))))
 
         def system_product(v: Array) -> Array:
             return v - jnp.where(finite, push(v), 0)
 
-        return lambda v: lax.custom_linear_solve(
-            system_product, v, self._gmres, transpose_solve=self._gmres
-        )
+        def solution(product: Callable[[Array], Array], v: Array) -> Array:
+            return solve(product, v, rtol=self.rtol, atol=self.atol, max_steps=self.max_steps)
 
-    def _gmres(self, product: Callable[[Array], Array], v: Array) -> Array:
-        # `lax.custom_linear_solve` around Lineax: on its own, Lineax raises for the whole batch
-        # if the transposed solve of one sample fails, whatever `throw` says.
-        operator = lx.FunctionLinearOperator(product, jax.ShapeDtypeStruct(v.shape, v.dtype))
-        solver = lx.GMRES(rtol=self.rtol, atol=self.atol, max_steps=self.max_steps)
-        value = lx.linear_solve(operator, v, solver, throw=False).value
-        return jnp.where(jnp.all(jnp.isfinite(value)), value, v)
+        return lambda v: lax.custom_linear_solve(
+            system_product, v, solution, transpose_solve=solution
+        )
 
 
 class JacobianFree(AbstractAdjoint):
@@ -119,11 +121,11 @@ class Neumann(AbstractAdjoint):
     def operator(
         self, fn: Callable, root: Array, x: PyTree, memory: Any
     ) -> Callable[[Array], Array]:
-        """v -> v + J (v + J (v + ...))."""
+        """v -> v + J v + ... + J^(terms - 1) v, by Horner's rule."""
         del memory
         if self.terms == 1:
             return lambda v: v
-        _, push = jax.linearize(lambda y: fn(y, x), root)
+        push = products(lambda y: fn(y, x), root)
 
         def series(v: Array) -> Array:
             total, _ = lax.scan(lambda t, _: (v + push(t), None), v, None, length=self.terms - 1)

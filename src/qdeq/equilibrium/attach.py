@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from qdeq.equilibrium._derivatives import matrix, products
 from qdeq.equilibrium._problem import linearised
 from qdeq.equilibrium.dense import product
 
@@ -56,7 +57,7 @@ def jacobian(
     """df/dz at the root, by n forward derivatives unless f brings it along."""
     if hasattr(fn, "jacobian"):
         return fn.jacobian(root, x)
-    return jax.jacfwd(lambda y: fn(y, x))(root)
+    return matrix(lambda y: fn(y, x), root)
 
 
 class Attached(eqx.Module):
@@ -125,5 +126,5 @@ def adjoint_residual(
         inverse = jax.vmap(operator, in_axes=-1, out_axes=-1)(identity)
         return jnp.linalg.norm(identity - product(inverse, system)) / jnp.sqrt(n).astype(dtype)
     signs = jax.random.rademacher(jax.random.key(0), (n,), dtype)
-    _, pushed = jax.jvp(lambda y: fn(y, x), (root,), (signs,))
+    pushed = products(lambda y: fn(y, x), root)(signs)
     return jnp.linalg.norm(signs - operator(signs - pushed)) / jnp.sqrt(n).astype(dtype)

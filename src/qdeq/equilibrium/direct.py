@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_count, check_tolerances
 from qdeq.equilibrium._problem import make_problem
+from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
@@ -46,6 +47,7 @@ class Direct(eqx.Module):
         check_count("layers", self.layers)
         check_tolerances(self.rtol, self.atol)
 
+    @compiled_once
     def __call__(
         self,
         f: Callable[..., PyTree],
@@ -72,6 +74,7 @@ class Direct(eqx.Module):
             return x if random is None else random.draw(x, purpose, index)[0]
 
         problem = make_problem(f, z0, arguments(0))
+        x = problem.x if random is None else problem.x.x
         layers = self.layers if budget is None else at_most(budget, self.layers)
 
         def layer(y: Array, index: Array) -> tuple[Array, Array]:

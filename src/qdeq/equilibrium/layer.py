@@ -12,7 +12,8 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_least, at_most
 from qdeq.equilibrium._common import check_count
-from qdeq.equilibrium._problem import Draw, Problem, flatten, make_problem
+from qdeq.equilibrium._problem import Draw, Problem, flatten, frozen, make_problem
+from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness
 from qdeq.equilibrium._solve import Outcome, Solver, solve
 from qdeq.equilibrium.adjoints import Implicit, Unrolled
@@ -107,6 +108,7 @@ class Equilibrium(eqx.Module):
                     "fallback out or take another adjoint"
                 )
 
+    @compiled_once
     def __call__(
         self,
         f: Callable[..., PyTree],
@@ -161,18 +163,19 @@ class Equilibrium(eqx.Module):
         if shots is not None or gradient_shots is not None:
             raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
         problem = make_problem(f, z0, x)
+        x = problem.x
         bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
         own = isinstance(self.solver, _WITH_JACOBIAN)
         if isinstance(self.adjoint, Unrolled):
             outcome = self._solve(problem, x, bounds, budget, unrolled=True)
             return self._solution(problem, outcome.last, outcome, None, outcome.steps * own)
-        frozen, frozen_x = _stop_gradient((problem, x))
+        still = frozen(problem)
         compiled = None
         if x is None and bounds is None:
             compiled = compiled_solve(
-                _stop_gradient(f),
+                frozen(f),
                 self.solver,
-                frozen.start,
+                still.start,
                 max_steps=self.max_steps,
                 budget=budget,
                 stall_steps=self.stall_steps,
@@ -181,7 +184,7 @@ class Equilibrium(eqx.Module):
             )
         done: Array | None = None
         if compiled is None:
-            outcome = self._solve(frozen, frozen_x, bounds, budget)
+            outcome = self._solve(still, still.x, bounds, budget)
         else:
             outcome, done = compiled
         memory = self.adjoint.remember(self.solver, outcome.solver_state)
@@ -189,13 +192,13 @@ class Equilibrium(eqx.Module):
         if self.fallback is not None:
             first = outcome.steps
             if done is None:
-                outcome = self._fall_back(self.fallback, frozen, frozen_x, bounds, outcome)
+                outcome = self._fall_back(self.fallback, still, still.x, bounds, outcome)
             else:
                 outcome = eqx.tree_at(lambda o: o.steps, outcome, first + done)
             jacobians += (outcome.steps - first) * isinstance(self.fallback, _WITH_JACOBIAN)
         root = outcome.best.point
         attached = attach(self.adjoint, problem.fn, root, x, memory)
-        quality = adjoint_residual(self.adjoint, frozen.fn, root, frozen_x, memory)
+        quality = adjoint_residual(self.adjoint, still.fn, root, still.x, memory)
         return self._solution(
             problem, attached.value, outcome, quality, jacobians, attached.jacobian
         )
@@ -211,20 +214,21 @@ class Equilibrium(eqx.Module):
                 raise UserError(f"{name} with a key: a random f is solved without it, leave it out")
         problem = make_problem(f, z0, random.draw(x, "check", 0)[0])
         bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
-        frozen, frozen_x = _stop_gradient((problem, x))
+        x = problem.x.x
+        still, still_x = frozen((problem, x))
         outcome = self._solve(
-            frozen, None, bounds, budget, draw=lambda step: random.draw(frozen_x, "step", step)
+            still, None, bounds, budget, draw=lambda step: random.draw(still_x, "step", step)
         )
         memory = self.adjoint.remember(self.solver, outcome.solver_state)
         root, steps = outcome.best.point, outcome.steps
         evaluations, last = steps, at_least(steps - 1, 0)
         if not isinstance(self.solver, KrasnoselskiiMann):
-            outcome = self._measured_again(frozen, outcome, random.draw(frozen_x, "check", last)[0])
+            outcome = self._measured_again(still, outcome, random.draw(still_x, "check", last)[0])
             evaluations = steps + 1
         # The derivative has noise of its own, and its quality is judged with noise of its own.
         value = attach(self.adjoint, problem.fn, root, random.at_root(x, "gradient"), memory).value
-        judged = random.at_root(frozen_x, "quality")
-        quality = adjoint_residual(self.adjoint, frozen.fn, root, judged, memory)
+        judged = random.at_root(still_x, "quality")
+        quality = adjoint_residual(self.adjoint, still.fn, root, judged, memory)
         jacobians = steps * isinstance(self.solver, _WITH_JACOBIAN)
         solution = self._solution(problem, value, outcome, quality, jacobians)
         total = random.total(steps, self.max_steps, extra=evaluations is not steps)
@@ -327,9 +331,4 @@ class Equilibrium(eqx.Module):
             jacobians=jacobians,
             result=outcome.status,
         )
-        return Solution(problem.unravel(value), _stop_gradient(stats), jacobian)
-
-
-def _stop_gradient(tree: PyTree) -> PyTree:
-    dynamic, static = eqx.partition(tree, eqx.is_inexact_array)
-    return eqx.combine(lax.stop_gradient(dynamic), static)
+        return Solution(problem.unravel(value), frozen(stats), jacobian)

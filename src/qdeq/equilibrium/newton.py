@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
 from qdeq.equilibrium._common import check_tolerances, project, relative_error
+from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
 
@@ -24,8 +24,7 @@ def linearised(
         out, aux = fn(unravel(flat), args)
         return flatten(out)[0], aux
 
-    g, push, aux = jax.linearize(flat_fn, flat, has_aux=True)
-    return g, jax.vmap(push, out_axes=-1)(jnp.eye(flat.shape[0], dtype=flat.dtype)), aux
+    return value_and_matrix(flat_fn, flat)
 
 
 class _NewtonState(eqx.Module):

@@ -8,6 +8,8 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import largest
+from qdeq.equilibrium._derivatives import matrix, products
+from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium.attach import DENSE_LIMIT
 from qdeq.equilibrium.dense import product
 from qdeq.equilibrium.regularisers import flat_function
@@ -49,9 +51,16 @@ def spectral_radius(
     0.5000
     """
     check_choice("method", method, ["auto", "squaring", "power"])
+    return _spectral_radius(None, f, z, x, method=method)
+
+
+@compiled_once
+def _spectral_radius(
+    _: None, f: Callable[..., PyTree], z: PyTree, x: PyTree, *, method: str
+) -> Float[Array, ""]:
     flat_f, start = flat_function(f, z, x)
     if method == "squaring" or (method == "auto" and start.shape[0] <= DENSE_LIMIT):
-        radius = _by_squaring(jax.jacfwd(flat_f)(start))
+        radius = _by_squaring(matrix(flat_f, start))
     else:
         radius = _by_powers(flat_f, start)
     return lax.stop_gradient(radius)
@@ -79,7 +88,7 @@ def _by_squaring(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
 
 
 def _by_powers(flat_f: Callable[[Array], Array], start: Float[Array, " n"]) -> Float[Array, ""]:
-    _, push = jax.linearize(flat_f, start)
+    push = products(flat_f, start)
 
     def step(carry: Array, _: None) -> tuple[Array, Array]:
         return _normalised(push(carry))

@@ -1,0 +1,144 @@
+"""Outside `jit`: one compiled program for equal solves, found again whatever object f is.
+
+A function is known by what it computes, not by which object it is: f is traced at every call (about
+a millisecond), and the trace is looked up among those that were compiled before. So a lambda that
+is written anew in every call finds its program, and a value that f reads from elsewhere
+(`self.weights`, a global) is seen when it changes, which a cache by identity would miss. Arrays are
+arguments of a program. Inside `jit` nothing of this happens: the solve becomes a part of that.
+"""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jaxtyping import Array, PyTree
+
+from qdeq.equilibrium._fingerprint import of_trace, of_value
+from qdeq.equilibrium._problem import Draw, WithJacobian, apply, start_of
+from qdeq.equilibrium.shots import as_schedule
+
+# A program takes about 5 MiB. The least recently used go first: a function that holds another
+# number in every call is another computation in every call.
+_MOST_PROGRAMS = 32
+
+
+def is_staged() -> bool:
+    """Whether what is computed now becomes part of a program (`jit`, `scan`), without a value."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def compiled_once(solve: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method `solve(layer, f, z0, x, **options)` compile once for equal solves.
+
+    From call to call all arrays may change, those in f and in the layer included, and all numbers
+    in `x` and the options unless they decide what is computed (a number of layers).
+    """
+
+    @functools.wraps(solve)
+    def call(layer: PyTree, f: Callable, z0: PyTree, x: PyTree = None, **options: Any) -> Any:
+        if is_staged():
+            return solve(layer, f, z0, x, **options)
+        z0 = start_of(z0)
+        for name in ("shots", "gradient_shots"):
+            if options.get(name) is not None:
+                options[name] = as_schedule(options[name])
+        options = jax.tree.map(_as_argument, options)
+        if isinstance(f, WithJacobian):
+            return _run(solve, layer, f, z0, x, options)
+        random = options.get("key"), options.get("shots")
+        try:
+            arguments = jax.tree.map(_as_argument, x)
+            traced = _trace(f, z0, arguments, *random)
+        except Exception:
+            # Perhaps one of the numbers is needed as a number.
+            if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(x)):
+                raise
+            arguments = x
+            traced = _trace(f, z0, x, *random)
+        return _run(solve, layer, traced, z0, eqx.filter(arguments, eqx.is_array), options)
+
+    return call
+
+
+def _as_argument(leaf: Any) -> Any:
+    """A number as an array, weakly typed where the number is; everything else as it is."""
+    is_number = isinstance(leaf, (int, float, complex)) and not isinstance(leaf, bool)
+    if is_number or (isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biufc"):
+        return jnp.asarray(leaf)
+    return leaf
+
+
+class _Traced(eqx.Module):
+    """A function by its trace; the arrays that it closes over are leaves."""
+
+    constants: list[Array]
+    trace: Jaxpr = eqx.field(static=True)
+    tree: Any = eqx.field(static=True)
+
+    def __call__(self, z: PyTree, x: PyTree = None, **randomness: Any) -> PyTree:
+        arguments = jax.tree.leaves((z, x, randomness))
+        out = jaxpr_as_fun(ClosedJaxpr(self.trace, self.constants))(*arguments)
+        return jax.tree.unflatten(self.tree, out)
+
+
+def _trace(f: Callable, z0: PyTree, x: PyTree, key: Any, shots: Any) -> _Traced:
+    dynamic, static = eqx.partition(x, eqx.is_array)
+    randomness = {}
+    if key is not None:
+        randomness = {"key": key} | ({} if shots is None else {"shots": jnp.asarray(0, jnp.int32)})
+
+    # A new function in every call: JAX remembers the traces of those that it knows.
+    def function(z: PyTree, dynamic: PyTree, randomness: dict[str, Any]) -> PyTree:
+        whole = eqx.combine(dynamic, static)
+        if randomness:
+            return apply(f, z, Draw(whole, randomness["key"], randomness.get("shots")))
+        return apply(f, z, whole)
+
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(z0, dynamic, randomness)
+    constants = [jnp.asarray(constant) for constant in closed.consts]
+    return _Traced(constants, closed.jaxpr, jax.tree.structure(shapes))
+
+
+class _Key:
+    """Equal for solves that one program serves; brings what the program is made of."""
+
+    def __init__(self, solve: Callable, tree: Any, static: list[Any], equal: Hashable) -> None:
+        self.solve, self.tree, self.static = solve, tree, static
+        self.equal, self.hash = equal, hash(equal)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.hash == other.hash and self.equal == other.equal
+
+    def __hash__(self) -> int:
+        return self.hash
+
+
+def _run(solve: Callable, layer: Any, f: Any, z0: PyTree, x: PyTree, options: dict) -> Any:
+    leaves, tree = jax.tree.flatten((layer, f, z0, x, options))
+    dynamic = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
+    static = [None if eqx.is_array(leaf) else leaf for leaf in leaves]
+    known: tuple[Hashable, ...] = (jax.tree.structure(f),)
+    if isinstance(f, _Traced):
+        known = (of_trace(f.trace), f.tree, len(f.constants))
+    rest = jax.tree.structure((layer, z0, x, options))
+    equal = (solve, rest, *known, *(of_value(leaf) for leaf in static))
+    try:
+        key = _Key(solve, tree, static, equal)
+    except TypeError:  # something in the layer or in f has no hash: it cannot be found again
+        return solve(layer, f, z0, x, **options)
+    return _program(key)(dynamic)
+
+
+@functools.lru_cache(maxsize=_MOST_PROGRAMS)
+def _program(key: _Key) -> Callable[[list[Any]], Any]:
+    def program(dynamic: list[Any]) -> Any:
+        leaves = [b if a is None else a for a, b in zip(dynamic, key.static, strict=True)]
+        layer, f, z0, x, options = jax.tree.unflatten(key.tree, leaves)
+        return key.solve(layer, f, z0, x, **options)
+
+    return jax.jit(program)

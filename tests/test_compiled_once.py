@@ -1,0 +1,203 @@
+"""Outside `jit` an equilibrium compiles once for equal shapes, and keeps nothing of its calls."""
+
+import gc
+import weakref
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qdeq
+from qdeq.equilibrium import Direct, Equilibrium, Implicit, JacobianFree, Picard, spectral_radius
+from qdeq.equilibrium._fingerprint import of_value
+from qdeq.equilibrium._programs import _MOST_PROGRAMS, _program
+
+# Picard and the identity compile fastest.
+LAYER = Equilibrium(Picard(), JacobianFree(), max_steps=30)
+
+
+def compilations():
+    """How many programs XLA has compiled so far."""
+    return len(_compiled)
+
+
+_compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: (
+        _compiled.append(seconds) if event == "/jax/core/compile/backend_compile_duration" else None
+    )
+)
+
+
+def f(z, x):
+    return 0.5 * jnp.cos(z * x)
+
+
+class Cell(eqx.Module):
+    """A user's module with arrays and a setting."""
+
+    weights: jax.Array
+    slope: float = 0.1
+
+    def __call__(self, z, x):
+        return jax.nn.leaky_relu(self.weights @ z + x, self.slope)
+
+
+def rule_of_its_own(scale):
+    """A function whose derivative is not that of its formula, as for spiking neurons."""
+
+    @jax.custom_jvp
+    def rounded(z):
+        return 0.5 * jnp.round(z)
+
+    rounded.defjvps(lambda tangent, _, z: scale * tangent)
+    return rounded
+
+
+MATRIX = np.eye(3, dtype=np.float32) / 4
+
+CALLS = {
+    "the same function": lambda i: LAYER(f, jnp.zeros(3), jnp.ones(3) * i),
+    "a new lambda": lambda i: LAYER(lambda z, x: 0.5 * jnp.cos(z * x), jnp.zeros(3), jnp.ones(3)),
+    "a python number": lambda i: LAYER(f, jnp.zeros(3), 0.1 * i),
+    "an integer": lambda i: LAYER(f, jnp.zeros(3), i),
+    "other arrays in the closure": lambda i: (
+        lambda w: LAYER(lambda z: jax.nn.relu(w @ z + 1), jnp.zeros(3))
+    )(MATRIX / i),
+    "a module": lambda i: LAYER(Cell(jnp.asarray(MATRIX / i)), jnp.zeros(3), jnp.ones(3)),
+    "a custom derivative": lambda i: LAYER(
+        lambda z, x: rule_of_its_own(0.3)(z) + x, jnp.zeros(3), jnp.ones(3) * i
+    ),
+    "a new layer and a budget": lambda i: Equilibrium(Picard(), JacobianFree(), max_steps=30)(
+        f, jnp.zeros(3), jnp.ones(3), budget=i
+    ),
+    "a key and shots": lambda i: LAYER(
+        lambda z, x, key, shots: f(z, x) + jax.random.normal(key, z.shape) / shots,
+        jnp.zeros(3),
+        jnp.ones(3),
+        key=jax.random.key(i),
+        shots=1000 * i,
+    ),
+    "vmap": lambda i: jax.vmap(lambda x: LAYER(f, jnp.zeros(3), x))(jnp.ones((2, 3)) * i),
+    "grad": lambda i: jax.grad(lambda x: LAYER(f, jnp.zeros(3), x).value.sum())(jnp.ones(3) * i),
+    "vmap of grad": lambda i: jax.vmap(jax.grad(lambda x: LAYER(f, jnp.zeros(3), x).value.sum()))(
+        jnp.ones((2, 3)) * i
+    ),
+    "Direct": lambda i: Direct(layers=2)(f, jnp.zeros(3), jnp.ones(3) * i),
+    "a spectral radius": lambda i: spectral_radius(f, jnp.zeros(3), jnp.ones(3) * i),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_second_call_compiles_nothing(name):
+    call = CALLS[name]
+    jax.block_until_ready(call(1))
+    before = compilations()
+    for i in (2, 3):
+        jax.block_until_ready(call(i))
+    assert compilations() == before
+
+
+def test_a_model_as_the_readme_uses_it_compiles_once():
+    model = qdeq.paper_model(key=jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (3, model.n_features))
+    layer = Equilibrium()
+
+    def call(i):
+        # Other angles and another sample each time.
+        moved = eqx.tree_at(lambda m: m.theta, model, model.theta + i)
+        bound = layer(moved.prepare().bind(x[i]), jnp.zeros(4)).value
+        return bound, LAYER(moved, jnp.zeros(4), x[i]).value, moved(jnp.zeros(4), x[i])
+
+    jax.block_until_ready(call(0))
+    before = compilations()
+    found = call(1), call(2)
+    assert compilations() == before
+    # And every call has its own numbers.
+    assert not np.allclose(found[0][0], found[1][0], atol=1e-3)
+
+
+def test_a_value_that_f_reads_elsewhere_is_seen_when_it_changes():
+    holder = {"scale": 0.5, "weights": jnp.ones(1)}
+    g = lambda z, x: holder["scale"] * holder["weights"] * jnp.cos(z * x)  # noqa: E731
+    solve = lambda: float(LAYER(g, jnp.zeros(1), 0.0).value[0])  # noqa: E731  cos(0) is 1
+    assert solve() == 0.5
+    holder["weights"] = jnp.full(1, 2.0)
+    assert solve() == 1.0
+    holder["scale"] = 0.25
+    assert solve() == 0.5
+
+
+def test_functions_that_differ_in_their_derivative_only_do_not_share_a_program():
+    # The second derivative of the same values: neither trace of the values shows it.
+    def slope(scale):
+        rule = rule_of_its_own(scale)
+        return float(jax.grad(lambda x: LAYER(lambda z: rule(z) + x, jnp.zeros(1)).value[0])(0.1))
+
+    layer_free = slope(0.2), slope(0.4)
+    assert layer_free == (1.0, 1.0)  # df/dx, which JacobianFree takes
+    exact = Equilibrium(Picard(), Implicit(), max_steps=30)
+
+    def implicit(scale):
+        rule = rule_of_its_own(scale)
+        return float(jax.grad(lambda x: exact(lambda z: rule(z) + x, jnp.zeros(1)).value[0])(0.1))
+
+    assert implicit(0.2) == pytest.approx(1 / 0.8) and implicit(0.5) == pytest.approx(2.0)
+
+
+def test_numbers_that_decide_what_is_computed_stay_numbers():
+    def layers(z, x):
+        for _ in range(x["layers"]):
+            z = 0.5 * jnp.cos(z * x["scale"])
+        return z
+
+    one = Direct()(layers, jnp.zeros(1), {"layers": 2, "scale": 1.0}).value
+    other = Direct()(layers, jnp.zeros(1), {"layers": 3, "scale": 1.0}).value
+    np.testing.assert_allclose(one, 0.5 * np.cos(0.5), rtol=1e-6)
+    np.testing.assert_allclose(other, 0.5 * np.cos(0.5 * np.cos(0.5)), rtol=1e-6)
+
+
+def test_arrays_of_a_call_are_freed_with_it():
+    weights = jnp.ones((3, 3)) / 4
+    alive = weakref.ref(weights)
+    function = lambda z: jnp.tanh(weights @ z + 1)  # noqa: E731
+    jax.block_until_ready(LAYER(function, jnp.zeros(3)))
+    del weights, function
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.slow
+def test_the_number_of_programs_that_are_kept_is_bounded():
+    for i in range(_MOST_PROGRAMS + 3):
+        Direct()(lambda z, i=i: 0.5 * z + i, jnp.zeros(1))
+    assert _program.cache_info().currsize == _MOST_PROGRAMS
+
+
+def test_inside_jit_a_layer_leaves_no_program_of_its_own():
+    before = _program.cache_info()
+    jax.jit(lambda x: LAYER(f, jnp.zeros(2), x).value)(jnp.ones(2))
+    jax.jit(jax.grad(lambda x: Direct()(f, jnp.zeros(2), x).value.sum()))(jnp.ones(2))
+    assert _program.cache_info() == before
+
+
+def test_settings_compare_by_value_and_type_and_functions_by_their_code():
+    def shifted(by):
+        return lambda z: z + by
+
+    assert of_value(shifted(1)) == of_value(shifted(1))
+    assert of_value(shifted(1)) != of_value(shifted(2))
+    assert of_value(shifted(1)) != of_value(shifted(1.0))
+    assert of_value((1, True)) != of_value((True, 1))
+    assert of_value(0.0) != of_value(-0.0) and of_value(float("nan")) == of_value(float("nan"))
+    calls: list[int] = []
+    others: list[int] = []
+    # A list may be written to: each function has its own.
+    assert of_value(shifted(calls)) != of_value(shifted(others))
+
+    def recursive(n):
+        return n and recursive(n - 1)
+
+    assert of_value(recursive) == of_value(recursive)
