@@ -66,7 +66,7 @@ def solve(
         finite. Never differentiated itself: see `lax.custom_linear_solve`.
     """
     dtype = v.dtype
-    largest = jnp.max(jnp.abs(v))
+    largest = jnp.max(jnp.abs(v))  # NaN is seen in the length
     usable = jnp.isfinite(largest) & (largest > 0)
     # A power of two: tolerances then mean the same for gradients of any size, to the last bit.
     exponent = jnp.where(usable, jnp.frexp(jnp.where(usable, largest, 1))[1], 0)
@@ -101,7 +101,7 @@ def _gmres_cycles(
     gmres = lx.GMRES(rtol=accuracy, atol=accuracy, max_steps=max_steps)
 
     def cycle(now: _Attempt) -> _Attempt:
-        largest = jnp.max(jnp.abs(now.left))
+        largest = jnp.max(jnp.abs(now.left))  # NaN is seen in the size
         largest = jnp.where(largest > 0, largest, 1)
         # `lax.custom_linear_solve` around Lineax: on its own, Lineax raises for the whole batch
         # if the transposed solve of one sample fails, whatever `throw` says.
