@@ -334,11 +334,11 @@ def gradient_and_tangent(n, adjoint):
     def both(matrix, v):
         f = lambda y, x: y - matrix @ y + x  # noqa: E731
         root = jnp.zeros(n)
-        value = lambda x: (
-            attach(  # noqa: E731
-                adjoint, eqx.filter_closure_convert(f, root, x), root, x, None
-            ).value
-        )
+
+        def value(x):
+            closed = eqx.filter_closure_convert(f, root, x)
+            return attach(adjoint, closed, root, x, None).value
+
         _, pull = jax.vjp(value, root)
         closed = eqx.filter_closure_convert(f, root, root)
         return (
