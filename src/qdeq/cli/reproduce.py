@@ -1,4 +1,4 @@
-"""`qdeq reproduce`: the paper's tables and figures, measured again."""
+"""`qdeq reproduce`: the paper's tables and figures, and other studies, measured again."""
 
 import dataclasses
 import shlex
@@ -11,44 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table as Grid
+from rich.table import Table
 
 from qdeq.cli.arguments import closest
 from qdeq.cli.console import make_console, print_path
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError
 from qdeq.runs.seeds import parse_seeds
-from qdeq.studies.noise_protocol import NoiseProtocol
-from qdeq.studies.protocol import ENCODINGS, Protocol, Row
+from qdeq.studies.catalogue import STUDIES, study_type
+from qdeq.studies.study import Row, Study
 from qdeq.training.config import DataName, Encoding, Trainable
 
 if TYPE_CHECKING:
-    from qdeq.studies.table import Table
+    from qdeq.studies.results import Results
 
-_FIGURES = ("overlap", "circuits", "warmup", "noise")
-_NAMES = (*ENCODINGS, *_FIGURES)
 _SECONDS_BETWEEN_LINES = 30.0
 
-# What each kind of argument has to do with: anything else that is given is refused.
-_FOR_PICTURES = {"table", "out", "json", "quiet"}
-_FOR_WARMUP = {*_FOR_PICTURES, "data", "data_dir", "encoding", "epochs", "seeds", "trainable"}
-_FOR_NOISE = {*_FOR_PICTURES, "data", "data_dir", "encoding", "epochs", "seeds", "rows"}
-_FOR_TABLES = {
-    *_FOR_PICTURES,
-    "data_dir",
-    "epochs",
-    "seeds",
-    "rows",
-    "trainable",
-    "warmup_epochs",
-    "warmup_layers",
-}
+# What has to do with every study; all else is an option of some.
+_OF_THE_COMMAND = {"study", "out", "rows", "json", "quiet"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceCommand:
     """Reproduce a table of the paper: every row, mean and deviation over seeds, with baselines."""
 
-    table: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
     """mnist-4, mnist-10, fashion-10, cifar-10; digits-4 and digits-10, the same on data that need
     no download; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
     validation data; or noise, all models on noisy devices and with finite shots."""
@@ -57,33 +43,34 @@ class ReproduceCommand:
     """Folder that holds the data set's files; otherwise the download cache."""
 
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder for the results, results/TABLE by default; finished rows in it are kept."""
+    """Folder for the results, results/STUDY by default; finished rows in it are kept."""
 
-    epochs: int = 100
-    """Passes over the training split; the paper's are 100. For `noise` 60 unless given."""
+    epochs: int | None = None
+    """Passes over the training split; 100 as in the paper unless given, for `noise` 60."""
 
-    seeds: Annotated[str, tyro.conf.arg(metavar="SEEDS")] = "0:10"
-    """Seeds of every row, a range such as 0:10 (ten seeds from 0) or a list such as 0,3,7; for
-    `warmup` and `noise` 0:3 unless given."""
+    seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
+    """Seeds of every row, a range such as 0:10 (ten seeds from 0) or a list such as 0,3,7; 0:10
+    unless given, for `warmup` and `noise` 0:3."""
 
     rows: Annotated[str | None, tyro.conf.arg(metavar="ROWS")] = None
     """Only these rows, such as implicit,direct-5 or angle-implicit; otherwise all."""
 
-    trainable: Trainable = "all"
+    trainable: Trainable | None = None
     """Which angles learn: all of them, or only those of the published code's random layer."""
 
-    warmup_epochs: int = Protocol.warmup_epochs
-    """Epochs in mode direct at the start of IMPLICIT+WARMUP."""
+    warmup_epochs: int | None = None
+    """Epochs in mode direct at the start of IMPLICIT+WARMUP; 10 unless given."""
 
-    warmup_layers: int = Protocol.warmup_layers
-    """Applications of the circuit in these epochs."""
+    warmup_layers: int | None = None
+    """Applications of the circuit in these epochs; 1 unless given."""
 
-    data: DataName = "mnist-4"
-    """Data set on which `warmup` and `noise` compare (`noise` on digits-4 unless given); a table's
+    data: DataName | None = None
+    """Data set on which `warmup` (mnist-4 unless given) and `noise` (digits-4) compare; a table's
     is its name."""
 
-    encoding: Encoding = "amplitude"
-    """Encoding with which `warmup` and `noise` compare; a table has all of its own."""
+    encoding: Encoding | None = None
+    """Encoding with which `warmup` and `noise` compare, amplitude unless given; a table has all of
+    its own."""
 
     json: bool = False
     """Print the results as the only line on stdout, as JSON; everything else goes to stderr."""
@@ -96,151 +83,54 @@ class ReproduceCommand:
         return None
 
     def execute(self, given: frozenset[str]) -> None:
-        if self.table not in _NAMES:
-            raise UserError(
-                f"{self.table} is not a table: choose one of {', '.join(_NAMES)}"
-                f"{closest(self.table, _NAMES)}"
-            )
-        figure, grid = self.table in ("overlap", "circuits"), self.table == "warmup"
-        known = _FOR_PICTURES if figure else _FOR_WARMUP if grid else _FOR_TABLES
-        if self.table == "noise":
-            known = _FOR_NOISE
-        if given - known:
-            options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - known))
-            raise UserError(f"{options} cannot be given with {self.table}: leave it out")
-        out = Path(self.out or f"results/{self.table}")
+        study = self.make_study(given)
+        study.rows()  # their errors, before JAX is imported
+        out = Path(self.out or f"results/{self.study}")
         console = make_console(json=self.json, quiet=self.quiet)
-        if figure:
-            self._figures(out, console)
-        elif grid:
-            self._warmup(out, console, given)
-        elif self.table == "noise":
-            self._noise(out, console, given)
-        else:
-            self._table(out, console)
-
-    def protocol(self) -> Protocol:
-        """How the rows are trained; checked when they are built."""
-        if self.table in ENCODINGS:
-            check_choice("table", self.table, ENCODINGS)
-        data: Any = self.table if self.table in ENCODINGS else self.data
-        if self.warmup_epochs < 1:
-            raise UserError(
-                f"warmup_epochs={self.warmup_epochs}: IMPLICIT+WARMUP needs at least 1; the row "
-                "IMPLICIT has none"
-            )
-        return Protocol(
-            data=data,
-            data_dir=self.data_dir,
-            epochs=self.epochs,
-            seeds=tuple(parse_seeds(self.seeds)),
-            trainable=self.trainable,
-            warmup_epochs=self.warmup_epochs,
-            warmup_layers=self.warmup_layers,
-        )
-
-    def command(self) -> str:
-        """The command line that does the same: every option that is not a default."""
-        words = ["qdeq", "reproduce", self.table]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("table", "json", "quiet") and value != field.default:
-                words += [f"--{field.name.replace('_', '-')}", str(value)]
-        return shlex.join(words)
-
-    def _table(self, out: Path, console: Console) -> None:
-        protocol = self.protocol()
         from qdeq.studies.documents import to_json
-        from qdeq.studies.reproduce import reproduce_table
+        from qdeq.studies.reproduction import reproduce
 
         with _Display(console) as display:
-            table = reproduce_table(
-                protocol,
+            results = reproduce(
+                study,
                 out,
                 rows=self.rows,
-                command=self.command(),
+                command=self.command(given),
                 on_row=display.row,
                 on_progress=display.progress,
             )
-        _print_table(console, table)
-        for name in ("table.md", "results.csv", "results.json", "index.html"):
+        _print_results(console, results)
+        for name in ("table.md", "results.csv", "results.json", "report.html"):
             print_path(console, "written", out / name)
         if self.json:
-            print(" ".join(to_json(table).split("\n")))
+            print(" ".join(to_json(results).split("\n")))
 
-    def _warmup(self, out: Path, console: Console, given: frozenset[str]) -> None:
-        protocol = self.protocol()
-        if "seeds" not in given:
-            protocol = dataclasses.replace(protocol, seeds=(0, 1, 2))
-        from qdeq.studies.reproduce import reproduce_warmup
-
-        with _Display(console) as display:
-            choice = reproduce_warmup(
-                protocol,
-                out,
-                encoding=self.encoding,
-                command=self.command(),
-                on_row=display.row,
-                on_progress=display.progress,
+    def make_study(self, given: frozenset[str]) -> Study:
+        """The study with the options that the user gave; others than its own are refused."""
+        if self.study not in STUDIES:
+            raise UserError(
+                f"{self.study} is not a study: choose one of {', '.join(STUDIES)}"
+                f"{closest(self.study, STUDIES)}"
             )
-        best = choice.best
-        console.print(
-            f"chosen: {best.epochs} epochs of DIRECT {best.layers}, validation accuracy "
-            f"{best.mean:.4f}"
-        )
-        print_path(console, "written", out / "warmup.md")
-        if self.json:
-            print(" ".join(choice.to_json().split("\n")))
+        kind, fixed = study_type(self.study)
+        fields: Any = kind  # every study is a dataclass
+        known = {field.name for field in dataclasses.fields(fields)} - set(fixed)
+        unknown = sorted(given - known - _OF_THE_COMMAND)
+        if unknown:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
+            raise UserError(f"{options} cannot be given with {self.study}: leave it out")
+        values = {name: getattr(self, name) for name in given & known}
+        if "seeds" in values:
+            values["seeds"] = tuple(parse_seeds(values["seeds"]))
+        return kind(**fixed, **values)
 
-    def _noise(self, out: Path, console: Console, given: frozenset[str]) -> None:
-        values: dict[str, Any] = {"data_dir": self.data_dir, "encoding": self.encoding}
-        if "seeds" in given:
-            values["seeds"] = tuple(parse_seeds(self.seeds))
-        values |= {name: getattr(self, name) for name in ("data", "epochs") if name in given}
-        protocol = NoiseProtocol(**values)
-        protocol.rows()  # its errors, before JAX is imported
-        from qdeq.studies.noise_documents import to_json
-        from qdeq.studies.noise_reproduce import reproduce_noise
-        from qdeq.studies.noise_table import answers
-
-        with _Display(console) as display:
-            table = reproduce_noise(
-                protocol,
-                out,
-                rows=self.rows,
-                command=self._noise_command(protocol),
-                on_row=display.row,
-                on_progress=display.progress,
-            )
-        for sentence in answers(table):
-            console.print(f"- {sentence}", soft_wrap=True, markup=False)
-        for name in ("noise.md", "noise.csv", "noise.json", "figures"):
-            print_path(console, "written", out / name)
-        if self.json:
-            print(" ".join(to_json(table).split("\n")))
-
-    def _noise_command(self, protocol: NoiseProtocol) -> str:
-        # Its defaults are not those of the tables, so it names what they would hide.
-        words = ["qdeq", "reproduce", "noise", "--data", protocol.data]
-        words += ["--encoding", protocol.encoding, "--epochs", str(protocol.epochs)]
-        words += ["--seeds", ",".join(map(str, protocol.seeds))]
-        for name in ("data_dir", "rows", "out"):
-            if getattr(self, name) is not None:
-                words += [f"--{name.replace('_', '-')}", getattr(self, name)]
+    def command(self, given: frozenset[str]) -> str:
+        """The command line that does the same."""
+        words = ["qdeq", "reproduce", self.study]
+        for field in dataclasses.fields(self):
+            if field.name in given - {"study", "json", "quiet"}:
+                words += [f"--{field.name.replace('_', '-')}", str(getattr(self, field.name))]
         return shlex.join(words)
-
-    def _figures(self, out: Path, console: Console) -> None:
-        import json
-
-        from qdeq.studies.reproduce import reproduce_circuits, reproduce_overlap
-
-        draw = reproduce_overlap if self.table == "overlap" else reproduce_circuits
-        sentences = draw(out, command=self.command())
-        for sentence in sentences:
-            console.print(sentence, soft_wrap=True, markup=False)
-        print_path(console, "written", out / "index.html")
-        if self.json:
-            print(json.dumps({"statements": sentences}))
 
 
 class _Display:
@@ -291,20 +181,17 @@ class _Display:
             self._console.print(f"  {done}/{total} {status}", markup=False)
 
 
-def _print_table(console: Console, table: "Table") -> None:
-    from qdeq.studies.claims import claims
-    from qdeq.studies.documents import grid, title
-    from qdeq.studies.table import RESULT_COLUMNS
-
+def _print_results(console: Console, results: "Results") -> None:
+    study = results.study
     # A terminal has room for accuracies and the comparison; the files have everything.
-    shown = Grid(title=title(table), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    header, body = grid(table, RESULT_COLUMNS)
-    for name in header[:5]:
-        shown.add_column(name)
-    for cells in body:
-        shown.add_row(*(cell.replace("**", "").replace("[", r"\[") for cell in cells[:5]))
+    for grid in study.grids(results)[:1]:
+        shown = Table(title=study.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name in grid.header[:5]:
+            shown.add_column(name)
+        for cells in grid.body:
+            shown.add_row(*(cell.replace("**", "").replace("[", r"\[") for cell in cells[:5]))
+        console.print()
+        console.print(shown)
     console.print()
-    console.print(shown)
-    console.print()
-    for sentence in claims(table):
+    for sentence in study.claims(results):
         console.print(f"- {sentence}", soft_wrap=True, markup=False)

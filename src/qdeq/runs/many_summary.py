@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qdeq.runs.report import command_line, page, table
+from qdeq.runs.pages import pairs
+from qdeq.runs.report import command_line, page
 from qdeq.runs.run_folder import Metrics, RunFolder
 from qdeq.runs.summary import Summary, finite_or_none
 from qdeq.training.config import TrainConfig
@@ -145,7 +146,7 @@ def write_many_report(
     seeds = ",".join(map(str, many.seeds))
     command = f"{command_line(config.replace(seed=0))} --seeds {seeds}"
     results = {
-        "Results, mean ± standard deviation over seeds": table(many.rows()),
+        "Results, mean ± standard deviation over seeds": pairs(many.rows()),
         "Seed by seed": _by_seed(many),
     }
     title = f"{config.data}, {config.mode}, {config.encoding} encoding, {len(many.seeds)} seeds"
@@ -170,4 +171,4 @@ def _by_seed(many: ManySummary) -> str:
     for position, seed in enumerate(many.seeds):
         cells = "".join(f"<td>{many.by_seed[name][position]:.4g}</td>" for name in names)
         lines.append(f'<tr><td><a href="seed-{seed}/">{seed}</a></td>{cells}</tr>')
-    return f"<table>{''.join(lines)}</table>"
+    return f'<table class="grid">{"".join(lines)}</table>'

@@ -3,16 +3,14 @@
 Both are made from the files of a finished run folder alone, so they can be made again at any time.
 """
 
-import base64
 import dataclasses
-import html
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from qdeq.errors import UserError
+from qdeq.runs import pages
 from qdeq.runs.diagram import CircuitDiagram
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
@@ -86,7 +84,7 @@ def report_page(
         f"{summary.dataset}, {summary.mode}, {summary.encoding} encoding",
         run=summary.run,
         score=f"{summary.test_accuracy:.4f}",
-        results={"Results": table({**summary_rows(summary), **(more or {})})},
+        results={"Results": pages.pairs({**summary_rows(summary), **(more or {})})},
         pictures=pictures,
         command=command_line(config),
         config=config,
@@ -118,22 +116,27 @@ def page(
     command, config, versions
         How to train it again.
     """
-    figures = "\n".join(
-        f'<figure class="{html.escape(name)}"><img alt="{html.escape(name)}" '
-        f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-        f"<figcaption>{html.escape(_CAPTIONS.get(name, name))}</figcaption></figure>"
-        for name, content in pictures.items()
-    )
-    return _PAGE.substitute(
-        title=html.escape(title),
-        run=html.escape(run),
-        accuracy=html.escape(score),
-        results="\n".join(f"<h2>{html.escape(k)}</h2>\n{v}" for k, v in results.items()),
-        figures=figures,
-        command=html.escape(command),
-        config=table({k: str(v) for k, v in dataclasses.asdict(config).items()}),
-        versions=table(versions),
-    )
+    drawn = {name: (png, name, _CAPTIONS.get(name, name)) for name, png in pictures.items()}
+    values = {name: str(value) for name, value in dataclasses.asdict(config).items()}
+    parts = [
+        pages.paragraph(run, "run"),
+        pages.paragraph(score, "score"),
+        pages.paragraph("test accuracy", "run"),
+    ]
+    for name, part in results.items():
+        parts += [pages.heading(name), part]
+    parts += [
+        pages.heading("Pictures"),
+        pages.figures(drawn),
+        pages.heading("How to reproduce"),
+        pages.paragraph(
+            "With the versions below, on the same kind of device, this command ends with the same "
+            "model."
+        ),
+        pages.command(command),
+        pages.columns({"Configuration": pages.pairs(values), "Versions": pages.pairs(versions)}),
+    ]
+    return pages.page(title, parts)
 
 
 def summary_rows(summary: Summary) -> dict[str, str]:
@@ -189,64 +192,3 @@ def command_line(config: TrainConfig) -> str:
         if value != field.default:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     return shlex.join(words)
-
-
-def table(rows: Mapping[str, str]) -> str:
-    """Return labels and values as an HTML table."""
-    cells = (
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-        for name, value in rows.items()
-    )
-    return "<table>" + "".join(cells) + "</table>"
-
-
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>qdeq: $title</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #111827; margin: 0; background: #f3f4f6; }
-main { max-width: 62rem; margin: 2rem auto; padding: 2rem 2.5rem; background: #fff;
-  border: 1px solid #e5e7eb; border-radius: 8px; }
-h1 { font-size: 1.5rem; margin: 0; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
-.run { color: #6b7280; margin: .2rem 0 0; overflow-wrap: anywhere; }
-.score { font-size: 2.2rem; font-weight: 600; color: #0072b2; margin: 1rem 0 0; }
-.score small { font-size: 1rem; font-weight: 400; color: #6b7280; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 400; color: #6b7280; padding: .15rem 2rem .15rem 0; }
-td { padding: .15rem 0; overflow-wrap: anywhere; }
-figure { margin: 0 0 1.5rem; }
-figure img { max-width: 100%; height: auto; display: block; }
-figure.training, figure.seeds, figure.circuit { flex: 1 0 100%; }
-figure.residual { width: 26rem; max-width: 100%; }
-figure.confusion { width: 20rem; max-width: 100%; }
-figcaption { color: #6b7280; font-size: .85rem; margin-top: .3rem; }
-.figures, .columns { display: flex; flex-wrap: wrap; gap: 1rem 3rem; }
-pre { background: #f3f4f6; padding: .8rem 1rem; border-radius: 6px; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<p class="run">$run</p>
-<p class="score">$accuracy <small>test accuracy</small></p>
-$results
-<h2>Pictures</h2>
-<div class="figures">
-$figures
-</div>
-<h2>How to reproduce</h2>
-<p>With the versions below, on the same kind of device, this command ends with the same model.</p>
-<pre>$command</pre>
-<div class="columns">
-<section><h2>Configuration</h2>$config</section>
-<section><h2>Versions</h2>$versions</section>
-</div>
-</main>
-</body>
-</html>
-""")

@@ -4,10 +4,13 @@ Nothing here is written by hand for one result; with other numbers the sentences
 """
 
 import math
+from typing import TYPE_CHECKING
 
-from qdeq.studies.protocol import table_rows
-from qdeq.studies.statistics import Comparison
-from qdeq.studies.table import Entry, Table
+from qdeq.studies.results import Results
+from qdeq.studies.statistics import Comparison, signed
+
+if TYPE_CHECKING:
+    from qdeq.studies.paper import PaperTable
 
 #: What an equilibrium has to beat: name of the row, and what a sentence calls it.
 OPPONENTS = (
@@ -20,39 +23,21 @@ OPPONENTS = (
 _EQUILIBRIA = (("implicit", "IMPLICIT"), ("warmup", "IMPLICIT+WARMUP"))
 
 
-def claims(table: Table) -> list[str]:
+def claims(results: Results) -> list[str]:
     """Sentences on whether equilibrium beats depth and linear models, encoding by encoding."""
-    return [
-        sentence
-        for encoding in table.encodings
-        for sentence in [*_comparisons(table, encoding), *_warmup(table, encoding)]
-    ]
+    groups = dict.fromkeys(row.group for row in results.rows if row.kind == "circuit")
+    return [sentence for encoding in groups for sentence in _comparisons(results, encoding)]
 
 
-def notes(table: Table) -> list[str]:
-    """What a reader must know to read the numbers right, diverged and failed rows first."""
-    protocol = table.protocol
-    found = [
-        f"{_where(entry)}: {entry.result['status']}. {entry.result['reason']}."
-        for entry in table.entries
-        if entry.result["status"] != "done"
-    ]
-    found += [
-        f"{_where(entry)}: {entry.result['note']}."
-        for entry in table.entries
-        if entry.result.get("note")
-    ]
-    shown = {entry.row.key for entry in table.entries}
-    absent = [row for row in table_rows(protocol) if row.key not in shown]
-    if absent:
-        names = "; ".join(f"{row.group}, {row.label}" for row in absent)
-        found.append(f"Rows of the whole table that have not been computed: {names}.")
-    if protocol.epochs != 100:
+def notes(table: "PaperTable") -> list[str]:
+    """What a reader must know to read the numbers right."""
+    found = []
+    if table.epochs != 100:
         found.append(
-            f"Trained for {protocol.epochs} epochs; the paper's protocol has 100, so these rows "
+            f"Trained for {table.epochs} epochs; the paper's protocol has 100, so these rows "
             "are not the paper's table."
         )
-    n_seeds = len(protocol.seeds)
+    n_seeds = len(table.seeds)
     found += [
         f"Mean ± sample standard deviation over {n_seeds} seed{'s' * (n_seeds != 1)}. A "
         "difference is the row's test accuracy minus IMPLICIT's at the same seed (classical rows: "
@@ -75,22 +60,16 @@ def notes(table: Table) -> list[str]:
     return found
 
 
-def _comparisons(table: Table, encoding: str) -> list[str]:
+def _comparisons(results: Results, encoding: str) -> list[str]:
+    pairs = [(ours, theirs) for ours in _EQUILIBRIA for theirs in OPPONENTS]
+    pairs.append((_EQUILIBRIA[1], _EQUILIBRIA[0]))
     sentences = []
-    for name, label in _EQUILIBRIA:
-        for opponent, called in OPPONENTS:
-            group = "classical" if opponent == "logistic" else encoding
-            found = table.compare(f"{encoding}-{name}", f"{group}-{opponent}")
-            if found is not None:
-                sentences.append(f"{encoding}: {verdict(label, called, found)}")
+    for (name, label), (opponent, called) in pairs:
+        group = "classical" if opponent == "logistic" else encoding
+        found = results.compare(f"{encoding}-{name}", f"{group}-{opponent}")
+        if found is not None:
+            sentences.append(f"{encoding}: {verdict(label, called, found)}")
     return sentences
-
-
-def _warmup(table: Table, encoding: str) -> list[str]:
-    found = table.compare(f"{encoding}-warmup", f"{encoding}-implicit")
-    if found is None:
-        return []
-    return [f"{encoding}: {verdict('IMPLICIT+WARMUP', 'IMPLICIT', found)}"]
 
 
 def verdict(label: str, opponent: str, found: Comparison) -> str:
@@ -114,16 +93,3 @@ def verdict(label: str, opponent: str, found: Comparison) -> str:
     if found.sign < 0:
         return f"{label} does not beat {opponent}, it is worse: {number} ({interval})."
     return f"{label} is not shown to beat {opponent}, nor to be worse: {number} ({interval})."
-
-
-def signed(value: float) -> str:
-    """A number with its sign and four decimals, with a true minus.
-
-    >>> signed(-0.01234)
-    '−0.0123'
-    """
-    return f"{value:+.4f}".replace("-", "−")
-
-
-def _where(entry: Entry) -> str:
-    return f"{entry.row.group}, {entry.row.label}"

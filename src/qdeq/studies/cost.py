@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from qdeq.data import Dataset
-from qdeq.studies.protocol import DEPTHS
+from qdeq.studies.paper import DEPTHS
 from qdeq.training.config import TrainConfig
 from qdeq.training.loop import Trainer
 

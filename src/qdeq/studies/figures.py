@@ -15,9 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from qdeq.runs.diagram import CircuitDiagram
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, confusion, styled_figure
-from qdeq.studies.protocol import DEPTHS
-from qdeq.studies.runner import store_of
-from qdeq.studies.table import Entry, Table
+from qdeq.studies.paper import DEPTHS
+from qdeq.studies.results import Results
+from qdeq.studies.runner import folder_of
+from qdeq.studies.study import Row
 
 PURPLE, YELLOW = "#CC79A7", "#E69F00"
 _CURVES = (
@@ -30,42 +31,42 @@ _CURVES = (
 _SOLVER_COLOURS = {"picard": GREY, "anderson": ORANGE, "broyden": BLUE, "newton": GREEN}
 
 
-def draw_all(table: Table, out: Path) -> dict[str, tuple[Figure, str]]:
+def draw_all(results: Results, out: Path) -> dict[str, tuple[Figure, str]]:
     """Every picture that the finished rows allow, with its caption, by name."""
     drawn: dict[str, tuple[Figure | None, str]] = {}
-    for encoding in table.encodings:
+    for encoding in dict.fromkeys(row.group for row in results.rows if row.kind == "circuit"):
         captions = {
             "training": (
-                training_curves(table, encoding, out),
+                training_curves(results, encoding, out),
                 "Validation loss and accuracy per epoch: mean over seeds, and a band of one "
                 "standard deviation.",
             ),
             "differences": (
-                differences(table, encoding),
+                differences(results, encoding),
                 "Test accuracy minus that of IMPLICIT at the same seed: mean and 95 % interval.",
             ),
             "depth": (
-                accuracy_against_depth(table, encoding),
+                accuracy_against_depth(results, encoding),
                 "Test accuracy of DIRECT against the number of applications of the circuit, and of "
                 "the equilibrium, its limit: mean and standard deviation over seeds.",
             ),
             "solvers": (
-                residual_per_solver(table, encoding),
+                residual_per_solver(results, encoding),
                 "Smallest relative residual up to each solver step, on validation samples of one "
                 "trained IMPLICIT model: median (line) and 95th percentile (dashed). A step of "
                 "Newton computes the Jacobian as well.",
             ),
             "cost": (
-                cost_against_depth(table, encoding),
+                cost_against_depth(results, encoding),
                 "Time of one training step (fastest of several) and memory that its compiled "
                 "program allocates, for one seed, against depth.",
             ),
             "confusion": (
-                confusion_of_implicit(table, encoding),
+                confusion_of_implicit(results, encoding),
                 "Test samples by true and predicted class, IMPLICIT, all seeds together.",
             ),
             "circuit": (
-                circuit(table, encoding),
+                circuit(results, encoding),
                 "The model function: encoding, circuit, measured observables.",
             ),
         }
@@ -74,12 +75,12 @@ def draw_all(table: Table, out: Path) -> dict[str, tuple[Figure, str]]:
     return {name: (f, caption) for name, (f, caption) in drawn.items() if f is not None}
 
 
-def training_curves(table: Table, encoding: str, out: Path) -> Figure | None:
+def training_curves(results: Results, encoding: str, out: Path) -> Figure | None:
     """Validation loss and accuracy against epoch, with bands over seeds."""
     curves = []
     for name, label, colour in _CURVES:
-        entry = table.entry(f"{encoding}-{name}")
-        histories = _histories(entry, out) if entry else []
+        row = _find(results, f"{encoding}-{name}")
+        histories = _histories(results, row, out) if row else []
         if histories:
             curves.append((label, colour, histories))
     if not curves:
@@ -109,14 +110,14 @@ def training_curves(table: Table, encoding: str, out: Path) -> Figure | None:
     return figure
 
 
-def differences(table: Table, encoding: str) -> Figure | None:
+def differences(results: Results, encoding: str) -> Figure | None:
     """Difference to IMPLICIT of every row of an encoding and of the classical ones."""
     shown = []
-    for entry in table.entries:
-        if entry.row.group in (encoding, "classical"):
-            found = table.compare(entry.row.key, f"{encoding}-implicit")
-            if found is not None and entry.row.name != "implicit":
-                shown.append((entry.row.label, found))
+    for row in results.rows:
+        if row.group in (encoding, "classical") and row.name != "implicit":
+            found = results.compare(row.key, f"{encoding}-implicit")
+            if found is not None:
+                shown.append((row.label, found))
     if not shown:
         return None
     with styled_figure(6.4, 0.9 + 0.32 * len(shown)) as (figure, (axes,)):
@@ -133,22 +134,21 @@ def differences(table: Table, encoding: str) -> Figure | None:
     return figure
 
 
-def accuracy_against_depth(table: Table, encoding: str) -> Figure | None:
+def accuracy_against_depth(results: Results, encoding: str) -> Figure | None:
     """DIRECT 1 to 10, and the equilibrium as the line that it tends to."""
     points = []
     for depth in DEPTHS:
-        entry = table.entry(f"{encoding}-direct-{depth}")
-        if entry is not None:
-            points.append((depth, *_accuracy(entry)))
-    implicit = table.entry(f"{encoding}-implicit")
-    if len(points) < 2 or implicit is None:
+        key = f"{encoding}-direct-{depth}"
+        if results.has(key):
+            points.append((depth, *_accuracy(results, key)))
+    if len(points) < 2 or not results.has(f"{encoding}-implicit"):
         return None
     with styled_figure(4.8, 3.3) as (figure, (axes,)):
         for name, label, colour in _CURVES[:2]:
-            entry = table.entry(f"{encoding}-{name}")
-            if entry is None:
+            key = f"{encoding}-{name}"
+            if not results.has(key):
                 continue
-            mean, deviation = _accuracy(entry)
+            mean, deviation = _accuracy(results, key)
             axes.axhline(
                 mean, color=colour, lw=1.4, label=label, ls="-" if name[0] == "i" else "--"
             )
@@ -164,10 +164,9 @@ def accuracy_against_depth(table: Table, encoding: str) -> Figure | None:
     return figure
 
 
-def residual_per_solver(table: Table, encoding: str) -> Figure | None:
+def residual_per_solver(results: Results, encoding: str) -> Figure | None:
     """Residual against solver step for Picard, Anderson, Broyden and Newton."""
-    implicit = table.entry(f"{encoding}-implicit")
-    traces = implicit.result.get("traces") if implicit else None
+    traces = results.computed.get(f"{encoding}-implicit", {}).get("traces")
     if not traces:
         return None
     with styled_figure(5.2, 3.5) as (figure, (axes,)):
@@ -192,9 +191,9 @@ def residual_per_solver(table: Table, encoding: str) -> Figure | None:
     return figure
 
 
-def cost_against_depth(table: Table, encoding: str) -> Figure | None:
+def cost_against_depth(results: Results, encoding: str) -> Figure | None:
     """Time and memory of one training step of direct(L), and of the equilibrium as a line."""
-    costs = (table.extras.get(f"{encoding}-cost") or {}).get("costs")
+    costs = results.computed.get(f"{encoding}-cost", {}).get("costs")
     if not costs:
         return None
     panels = [("seconds", "Time of a training step", "ms", 1e3)]
@@ -214,34 +213,38 @@ def cost_against_depth(table: Table, encoding: str) -> Figure | None:
     return figure
 
 
-def confusion_of_implicit(table: Table, encoding: str) -> Figure | None:
+def confusion_of_implicit(results: Results, encoding: str) -> Figure | None:
     """Confusion matrix of IMPLICIT, summed over seeds."""
-    entry = table.entry(f"{encoding}-implicit")
-    if entry is None:
+    key = f"{encoding}-implicit"
+    if not results.has(key):
         return None
-    matrices = [s["confusion_matrix"] for s in entry.result["seeds"] if s["seed"] in entry.seeds]
-    return confusion(np.sum(matrices, axis=0).tolist(), entry.result["classes"])
+    matrices = [p["confusion_matrix"] for p in results.points[key][""]]
+    return confusion(np.sum(matrices, axis=0).tolist(), results.computed[key]["classes"])
 
 
-def circuit(table: Table, encoding: str) -> Figure | None:
+def circuit(results: Results, encoding: str) -> Figure | None:
     """The circuit of the encoding's first row."""
-    rows = [entry.row for entry in table.entries if entry.row.group == encoding]
-    return CircuitDiagram.of_config(rows[0].config).figure() if rows else None
+    rows = [row for row in results.rows if row.group == encoding]
+    return CircuitDiagram.of_config(rows[0].training).figure() if rows else None
 
 
-def _histories(entry: Entry, out: Path) -> list[list[dict[str, Any]]]:
+def _find(results: Results, key: str) -> Row | None:
+    return next((row for row in results.rows if row.key == key and results.has(key)), None)
+
+
+def _histories(results: Results, row: Row, out: Path) -> list[list[dict[str, Any]]]:
     """The metrics of every seed's epochs, as far as their files are there."""
     found = []
-    for seed in entry.seeds:
-        path = store_of(entry.row, out).path / "runs" / f"seed-{seed}" / "metrics.jsonl"
+    for seed in results.seeds(row.key):
+        path = folder_of(row, out) / "runs" / f"seed-{seed}" / "metrics.jsonl"
         if path.exists():
             found.append([json.loads(line) for line in path.read_text().splitlines()])
     return found if len({len(history) for history in found}) == 1 else []
 
 
-def _accuracy(entry: Entry) -> tuple[float, float]:
-    deviation = entry.deviation["test_accuracy"]
-    return entry.mean["test_accuracy"], 0.0 if math.isnan(deviation) else deviation
+def _accuracy(results: Results, key: str) -> tuple[float, float]:
+    mean, deviation = results.mean(key, "test_accuracy")
+    return mean, 0.0 if math.isnan(deviation) else deviation
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:

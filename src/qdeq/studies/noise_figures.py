@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
-from qdeq.studies.noise_points import noise_name, shots_name
-from qdeq.studies.noise_table import NoiseEntry, NoiseTable, group_label
+from qdeq.studies.noise import NoiseStudy
+from qdeq.studies.results import Results
+from qdeq.studies.study import Device, Row
 
 _COLOURS = {
     "implicit": BLUE,
@@ -30,26 +31,26 @@ _SOLVERS = {
 }
 
 
-def draw_all(table: NoiseTable) -> dict[str, tuple[Figure, str]]:
+def draw_all(study: NoiseStudy, results: Results) -> dict[str, tuple[Figure, str]]:
     """Every picture that the finished points allow, with its caption, by name."""
     drawn = {
         "accuracy": (
-            against_noise(table, "accuracy", "test accuracy"),
-            f"Test accuracy against the strength of {table.protocol.channel} noise after every "
+            against_noise(study, results, "accuracy", "test accuracy"),
+            f"Test accuracy against the strength of {study.channel} noise after every "
             "gate, exact expectation values: mean and standard deviation over seeds.",
         ),
         "residual": (
-            against_noise(table, "residual", "mean |f(m) − m| / |f(m)|", log=True),
+            against_noise(study, results, "residual", "mean |f(m) − m| / |f(m)|", log=True),
             "Residual of the measured state against the strength of the noise. IMPLICIT solves for "
             "the equilibrium of the noisy circuit.",
         ),
         "shots": (
-            against_shots(table),
+            against_shots(study, results),
             "Test accuracy against the shots of each circuit execution, and the residual, on the "
             "device of the training.",
         ),
         "solvers": (
-            solvers(table.solvers),
+            solvers(results.more.get("solvers", {})),
             "Error of the equilibrium against the shots of each of 30 evaluations. Dashed: the "
             "sampling error of one evaluation, which falls as 1/√shots; dotted: that of the "
             "evaluations that krasnoselskii-mann averages.",
@@ -59,22 +60,21 @@ def draw_all(table: NoiseTable) -> dict[str, tuple[Figure, str]]:
 
 
 def against_noise(
-    table: NoiseTable, metric: str, label: str, *, log: bool = False
+    study: NoiseStudy, results: Results, metric: str, label: str, *, log: bool = False
 ) -> Figure | None:
     """A panel for each way of training, a line for each row."""
-    groups = [name for name in ("noiseless", "noisy") if table.group(name)]
+    groups = [name for name in ("noiseless", "noisy") if results.with_numbers(name)]
     if not groups:
         return None
-    strengths = table.protocol.strengths
+    devices = [study.exact(strength) for strength in study.strengths]
     with styled_figure(4.3 * len(groups), 3.4, columns=len(groups)) as (figure, axes):
         for panel, group in zip(axes, groups, strict=True):
-            names = [noise_name(p) for p in strengths]
-            for entry in _shown(table, group, metric):
-                _line(panel, range(len(names)), entry, names, metric, log=log)
-            panel.set_xticks(range(len(names)), [f"{p:g}" for p in strengths])
+            for row in _shown(results, group, metric):
+                _line(panel, range(len(devices)), results, row, devices, metric, log=log)
+            panel.set_xticks(range(len(devices)), [f"{p:g}" for p in study.strengths])
             panel.set(
-                title=group_label(group, table.protocol).capitalize(),
-                xlabel=f"{table.protocol.channel} probability",
+                title=study.group_label(group).capitalize(),
+                xlabel=f"{study.channel} probability",
             )
         axes[0].set_ylabel(label)
         _share_range(axes, log=log)
@@ -82,9 +82,9 @@ def against_noise(
     return figure
 
 
-def against_shots(table: NoiseTable) -> Figure | None:
+def against_shots(study: NoiseStudy, results: Results) -> Figure | None:
     """Accuracy for each way of training, and the residual of models trained without noise."""
-    names = [shots_name(shots) for shots in table.protocol.shots]
+    devices = [study.sampled(shots) for shots in study.shots]
     panels = [
         (group, metric, label)
         for group, metric, label in (
@@ -92,16 +92,18 @@ def against_shots(table: NoiseTable) -> Figure | None:
             ("noisy", "accuracy", "test accuracy"),
             ("noiseless", "residual", "mean |f(m) − m| / |f(m)|"),
         )
-        if any(entry.numbers(names[0], metric) for entry in table.group(group))
+        if any(
+            results.numbers(row.key, metric, devices[0].name) for row in results.with_numbers(group)
+        )
     ]
     if not panels:
         return None
     with styled_figure(4.0 * len(panels), 3.4, columns=len(panels)) as (figure, axes):
         for panel, (group, metric, label) in zip(axes, panels, strict=True):
-            for entry in _shown(table, group, metric):
+            for row in _shown(results, group, metric):
                 log = metric == "residual"
-                _line(panel, table.protocol.shots, entry, names, metric, log=log)
-            title = group_label(group, table.protocol).capitalize()
+                _line(panel, study.shots, results, row, devices, metric, log=log)
+            title = study.group_label(group).capitalize()
             panel.set(title=title, xscale="log", xlabel="shots per execution", ylabel=label)
         _share_range(
             [a for a, p in zip(axes, panels, strict=True) if p[1] == "accuracy"], log=False
@@ -131,32 +133,30 @@ def solvers(found: Mapping[str, dict[str, Any]]) -> Figure | None:
     return figure
 
 
-def _shown(table: NoiseTable, group: str, metric: str) -> list[NoiseEntry]:
+def _shown(results: Results, group: str, metric: str) -> list[Row]:
     """The rows of a panel; a deep circuit, measured once, looks for no fixed point."""
-    entries = table.group(group)
-    if metric != "residual":
-        return entries
-    return [entry for entry in entries if not entry.row.name.startswith("deep")]
+    rows = results.with_numbers(group)
+    return rows if metric != "residual" else [r for r in rows if not r.name.startswith("deep")]
 
 
 def _line(
     panel: Axes,
     positions: Sequence[float],
-    entry: NoiseEntry,
-    names: Sequence[str],
+    results: Results,
+    row: Row,
+    devices: Sequence[Device],
     metric: str,
     *,
     log: bool,
 ) -> None:
-    means, deviations = np.array([entry.mean(name, metric) for name in names]).T
+    means, deviations = np.array([results.mean(row.key, metric, d.name) for d in devices]).T
     deviations = np.where(np.isfinite(deviations), deviations, 0)
     # An error bar that reaches below zero has no place on a log scale.
     low = np.minimum(deviations, 0.9 * means) if log else deviations
-    colour = _COLOURS.get(entry.row.name, GREY)
+    colour = _COLOURS.get(row.name, GREY)
     style: Any = {"ms": 3.5, "capsize": 2.5, "lw": 1.4, "elinewidth": 0.9}
-    label = entry.row.label
     panel.errorbar(
-        positions, means, (low, deviations), color=colour, marker="o", label=label, **style
+        positions, means, (low, deviations), color=colour, marker="o", label=row.label, **style
     )
     if log:
         panel.set_yscale("log")

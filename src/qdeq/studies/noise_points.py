@@ -1,11 +1,7 @@
-"""Trained models measured on noisy devices and with finite shots, point by point, and kept.
-
-A point is one device and one row: a list of plain numbers per seed.
-"""
+"""Trained models measured on noisy devices and with finite shots, one device at a time."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,101 +11,44 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from qdeq._arrays import write_atomically
 from qdeq._numbers import is_correct, nan_unless_finite
 from qdeq.circuits import parse_noise
 from qdeq.equilibrium import Direct, Equilibrium
 from qdeq.models import Classifier, quantum_model
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import make_trainer
-from qdeq.runs.summary import finite_or_none
-from qdeq.studies.noise_protocol import NoiseProtocol
-from qdeq.studies.protocol import Row
+from qdeq.studies.study import Device, Numbers, Row
 from qdeq.training.loop import Trainer
 from qdeq.training.noisy import evaluate_with_shots
 
-#: Raise when the meaning of a number changes, so that older points are computed again.
-POINT_FORMAT = 1
 
-Points = dict[str, list[dict[str, Any]]]
-
-
-def noise_name(strength: float) -> str:
-    """The name of a device with noise channels and exact expectation values."""
-    return f"noise {strength:g}"
-
-
-def shots_name(shots: int) -> str:
-    """The name of a device with finite shots, and the noise that the row was trained under."""
-    return f"shots {shots}"
-
-
-class PointStore:
-    """The points of one row, in a JSON file that is rewritten after each of them."""
-
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path = path
-        self._identity = json.loads(json.dumps({"format": POINT_FORMAT, **identity}))
-        self.points: Points = {}
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["identity"] == self._identity:
-                self.points = content["points"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # nothing there yet, or damaged: measure again
-
-    def add(self, name: str, point: list[dict[str, Any]]) -> None:
-        """Keep a point."""
-        self.points[name] = json.loads(json.dumps(finite_or_none(point)))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"identity": self._identity, "points": self.points}
-        write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def measure_row(
-    protocol: NoiseProtocol,
-    row: Row,
-    runs: Path,
-    store: PointStore,
-    *,
-    seeds: Sequence[int],
-    on_point: Callable[[str], None],
-) -> Points:
-    """Measure the models of a row on every device of the protocol that `store` does not have yet.
+class Measurer:
+    """Measures the models of a row; they are loaded once.
 
     Parameters
     ----------
-    protocol, row
-        Which devices, which models.
+    row
+        Which models.
     runs
         Folder with a run folder per seed.
-    store
-        Of this row.
     seeds
         Those whose training did not diverge.
-    on_point
-        Called with the name of a point before it is computed.
+    repeats
+        Evaluations with shots of their own per seed.
     """
-    names = [noise_name(p) for p in protocol.strengths]
-    names += [shots_name(shots) for shots in protocol.shots]
-    missing = [name for name in names if name not in store.points]
-    if not missing:
-        return store.points
-    trainer = make_trainer(row.config, devices=1)
-    classifiers = load_seeds(trainer, runs, seeds)
-    layer = trainer.recipe.layer(row.config.mode)
-    for strength in protocol.strengths:
-        if noise_name(strength) in missing:
-            on_point(noise_name(strength))
-            noise = protocol.noise(strength)
-            found = _exact(classifiers, noise, layer, trainer, seeds)
-            store.add(noise_name(strength), found)
-    for shots in protocol.shots:
-        if shots_name(shots) in missing:
-            on_point(shots_name(shots))
-            found = _sampled(classifiers, shots, layer, trainer, seeds, protocol.repeats)
-            store.add(shots_name(shots), found)
-    return store.points
+
+    def __init__(self, row: Row, runs: Path, seeds: Sequence[int], repeats: int) -> None:
+        self._trainer = make_trainer(row.training, devices=1)
+        self._classifiers = load_seeds(self._trainer, runs, seeds)
+        self._layer = self._trainer.recipe.layer(row.training.mode)
+        self._seeds, self._repeats = seeds, repeats
+
+    def __call__(self, device: Device) -> Numbers:
+        """The numbers of every seed on a device; with shots it has the noise of the training."""
+        what, shots = (self._layer, self._trainer, self._seeds), device.columns.get("shots")
+        if shots is None:
+            return _exact(self._classifiers, device.columns["noise"], *what)
+        return _sampled(self._classifiers, shots, *what, self._repeats)
 
 
 def load_seeds(trainer: Trainer, runs: Path, seeds: Sequence[int]) -> list[Classifier]:
@@ -132,7 +71,7 @@ def _exact(
     layer: Equilibrium | Direct,
     trainer: Trainer,
     seeds: Sequence[int],
-) -> list[dict[str, Any]]:
+) -> Numbers:
     """Exact expectation values on a noisy device: nothing is random."""
     noisy = _stack([with_noise(classifier, noise) for classifier in classifiers])
     plain = _stack([with_noise(classifier, "") for classifier in classifiers])
@@ -194,7 +133,7 @@ def _sampled(
     trainer: Trainer,
     seeds: Sequence[int],
     repeats: int,
-) -> list[dict[str, Any]]:
+) -> Numbers:
     """Finite shots on the device of the training; the mean over repeats of every seed."""
     test, n = trainer.dataset.test, len(trainer.dataset.test.y)
     point = []

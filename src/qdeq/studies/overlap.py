@@ -5,6 +5,9 @@ Plain NumPy on the gates of `qdeq.circuits`; no data set, no training.
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from matplotlib.collections import PathCollection
@@ -12,6 +15,9 @@ from matplotlib.figure import Figure
 
 from qdeq.circuits import GATES
 from qdeq.runs.figures import BLUE, GREEN, ORANGE, styled_figure
+from qdeq.studies.kinds import result
+from qdeq.studies.results import Grid, Results
+from qdeq.studies.study import Metric, Result, Row, Study, Tell
 
 #: Gates in time order, one number of the input each. The last is what the paper's 4-qubit angle
 #: encoding does to every wire.
@@ -21,6 +27,65 @@ ENCODINGS: dict[str, tuple[str, ...]] = {
     "RZ": ("RZ",),
     "RY RZ RX RY": ("RY", "RZ", "RX", "RY"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlapStudy(Study):
+    """Random pairs of inputs, and how many of them violate the paper's bound."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("pairs", "pairs", ",d", per_seed=False),
+        Metric("violations", "violate the bound", ",d", per_seed=False),
+        Metric("nearest_violation", "the nearest at |z - z'|", ".3f", per_seed=False),
+    )
+    group_header: ClassVar[str] = "figure"
+    in_processes: ClassVar[bool] = False
+
+    n_pairs: int = 3000
+
+    @property
+    def title(self) -> str:
+        return "Overlap of single-qubit encodings"
+
+    def rows(self) -> list[Row]:
+        return [
+            Row(
+                group="overlap",
+                name=name.replace(" ", "-"),
+                label=name,
+                kind=f"{__name__}:count",
+                options={"n_pairs": self.n_pairs},
+            )
+            for name in ENCODINGS
+        ]
+
+    def grids(self, results: Results) -> list[Grid]:
+        return [results.grid("Pairs", self.metrics)]
+
+    def claims(self, results: Results) -> list[str]:
+        return statement([_sampled(row) for row in results.rows])
+
+    def pictures(self, results: Results, out: Path) -> dict[str, tuple[Figure, str]]:
+        del out
+        found = [_sampled(row) for row in results.rows]
+        return {"overlap": (draw(found), "Random pairs of inputs, and the bound.")}
+
+
+def count(row: Row, folder: Path, progress: Tell) -> Result:
+    """The pairs of an encoding and those that violate the bound."""
+    del folder, progress
+    found = _sampled(row)
+    bad = found.distance[found.violations]
+    return result(
+        [{"seed": seed} for seed in row.seeds],
+        pairs=len(found.distance),
+        violations=len(bad),
+        nearest_violation=float(bad.min()) if len(bad) else None,
+    )
+
+
+def _sampled(row: Row) -> "Overlaps":
+    return sample_overlaps(row.label, n_pairs=row.options["n_pairs"])
 
 
 @dataclass(frozen=True)
@@ -74,6 +139,7 @@ def critical_distance() -> float:
     return low
 
 
+@cache
 def sample_overlaps(encoding: str, *, n_pairs: int = 3000, seed: int = 0) -> Overlaps:
     """Draw pairs of inputs and compute the overlap of their encodings.
 

@@ -1,25 +1,25 @@
-"""Computes a row of a table in a process of its own, and keeps rows that are finished.
+"""Computes the rows of a study, each in a process of its own, and keeps rows that are finished.
 
 Nothing here knows what a row is made of or how results are shown.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from qdeq.studies.protocol import Row
-from qdeq.studies.row import Result, failed
-from qdeq.studies.store import RowStore
+from qdeq.studies.kinds import failed
+from qdeq.studies.store import Store
+from qdeq.studies.study import Result, Row, Tell
 from qdeq.training.cores import device_environment
 
-OnProgress = Callable[[dict[str, Any]], None]
-Launch = Callable[[Path, OnProgress], int]
+Launch = Callable[[Path, Tell], int]
 
-_LOG = "log.txt"
+_LOG, _TASK = "log.txt", "task.json"
+_FINISHED = ("done", "diverged")
 
 
 def compute_row(
@@ -27,7 +27,7 @@ def compute_row(
     out: Path,
     *,
     on_start: Callable[[], None] = lambda: None,
-    on_progress: OnProgress,
+    on_progress: Tell,
     launch: Launch | None = None,
 ) -> Result:
     """Compute a row, unless it lies finished in `out` under the same configuration.
@@ -39,7 +39,7 @@ def compute_row(
     row
         What to compute.
     out
-        Folder of the table; the row's files lie in `rows/KEY`.
+        Folder of the study; the row's files lie in `rows/KEY`.
     on_start
         Called if the row has to be computed, before that.
     on_progress
@@ -52,40 +52,76 @@ def compute_row(
     dict
         Content of `row.json`.
     """
-    store = store_of(row, out)
-    result = store.read_finished(row)
-    if result is not None:
-        return result
+    kept = finished(row, out)
+    if kept is not None:
+        return kept
     on_start()
-    store.write_task(row)
-    (store.path / "row.json").unlink(missing_ok=True)
-    status = (launch or in_process)(store.path, on_progress)
-    result = store.read_result()
+    folder = folder_of(row, out)
+    write_task(row, folder)
+    store_of(row, folder).path.unlink(missing_ok=True)
+    status = (launch or in_process)(folder, on_progress)
+    result = _read(row, folder)
     if result is None:
-        store.write_result(failed(row, _death(status, store.path)))
-        result = store.read_result()
+        store_of(row, folder).write(failed(_death(status, folder)))
+        result = _read(row, folder)
         assert result is not None
     return result
 
 
-def finished_rows(rows: Sequence[Row], out: Path) -> dict[str, Result]:
-    """The results that lie finished in `out` under the configurations of `rows`."""
-    found = {row.key: store_of(row, out).read_finished(row) for row in rows}
-    return {key: result for key, result in found.items() if result is not None}
+def finished(row: Row, out: Path) -> Result | None:
+    """The result of a row that lies in `out` and needs no second try, else None."""
+    result = _read(row, folder_of(row, out))
+    return result if result is not None and result["status"] in _FINISHED else None
 
 
-def store_of(row: Row, out: Path) -> RowStore:
-    """The folder of a row."""
-    return RowStore(out / "rows" / row.key)
+def finite_seeds(result: Result) -> list[dict]:
+    """The numbers of the seeds whose training did not diverge."""
+    return [s for s in result["seeds"] if math.isfinite(s.get("valid_loss", 0.0))]
 
 
-def in_process(folder: Path, on_progress: OnProgress) -> int:
+def folder_of(row: Row, out: Path) -> Path:
+    """Where a row's files lie."""
+    return out / "rows" / row.key
+
+
+def store_of(row: Row, folder: Path) -> Store:
+    """Where the result of the row of a folder is kept."""
+    return Store(folder / "row.json", row.identity())
+
+
+def write_task(row: Row, folder: Path) -> None:
+    """Say what is to be computed in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(row.to_json(), indent=2) + "\n"
+    (folder / _TASK).write_text(content, encoding="utf-8")
+
+
+def read_task(folder: Path) -> Row:
+    """The row that is to be computed in a folder."""
+    return Row.from_json(json.loads((folder / _TASK).read_text(encoding="utf-8")))
+
+
+def _read(row: Row, folder: Path) -> Result | None:
+    """The result of the row of a folder; a seed's number that was not finite is NaN again."""
+    result = store_of(row, folder).read()
+    try:
+        if result is not None:
+            result["seeds"] = [
+                {name: math.nan if value is None else value for name, value in seed.items()}
+                for seed in result["seeds"]
+            ]
+        return result
+    except (KeyError, TypeError, AttributeError):  # damaged
+        return None
+
+
+def in_process(folder: Path, on_progress: Tell) -> int:
     """Compute the row of a folder in a new process and return its exit status.
 
     What it writes to stderr goes to `log.txt` in the folder.
     """
     command = [sys.executable, "-m", "qdeq.studies.worker", str(folder)]
-    row = Row.from_json(RowStore(folder).read_task())
+    row = read_task(folder)
     # Only rows that train: the cost row measures what a single seed takes.
     environment = os.environ | (device_environment(len(row.seeds)) if row.kind == "circuit" else {})
     with (folder / _LOG).open("w", encoding="utf-8") as log:

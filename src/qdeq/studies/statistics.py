@@ -1,7 +1,7 @@
 """Means, deviations and paired comparisons over seeds; plain NumPy and one quantile."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,11 @@ class Comparison:
     def sign(self) -> int:
         """1 or -1 where the interval lies on one side of 0, else 0: nothing is shown."""
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return signed(self.difference)
+        return f"{signed(self.difference)} [{signed(self.low)}, {signed(self.high)}]"
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -76,3 +81,20 @@ def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:
         return Comparison(mean, math.nan, math.nan, n)
     half = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * deviation / math.sqrt(n)
     return Comparison(mean, mean - half, mean + half, n)
+
+
+def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Comparison | None:
+    """Compare two rows, numbers by seed, over the seeds that both have; None without any."""
+    common = [seed for seed in values if seed in reference]
+    if not common:
+        return None
+    return compare([values[s] for s in common], [reference[s] for s in common])
+
+
+def signed(value: float) -> str:
+    """A number with its sign and four decimals, with a true minus.
+
+    >>> signed(-0.01234)
+    '−0.0123'
+    """
+    return f"{value:+.4f}".replace("-", "−")

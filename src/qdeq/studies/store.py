@@ -1,51 +1,41 @@
-"""The folder of one row: its task, its result, and when a finished one may be kept."""
+"""One JSON file that is kept as long as what it depends on has not changed."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qdeq._arrays import write_atomically
 from qdeq.runs.summary import finite_or_none
-from qdeq.studies.protocol import Row
-
-_FINISHED = ("done", "diverged")
 
 
 @dataclass(frozen=True)
-class RowStore:
-    """Paths and files of one row."""
+class Store:
+    """Plain values in a file, under all that they depend on.
+
+    Attributes
+    ----------
+    path
+        The file.
+    identity
+        Plain values; content that was written under others is not there for this store.
+    """
 
     path: Path
+    identity: dict[str, Any]
 
-    def write_task(self, row: Row) -> None:
-        """Say what is to be computed."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(row.to_json(), indent=2) + "\n"
-        write_atomically(self.path / "task.json", content.encode())
-
-    def read_task(self) -> dict[str, Any]:
-        return json.loads((self.path / "task.json").read_text(encoding="utf-8"))
-
-    def write_result(self, result: dict[str, Any]) -> None:
-        content = json.dumps(finite_or_none(result)) + "\n"
-        write_atomically(self.path / "row.json", content.encode())
-
-    def read_result(self) -> dict[str, Any] | None:
-        """The result, or None where there is none or it is damaged; null becomes NaN in seeds."""
+    def read(self) -> dict[str, Any] | None:
+        """The content; None where there is none, it is damaged, or it is another identity's."""
         try:
-            result = json.loads((self.path / "row.json").read_text(encoding="utf-8"))
-            for seed in result["seeds"]:
-                for name, value in seed.items():
-                    seed[name] = math.nan if value is None else value
-            return result
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            same = content.pop("identity") == json.loads(json.dumps(self.identity))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+        return content if same else None
 
-    def read_finished(self, row: Row) -> dict[str, Any] | None:
-        """The result if it is `row`'s and needs no second try, else None."""
-        result = self.read_result()
-        if result is None or result.get("status") not in _FINISHED:
-            return None
-        return result if result.get("identity") == json.loads(json.dumps(row.identity())) else None
+    def write(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Keep the content, and return it as `read` does: numbers that are not finite are None."""
+        text = json.dumps(finite_or_none({"identity": self.identity, **content})) + "\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, text.encode())
+        return json.loads(json.dumps(finite_or_none(content)))

@@ -1,85 +1,90 @@
 """The choice of the warm-up: a small grid, judged by validation accuracy alone."""
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from qdeq.errors import UserError
-from qdeq.runs.summary import finite_or_none
-from qdeq.studies.protocol import Protocol, Row
-from qdeq.studies.row import Result
-from qdeq.studies.statistics import mean_and_deviation
+from qdeq.studies.paper import PaperTable, table_row
+from qdeq.studies.study import Metric, Row, Study
+from qdeq.training.config import DataName, Encoding, Trainable
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@dataclass(frozen=True)
-class WarmupTrial:
-    """One point of the grid: mean and deviation of the validation accuracy over seeds."""
+    from qdeq.studies.results import Grid, Results
+    from qdeq.studies.study import Tell
 
-    epochs: int
-    layers: int
-    mean: float
-    deviation: float
-    status: str
+EPOCHS = (3, 10, 30)
+LAYERS = (1, 5)
 
 
-@dataclass(frozen=True)
-class WarmupChoice:
-    """The grid, and the point of it with the highest mean validation accuracy."""
+@dataclass(frozen=True, kw_only=True)
+class WarmupStudy(Study):
+    """Lengths and depths of the warm-up on validation data; test data play no part."""
 
-    trials: tuple[WarmupTrial, ...]
-    best: WarmupTrial
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("valid_accuracy", "validation accuracy", ".4f"),
+        Metric("valid_loss", "validation loss", ".4f"),
+    )
 
-    def to_json(self) -> str:
-        """Plain JSON."""
-        return json.dumps(finite_or_none(dataclasses.asdict(self)), indent=1)
+    data: DataName = "mnist-4"
+    data_dir: str | None = None
+    encoding: Encoding = "amplitude"
+    epochs: int = 100
+    seeds: tuple[int, ...] = (0, 1, 2)
+    trainable: Trainable = "all"
+
+    @property
+    def title(self) -> str:
+        return f"Warm-up on {self.data}"
+
+    @property
+    def description(self) -> str:
+        return (
+            f"{self.epochs} epochs, seeds {', '.join(map(str, self.seeds))}. Mean ± standard "
+            "deviation of the validation accuracy; test data play no part."
+        )
+
+    def rows(self) -> list[Row]:
+        table = PaperTable(
+            data=self.data, data_dir=self.data_dir, epochs=self.epochs, trainable=self.trainable
+        )
+        rows = []
+        for epochs, layers in [(0, 1), *((e, n) for e in EPOCHS for n in LAYERS)]:
+            if epochs > self.epochs:
+                continue
+            name = f"warmup-{epochs}-{layers}" if epochs else "no-warmup"
+            label = f"{epochs} epochs of DIRECT {layers}" if epochs else "no warm-up"
+            config = table.config(
+                encoding=self.encoding, warmup_epochs=epochs, warmup_layers=layers
+            )
+            rows.append(table_row(self.encoding, name, label, config, self.seeds, test=False))
+        return rows
+
+    def more(self, results: "Results", out: "Path", tell: "Tell") -> dict[str, Any]:
+        del out, tell
+        best = choose(results)
+        return {"chosen": None if best is None else best.key}
+
+    def grids(self, results: "Results") -> "list[Grid]":
+        return [results.grid("Results", self.metrics)]
+
+    def claims(self, results: "Results") -> list[str]:
+        best = choose(results)
+        if best is None:
+            return ["No warm-up has been trained to its end."]
+        mean = results.mean(best.key, "valid_accuracy")[0]
+        return [f"Chosen: {best.label}, validation accuracy {mean:.4f}."]
 
 
-def choose_warmup(rows: Sequence[Row], results: Mapping[str, Result]) -> WarmupChoice:
-    """Pick the warm-up with the highest mean validation accuracy; runs that diverged are out.
+def choose(results: "Results") -> Row | None:
+    """The warm-up with the highest mean validation accuracy; runs that diverged are out.
 
     Having no warm-up is a trial for comparison and is never chosen: the row that needs the choice
     is the one with warm-up.
-
-    Raises
-    ------
-    UserError
-        When no trial with warm-up has finished.
     """
-    trials = []
-    for row in rows:
-        result = results[row.key]
-        values = [seed["valid_accuracy"] for seed in result["seeds"]]
-        config = row.config
-        trials.append(
-            WarmupTrial(
-                config.warmup_epochs,
-                config.warmup_layers,
-                *mean_and_deviation(values),
-                result["status"],
-            )
-        )
-    candidates = [trial for trial in trials if trial.epochs and trial.status == "done"]
-    if not candidates:
-        reasons = {str(results[row.key]["reason"]) for row in rows}
-        raise UserError(f"no warm-up could be trained to its end: {'; '.join(sorted(reasons))}")
-    return WarmupChoice(tuple(trials), max(candidates, key=lambda trial: trial.mean))
-
-
-def warmup_page(protocol: Protocol, choice: WarmupChoice, command: str) -> str:
-    """The grid as Markdown."""
-    lines = [
-        f"# Warm-up on {protocol.data}",
-        "",
-        f"{protocol.epochs} epochs, seeds {', '.join(map(str, protocol.seeds))}. Mean ± standard "
-        "deviation of the validation accuracy; test data play no part.",
-        "",
-        "| warm-up epochs | layers | validation accuracy | |",
-        "|--:|--:|--:|---|",
+    candidates = [
+        row
+        for row in results.rows
+        if row.training.warmup_epochs and results.computed[row.key]["status"] == "done"
     ]
-    for trial in choice.trials:
-        mark = "chosen" if trial == choice.best else "" if trial.status == "done" else trial.status
-        layers = str(trial.layers) if trial.epochs else "—"
-        value = f"{trial.mean:.4f} ± {trial.deviation:.4f}"
-        lines.append(f"| {trial.epochs} | {layers} | {value} | {mark} |")
-    return "\n".join([*lines, "", f"`{command}`", ""])
+    return max(candidates, key=lambda r: results.mean(r.key, "valid_accuracy")[0], default=None)

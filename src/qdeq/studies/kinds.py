@@ -1,14 +1,14 @@
-"""One row of a table: train its models, and write down what the table needs to know of them.
+"""What can be computed as a row: train its models, and write down what is to be known of them.
 
 Runs in a process of its own (see `worker.py`), so that its peak memory is its own and a crash ends
-one row and not the table. What other rows there are is not known here.
+one row and not the study. What other rows there are is not known here.
 """
 
+import importlib
 import math
 import platform
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +18,69 @@ from qdeq.runs.dataset import load_dataset
 from qdeq.runs.diagram import CircuitDiagram
 from qdeq.runs.summary import Summary, peak_memory_mb, versions
 from qdeq.studies import baselines
-from qdeq.studies.protocol import Row
+from qdeq.studies.study import Result, Row, Tell
 from qdeq.training.config import TrainConfig
 
-Progress = Callable[[dict[str, Any]], None]
-Result = dict[str, Any]
 
-
-def run_row(row: Row, folder: Path, progress: Progress) -> Result:
+def run_row(row: Row, folder: Path, progress: Tell) -> Result:
     """Compute one row.
 
     Parameters
     ----------
     row
-        What to train.
+        What to train; its `kind` is a function of this module, or `MODULE:FUNCTION`, with these
+        parameters.
     folder
-        The row's folder; the run folders of its seeds are kept in `runs`, and a run that was
-        interrupted there is continued.
+        The row's folder.
     progress
         Called with small dicts: `{"stage": name}` and `{"epoch": n, "epochs": total, ...}`.
 
     Returns
     -------
     dict
-        Content of `row.json`: see `_result`.
+        What `result` returns.
     """
-    run = {"circuit": _circuit, "logistic": _classical, "mlp": _classical, "cost": _cost}[row.kind]
-    return run(row, folder, progress)
+    module, _, name = row.kind.rpartition(":")
+    return getattr(importlib.import_module(module or __name__), name)(row, folder, progress)
 
 
-def failed(row: Row, reason: str) -> Result:
+def result(
+    seeds: list[dict[str, Any]],
+    *,
+    status: str = "done",
+    reason: str | None = None,
+    **numbers: Any,
+) -> Result:
+    """What `row.json` holds: how it went, and a row's numbers, seed by seed and in all.
+
+    `seeds` have `"seed"` and numbers by name; a seed whose `"valid_loss"` is not finite has
+    diverged. `status` is "done", "diverged" (at least one seed has) or "failed" (nothing could be
+    computed); `reason` says why.
+    """
+    return {
+        "status": status,
+        "reason": reason,
+        "seeds": seeds,
+        "versions": versions(),
+        "hardware": hardware(),
+        **numbers,
+    }
+
+
+def failed(reason: str) -> Result:
     """The result of a row that could not be computed."""
-    return _result(row, [], status="failed", reason=reason)
+    return result([], status="failed", reason=reason)
 
 
-def _circuit(row: Row, folder: Path, progress: Progress) -> Result:
+def circuit(row: Row, folder: Path, progress: Tell) -> Result:
+    """A model per seed, all trained together by the training loop.
+
+    Their run folders are kept in `runs`, and a run that was interrupted there is continued.
+    """
     from qdeq.runs.many import ManyFolder, resume_many, train_many
 
-    runs, epochs = folder / "runs", row.config.epochs
+    config = row.training
+    runs, epochs = folder / "runs", config.epochs
     calls = {
         "on_stage": lambda name: progress({"stage": name}),
         "on_epoch": lambda metrics: progress(
@@ -67,34 +92,35 @@ def _circuit(row: Row, folder: Path, progress: Progress) -> Result:
         ),
     }
     try:
-        same = ManyFolder.open(runs).read() == (row.config, list(row.seeds))
+        same = ManyFolder.open(runs).read() == (config, list(row.seeds))
         summaries = resume_many(runs, **calls) if same else None
     except UserError:  # nothing there yet, or what is there is damaged
         summaries = None
     if summaries is None:
         shutil.rmtree(runs, ignore_errors=True)
-        summaries = train_many(row.config, row.seeds, out=runs, **calls)
+        summaries = train_many(config, row.seeds, out=runs, **calls)
     memory = peak_memory()  # before the traces, which are for a figure
-    steps = epochs * _steps_per_epoch(row.config)
-    seeds = [_seed_result(row.config, summary, steps, test=row.test) for summary in summaries]
+    steps = epochs * _steps_per_epoch(config)
+    seeds = [
+        _seed_result(config, summary, steps, test=row.options["test"]) for summary in summaries
+    ]
     diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
-    circuit = CircuitDiagram.of_config(row.config).circuit
+    drawn = CircuitDiagram.of_config(config).circuit
     traces = None
-    if row.traces and len(diverged) < len(seeds):
+    if row.options["traces"] and len(diverged) < len(seeds):
         from qdeq.studies.traces import solver_traces
 
         progress({"stage": "comparing solvers"})
         first = next(s for s in summaries if s.seed not in diverged)
         traces = solver_traces(Path(first.run))
-    return _result(
-        row,
+    return result(
         seeds,
         status="diverged" if diverged else "done",
         reason=_divergence(diverged, len(seeds)) if diverged else None,
-        trainable_angles=sum(circuit.trainable),
+        trainable_angles=sum(drawn.trainable),
         classical_parameters=summaries[0].n_head_parameters,
-        depth=circuit.depth(),
-        two_qubit_gates=circuit.count(n_wires=2),
+        depth=drawn.depth(),
+        two_qubit_gates=drawn.count(n_wires=2),
         train_seconds=sum(summary.train_seconds for summary in summaries),
         compile_seconds=sum(summary.compile_seconds for summary in summaries),
         peak_memory_mb=memory,
@@ -150,52 +176,65 @@ def _divergence(diverged: list[int], n_seeds: int) -> str:
     )
 
 
-def _classical(row: Row, folder: Path, progress: Progress) -> Result:
-    dataset, config = load_dataset(row.config), row.config
+def logistic(row: Row, folder: Path, progress: Tell) -> Result:
+    """Logistic regression: nothing in it is random, every seed has the same model."""
+    del folder
+    dataset = load_dataset(row.training)
+    progress({"stage": "fitting"})
     began = time.perf_counter()
-    compile_seconds = 0.0
+    fitted = dict.fromkeys(row.seeds, baselines.fit_logistic(dataset))
+    note = " (the same model for every seed)"
+    return _classical(dataset, fitted, note, time.perf_counter() - began, choosing=0.0)
+
+
+def mlp(row: Row, folder: Path, progress: Tell) -> Result:
+    """A small multilayer perceptron, chosen at the first seed."""
+    del folder
+    dataset, config = load_dataset(row.training), row.training
 
     def tell(done: int, total: int) -> None:
         progress({"stage": "choosing by validation loss", "epoch": done, "epochs": total})
 
-    if row.kind == "logistic":
-        progress({"stage": "fitting"})
-        fitted = dict.fromkeys(row.seeds, baselines.fit_logistic(dataset))
-        choosing = 0.0
-    else:
-        size = {"epochs": config.epochs, "batch_size": config.batch_size}
-        first = baselines.choose_mlp(dataset, **size, seed=row.seeds[0], progress=tell)
-        choosing = time.perf_counter() - began
-        began = time.perf_counter()
-        fitted = {}
-        for number, seed in enumerate(row.seeds):
-            fitted[seed] = baselines.fit_mlp(dataset, first.choice, **size, seed=seed)
-            progress({"stage": "fitting", "epoch": number + 1, "epochs": len(row.seeds)})
-    seconds = time.perf_counter() - began
-    seeds = []
-    for seed, found in fitted.items():
-        seeds.append(
-            {
-                "seed": seed,
-                "valid_accuracy": baselines.accuracy(found.model, dataset.valid),
-                "valid_loss": found.valid_loss,
-                "test_accuracy": baselines.accuracy(found.model, dataset.test),
-                "test_loss": baselines.loss(found.model, dataset.test),
-                "confusion_matrix": _confusion(found.model, dataset),
-            }
-        )
+    began = time.perf_counter()
+    size = {"epochs": config.epochs, "batch_size": config.batch_size}
+    first = baselines.choose_mlp(dataset, **size, seed=row.seeds[0], progress=tell)
+    choosing = time.perf_counter() - began
+    began, fitted = time.perf_counter(), {}
+    for number, seed in enumerate(row.seeds):
+        fitted[seed] = baselines.fit_mlp(dataset, first.choice, **size, seed=seed)
+        progress({"stage": "fitting", "epoch": number + 1, "epochs": len(row.seeds)})
+    return _classical(dataset, fitted, "", time.perf_counter() - began, choosing=choosing)
+
+
+def _classical(
+    dataset: Dataset,
+    fitted: dict[int, baselines.Fitted],
+    note: str,
+    seconds: float,
+    *,
+    choosing: float,
+) -> Result:
+    seeds = [
+        {
+            "seed": seed,
+            "valid_accuracy": baselines.accuracy(found.model, dataset.valid),
+            "valid_loss": found.valid_loss,
+            "test_accuracy": baselines.accuracy(found.model, dataset.test),
+            "test_loss": baselines.loss(found.model, dataset.test),
+            "confusion_matrix": _confusion(found.model, dataset),
+        }
+        for seed, found in fitted.items()
+    ]
     any_one = next(iter(fitted.values()))
     choice = ", ".join(f"{name} = {value}" for name, value in any_one.choice.items())
-    return _result(
-        row,
+    return result(
         seeds,
-        note=f"{choice}, chosen on validation data"
-        + (" (the same model for every seed)" if row.kind == "logistic" else ""),
+        note=f"{choice}, chosen on validation data{note}",
         trainable_angles=0,
         classical_parameters=any_one.n_parameters,
         train_seconds=seconds,
         choosing_seconds=choosing,
-        compile_seconds=compile_seconds,
+        compile_seconds=0.0,
         peak_memory_mb=peak_memory(),
         device="cpu",
         classes=list(dataset.classes),
@@ -208,36 +247,12 @@ def _confusion(model: Any, dataset: Dataset) -> list[list[int]]:
     return confusion_matrix(dataset.test.y, model.predict(dataset.test.x), dataset.n_classes)
 
 
-def _cost(row: Row, folder: Path, progress: Progress) -> Result:
+def cost(row: Row, folder: Path, progress: Tell) -> Result:
+    """Time and memory of a training step against depth."""
     from qdeq.studies.cost import step_costs
 
-    found = step_costs(row.config, load_dataset(row.config), progress)
-    return _result(row, [], costs=found)
-
-
-def _result(
-    row: Row,
-    seeds: list[dict[str, Any]],
-    *,
-    status: str = "done",
-    reason: str | None = None,
-    **numbers: Any,
-) -> Result:
-    """What `row.json` holds: what the row is, how it went, and its numbers, seed by seed.
-
-    `status` is "done", "diverged" (at least one seed has no finite validation loss) or "failed"
-    (nothing could be computed); `reason` says why.
-    """
-    return {
-        "identity": row.identity(),
-        "key": row.key,
-        "status": status,
-        "reason": reason,
-        "seeds": seeds,
-        "versions": versions(),
-        "hardware": hardware(),
-        **numbers,
-    }
+    del folder
+    return result([], costs=step_costs(row.training, load_dataset(row.training), progress))
 
 
 def _steps_per_epoch(config: TrainConfig) -> int:

@@ -1,0 +1,31 @@
+"""The studies by the names that `qdeq reproduce` knows; none is imported before it is asked for."""
+
+import importlib
+from typing import Any
+
+from qdeq.errors import check_choice
+from qdeq.studies.study import Study
+
+_TABLES = ("mnist-4", "mnist-10", "fashion-10", "cifar-10", "digits-4", "digits-10")
+
+#: Module and class of every study, and the options that its name fixes.
+STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    **{name: ("paper", "PaperTable", {"data": name}) for name in _TABLES},
+    "overlap": ("overlap", "OverlapStudy", {}),
+    "circuits": ("circuits", "CircuitStudy", {}),
+    "warmup": ("warmup", "WarmupStudy", {}),
+    "noise": ("noise", "NoiseStudy", {}),
+}
+
+
+def study_type(name: str) -> tuple[type[Study], dict[str, Any]]:
+    """The class of a study, and the options that its name fixes.
+
+    Raises
+    ------
+    UserError
+        For a name that no study has.
+    """
+    check_choice("study", name, STUDIES)
+    module, class_name, fixed = STUDIES[name]
+    return getattr(importlib.import_module(f"qdeq.studies.{module}"), class_name), fixed
