@@ -13,11 +13,13 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.errors import UserError
 from qdeq.runs import many, session
-from qdeq.studies import reproduce, row, runner, worker
-from qdeq.studies.protocol import Protocol, choose_rows, table_rows
-from qdeq.studies.reproduce import reproduce_table, reproduce_warmup
+from qdeq.studies import reproduction, runner, worker
+from qdeq.studies.paper import PaperTable
+from qdeq.studies.reproduction import reproduce
+from qdeq.studies.study import Row, choose_rows
+from qdeq.studies.warmup import WarmupStudy, choose
 
-PROTOCOL = Protocol(data="digits-4", epochs=2, seeds=(0, 1))
+TABLE = PaperTable(data="digits-4", epochs=2, seeds=(0, 1))
 NAMES = ("implicit", "direct-1", "direct-10", "qml")
 ROWS = ",".join([*(f"amplitude-{name}" for name in NAMES), "logistic"])
 
@@ -32,9 +34,12 @@ class Trainer(FakeTrainer):
 
     def run_epoch_seeds(self, states):
         states, metrics = super().run_epoch_seeds(states)
-        if self.config.mode == "direct" and self.config.layers == 10:
+        if self.diverges():
             metrics[1]["valid_loss"] = math.nan
         return states, metrics
+
+    def diverges(self):
+        return self.config.mode == "direct" and self.config.layers == 10
 
     def evaluate_seeds(self, classifiers, split, *, phase=None):
         found = super().evaluate_seeds(classifiers, split, phase=phase)
@@ -52,8 +57,7 @@ def computed(monkeypatch):
 
     def launch(folder, on_progress):
         keys.append(folder.name)
-        monkeypatch.setattr(worker, "_tell", on_progress)
-        return worker.main(folder)
+        return worker.compute(folder, on_progress)
 
     monkeypatch.setattr(runner, "in_process", launch)
     monkeypatch.setattr(session, "Trainer", Trainer)
@@ -70,7 +74,7 @@ def computed(monkeypatch):
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    monkeypatch.setattr(reproduce, "_write_pictures_of", lambda *_: {})
+    monkeypatch.setattr(reproduction, "draw_pictures", lambda *_: {})
 
 
 def by_name(out, group="amplitude"):
@@ -79,8 +83,9 @@ def by_name(out, group="amplitude"):
 
 
 def test_a_table_is_written_in_every_form(computed, tmp_path):
-    table = reproduce_table(PROTOCOL, tmp_path, rows=ROWS, command="qdeq reproduce digits-4")
-    assert [entry.row.key for entry in table.entries] == [
+    rows = f"{ROWS},amplitude-cost"
+    results = reproduce(TABLE, tmp_path, rows=rows, command="qdeq reproduce digits-4")
+    assert [row.key for row in results.rows] == [
         *(f"amplitude-{name}" for name in NAMES),
         "classical-logistic",
     ]
@@ -114,13 +119,13 @@ def test_a_table_is_written_in_every_form(computed, tmp_path):
         assert f"figures/{picture}-amplitude.png" in markdown
         assert (tmp_path / "figures" / f"{picture}-amplitude.png").stat().st_size > 1000
 
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 7
     assert "src=" in page and "http" not in page.replace("http://www.w3.org", "")
 
 
 def test_rows_that_fail_are_shown_with_their_reason(computed, without_pictures, tmp_path):
-    reproduce_table(PROTOCOL, tmp_path, rows=ROWS)
+    reproduce(TABLE, tmp_path, rows=ROWS)
     found = by_name(tmp_path)
     assert found["qml"]["status"] == "failed"
     assert found["qml"]["reason"] == "RuntimeError: no head, no hope"
@@ -136,11 +141,11 @@ def test_rows_that_fail_are_shown_with_their_reason(computed, without_pictures, 
 
 
 def test_finished_rows_are_kept_and_failed_ones_tried_again(computed, without_pictures, tmp_path):
-    reproduce_table(PROTOCOL, tmp_path, rows=ROWS)
+    reproduce(TABLE, tmp_path, rows=ROWS)
     first = (tmp_path / "results.json").read_text()
-    assert len(computed) == 6  # five rows, and the cost of a step
+    assert len(computed) == 5  # what was asked for and nothing else
     computed.clear()
-    reproduce_table(PROTOCOL, tmp_path, rows=ROWS)
+    reproduce(TABLE, tmp_path, rows=ROWS)
     assert computed == ["amplitude-qml"]
     assert (tmp_path / "results.json").read_text() == first
 
@@ -148,16 +153,17 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(computed, without_pi
 def test_another_protocol_computes_the_rows_again(computed, without_pictures, tmp_path):
     for epochs in (2, 3):
         computed.clear()
-        protocol = Protocol(data="digits-4", epochs=epochs, seeds=(0, 1))
-        reproduce_table(protocol, tmp_path, rows="amplitude-implicit")
+        table = PaperTable(data="digits-4", epochs=epochs, seeds=(0, 1))
+        reproduce(table, tmp_path, rows="amplitude-implicit")
+        reproduce(table, tmp_path, rows="amplitude-cost")
         # Cost of a step does not depend on the number of epochs.
         assert computed == ["amplitude-implicit", "amplitude-cost"][: 4 - epochs]
     assert by_name(tmp_path)["implicit"]["executions_per_training_step"] == "500.0"
 
 
 def test_rows_that_were_finished_before_stay_in_the_table(computed, without_pictures, tmp_path):
-    reproduce_table(PROTOCOL, tmp_path, rows="amplitude-implicit")
-    reproduce_table(PROTOCOL, tmp_path, rows="amplitude-direct-1")
+    reproduce(TABLE, tmp_path, rows="amplitude-implicit")
+    reproduce(TABLE, tmp_path, rows="amplitude-direct-1")
     assert list(by_name(tmp_path)) == ["implicit", "direct-1"]
     markdown = (tmp_path / "table.md").read_text()
     assert "have not been computed: amplitude, IMPLICIT+WARMUP (1 epoch of DIRECT 1);" in markdown
@@ -168,18 +174,12 @@ def test_a_killed_row_goes_on_from_its_checkpoint(
 ):
     monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     monkeypatch.setattr(Trainer, "interrupt_in_epoch", 2)
-    launch = runner.in_process
-
-    def interrupted(folder, on_progress):
-        assert launch(folder, on_progress) == 130
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        reproduce_table(PROTOCOL, tmp_path, rows="amplitude-implicit", launch=interrupted)
+        reproduce(TABLE, tmp_path, rows="amplitude-implicit")
     monkeypatch.setattr(Trainer, "interrupt_in_epoch", None)
     epochs = []
-    reproduce_table(
-        PROTOCOL,
+    reproduce(
+        TABLE,
         tmp_path,
         rows="amplitude-implicit",
         on_progress=lambda told: epochs.append(told.get("epoch")),
@@ -193,26 +193,34 @@ def test_a_row_whose_process_dies_is_failed(without_pictures, tmp_path):
         (folder / "log.txt").write_text("first\nout of memory\n")
         return -9
 
-    reproduce_table(PROTOCOL, tmp_path, rows="logistic", launch=killed)
+    reproduce(TABLE, tmp_path, rows="logistic", launch=killed)
     (found,) = by_name(tmp_path).values()
     assert found["status"] == "failed"
     assert "signal 9" in found["reason"] and "out of memory" in found["reason"]
 
 
 def test_the_warmup_is_chosen_on_validation_data_alone(computed, tmp_path):
-    protocol = Protocol(data="digits-4", epochs=12, seeds=(0, 1))
-    choice = reproduce_warmup(protocol, tmp_path)
-    assert (choice.best.epochs, choice.best.mean) == (10, pytest.approx(0.65))
-    assert [trial.epochs for trial in choice.trials] == [0, 3, 3, 10, 10]
+    study = WarmupStudy(data="digits-4", epochs=12, seeds=(0, 1))
+    results = reproduce(study, tmp_path)
+    best = choose(results)
+    assert best is not None and best.training.warmup_epochs == 10
+    assert [row.training.warmup_epochs for row in results.rows] == [0, 3, 3, 10, 10]
     for path in tmp_path.glob("rows/*/row.json"):
         assert "test" not in "".join(json.loads(path.read_text())["seeds"][0])
-    assert "| 10 | 1 | 0.6500 ± 0.0707 | chosen |" in (tmp_path / "warmup.md").read_text()
+    page = (tmp_path / "table.md").read_text()
+    assert "| amplitude | 10 epochs of DIRECT 1 | 0.6500 ± 0.0707 |" in page
+    assert "Chosen: 10 epochs of DIRECT 1, validation accuracy 0.6500." in page
+    assert by_name(tmp_path)["no-warmup"]["valid_accuracy"] != ""
+
+
+def test_a_warmup_that_diverged_is_not_chosen(computed, monkeypatch, without_pictures, tmp_path):
+    monkeypatch.setattr(Trainer, "diverges", lambda self: self.config.warmup_epochs)
+    reproduce(WarmupStudy(data="digits-4", epochs=3, seeds=(0, 1)), tmp_path)
+    assert "No warm-up has been trained to its end." in (tmp_path / "table.md").read_text()
 
 
 def reproduced(capsys, monkeypatch, tmp_path, rows):
     """The rows' records after the whole way, command line and processes included."""
-    logistic = table_rows(PROTOCOL)[-2]
-    monkeypatch.setattr(reproduce, "cost_row", lambda *_: logistic)  # compiles for a minute
     words = f"reproduce digits-4 --epochs 2 --seeds 0:2 --rows {rows} --json --out"
     assert main([*words.split(), str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
@@ -238,8 +246,8 @@ def test_a_circuit_is_trained_in_a_process_of_its_own(monkeypatch, tmp_path, cap
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("mnist", "mnist is not a table: choose one of mnist-4"),
-        ("digits-4 --rows implict", "'implict' is no row of this table"),
+        ("mnist", "mnist is not a study: choose one of mnist-4"),
+        ("digits-4 --rows implict", "'implict' is no row of this study"),
         ("digits-4 --rows ,", "name at least one"),
         ("digits-4 --seeds 3:1", "seeds"),
         ("digits-4 --epochs 0", "--epochs 0"),
@@ -261,57 +269,66 @@ def test_the_overlap_figure_says_where_the_bound_fails(tmp_path, capsys):
     assert main(["reproduce", "overlap", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "RZ: all 3000 pairs satisfy it" in text and "pairs violate it" in text
-    assert (tmp_path / "overlap.png").stat().st_size > 1000
-    assert "RY RZ RX RY" in (tmp_path / "index.html").read_text()
+    assert (tmp_path / "figures" / "overlap.png").stat().st_size > 1000
+    assert "RY RZ RX RY" in (tmp_path / "report.html").read_text()
+    found = by_name(tmp_path, group="overlap")
+    assert found["RZ"]["violations"] == "0" and int(found["RY"]["violations"]) > 0
+
+
+def test_the_circuits_are_drawn_and_counted(tmp_path, capsys):
+    assert main(["reproduce", "circuits", "--rows", "4-qubits", "--out", str(tmp_path)]) == 0
+    assert "4 qubits, angle encoding: 39 angles, 17 two-qubit gates" in capsys.readouterr().out
+    pictures = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert pictures == ["circuit-4-amplitude.png", "circuit-4-angle.png"]
 
 
 def test_every_row_of_the_paper_and_of_its_reviewers_is_there():
-    names = {
-        data: [r.name for r in table_rows(Protocol(data=data))] for data in ("mnist-4", "mnist-10")
-    }
+    rows = {data: PaperTable(data=data).rows() for data in ("mnist-4", "mnist-10")}
+    names = {data: [r.name for r in found if r.shown] for data, found in rows.items()}
     own = ["implicit", "warmup", "direct-1", "direct-2", "direct-5", "direct-10", "qml"]
     assert names["mnist-4"] == 2 * [*own, "unentangled"] + ["logistic", "mlp"]
     assert names["mnist-10"] == [*own, "qml-pca", "qml-vae", "unentangled", "logistic", "mlp"]
+    assert [r.name for r in rows["mnist-4"] if not r.shown] == ["cost", "cost"]
 
 
 def test_the_default_protocol_is_the_papers():
-    implicit = table_rows(Protocol(data="mnist-4"))[0].config
+    implicit = PaperTable(data="mnist-4").rows()[0].training
     assert (implicit.epochs, implicit.batch_size, implicit.learning_rate) == (100, 256, 0.005)
     assert (implicit.gradient_clip, implicit.jacobian_weight) == (0.25, 0.8)
     assert implicit.valid_fraction == 0.2
 
 
 def test_rows_are_chosen_by_name_in_every_group_or_in_one():
-    rows = table_rows(PROTOCOL)
+    rows = TABLE.rows()
     keys = [r.key for r in choose_rows(rows, "mlp, implicit,angle-qml")]
     assert keys == ["amplitude-implicit", "angle-implicit", "angle-qml", "classical-mlp"]
     assert choose_rows(rows, None) == rows
 
 
 def test_a_row_survives_its_task_file():
-    for one in table_rows(PROTOCOL):
-        assert row.Row.from_json(json.loads(json.dumps(one.to_json()))) == one
+    for one in TABLE.rows():
+        assert Row.from_json(json.loads(json.dumps(one.to_json()))) == one
 
 
 def test_where_the_data_lie_does_not_change_what_a_row_is():
-    here = table_rows(PROTOCOL)[0]
-    there = table_rows(Protocol(data="digits-4", epochs=2, seeds=(0, 1), data_dir="x"))[0]
+    here = TABLE.rows()[0]
+    there = dataclasses.replace(TABLE, data_dir="x").rows()[0]
     assert here.identity() == there.identity()
     assert "noise" not in here.identity()["config"]  # rows from before noise stay finished
 
 
 def test_a_row_trained_under_noise_is_another_row():
-    clean = table_rows(PROTOCOL)[0]
-    noisy = dataclasses.replace(clean, config=clean.config.replace(noise="dephasing=0.01"))
+    clean = TABLE.rows()[0]
+    noisy = dataclasses.replace(clean, config=clean.training.replace(noise="dephasing=0.01"))
     assert noisy.identity() != clean.identity()
 
 
 def test_a_damaged_result_is_computed_again(computed, without_pictures, tmp_path):
-    reproduce_table(PROTOCOL, tmp_path, rows="logistic")
+    reproduce(TABLE, tmp_path, rows="logistic")
     path = tmp_path / "rows" / "classical-logistic" / "row.json"
     whole = json.loads(path.read_text())
     path.write_text(path.read_text()[:100])
-    reproduce_table(PROTOCOL, tmp_path, rows="logistic")
+    reproduce(TABLE, tmp_path, rows="logistic")
     assert json.loads(path.read_text())["seeds"] == whole["seeds"]
     assert computed == ["classical-logistic"] * 2
 
@@ -319,12 +336,12 @@ def test_a_damaged_result_is_computed_again(computed, without_pictures, tmp_path
 def test_an_out_that_is_a_file_is_a_users_mistake(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
-        reproduce_table(PROTOCOL, Path(tmp_path / "file"), rows="logistic")
+        reproduce(TABLE, Path(tmp_path / "file"), rows="logistic")
 
 
 def test_without_two_seeds_nothing_is_claimed(computed, without_pictures, tmp_path):
-    protocol = Protocol(data="digits-4", epochs=2, seeds=(7,))
-    reproduce_table(protocol, tmp_path, rows="amplitude-implicit,amplitude-direct-1")
+    table = PaperTable(data="digits-4", epochs=2, seeds=(7,))
+    reproduce(table, tmp_path, rows="amplitude-implicit,amplitude-direct-1")
     found = by_name(tmp_path)["direct-1"]
     assert (found["difference_low"], found["test_accuracy_std"]) == ("", "")
     markdown = (tmp_path / "table.md").read_text()
@@ -332,7 +349,7 @@ def test_without_two_seeds_nothing_is_claimed(computed, without_pictures, tmp_pa
 
 
 def test_confusion_matrices_are_not_in_the_readable_json(computed, without_pictures, tmp_path):
-    reproduce_table(PROTOCOL, tmp_path, rows="logistic")
+    reproduce(TABLE, tmp_path, rows="logistic")
     content = json.loads((tmp_path / "results.json").read_text())
     assert "confusion_matrix" not in content["rows"][0]["seeds"][0]
     stored = json.loads((tmp_path / "rows" / "classical-logistic" / "row.json").read_text())

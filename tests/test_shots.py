@@ -15,9 +15,10 @@ from qdeq.errors import UserError
 from qdeq.models import SampledModel, paper_model
 from qdeq.runs import evaluate, many, session
 from qdeq.runs import run as run_module
-from qdeq.studies import noise_points, noise_reproduce, noise_solvers, worker
-from qdeq.studies.noise_points import noise_name, shots_name
-from qdeq.studies.noise_protocol import NoiseProtocol, choose_noise_rows
+from qdeq.studies import noise_points, noise_solvers, reproduction, worker
+from qdeq.studies.noise import NoiseStudy
+from qdeq.studies.reproduction import reproduce
+from qdeq.studies.study import choose_rows
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import Recipe
 from qdeq.training.noisy import layer_for_shots
@@ -127,15 +128,9 @@ def test_bad_input_is_one_clear_line(run, capsys, options, words):
     assert len(lines) == 1 and words in lines[0] and "Traceback" not in lines[0]
 
 
-PROTOCOL = NoiseProtocol(
+STUDY = NoiseStudy(
     epochs=1, seeds=(0, 1), strengths=(0.0, 0.01), trained_at=0.01, shots=(50, 400), repeats=1
 )
-
-
-def launch(folder, on_progress):
-    """Compute a row in this process."""
-    del on_progress
-    return worker.main(folder)
 
 
 @pytest.fixture
@@ -173,25 +168,31 @@ def test_the_comparison_under_noise_is_written_and_resumed(
         "rows": "implicit,direct-1",
         "command": "qdeq reproduce noise",
         "on_row": lambda *what: told.append(what[2].key),
-        "launch": launch,
+        "launch": worker.compute,
     }
-    table = noise_reproduce.reproduce_noise(PROTOCOL, tmp_path, **call)
-    keys = [entry.row.key for entry in table.entries]
+    results = reproduce(STUDY, tmp_path, **call)
+    keys = [row.key for row in results.rows]
     assert keys == [f"{g}-{n}" for g in ("noiseless", "noisy") for n in ("implicit", "direct-1")]
     assert set(told) == {*keys, "angle-implicit"} and len(solved) == 2
 
-    with (tmp_path / "noise.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    accuracy = [r for r in rows if r["metric"] == "accuracy" and r["trained"] == "noiseless"]
-    assert {(r["row"], r["noise"], r["shots"]) for r in accuracy} == {
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = [record for record in csv.DictReader(file) if record["group"] == "noiseless"]
+    assert {(r["row"], r["noise"], r["shots"]) for r in rows} == {
         (name, noise, shots)
         for name in ("implicit", "direct-1")
         for noise, shots in (("", ""), ("depolarising=0.01", ""), ("", "50"), ("", "400"))
     }
-    assert all(r["n_seeds"] == "2" and 0 <= float(r["mean"]) <= 1 for r in accuracy)
-    content = json.loads((tmp_path / "noise.json").read_text())
+    assert len(rows) == 8  # a line per row and device
+    assert all(r["n_seeds"] == "2" and 0 <= float(r["accuracy"]) <= 1 for r in rows)
+    direct = next(r for r in rows if r["row"] == "direct-1" and r["noise"])
+    assert direct["reference"] == "noiseless-implicit"
+    assert float(direct["difference"]) == pytest.approx(-0.1) and direct["n_pairs"] == "2"
+    assert (direct["depth"], direct["two_qubit_gates"]) == ("27", "17")
+    content = json.loads((tmp_path / "results.json").read_text())
     assert content["protocol"]["seeds"] == [0, 1] and len(content["rows"]) == 4
-    page = (tmp_path / "noise.md").read_text()
+    assert set(content["solvers"]) == {"amplitude", "angle"}
+    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == 4
+    page = (tmp_path / "table.md").read_text()
     assert "IMPLICIT keeps more accuracy than DIRECT 1, difference +0.1000" in page
     assert "50 shots per execution, trained without noise: IMPLICIT is not shown to" in page
     assert "about 400 shots per inference (50 and 400 per execution)" in page
@@ -201,37 +202,38 @@ def test_the_comparison_under_noise_is_written_and_resumed(
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
 
     told.clear()
-    monkeypatch.setattr(noise_reproduce, "_draw", lambda *_: {})  # seconds each
-    files = ("noise.csv", "noise.json")
+    monkeypatch.setattr(reproduction, "draw_pictures", lambda *_: {})  # seconds each
+    files = ("results.csv", "results.json")
     first = [(tmp_path / name).read_text() for name in files]
-    noise_reproduce.reproduce_noise(PROTOCOL, tmp_path, **call)
+    reproduce(STUDY, tmp_path, **call)
     assert [(tmp_path / name).read_text() for name in files] == first
     assert told == [] and len(solved) == 2  # everything was kept
 
     # A point that is lost is measured again, alone.
     path = tmp_path / "points" / "noisy-direct-1.json"
     kept = json.loads(path.read_text())
-    del kept["points"][noise_name(0.01)]
+    del kept["points"]["noise 0.01"]
     path.write_text(json.dumps(kept))
-    noise_reproduce.reproduce_noise(PROTOCOL, tmp_path, **call)
-    assert (tmp_path / "noise.csv").read_text() == first[0]
-    assert json.loads((tmp_path / "noise.json").read_text()) == json.loads(first[1])
+    reproduce(STUDY, tmp_path, **call)
+    assert (tmp_path / "results.csv").read_text() == first[0]
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(first[1])
     assert told == ["noisy-direct-1"]
 
 
 def test_a_row_that_fails_is_named_and_the_others_stand(fake, stub_points, monkeypatch, tmp_path):
-    monkeypatch.setattr(noise_reproduce, "_draw", lambda *_: {})
+    monkeypatch.setattr(reproduction, "draw_pictures", lambda *_: {})
 
     def fails(folder, on_progress):
         if folder.name == "noiseless-direct-1":
             return 1
-        return launch(folder, on_progress)
+        return worker.compute(folder, on_progress)
 
-    table = noise_reproduce.reproduce_noise(
-        PROTOCOL, tmp_path, rows="noiseless-direct-1", solvers=False, launch=fails
+    rows = "noiseless-direct-1,noiseless-direct-5"
+    results = reproduce(STUDY, tmp_path, rows=rows, launch=fails)
+    assert not results.has("noiseless-direct-1") and results.has("noiseless-direct-5")
+    assert (
+        "DIRECT 1: failed. the process ended with status 1" in (tmp_path / "table.md").read_text()
     )
-    assert table.entry("noiseless-direct-1") is None and table.entry("noiseless-implicit")
-    assert "DIRECT 1: the process ended with status 1" in (tmp_path / "noise.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -245,22 +247,25 @@ def test_a_row_that_fails_is_named_and_the_others_stand(fake, stub_points, monke
 )
 def test_a_protocol_that_makes_no_sense_is_refused(change, words):
     with pytest.raises(UserError, match=words):
-        NoiseProtocol(**change)
+        NoiseStudy(**change)
 
 
 def test_rows_are_those_of_both_trainings_and_a_deep_circuit():
-    rows = PROTOCOL.rows()
+    rows = STUDY.rows()
+    configs = [row.training for row in rows]
     assert [row.name for row in rows[:6]] == [
         *("implicit", "warmup", "direct-1", "direct-5", "direct-10", "deep-5")
     ]
-    assert {row.config.noise for row in rows[:6]} == {""}
-    assert {row.config.noise for row in rows[6:]} == {"depolarising=0.01"}
-    deep = rows[5].config
+    assert {config.noise for config in configs[:6]} == {""}
+    assert {config.noise for config in configs[6:12]} == {"depolarising=0.01"}
+    deep = configs[5]
     assert (deep.ansatz, deep.ansatz_layers, deep.layers) == ("paper-repeated", 5, 1)
-    chosen = choose_noise_rows(rows, "noisy-direct-5")
-    assert [row.key for row in chosen] == ["noisy-implicit", "noisy-direct-5"]
-    with pytest.raises(UserError, match="no row of this table"):
-        choose_noise_rows(rows, "direct-7")
+    # A model of the other encoding, for the comparison of solvers, is no row of the tables.
+    assert [row.key for row in rows[12:]] == ["angle-implicit"] and not rows[12].shown
+    chosen = choose_rows(rows, "noisy-direct-5")
+    assert [row.key for row in chosen] == ["noisy-direct-5"]
+    with pytest.raises(UserError, match="no row of this study"):
+        choose_rows(rows, "direct-7")
 
 
 def test_reproduce_noise_refuses_options_of_tables(capsys):
@@ -271,19 +276,23 @@ def test_reproduce_noise_refuses_options_of_tables(capsys):
 
 
 @pytest.mark.slow
-def test_points_are_measured_on_the_devices_that_they_name(fake, tmp_path):
-    table = noise_reproduce.reproduce_noise(
-        PROTOCOL, tmp_path, rows="implicit,direct-1", solvers=False, launch=launch
-    )
-    implicit, direct = (table.entry(f"noiseless-{name}") for name in ("implicit", "direct-1"))
-    assert implicit is not None and direct is not None
+def test_points_are_measured_on_the_devices_that_they_name(fake, monkeypatch, tmp_path):
+    monkeypatch.setattr(NoiseStudy, "more", lambda *_: {})
+    rows = "noiseless-implicit,noiseless-direct-1,noisy-implicit"
+    results = reproduce(STUDY, tmp_path, rows=rows, launch=worker.compute)
+    exact = [STUDY.exact(strength).name for strength in STUDY.strengths]
+    sampled = [STUDY.sampled(shots).name for shots in STUDY.shots]
+
+    def mean(row, metric, device):
+        return results.mean(f"noiseless-{row}", metric, device)[0]
+
     # The equilibrium of the noisy circuit is found as well as that of the perfect one.
-    assert implicit.mean(noise_name(0.01), "converged")[0] > 0.9
-    residuals = [implicit.mean(shots_name(shots), "residual")[0] for shots in PROTOCOL.shots]
+    assert mean("implicit", "converged", exact[1]) > 0.9
+    residuals = [mean("implicit", "residual", device) for device in sampled]
     assert residuals[1] / residuals[0] == pytest.approx(np.sqrt(50 / 400), rel=0.3)
-    assert direct.mean(shots_name(50), "shots_per_inference")[0] == 50
-    assert implicit.mean(shots_name(50), "shots_per_inference")[0] > 12 * 50
-    perfect, noisy = (direct.mean(noise_name(p), "residual")[0] for p in PROTOCOL.strengths)
+    assert mean("direct-1", "shots_per_inference", sampled[0]) == 50
+    assert mean("implicit", "shots_per_inference", sampled[0]) > 12 * 50
+    perfect, noisy = (mean("direct-1", "residual", device) for device in exact)
     assert noisy != perfect
 
 

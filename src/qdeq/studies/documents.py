@@ -20,8 +20,8 @@ def to_markdown(results: Results, pictures: Pictures) -> str:
     """Tables, sentences and pictures as Markdown; the pictures are taken from `figures/`."""
     parts = [f"# {results.study.title}", results.study.description]
     for heading, content in sections(results):
-        parts += [] if heading is None else [f"## {heading}"]
-        parts.append(markdown_grid(content) if isinstance(content, Grid) else _bullets(content))
+        text = markdown_grid(content) if isinstance(content, Grid) else _bullets(content)
+        parts += [f"## {heading}", text]
     if pictures:
         parts.append("## Pictures")
     for name, (_, caption) in pictures.items():
@@ -34,7 +34,7 @@ def to_html(results: Results, pictures: Pictures) -> str:
     """One page that holds everything it shows."""
     parts = [pages.paragraph(results.study.description)]
     for heading, content in sections(results):
-        parts += [] if heading is None else [pages.heading(heading)]
+        parts.append(pages.heading(heading))
         if isinstance(content, Grid):
             body = [[text.replace("**", "") for text in cells] for cells in content.body]
             parts += [pages.paragraph(content.text), pages.grid(content.header, body)]
@@ -54,7 +54,7 @@ def to_csv(results: Results) -> str:
     """One line per row and device, full precision, a mean and a deviation per number."""
     records = [record(results, row, device) for row, device in _measured(results)]
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(records[0]) if records else [], lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(records[0] if records else ()), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)  # None becomes an empty cell
     return buffer.getvalue()
@@ -76,15 +76,12 @@ def to_json(results: Results) -> str:
     return json.dumps(finite_or_none(content), indent=1) + "\n"
 
 
-def sections(results: Results) -> Iterator[tuple[str | None, Grid | list[str]]]:
+def sections(results: Results) -> Iterator[tuple[str, Grid | list[str]]]:
     """Headings and what stands under them; sentences where it is no grid."""
-    study = results.study
-    first = True
-    for grid in study.grids(results):
-        yield grid.heading, grid
-        if first:
-            yield "What holds", study.claims(results)
-        first = False
+    grids = [(grid.heading, grid) for grid in results.study.grids(results)]
+    yield from grids[:1]
+    yield "What holds", results.study.claims(results)
+    yield from grids[1:]
     if notes(results):
         yield "Notes", notes(results)
 
