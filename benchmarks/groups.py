@@ -8,7 +8,7 @@ import equinox as eqx
 from benchmarks import targets
 from benchmarks.floors import step_floor
 from benchmarks.inputs import Inputs, make_inputs
-from benchmarks.measurements import Measurement, Ratio, Row
+from benchmarks.measurements import Entry, Measurement, Ratio
 from benchmarks.pennylane_model import pennylane_model, why_missing
 from benchmarks.programs import Program, published_epoch, qdeq_epoch, with_classifier
 from benchmarks.published import OWN_SETTINGS, SAME_WORK
@@ -58,7 +58,7 @@ def steps_of(n_qubits: int) -> int:
     return 8 if n_qubits <= 6 else 1
 
 
-def step_group(bench: Bench, n_qubits: int, encoding: Encoding) -> list[Row]:
+def step_group(bench: Bench, n_qubits: int, encoding: Encoding) -> list[Entry]:
     """Training steps of one of the paper's circuits: implicit, direct(1), and the alternatives."""
     inputs = bench.inputs(BATCH * steps_of(n_qubits), n_qubits)
     config = step_config(n_qubits, encoding)
@@ -87,7 +87,7 @@ def step_group(bench: Bench, n_qubits: int, encoding: Encoding) -> list[Row]:
     missing = why_missing() if bench.alternatives == "all" else None
     key, name = f"{n_qubits}-{encoding}", f"{n_qubits} qubits, {encoding}, batch {BATCH}"
     return [
-        Row(
+        Entry(
             f"step-{key}",
             f"implicit training step, {name}",
             target=target.seconds,
@@ -97,7 +97,7 @@ def step_group(bench: Bench, n_qubits: int, encoding: Encoding) -> list[Row]:
             measurements=found,
             note="; ".join(filter(None, [solved_note(found), missing])),
         ),
-        Row(
+        Entry(
             f"direct-{key}",
             f"implicit step against direct(1), {name}",
             unit="x",
@@ -143,14 +143,14 @@ def _programs(
     return programs
 
 
-def _memory_rows(key: str, name: str, programs: dict[str, Program]) -> list[Row]:
+def _memory_rows(key: str, name: str, programs: dict[str, Program]) -> list[Entry]:
     sizes = {label: program.memory_bytes for label, program in programs.items()}
     ours, one = sizes[targets.IMPLICIT], sizes[targets.DIRECT_1]
     if not ours or not one:
         return []
     kib = ", ".join(f"{label} {size / 1024:,.0f} KiB" for label, size in sizes.items() if size)
     return [
-        Row(
+        Entry(
             f"memory-{key}",
             f"temporary memory of an implicit step against direct(1), {name}",
             unit="x",
@@ -161,7 +161,7 @@ def _memory_rows(key: str, name: str, programs: dict[str, Program]) -> list[Row]
     ]
 
 
-def seeds_group(bench: Bench) -> list[Row]:
+def seeds_group(bench: Bench) -> list[Entry]:
     """Many seeds in one program, as `qdeq train --seeds` runs them: on all of JAX's devices."""
     config = step_config(4, "amplitude")
     layout = Layout.of(SEEDS, seeds_at_once=seeds_at_once(config, 4))
@@ -176,7 +176,7 @@ def seeds_group(bench: Bench) -> list[Row]:
     found = measure({name: program}, bench.seconds)
     floor = step_floor(_model(trainer.init()), BATCH, found[name].solver_steps_mean or 0.0, 4)
     return [
-        Row(
+        Entry(
             f"seeds-{SEEDS}",
             f"the same per seed, {SEEDS} seeds together, 4 qubits, amplitude",
             target=targets.SEED_STEP,

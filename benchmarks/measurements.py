@@ -73,7 +73,7 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Row:
+class Entry:
     """One line of the target table.
 
     Attributes
@@ -144,7 +144,7 @@ class Results:
     data: str
     mode: str
     seconds: float
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Entry, ...] = ()
     curves: tuple[Curve, ...] = ()
     schema: int = SCHEMA
 
@@ -191,9 +191,9 @@ class Results:
         return cls.from_json(text, source=str(path))
 
 
-def _row(values: dict[str, Any]) -> Row:
+def _row(values: dict[str, Any]) -> Entry:
     floor = values["floor"]
-    return Row(
+    return Entry(
         **{
             **values,
             "ratios": tuple(Ratio(**ratio) for ratio in values["ratios"]),

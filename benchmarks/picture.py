@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measurements import Curve, Results, Row
+from benchmarks.measurements import Curve, Entry, Results
 from benchmarks.tables import figure
 
 _MET, _MISSED = "#2a7f62", "#c8553d"
@@ -34,7 +34,7 @@ def draw(results: Results, path: str | Path) -> None:
     canvas.savefig(path, dpi=150)
 
 
-def _draw_rows(axes: Any, rows: list[Row]) -> None:
+def _draw_rows(axes: Any, rows: list[Entry]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     # A dot per row and not a bar: on a logarithmic axis a bar's length means nothing.

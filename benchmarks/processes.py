@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks import targets
 from benchmarks.groups import Bench
-from benchmarks.measurements import Measurement, Ratio, Row
+from benchmarks.measurements import Entry, Measurement, Ratio
 from benchmarks.startup import first_step_seconds, import_seconds, kernel_build_seconds
 from benchmarks.timing import summarise
 from qdeq import native
@@ -13,7 +13,7 @@ from qdeq.runs.run import train
 from qdeq.training.config import Encoding, TrainConfig
 
 
-def import_group(bench: Bench, *, repeats: int = 5) -> list[Row]:
+def import_group(bench: Bench, *, repeats: int = 5) -> list[Entry]:
     """`import qdeq` with its public names loaded, against the packages that it stands on.
 
     Without the one name that needs scikit-learn, which loads SciPy's statistics and pandas.
@@ -27,7 +27,7 @@ def import_group(bench: Bench, *, repeats: int = 5) -> list[Row]:
         )
     loaded, stack = found["qdeq, loaded"], found["JAX stack"]
     return [
-        Row(
+        Entry(
             "import",
             "import qdeq and load every public name but scikit-learn's interface",
             target=targets.IMPORT,
@@ -39,7 +39,7 @@ def import_group(bench: Bench, *, repeats: int = 5) -> list[Row]:
     ]
 
 
-def ready_group(bench: Bench, n_qubits: int, encoding: Encoding = "amplitude") -> list[Row]:
+def ready_group(bench: Bench, n_qubits: int, encoding: Encoding = "amplitude") -> list[Entry]:
     """From the end of the imports to the end of the first training step, in fresh processes."""
     bench.stage(f"first step of {n_qubits} qubits in fresh processes")
     cold, warm = first_step_seconds(n_qubits, encoding)
@@ -50,7 +50,7 @@ def ready_group(bench: Bench, n_qubits: int, encoding: Encoding = "amplitude") -
     ):
         parts = ", ".join(f"{k} {v:.2f} s" for k, v in stages.items() if k != "ready")
         rows.append(
-            Row(
+            Entry(
                 f"ready-{n_qubits}-{temperature}",
                 f"first step ready, {n_qubits} qubits, {temperature} compilation cache",
                 target=target,
@@ -64,30 +64,30 @@ def ready_group(bench: Bench, n_qubits: int, encoding: Encoding = "amplitude") -
     return rows
 
 
-def kernels_group(bench: Bench) -> list[Row]:
+def kernels_group(bench: Bench) -> list[Entry]:
     """Building the compiled kernels, once for a machine."""
     bench.stage("building the kernels")
     seconds = kernel_build_seconds()
     work = "building the kernels, once for a machine"
     if seconds is None:
-        return [Row("kernels", work, skipped=f"kernels {native.availability()}")]
+        return [Entry("kernels", work, skipped=f"kernels {native.availability()}")]
     measured = {"qdeq.native": Measurement(seconds, seconds)}
-    return [Row("kernels", work, reached=seconds, measurements=measured)]
+    return [Entry("kernels", work, reached=seconds, measurements=measured)]
 
 
-def training_group(bench: Bench) -> list[Row]:
+def training_group(bench: Bench) -> list[Entry]:
     """100 epochs of MNIST-4, the whole of `qdeq train`; needs the data."""
     work = "100 epochs of MNIST-4, implicit, whole `qdeq train` without compile"
     if bench.data_dir is None:
         reason = "needs MNIST: give --data-dir"
-        return [Row("training", work, target=targets.HUNDRED_EPOCHS, skipped=reason)]
+        return [Entry("training", work, target=targets.HUNDRED_EPOCHS, skipped=reason)]
     bench.stage("training for 100 epochs")
     config = TrainConfig(data="mnist-4", data_dir=bench.data_dir, epochs=100)
     with tempfile.TemporaryDirectory() as folder:
         summary = train(config, out=Path(folder) / "run", devices=1)
     figure = summary.train_seconds
     return [
-        Row(
+        Entry(
             "training",
             work,
             target=targets.HUNDRED_EPOCHS,

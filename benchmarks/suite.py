@@ -14,7 +14,7 @@ import jax
 
 from benchmarks.floors import machine_peaks
 from benchmarks.groups import Bench, seeds_group, step_group
-from benchmarks.measurements import Curve, Results, Row
+from benchmarks.measurements import Curve, Entry, Results
 from benchmarks.processes import import_group, kernels_group, ready_group, training_group
 from benchmarks.scaling import batch_curve, layers_curve, qubits_curve, seeds_curve
 from benchmarks.wide import wide_group
@@ -25,7 +25,7 @@ Mode = Literal["quick", "default", "full"]
 
 _PACKAGES = ("qdeq", "jax", "jaxlib", "equinox", "optimistix", "optax", "numpy", "pennylane")
 
-GROUPS: dict[str, Callable[[Bench], Sequence[Row | Curve]]] = {
+GROUPS: dict[str, Callable[[Bench], Sequence[Entry | Curve]]] = {
     "import": import_group,
     "step-4-amplitude": partial(step_group, n_qubits=4, encoding="amplitude"),
     "step-4-angle": partial(step_group, n_qubits=4, encoding="angle"),
@@ -116,7 +116,7 @@ def run_suite(
         results = dataclasses.replace(
             results,
             seconds=time.perf_counter() - began,
-            rows=results.rows + tuple(item for item in found if isinstance(item, Row)),
+            rows=results.rows + tuple(item for item in found if isinstance(item, Entry)),
             curves=results.curves + tuple(item for item in found if isinstance(item, Curve)),
         )
         if on_results is not None:

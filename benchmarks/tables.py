@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.compare import Change
-from benchmarks.measurements import Curve, Floor, Results, Row
+from benchmarks.measurements import Curve, Entry, Floor, Results
 
 _PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -35,20 +35,20 @@ def count(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def figure(row: Row, value: float | None) -> str:
+def figure(row: Entry, value: float | None) -> str:
     """A value of a row in its unit."""
     if value is None:
         return "–"
     return f"{value:.2f}x" if row.unit == "x" else seconds(value)
 
 
-def reached(row: Row) -> str:
+def reached(row: Entry) -> str:
     """The figure, and how many samples were solved where not all were."""
     unsolved = f" ({row.solved:.1%} solved)" if row.solved < 1 else ""
     return "skipped" if row.skipped else figure(row, row.reached) + unsolved
 
 
-def ratios(row: Row) -> list[str]:
+def ratios(row: Entry) -> list[str]:
     """One phrase per comparison, with the target where there is one."""
     return [
         f"{ratio.value:.3g}x less than {ratio.versus}"
@@ -112,7 +112,7 @@ def markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _measurement_lines(rows: Sequence[Row]) -> Iterable[str]:
+def _measurement_lines(rows: Sequence[Entry]) -> Iterable[str]:
     yield "| work | program | median | least | compile | solved | solver steps |"
     yield "|---|---|---|---|---|---|---|"
     for row in rows:

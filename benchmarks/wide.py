@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from benchmarks import targets
 from benchmarks.floors import step_floor
 from benchmarks.groups import Bench, measure, solved_note
-from benchmarks.measurements import Row
+from benchmarks.measurements import Entry
 from benchmarks.programs import qdeq_epoch, with_classifier
 from qdeq.circuits import AngleEncoding, Circuit, Operation, z_of_every_wire
 from qdeq.models import Classifier, QuantumModel
@@ -16,7 +16,7 @@ from qdeq.training.loop import Trainer
 WIDE_QUBITS, WIDE_BATCH = 100, 32
 
 
-def wide_group(bench: Bench, depth: int) -> list[Row]:
+def wide_group(bench: Bench, depth: int) -> list[Entry]:
     """A shallow local circuit on 100 qubits by light cones."""
     inputs = bench.inputs(WIDE_BATCH, 10)  # 100 features: one RY per wire
     trainer = Trainer(
@@ -32,7 +32,7 @@ def wide_group(bench: Bench, depth: int) -> list[Row]:
     found = measure({targets.IMPLICIT: program}, bench.seconds)
     ours = found[targets.IMPLICIT]
     return [
-        Row(
+        Entry(
             f"wide-{depth}",
             f"{WIDE_QUBITS} qubits, depth {depth} brickwork, angle, batch {WIDE_BATCH}, "
             "training step",

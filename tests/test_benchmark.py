@@ -19,7 +19,7 @@ from benchmarks.compare import compare, regressions
 from benchmarks.floors import step_floor
 from benchmarks.groups import SEEDS, Bench
 from benchmarks.inputs import make_inputs
-from benchmarks.measurements import Curve, Floor, Measurement, Ratio, Results, Row
+from benchmarks.measurements import Curve, Entry, Floor, Measurement, Ratio, Results
 from benchmarks.picture import draw
 from benchmarks.programs import as_published
 from benchmarks.published import SAME_WORK, Settings, loss
@@ -106,7 +106,7 @@ def measured(median, minimum=None, spread=0.02):
 
 def results(**medians):
     rows = tuple(
-        Row(
+        Entry(
             key,
             f"work of {key}",
             target=1e-3,
@@ -118,7 +118,7 @@ def results(**medians):
         )
         for key, median in medians.items()
     )
-    ratio = Row("direct", "against direct(1)", unit="x", target=1.3, reached=1.2)
+    ratio = Entry("direct", "against direct(1)", unit="x", target=1.3, reached=1.2)
     curve = Curve("qubits", "number of qubits", (2, 4), {"qdeq implicit": (1e-3, None)})
     machine = {
         "processor": "cpu",

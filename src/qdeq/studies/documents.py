@@ -26,7 +26,9 @@ def to_markdown(results: Results, pictures: Pictures) -> str:
         parts.append("## Pictures")
     for name, (_, caption) in pictures.items():
         parts.append(f"![{caption}](figures/{name}.png)\n\n*{caption}*")
-    parts += ["## How to reproduce", f"```\n{results.command}\n```", _bullets(environment(results))]
+    parts.append("## How to reproduce")
+    parts += [f"```\n{results.command}\n```" if results.command else ""]
+    parts.append(_bullets(environment(results)))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

@@ -70,7 +70,6 @@ class NoiseStudy(Study):
     metrics: ClassVar[tuple[Metric, ...]] = (
         *AGAINST_SHOTS,
         Metric("valid_accuracy", "validation accuracy", ".3f"),
-        Metric("measured_residual", "residual that the shots tell", ".1e"),
         Metric("depth", "circuit depth", "d", per_seed=False),
         Metric("two_qubit_gates", "two-qubit gates", "d", per_seed=False),
     )

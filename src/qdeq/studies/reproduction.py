@@ -4,7 +4,7 @@ What a row is stands in `study`, how it is computed in `kinds`, how it is shown 
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def reproduce(
         return Results(study, shown, computed, points, more or {}, command)
 
     for number, row in enumerate(chosen, start=1):
-        start = _Once(partial(on_row, number, len(chosen), row))
+        start = cache(partial(on_row, number, len(chosen), row))  # told once, whatever begins
         computed[row.key] = compute_row(
             row, out, on_start=start, on_progress=on_progress, launch=launch
         )
@@ -132,19 +132,6 @@ def write_documents(results: Results, out: Path, pictures: Pictures) -> None:
         write_atomically(out / name, text.encode())
 
 
-class _Once:
-    """Calls a function the first time that it is called."""
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self._function = function
-        self._called = False
-
-    def __call__(self) -> None:
-        if not self._called:
-            self._called = True
-            self._function()
-
-
 def _kept(study: Study, row: Row, result: Result, out: Path) -> dict[str, Numbers]:
     """What is known of a row without measuring: where it was computed, and what was kept."""
     seeds = finite_seeds(result)
@@ -155,7 +142,12 @@ def _kept(study: Study, row: Row, result: Result, out: Path) -> dict[str, Number
 
 
 def _measured(
-    study: Study, row: Row, result: Result, out: Path, start: _Once, tell: Tell
+    study: Study,
+    row: Row,
+    result: Result,
+    out: Path,
+    start: Callable[[], None],
+    tell: Tell,
 ) -> dict[str, Numbers]:
     """The numbers of a row on every device; a point that is measured is kept at once."""
     seeds, points = finite_seeds(result), _kept(study, row, result, out)

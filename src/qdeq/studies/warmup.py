@@ -23,7 +23,6 @@ class WarmupStudy(Study):
 
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("valid_accuracy", "validation accuracy", ".4f"),
-        Metric("valid_loss", "validation loss", ".4f"),
     )
 
     data: DataName = "mnist-4"
