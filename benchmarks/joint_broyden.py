@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from qdeq._numbers import largest
-
 
 class JointSolution(eqx.Module):
     """The best iterate of the batch, and how good it is.
@@ -60,7 +58,9 @@ def worst_size(unit: float) -> Callable[[Array, Array], Array]:
     """
 
     def size(g: Array, z: Array) -> Array:
-        return largest(jnp.linalg.norm(g, axis=1) / (unit + jnp.linalg.norm(g + z, axis=1)))
+        sizes = jnp.linalg.norm(g, axis=1) / (unit + jnp.linalg.norm(g + z, axis=1))
+        # XLA's maximum may drop a NaN, and the batch would look solved.
+        return jnp.where(jnp.any(jnp.isnan(sizes)), jnp.nan, jnp.max(sizes))
 
     return size
 

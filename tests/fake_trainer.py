@@ -21,6 +21,7 @@ class FakeTrainer:
 
     def __init__(self, config, dataset, *, layout=None):
         self.config, self.dataset = config, dataset
+        self.n_qubits = loop.n_qubits_of(config, dataset)
 
     def init(self):
         return self._init(self.config.seed)
