@@ -17,6 +17,7 @@ from jaxtyping import Array, PyTree
 
 from benchmarks.published import PublishedClassifier, Settings, loss
 from qdeq.models import Classifier, quantum_model
+from qdeq.training.epoch import Values
 from qdeq.training.loop import Trainer, TrainState
 from qdeq.training.parallel import Layout
 
@@ -104,12 +105,12 @@ def qdeq_epoch(trainer: Trainer, state: TrainState, *, seeds: int | None = None)
     seeds
         Number of seeds of a state with a leading seed axis; None: it has none.
     """
-    mode = trainer.config.mode
+    recipe = trainer.recipe()
     dynamic, static = eqx.partition(state, eqx.is_array)
     train = trainer.dataset.train
 
-    def epoch(dynamic: PyTree, x: Array, y: Array) -> tuple[PyTree, PyTree]:
-        new_state, metrics = trainer.recipe.train(mode, eqx.combine(dynamic, static), x, y)
+    def epoch(dynamic: PyTree, x: Array, y: Array, values: Values) -> tuple[PyTree, PyTree]:
+        new_state, metrics = recipe.train(eqx.combine(dynamic, static), x, y, values)
         return eqx.filter(new_state, eqx.is_array), metrics
 
     def solved(output: tuple[PyTree, Any]) -> Solved:
@@ -127,6 +128,7 @@ def qdeq_epoch(trainer: Trainer, state: TrainState, *, seeds: int | None = None)
         dynamic,
         jnp.asarray(train.x),
         jnp.asarray(train.y),
+        jax.tree.map(jnp.asarray, trainer.values),
         units=steps * (seeds or 1),
         solved=solved,
         layout=None if seeds is None else trainer.layout,
@@ -138,7 +140,9 @@ def with_classifier(trainer: Trainer, classifier: Any) -> TrainState:
     return dataclasses.replace(
         trainer.init(),
         classifier=classifier,
-        optimiser_state=trainer.recipe.optimiser.init(eqx.filter(classifier, eqx.is_inexact_array)),
+        optimiser_state=trainer.values.optimiser().init(
+            eqx.filter(classifier, eqx.is_inexact_array)
+        ),
         best_classifier=classifier,
     )
 
@@ -162,7 +166,7 @@ def published_epoch(trainer: Trainer, classifier: Classifier, settings: Settings
     """The plain published algorithm on the same batches, with the same optimiser."""
     model = as_published(classifier)
     dynamic, static = eqx.partition(model, eqx.is_array)
-    optimiser = trainer.recipe.optimiser
+    optimiser = trainer.values.optimiser()
     size = trainer.config.batch_size
     train = trainer.dataset.train
     steps = len(train.y) // size

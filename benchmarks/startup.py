@@ -106,11 +106,11 @@ def _first_step(n_qubits: int, encoding: str) -> dict[str, float]:
     dynamic, static = eqx.partition(state, eqx.is_array)
     times.append(time.perf_counter())
 
-    def epoch(dynamic, x, y):
-        new_state, metrics = trainer.recipe.train("implicit", eqx.combine(dynamic, static), x, y)
+    def epoch(dynamic, x, y, values):
+        new_state, metrics = trainer.recipe().train(eqx.combine(dynamic, static), x, y, values)
         return eqx.filter(new_state, eqx.is_array), metrics
 
-    arrays = (dynamic, dataset.train.x, dataset.train.y)
+    arrays = (dynamic, dataset.train.x, dataset.train.y, trainer.values)
     lowered = jax.jit(epoch).lower(*arrays)
     times.append(time.perf_counter())
     program = compile_lowered(lowered)

@@ -20,16 +20,11 @@ from qdeq.studies.noise import NoiseStudy
 from qdeq.studies.reproduction import reproduce
 from qdeq.studies.study import choose_rows
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import Recipe
 from qdeq.training.noisy import layer_for_shots
 
 
 class Trainer(FakeTrainer):
     """Random models instead of trained ones."""
-
-    def __init__(self, config, dataset, *, layout=None):
-        super().__init__(config, dataset, layout=layout)
-        self.recipe = Recipe(config)
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,17 @@ import sys
 
 import numpy as np
 import pytest
+from compilations import compilations
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import qdeq
-from qdeq.interop.sklearn import _programs
-from qdeq.training import TrainConfig
+from qdeq.training import TrainConfig, Trainer
 
 # direct(2) compiles in a fraction of the time; what the contract is about does not depend on it.
 QUICK = {
@@ -117,17 +117,70 @@ def test_a_pickled_classifier_predicts_the_same(fitted, iris):
     assert (copy.decision_function(iris[0]) == fitted.decision_function(iris[0])).all()
 
 
-def test_pipelines_cross_validation_and_grid_search_work_and_share_one_program(iris):
+def test_cross_validation_and_grid_search_in_a_pipeline_compile_nothing(fitted, iris):
+    fitted.predict(iris[0])  # programs of the same sort as below are there
     pipeline = make_pipeline(StandardScaler(), qdeq.QDEQClassifier(**QUICK))
-    misses = _programs.cache_info().misses
-    scores = cross_val_score(pipeline, *iris, cv=3)
-    # An integer grid by NumPy: its scalars are no Python integers.
-    grid = {"qdeqclassifier__random_state": np.arange(2)}
-    search = GridSearchCV(pipeline, grid, cv=3, refit=False).fit(*iris)
+    with compilations() as found:
+        scores = cross_val_score(pipeline, *iris, cv=3)
+        grid = {
+            # By NumPy: its scalars are no Python numbers.
+            "qdeqclassifier__random_state": np.arange(2),
+            "qdeqclassifier__learning_rate": np.array([0.05, 0.1], np.float32),
+            "qdeqclassifier__dropout": [0.0, 0.1],
+            "qdeqclassifier__tolerance": [1e-4],
+            "qdeqclassifier__valid_fraction": [0.3],
+            "qdeqclassifier__epochs": [2],
+        }
+        search = GridSearchCV(pipeline, grid, cv=3).fit(*iris)
+        search.predict(iris[0][:7])
     assert scores.mean() > 0.5  # chance: 1/3
     assert search.best_params_["qdeqclassifier__random_state"] in (0, 1)
-    # Nine fits on 100 samples each.
-    assert _programs.cache_info().misses == misses + 1
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("rows", "parameters"),
+    [
+        (3, {}),
+        (4, {"valid_fraction": 0.99}),
+        (5, {"valid_fraction": 1e-9}),
+        (7, {"batch_size": 1000}),
+        (9, {"batch_size": 1}),
+    ],
+)
+def test_few_samples_and_any_batch_size_train(iris, rows, parameters):
+    x, y = iris[0][-rows - 50 : -50], np.arange(rows) % 2
+    classifier = qdeq.QDEQClassifier(**{**QUICK, "epochs": 2, **parameters}).fit(x, y)
+    assert np.isfinite([metrics["train_loss"] for metrics in classifier.history_]).all()
+    assert classifier.predict(x[:1]).shape == (1,)
+
+
+def test_one_feature_is_enough(iris):
+    x, y = iris
+    assert qdeq.QDEQClassifier(**{**QUICK, "epochs": 1}).fit(x[:, :1], y).n_features_in_ == 1
+
+
+def test_a_loss_that_is_not_finite_ends_training(iris):
+    x, y = iris
+    wild = {**QUICK, "learning_rate": 1e38}
+    with pytest.raises(qdeq.UserError, match=r"^epoch 1: the .* not finite; learning_rate=1e\+38"):
+        qdeq.QDEQClassifier(**wild).fit(x, y)
+
+
+def test_the_best_model_before_a_loss_that_is_not_finite_is_kept(fitted, iris, monkeypatch):
+    x, y = iris
+    run_epoch = Trainer.run_epoch_seeds
+
+    def diverge_in_epoch_3(self, states):
+        states, (metrics,) = run_epoch(self, states)
+        metrics["train_loss"] = np.nan if metrics["epoch"] == 3 else metrics["train_loss"]
+        return states, [metrics]
+
+    monkeypatch.setattr(Trainer, "run_epoch_seeds", diverge_in_epoch_3)
+    with pytest.warns(ConvergenceWarning, match="epoch 3: the training loss is not finite"):
+        classifier = clone(fitted).fit(x, y)
+    assert classifier.n_iter_ == 3
+    assert np.isfinite(classifier.predict_proba(x)).all()
 
 
 @pytest.mark.parametrize(
@@ -182,9 +235,12 @@ def test_wrong_inputs_are_refused_as_scikit_learn_does(fitted, iris):
     with pytest.raises(ValueError, match="X has 3 features, but QDEQClassifier is expecting 4"):
         fitted.predict(x[:, :3])
     broken = x.copy()
-    broken[3, 1] = np.nan
-    with pytest.raises(ValueError, match="contains NaN"):
-        fitted.predict(broken)
+    for wrong in (np.nan, np.inf, 1e39):  # the last is finite until it is cast to float32
+        broken[3, 1] = wrong
+        with pytest.raises(ValueError, match=r"contains NaN.* row 3, column 1 is"):
+            fitted.predict(broken)
+        with pytest.raises(ValueError, match=r"contains NaN.* row 3, column 1 is"):
+            clone(fitted).fit(broken, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         clone(fitted).fit(x, y[:-1])
     with pytest.raises(ValueError, match="Unknown label type"):

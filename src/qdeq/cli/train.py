@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,13 +43,6 @@ class TrainCommand(TrainConfig):
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """Run folder to continue, with its own configuration; a larger --epochs extends it."""
-
-    seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
-    """Train with many seeds at once, 0:32 (32 seeds from 0) or 0,3,7, each into its own folder in
-    the run folder; excludes --seed."""
-
-    devices: int | None = None
-    """Devices to spread seeds, then batches, over; otherwise all that JAX has."""
 
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
     """Train with many seeds at once, 0:32 (32 seeds from 0) or 0,3,7, each into its own folder in
@@ -137,6 +131,7 @@ class TrainCommand(TrainConfig):
                 )
         if not speaks:
             return
+        _warn_of_divergence(result if isinstance(result, list) else [result])
         if isinstance(result, list):
             self._show_many(console, result)
         else:
@@ -168,6 +163,21 @@ class TrainCommand(TrainConfig):
         print_path(console, "run folder", folder)
         if self.json:
             print(many.to_json())
+
+
+def _warn_of_divergence(summaries: "list[Summary]") -> None:
+    """Name the seeds whose training ended early; an error where that left no trained model."""
+    for summary in summaries:
+        seed = f"seed {summary.seed}, " if len(summaries) > 1 else ""
+        if summary.stopped and summary.best_epoch:
+            kept = f"kept the model of epoch {summary.best_epoch}"
+            print(f"qdeq: warning: {seed}{summary.stopped} ({kept})", file=sys.stderr)
+        elif summary.stopped:
+            print(f"qdeq: warning: {seed}{summary.stopped}", file=sys.stderr)
+    if all(summary.stopped and not summary.best_epoch for summary in summaries):
+        raise UserError(
+            f"{summaries[0].run}: no epoch ended with finite numbers, so no model is trained"
+        )
 
 
 def preset_defaults(command: type[ConfigType], argv: Sequence[str]) -> ConfigType:

@@ -59,7 +59,7 @@ class RandomSteps(StepSchedule):
     steps
         The largest budget.
     minus
-        The largest deduction, at least 0 and below `steps`.
+        The largest deduction, at least 0 and below `steps`; may be traced, and is then not checked.
 
     Raises
     ------
@@ -68,11 +68,11 @@ class RandomSteps(StepSchedule):
     """
 
     steps: int = eqx.field(static=True)
-    minus: int = eqx.field(default=2, static=True)
+    minus: int | Int[Array, ""] = 2
 
     def __check_init__(self) -> None:
         check_count("steps", self.steps)
-        if not 0 <= self.minus < self.steps:
+        if isinstance(self.minus, int) and not 0 <= self.minus < self.steps:
             raise UserError(
                 f"minus={self.minus!r} with steps={self.steps}: give an integer from 0 to "
                 f"{self.steps - 1}, so that a step is left"

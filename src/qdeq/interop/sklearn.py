@@ -4,27 +4,31 @@ Only the translation lives here: estimator parameters to `TrainConfig`, arrays t
 classes to labels. What is computed is the training loop's, epoch by epoch.
 """
 
-import functools
+import warnings
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qdeq.data import Dataset, Split
+from qdeq.data.inputs import cast_features
 from qdeq.data.splits import stratified_indices
-from qdeq.equilibrium import Direct, Equilibrium, Solution
+from qdeq.equilibrium import Solution
 from qdeq.errors import UserError
 from qdeq.models import Classifier, Prediction
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import Recipe
-from qdeq.training.loop import Trainer
+from qdeq.training.divergence import divergence
+from qdeq.training.epoch import Values
+from qdeq.training.layer import LayerRecipe
+from qdeq.training.loop import Trainer, only
+from qdeq.training.programs import kept_on_disk
 
 # Samples predicted at once: one compiled shape, so that a sample's scores are the same bits
 # whatever else is predicted with it.
@@ -114,13 +118,18 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
     Raises
     ------
     UserError
-        A `ValueError`, in `fit`, for parameters out of range, sizes that do not fit together, or a
-        single class.
+        A `ValueError`, in `fit`, for parameters out of range, sizes that do not fit together, a
+        single class, features that are not finite in float32, or a loss that is not finite in the
+        first epoch. If that happens in a later one, `fit` ends with a `ConvergenceWarning` and the
+        best model so far.
 
     Notes
     -----
-    Compiling takes seconds. Fits of equal parameters (but for `random_state`) and equal sizes, such
-    as the folds of a cross-validation, share one compiled program within a process.
+    Compiling takes seconds, once: a process keeps what it has compiled, and the user's cache folder
+    keeps it for the next one (`QDEQ_CACHE=off`: it does not). `learning_rate`, `gradient_clip`,
+    `dropout`, `jacobian_weight`, `tolerance`, `epochs`, `random_state` and the number of samples
+    are no part of a program, so a grid over them and the folds of a cross-validation share one
+    (a `jacobian_weight` of 0 has its own, in which nothing of the penalty is computed).
 
     Examples
     --------
@@ -212,7 +221,8 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         QDEQClassifier
             Itself.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        X, y = validate_data(self, X, y, ensure_all_finite=False)
+        X = _finite(X, self)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, counted = np.unique(y, return_inverse=True)
@@ -222,16 +232,26 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
             )
         config = self._config(X.shape[1], len(self.classes_))
         dataset = _dataset(X, counted.astype(np.int32), config)
-        trainer = Trainer(config, dataset, programs=_programs(*_sizes(config, dataset)))
-        state = trainer.init()
+        trainer = Trainer(config, dataset)
+        states = trainer.init_seeds([config.seed])
         self.history_ = []
         for _ in range(config.epochs):
-            state, metrics = trainer.run_epoch(state)
+            states, (metrics,) = trainer.run_epoch_seeds(states)
             self.history_.append(metrics)
-        self.classifier_ = state.best_classifier
+            why = divergence(metrics, config)
+            if why and not np.isfinite(np.asarray(states.best_valid_loss)).all():
+                raise UserError(why)
+            if why:
+                warnings.warn(
+                    f"{why}. The model with the lowest validation loss before it is kept.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
+                break
+        self.classifier_ = only(states.best_classifier)
         self.config_ = config
         self.n_qubits_ = trainer.n_qubits
-        self.n_iter_ = config.epochs
+        self.n_iter_ = len(self.history_)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -290,21 +310,35 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
 
     def _predictions(self, X: Any) -> Prediction:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
-        layer = Recipe(self.config_).layer(self.config_.mode)
+        X = _finite(validate_data(self, X, ensure_all_finite=False, reset=False), self)
+        layer = LayerRecipe.of(self.config_)
+        tolerance = jax.device_put(Values.of(self.config_, 1).tolerance)
+        # No part of a program: a grid over dropout has one for all.
+        classifier = eqx.tree_at(lambda c: c.dropout, self.classifier_, 0.0)
         parts = []
-        for start in range(0, len(X), _CHUNK):
-            chosen = np.arange(start, start + _CHUNK) % len(X)
-            part = _predict(self.classifier_, layer, jnp.asarray(X[chosen]))
-            parts.append(jax.tree.map(np.asarray, part))
+        with kept_on_disk():
+            for start in range(0, len(X), _CHUNK):
+                chosen = np.arange(start, start + _CHUNK) % len(X)
+                part = _predict(classifier, layer, tolerance, jax.device_put(X[chosen]))
+                parts.append(jax.tree.map(np.asarray, part))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(X)], *parts)
 
 
 @eqx.filter_jit
 def _predict(
-    classifier: Classifier, layer: Equilibrium | Direct, x: Float[Array, "B d"]
+    classifier: Classifier,
+    layer: LayerRecipe,
+    tolerance: Float[Array, ""],
+    x: Float[Array, "B d"],
 ) -> Prediction:
-    return jax.vmap(lambda x: classifier(x, layer))(x)
+    built = layer.build(tolerance)
+    return jax.vmap(lambda x: classifier(x, built))(x)
+
+
+def _finite(x: np.ndarray, estimator: BaseEstimator) -> np.ndarray:
+    """Features in the model's type; the error names row and column, as scikit-learn's does not."""
+    name = "Input X contains NaN, infinity or a number beyond float32"
+    return cast_features(x, name=name, columns=getattr(estimator, "feature_names_in_", None))
 
 
 def _plain(value: Any) -> Any:
@@ -343,19 +377,9 @@ def _dataset(x: np.ndarray, y: np.ndarray, config: TrainConfig) -> Dataset:
     _, held_out = stratified_indices(y[repeated], fraction=config.valid_fraction, seed=config.seed)
     valid = np.zeros(len(y), dtype=bool)
     valid[repeated[held_out]] = True
+    # However large the fraction, one sample of every class trains.
+    _, firsts = np.unique(y, return_index=True)
+    valid[firsts[np.bincount(y[~valid], minlength=len(firsts)) == 0]] = False
     parts = Split(x[~valid], y[~valid]), Split(x[valid], y[valid])
     classes = tuple(range(int(y.max()) + 1))
     return Dataset("custom", *parts, parts[1], classes=classes, image_shape=(1, x.shape[1]))
-
-
-def _sizes(config: TrainConfig, dataset: Dataset) -> tuple[TrainConfig, tuple[int, ...], bool]:
-    """Everything that compiled programs depend on."""
-    sizes = len(dataset.train), len(dataset.valid), dataset.n_features, dataset.n_classes
-    return config.replace(seed=0), sizes, jnp.result_type(float) == jnp.float64
-
-
-@functools.lru_cache(maxsize=8)
-def _programs(config: TrainConfig, sizes: tuple[int, ...], x64: bool) -> dict[tuple[str, str], Any]:
-    """The compiled programs of one configuration and size, filled by its first trainer."""
-    del config, sizes, x64
-    return {}

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq._numbers import nan_unless_finite
@@ -72,7 +73,7 @@ class Classifier(eqx.Module):
 
     model: ModelFunction
     head: eqx.nn.Linear | None
-    dropout: float = eqx.field(static=True)
+    dropout: float  # no part of the structure: models that differ in it share programs
     n_classes: int = eqx.field(static=True)
 
     def __init__(
@@ -142,6 +143,7 @@ class Classifier(eqx.Module):
         *,
         start: Float[Array, " q"] | None = None,
         keep: Bool[Array, " d"] | None = None,
+        dropout: float | Array | None = None,
         budget: Any = None,
         shots: int | Array | ShotSchedule | None = None,
         shots_key: PRNGKeyArray | None = None,
@@ -150,7 +152,7 @@ class Classifier(eqx.Module):
 
         For those who use it again afterwards, in a penalty say: the circuit is then differentiated
         once for both. With shots it is a `SampledModel`'s; `start` is where the layer starts (None:
-        m = 0), `keep` is as in `read_out`, and the rest as in `__call__`.
+        m = 0), `keep` and `dropout` are as in `read_out`, and the rest as in `__call__`.
         """
         random: dict[str, Any] = {} if shots is None else {"key": shots_key, "shots": shots}
         if start is None:
@@ -159,31 +161,43 @@ class Classifier(eqx.Module):
             solution = layer(function, start, **random)
         else:
             solution = layer(function, start, budget=budget, **random)
-        return Prediction(self.read_out(solution.value, keep=keep), solution)
+        logits = self.read_out(solution.value, keep=keep, dropout=dropout)
+        return Prediction(logits, solution)
 
     def read_out(
-        self, m: Float[Array, " q"], *, keep: Bool[Array, " d"] | None = None
+        self,
+        m: Float[Array, " q"],
+        *,
+        keep: Bool[Array, " d"] | None = None,
+        dropout: float | Array | None = None,
     ) -> Float[Array, " C"]:
-        """Logits `(C,)` of a measured state `(q,)`; `keep` says which of z dropout leaves.
+        """Logits `(C,)` of a measured state `(q,)`.
 
-        In large batches the logits of a state that is not finite may look finite, see
-        `qdeq._numbers`; `__call__` gives NaN for them.
+        `keep` says which of z dropout leaves, `dropout` with which probability it was drawn, if not
+        with the classifier's own. In large batches the logits of a state that is not finite may
+        look finite, see `qdeq._numbers`; `__call__` gives NaN for them.
         """
         if self.head is None:  # dropout would hide classes, not redundant values
             return m[: self.n_classes]
         z = self.model.read_out(m)
         if keep is not None:
-            z = jnp.where(keep, z / (1 - self.dropout), 0)
+            z = jnp.where(keep, z / (1 - (self.dropout if dropout is None else dropout)), 0)
         return self.head(jax.nn.relu(z))  # may drop NaN: callers look at m
 
     def keep_mask(
-        self, key: PRNGKeyArray | Array, shape: tuple[int, ...] = ()
+        self,
+        key: PRNGKeyArray | Array,
+        shape: tuple[int, ...] = (),
+        *,
+        dropout: float | Array | None = None,
     ) -> Bool[Array, "*shape d"]:
         """Draw which elements of z dropout leaves, for samples of any `shape` in one go.
 
-        The probability is met to 1/65536: two elements share the 32 random bits of one draw.
+        The probability, `dropout` or else the classifier's own, is met to 1/65536: two elements
+        share the 32 random bits of one draw.
         """
         d = self.model.n_read_out
         pairs = jax.random.bits(key, (*shape, -(-d // 2)), jnp.uint32)
-        bits = jax.lax.bitcast_convert_type(pairs, jnp.uint16).reshape(*shape, -1)[..., :d]
-        return bits >= round(self.dropout * 2**16)
+        bits = lax.bitcast_convert_type(pairs, jnp.uint16).reshape(*shape, -1)[..., :d]
+        hidden = jnp.round(jnp.asarray(self.dropout if dropout is None else dropout) * 2**16)
+        return bits >= jnp.minimum(hidden, 2**16 - 1).astype(jnp.uint16)

@@ -93,6 +93,9 @@ class ManySummary:
     circuit_executions: int
     """Of all seeds together."""
 
+    stopped: list[str]
+    """The seeds whose training ended early, and why: a loss or gradient that was not finite."""
+
     train_seconds: float
     compile_seconds: float
     peak_memory_mb: float
@@ -111,6 +114,7 @@ class ManySummary:
             statistics={name: Spread.of(values) for name, values in by_seed.items()},
             by_seed=by_seed,
             circuit_executions=sum(summary.circuit_executions for summary in summaries),
+            stopped=[f"seed {s.seed}: {s.stopped}" for s in summaries if s.stopped],
             train_seconds=sum(summary.train_seconds for summary in summaries),
             compile_seconds=sum(summary.compile_seconds for summary in summaries),
             peak_memory_mb=first.peak_memory_mb,
@@ -125,8 +129,10 @@ class ManySummary:
     def rows(self) -> dict[str, str]:
         """Return what a person wants to see, label to formatted value."""
         rows = {name.replace("_", " "): str(self.statistics[name]) for name in COMPARED}
+        stopped = {"stopped": "; ".join(self.stopped)} if self.stopped else {}
         return {
             "seeds": str(len(self.seeds)),
+            **stopped,
             **rows,
             "training time": f"{self.train_seconds:.2f} s for all seeds",
             "compile time": f"{self.compile_seconds:.2f} s",

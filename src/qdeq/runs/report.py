@@ -156,6 +156,8 @@ def summary_rows(summary: Summary) -> dict[str, str]:
         "compile time": f"{summary.compile_seconds:.2f} s",
         "peak memory": f"{summary.peak_memory_mb:.0f} MB",
     }
+    if summary.stopped:
+        rows["stopped"] = summary.stopped
     if summary.undefined_inputs:
         rows["undefined inputs"] = f"{summary.undefined_inputs} test samples with x + R m = 0"
     return rows

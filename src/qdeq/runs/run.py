@@ -30,6 +30,7 @@ from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
 from qdeq.runs.summary import Summary
 from qdeq.simulation.sampling import check_shots
 from qdeq.training.config import TrainConfig
+from qdeq.training.layer import layer_of
 from qdeq.training.noisy import ShotMetrics, evaluate_with_shots
 
 SplitName = Literal["test", "valid", "train"]
@@ -258,7 +259,7 @@ def evaluate(
         results = [
             evaluate_with_shots(
                 classifier,
-                trainer.recipe.layer(config.mode),
+                layer_of(config),
                 chosen,
                 shots=shots,
                 key=jax.random.fold_in(jax.random.key(seed), repeat),

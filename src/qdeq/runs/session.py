@@ -25,6 +25,7 @@ from qdeq.runs.report import write_report
 from qdeq.runs.run_folder import Checkpoint, Metrics, RunFolder
 from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
 from qdeq.training.config import TrainConfig
+from qdeq.training.divergence import divergence, first_divergence
 from qdeq.training.loop import Trainer, TrainState, n_qubits_of
 from qdeq.training.parallel import Layout, seeds_at_once
 
@@ -116,6 +117,9 @@ class Session:
         self.progress: tuple[TrainState, dict[str, np.ndarray], Sequence[list[Metrics]]]
         self.progress = (states, tree_to_arrays(states), histories)
         self._checkpoint_time = -np.inf
+        # Per seed why its training ended early, or nothing. A seed that has diverged stays in the
+        # program of the others, for nothing.
+        self.stopped = [first_divergence(h, c) for h, c in zip(histories, configs, strict=True)]
 
     @property
     def n_epochs(self) -> int:
@@ -147,6 +151,8 @@ class Session:
     def _train(self, on_epoch: OnEpoch, on_stage: OnStage) -> None:
         config, first = self.trainer.config, self.n_epochs
         for epoch in range(first, config.epochs):
+            if all(self.stopped):
+                break
             if epoch in (first, config.warmup_epochs):  # a phase begins: its epoch is compiled
                 on_stage("compiling")
             self.compile_seconds += self.trainer.compile(self.progress[0])
@@ -161,10 +167,15 @@ class Session:
             if self.writes:
                 for folder, line in zip(self.folders, metrics, strict=True):
                     folder.append_metrics(line)
-            last = epoch + 1 == config.epochs
+            self.stopped = [
+                before or divergence(line, own)
+                for before, line, own in zip(self.stopped, metrics, self.configs, strict=True)
+            ]
+            last = epoch + 1 == config.epochs or all(self.stopped)
             if last or time.monotonic() - self._checkpoint_time >= _SECONDS_BETWEEN_CHECKPOINTS:
                 self._checkpoint(every_seed=last)
-            on_epoch(mean_metrics(metrics))
+            going = [m for m, why in zip(metrics, self.stopped, strict=True) if not why]
+            on_epoch(mean_metrics(going or metrics))
 
     def _checkpoint(self, *, every_seed: bool) -> None:
         """Write where the run stands: one file for all seeds, and one per seed when asked for."""
@@ -217,6 +228,7 @@ class Session:
                 n_parameters=one_seed.n_parameters,
                 n_head_parameters=sum(int(leaf.size) // n_seeds for leaf in head),
                 epochs=len(histories[seed]),
+                stopped=self.stopped[seed],
                 best_epoch=max((m["epoch"] for m in histories[seed] if m["best"]), default=0),
                 train_accuracy=float(train[seed]["accuracy"]),
                 valid_accuracy=float(valid[seed]["accuracy"]),

@@ -11,6 +11,9 @@ from typing import Any
 
 from qdeq.errors import UserError
 
+# Fields younger than run folders that must stay readable, with what they mean there.
+_LATER_FIELDS = {"stopped": ""}
+
 _PACKAGES = ("qdeq", "jax", "jaxlib", "equinox", "optimistix", "lineax", "optax", "numpy")
 
 
@@ -43,6 +46,10 @@ class Summary:
     best_epoch: int
     """Epoch, counted from 1, whose model was kept; a warm-up's models are not among the choices
     unless the run ended within it. 0 when no epoch had a finite validation loss."""
+
+    stopped: str = ""
+    """Why training ended before its last epoch, in a line that names the epoch: a loss or gradient
+    that was not finite. Empty when it did not."""
 
     train_accuracy: float
     valid_accuracy: float
@@ -98,6 +105,8 @@ class Summary:
         except json.JSONDecodeError as error:
             raise UserError(f"{source} is damaged ({error}): {advice}") from error
         names = {field.name for field in dataclasses.fields(cls)}
+        if isinstance(values, dict):
+            values = {**_LATER_FIELDS, **values}
         differing = names ^ set(values) if isinstance(values, dict) else names
         if differing:
             raise UserError(f"{source} is damaged at {min(differing)}: {advice}")

@@ -15,6 +15,7 @@ import numpy as np
 from qdeq.data import Dataset
 from qdeq.studies.paper import DEPTHS
 from qdeq.training.config import TrainConfig
+from qdeq.training.epoch import Values
 from qdeq.training.loop import Trainer
 
 # A busy machine slows a single call down tenfold: the fastest of many is what the step costs.
@@ -57,13 +58,15 @@ def step_costs(
 
 def _step_cost(config: TrainConfig, dataset: Dataset) -> tuple[float, float | None]:
     trainer = Trainer(config, dataset)
-    recipe, state = trainer.recipe, trainer.init()
+    recipe, state = trainer.recipe(), trainer.init()
     x, y = dataset.train.x[: config.batch_size], dataset.train.y[: config.batch_size]
     dynamic, static = eqx.partition(state, eqx.is_array)
 
+    values = Values.of(config, len(y))
+
     def step(dynamic, x, y):
         # An epoch over as many samples as a batch has: one optimiser step.
-        state, _ = recipe.train(config.mode, eqx.combine(dynamic, static), x, y)
+        state, _ = recipe.train(eqx.combine(dynamic, static), x, y, values)
         return eqx.filter(state, eqx.is_array)
 
     program = jax.jit(step).lower(dynamic, x, y).compile()

@@ -141,7 +141,7 @@ def _seed_result(
     losses = [m["valid_loss"] for m in history if m["epoch"] == summary.best_epoch]
     # The last loss too: a run that ends in NaN has diverged, even if an early model was kept.
     last = history[-1]["valid_loss"] if history else None
-    finite = bool(losses) and losses[0] is not None and last is not None
+    finite = bool(losses) and losses[0] is not None and last is not None and not summary.stopped
     diagram = CircuitDiagram.of_config(config)
     cost = run_cost(diagram, config, history)
     inference = phase_cost(diagram, config, config.mode, summary.solver_steps_mean)

@@ -18,6 +18,7 @@ from qdeq.models import Classifier, quantum_model
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import make_trainer
 from qdeq.studies.study import Device, Numbers, Row
+from qdeq.training.layer import layer_of
 from qdeq.training.loop import Trainer
 from qdeq.training.noisy import evaluate_with_shots
 
@@ -40,7 +41,7 @@ class Measurer:
     def __init__(self, row: Row, runs: Path, seeds: Sequence[int], repeats: int) -> None:
         self._trainer = make_trainer(row.training, devices=1)
         self._classifiers = load_seeds(self._trainer, runs, seeds)
-        self._layer = self._trainer.recipe.layer(row.training.mode)
+        self._layer = layer_of(row.training)
         self._seeds, self._repeats = seeds, repeats
 
     def __call__(self, device: Device) -> Numbers:

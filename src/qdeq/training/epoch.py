@@ -4,31 +4,32 @@ How they become programs, and are spread over seeds and devices, is decided in `
 `parallel.py`; only the sums over a batch know here that other devices may hold the rest of it.
 """
 
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from qdeq._numbers import is_correct, largest, largest_over_devices, nan_unless_finite
 from qdeq.equilibrium import (
-    ADJOINTS,
-    SOLVERS,
     ConstantSteps,
     Direct,
     Equilibrium,
-    Homotopy,
     RandomSteps,
     squared_frobenius_norm,
 )
 from qdeq.models import Classifier, Prediction
 from qdeq.training.config import TrainConfig
+from qdeq.training.layer import LayerRecipe
 
 _BATCHES_PER_DRAW = 16
-_FALLBACK_STEPS = 100  # five times what most samples need
 
 
 class TrainState(eqx.Module):
@@ -69,7 +70,7 @@ class _Batch(eqx.Module):
 
     indices: Int[Array, " B"]
     weights: Float[Array, " B"]
-    keep: Bool[Array, "B d"] | None
+    keep: Bool[Array, "B d"]
     budget_key: PRNGKeyArray
 
 
@@ -104,82 +105,129 @@ class BatchAxis(eqx.Module):
         return self.own(jnp.pad(weights, ((0, 0), (0, surplus))))
 
 
-class Recipe:
-    """The computations of a configuration.
+class Values(eqx.Module):
+    """The numbers of a configuration that its programs take as arguments.
 
-    Parameters
+    Programs do not depend on them: another learning rate, or another number of samples, costs no
+    compilation.
+
+    Attributes
     ----------
-    config
-        What to train.
+    gradient_clip
+        0: gradients are never clipped.
+    random_steps_minus
+        Read where `Recipe.has_random_steps`.
+    n_samples
+        How many of the rows of the training split are samples; the others are never read.
+    """
+
+    learning_rate: Any
+    gradient_clip: Any
+    dropout: Any
+    jacobian_weight: Any
+    tolerance: Any
+    random_steps_minus: Any
+    n_samples: Any
+
+    @classmethod
+    def of(cls, config: TrainConfig, n_samples: int) -> "Values":
+        """As NumPy scalars, in JAX's default precision."""
+        number, whole = np.dtype(jnp.result_type(float)).type, np.int32
+        return cls(
+            learning_rate=number(config.learning_rate),
+            gradient_clip=number(config.gradient_clip),
+            dropout=number(config.dropout),
+            jacobian_weight=number(config.jacobian_weight),
+            tolerance=number(config.tolerance),
+            random_steps_minus=whole(config.random_steps_minus),
+            n_samples=whole(n_samples),
+        )
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """Adam on clipped gradients; its state has the same form for all values."""
+        longest = jnp.where(self.gradient_clip > 0, self.gradient_clip, jnp.inf)
+        return optax.chain(optax.clip_by_global_norm(longest), optax.adam(self.learning_rate))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The computations of a phase of training: what its programs depend on beside the model.
+
+    Attributes
+    ----------
+    layer
+        How the measured state is found.
+    batch_size
+        Samples per optimiser step.
+    is_penalised
+        Whether the Jacobian penalty has a weight; without one nothing of it is computed.
+    has_random_steps
+        Whether the solver's budget is drawn for every batch.
     batch_axis
         Over which devices a batch is split; None: one device has all of it.
     """
 
-    def __init__(self, config: TrainConfig, batch_axis: BatchAxis | None = None):
-        self.config = config
-        self.batch_axis = batch_axis
-        clip = config.gradient_clip
-        self.optimiser = optax.chain(
-            optax.clip_by_global_norm(clip) if clip else optax.identity(),
-            optax.adam(config.learning_rate),
-        )
-        falls_back = (
-            config.fallback == "homotopy"
-            and config.solver != "homotopy"
-            and config.adjoint != "unrolled"  # it differentiates one loop
-            and config.random_steps_minus == 0  # a few steps are what is asked for
-        )
-        tolerances: dict[str, Any] = {"rtol": config.tolerance, "atol": config.tolerance}
-        self.equilibrium = Equilibrium(
-            solver=SOLVERS[config.solver](**tolerances),
-            adjoint=ADJOINTS[config.adjoint](),
-            max_steps=config.max_steps,
-            fallback=Homotopy(**tolerances) if falls_back else None,
-            fallback_steps=_FALLBACK_STEPS if falls_back else 0,
-        )
-        if config.random_steps_minus:
-            self.schedule = RandomSteps(config.max_steps, minus=config.random_steps_minus)
-        else:
-            self.schedule = ConstantSteps(config.max_steps)
+    layer: LayerRecipe
+    batch_size: int
+    is_penalised: bool
+    has_random_steps: bool
+    batch_axis: BatchAxis | None = None
 
-    def layer(self, phase: str) -> Equilibrium | Direct:
-        """The layer of a phase: `"implicit"` or `"direct"` (warm-up, or the whole run)."""
-        if phase == "implicit":
-            return self.equilibrium
-        warming_up = self.config.mode == "implicit"
-        return Direct(layers=self.config.warmup_layers if warming_up else self.config.layers)
-
-    def phase(self, epoch: int) -> str:
-        """The phase of an epoch, counted from 0."""
-        if self.config.mode == "direct" or epoch < self.config.warmup_epochs:
-            return "direct"
-        return "implicit"
+    @classmethod
+    def of(
+        cls, config: TrainConfig, phase: str | None = None, batch_axis: BatchAxis | None = None
+    ) -> "Recipe":
+        """The recipe of a configuration's phase, see `LayerRecipe.of`."""
+        layer = LayerRecipe.of(config, phase)
+        return cls(
+            layer=layer,
+            batch_size=config.batch_size,
+            is_penalised=layer.is_implicit and config.jacobian_weight > 0,
+            has_random_steps=layer.is_implicit and config.random_steps_minus > 0,
+            batch_axis=batch_axis,
+        )
 
     def train(
-        self, phase: str, state: TrainState, x: Float[Array, "N d"], y: Int[Array, " N"]
+        self, state: TrainState, x: Float[Array, "N d"], y: Int[Array, " N"], values: Values
     ) -> tuple[TrainState, BatchMetrics]:
-        """One epoch over the training split; the metrics have an axis of batches."""
-        batches = self._batches(state, x.shape[0], x.dtype)
+        """One epoch over the training split; the metrics have an axis of batches.
+
+        The axis is as long as N rows need; batches that `values.n_samples` does not fill are not
+        computed, and zero there.
+        """
+        batches = self._batches(state, x.shape[0], x.dtype, values)
+        n_rows, size = batches.indices.shape
         static = eqx.filter(state.classifier, eqx.is_array, inverse=True)
-        starts = state.starts if phase == "implicit" else None
+        starts = state.starts if self.layer.is_implicit else None
+        optimiser = values.optimiser()
+        dtype = state.best_valid_loss.dtype
 
-        def step(carry, batch):
-            dynamic, optimiser_state = carry
+        def step(index: Array, carry: PyTree) -> PyTree:
+            dynamic, optimiser_state, metrics, found = carry
             classifier = eqx.combine(dynamic, static)
+            batch = jax.tree.map(lambda rows: rows[index], batches)
             start = None if starts is None else starts[batch.indices]
-            (_, (metrics, found)), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
-                classifier, phase, x[batch.indices], y[batch.indices], batch, start, state.epoch
+            (_, (summed, solved)), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
+                classifier, x[batch.indices], y[batch.indices], batch, start, state.epoch, values
             )
-            gradient, metrics = self._sum(gradient), self._sum_metrics(metrics)
-            norm = optax.tree.norm(gradient)
-            metrics = eqx.tree_at(lambda m: m.gradient_norm, metrics, norm)
-            updates, optimiser_state = self.optimiser.update(gradient, optimiser_state)
+            gradient, summed = self._sum(gradient), _sum_metrics(summed, self.batch_axis)
+            summed = eqx.tree_at(lambda m: m.gradient_norm, summed, optax.tree.norm(gradient))
+            updates, optimiser_state = optimiser.update(gradient, optimiser_state)
             classifier = eqx.apply_updates(classifier, updates)
-            found = None if starts is None else found
-            return (eqx.filter(classifier, eqx.is_array), optimiser_state), (metrics, found)
+            metrics = jax.tree.map(
+                lambda rows, row: rows.at[index].set(row.astype(dtype)), metrics, summed
+            )
+            found = None if found is None else found.at[index].set(solved)
+            return eqx.filter(classifier, eqx.is_array), optimiser_state, metrics, found
 
-        carry = (eqx.filter(state.classifier, eqx.is_array), state.optimiser_state)
-        (dynamic, optimiser_state), (trained, found) = jax.lax.scan(step, carry, batches)
+        carry = (
+            eqx.filter(state.classifier, eqx.is_array),
+            state.optimiser_state,
+            BatchMetrics(*(jnp.zeros(n_rows, dtype) for _ in dataclasses.fields(BatchMetrics))),
+            None if starts is None else jnp.zeros((n_rows, size, starts.shape[1]), starts.dtype),
+        )
+        n_batches = -(-values.n_samples // self._batch_size(x.shape[0]))
+        dynamic, optimiser_state, trained, found = lax.fori_loop(0, n_batches, step, carry)
         state = eqx.tree_at(
             lambda s: (s.classifier, s.optimiser_state, s.epoch),
             state,
@@ -195,117 +243,146 @@ class Recipe:
         rows = jnp.where(batches.weights > 0, batches.indices, starts.shape[0])
         return self._sum(jnp.zeros_like(starts).at[rows].set(found, mode="drop"))
 
-    def measure(
-        self,
-        phase: str,
-        classifier: Classifier,
-        x: Float[Array, "B d"],
-        y: Int[Array, " B"],
-        weight: Float[Array, " B"],
-    ) -> tuple[BatchMetrics, Array, Array, Array]:
-        """Summed metrics of samples, predictions, residual traces, whether inputs are defined.
+    def _batch_size(self, n_rows: int) -> int:
+        return min(self.batch_size, n_rows)
 
-        With a batch axis x, y and weight are this device's, and so is all but the metrics.
+    def _batches(
+        self, state: TrainState, n_rows: int, dtype: jnp.dtype, values: Values
+    ) -> "_Batch":
+        """The batches of an epoch, along a leading axis; this device's part of them.
+
+        Samples, their order and what dropout hides do not depend on `n_rows`: JAX's random numbers
+        are functions of their position, so that a longer draw begins with the shorter one.
         """
-        layer = self.layer(phase)
-        prediction = jax.vmap(lambda x: classifier(x, layer))(x)
-        losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
-        solution = prediction.solution
-        return (
-            self._sum_metrics(_metrics(prediction, losses, y, weight)),
-            jnp.argmax(prediction.logits, axis=-1),
-            solution.stats.residual_trace,
-            jax.vmap(classifier.model.is_defined)(solution.value, x),
-        )
-
-    def _batches(self, state: TrainState, n_samples: int, dtype: jnp.dtype) -> "_Batch":
-        """The batches of an epoch, along a leading axis; this device's part of them."""
-        batch_size = min(self.config.batch_size, n_samples)
-        n_batches = -(-n_samples // batch_size)
+        batch_size = self._batch_size(n_rows)
+        n_batches = -(-n_rows // batch_size)
         order_key, keep_key, budget_key = jax.random.split(
             jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch), 3
         )
         # The last batch is filled up with repeated samples of weight zero: one shape, one program.
-        order = _permutation(order_key, n_samples)
-        positions = jnp.arange(n_batches * batch_size)
-        indices = order[positions % n_samples].reshape(n_batches, batch_size)
-        weights = (positions < n_samples).astype(dtype).reshape(n_batches, batch_size)
-        keep = None
-        if self.config.dropout:
-            # A few batches in one draw: starting it takes longer than the numbers of one batch.
-            part = min(_BATCHES_PER_DRAW, n_batches)
-            draws = jax.lax.map(
-                lambda key: state.classifier.keep_mask(key, (part, batch_size)),
-                jax.random.split(keep_key, -(-n_batches // part)),
-            )
-            keep = draws.reshape(-1, *draws.shape[2:])[:n_batches]
+        order = permutation(order_key, values.n_samples, n_rows)
+        positions = jnp.arange(n_batches * batch_size, dtype=jnp.int32)
+        indices = order[positions % values.n_samples].reshape(n_batches, batch_size)
+        weights = (positions < values.n_samples).astype(dtype).reshape(n_batches, batch_size)
+        keep = self._keep(state.classifier, keep_key, (n_batches, batch_size), values.dropout)
         if self.batch_axis is not None:
             indices, weights = self.batch_axis.own(indices), self.batch_axis.own_weights(weights)
-            keep = None if keep is None else self.batch_axis.own(keep)
+            keep = self.batch_axis.own(keep)
         return _Batch(indices, weights, keep, jax.random.split(budget_key, n_batches))
+
+    def _keep(
+        self, classifier: Classifier, key: PRNGKeyArray, shape: tuple[int, int], dropout: Array
+    ) -> Bool[Array, "n B d"]:
+        n_batches, batch_size = shape
+        # A few batches in one draw: starting it takes longer than the numbers of one batch.
+        part = min(_BATCHES_PER_DRAW, n_batches)
+        keys = jax.random.split(key, -(-n_batches // part))
+
+        def draw() -> Array:
+            masks = lax.map(
+                lambda key: classifier.keep_mask(key, (part, batch_size), dropout=dropout), keys
+            )
+            return masks.reshape(-1, *masks.shape[2:])[:n_batches]
+
+        everything = jax.eval_shape(draw)
+        return lax.cond(dropout > 0, draw, lambda: jnp.ones(everything.shape, bool))
 
     def _loss(
         self,
         classifier: Classifier,
-        phase: str,
         x: Float[Array, "B d"],
         y: Int[Array, " B"],
         batch: "_Batch",
         start: Float[Array, "B q"] | None,
         epoch: Int[Array, ""],
+        values: Values,
     ) -> tuple[Float[Array, ""], tuple[BatchMetrics, Float[Array, "B q"]]]:
         """This device's share of the mean loss of a batch: the shares add up to it.
 
         Beside it metrics, and equilibria to start from; zero where none was found.
         """
-        layer = self.layer(phase)
+        layer = self.layer.build(values.tolerance)
         weight = batch.weights
-        budget = self.schedule(batch.budget_key, epoch)
+        budget = self._budget(batch.budget_key, epoch, values)
         form = classifier.model.prepare()
-        penalised = phase == "implicit" and self.config.jacobian_weight > 0
 
-        def predict(
-            x: Array, keep: Array | None, start: Array | None
-        ) -> tuple[Prediction, Array | float]:
+        def predict(x: Array, keep: Array, start: Array | None) -> tuple[Prediction, Array | float]:
             # Bound once: what solve and penalty pull back adds up before it passes the circuit.
             function = form.bind(x)
-            prediction = classifier.predict(function, layer, start=start, keep=keep, budget=budget)
-            return prediction, _jacobian_penalty(function, prediction) if penalised else 0.0
+            prediction = classifier.predict(
+                function, layer, start=start, keep=keep, dropout=values.dropout, budget=budget
+            )
+            penalty = _jacobian_penalty(function, prediction) if self.is_penalised else 0.0
+            return prediction, penalty
 
         prediction, norms = jax.vmap(predict)(x, batch.keep, start)
         losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
-        losses += self.config.jacobian_weight * norms
+        losses += values.jacobian_weight * norms
         loss = jnp.sum(weight * losses) / self._sum(jnp.sum(weight))
         solution = prediction.solution
         found = jnp.where(solution.stats.converged[:, None], solution.value, 0)
         return loss, (_metrics(prediction, losses, y, weight), found)
 
+    def _budget(self, key: PRNGKeyArray, epoch: Array, values: Values) -> Array:
+        steps = self.layer.max_steps
+        if self.has_random_steps:
+            return RandomSteps(steps, minus=values.random_steps_minus)(key, epoch)
+        return ConstantSteps(steps)(key, epoch)
+
     def _sum(self, tree: PyTree) -> PyTree:
-        if self.batch_axis is None:
-            return tree
-        return jax.lax.psum(tree, self.batch_axis.name)
-
-    def _sum_metrics(self, metrics: BatchMetrics) -> BatchMetrics:
-        if self.batch_axis is None:
-            return metrics
-        highest = largest_over_devices(metrics.residual_max, self.batch_axis.name)
-        return eqx.tree_at(lambda m: m.residual_max, self._sum(metrics), highest)
+        return _sum(tree, self.batch_axis)
 
 
-def _permutation(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
-    """A random order of 0 ... n - 1.
+def measure(
+    layer: Equilibrium | Direct,
+    classifier: Classifier,
+    x: Float[Array, "B d"],
+    y: Int[Array, " B"],
+    weight: Float[Array, " B"],
+    batch_axis: BatchAxis | None = None,
+) -> tuple[BatchMetrics, Array, Array, Array]:
+    """Summed metrics of samples, predictions, residual traces, whether inputs are defined.
+
+    With a batch axis x, y and weight are this device's, and so is all but the metrics.
+    """
+    prediction = jax.vmap(lambda x: classifier(x, layer))(x)
+    losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
+    solution = prediction.solution
+    return (
+        _sum_metrics(_metrics(prediction, losses, y, weight), batch_axis),
+        jnp.argmax(prediction.logits, axis=-1),
+        solution.stats.residual_trace,
+        jax.vmap(classifier.model.is_defined)(solution.value, x),
+    )
+
+
+def permutation(key: PRNGKeyArray, n: Int[Array, ""] | int, n_rows: int) -> Int[Array, " n_rows"]:
+    """A random order of 0 ... n - 1 in the first n of `n_rows` numbers; it depends on n alone.
 
     Sorting numbers with the index in their low bits takes a fifth of the time in which
     `jax.random.permutation` sorts pairs (CPU, n = 19,200: 1.5 against 7.5 ms). Numbers that tie in
     their high bits stay in order; the second pass parts them.
     """
-    low = max(n - 1, 1).bit_length()
-    order = jnp.arange(n, dtype=jnp.uint32)
+    low = 32 - lax.clz(jnp.maximum(jnp.asarray(n, jnp.uint32) - 1, 1))
+    positions = jnp.arange(n_rows, dtype=jnp.uint32)
+    order = positions
     for pass_key in jax.random.split(key):
-        bits = jax.random.bits(pass_key, (n,), jnp.uint32)
-        numbers = (bits << low) | jnp.arange(n, dtype=jnp.uint32)
-        order = order[jnp.sort(numbers) & ((1 << low) - 1)]
+        bits = jax.random.bits(pass_key, (n_rows,), jnp.uint32)
+        # The other rows come last: nothing is larger.
+        numbers = jnp.where(positions < n, (bits << low) | positions, jnp.uint32(2**32 - 1))
+        order = order[jnp.sort(numbers) & ((jnp.uint32(1) << low) - 1)]
     return order.astype(jnp.int32)
+
+
+def _sum(tree: PyTree, batch_axis: BatchAxis | None) -> PyTree:
+    return tree if batch_axis is None else lax.psum(tree, batch_axis.name)
+
+
+def _sum_metrics(metrics: BatchMetrics, batch_axis: BatchAxis | None) -> BatchMetrics:
+    if batch_axis is None:
+        return metrics
+    highest = largest_over_devices(metrics.residual_max, batch_axis.name)
+    return eqx.tree_at(lambda m: m.residual_max, _sum(metrics, batch_axis), highest)
 
 
 def _jacobian_penalty(function: Callable[[Array], Array], prediction: Prediction) -> Array:

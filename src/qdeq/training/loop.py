@@ -5,24 +5,29 @@ Knows no files and prints nothing; `session.py` writes what comes out of it. Wha
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq.circuits import parse_noise
 from qdeq.data import Dataset, Split
 from qdeq.models import Classifier, build_classifier, state_dtype
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import BatchMetrics, Recipe
+from qdeq.training.epoch import BatchAxis, BatchMetrics, Recipe, Values, measure
 from qdeq.training.epoch import TrainState as TrainState
+from qdeq.training.layer import LayerRecipe
 from qdeq.training.parallel import Layout
+from qdeq.training.programs import Structure, compiled, kept_on_disk
 
 EVALUATION_CHUNK = 1024  # samples measured at once: one compiled shape for every split
+
+_FEWEST_ROWS = 1024
+_FEWEST_ROWS_OF_LARGE_BATCHES = 256
 
 
 class Trainer:
@@ -30,6 +35,9 @@ class Trainer:
 
     The methods that end in `_seeds` work on states and classifiers whose arrays have a leading seed
     axis. A seed's results do not depend on the others: its randomness follows from its own key.
+
+    Trainers whose programs are equal share them: learning rate, penalty weight, dropout, clipping,
+    tolerance, epochs, seed and the number of samples (see `padded_rows`) are not part of a program.
 
     Parameters
     ----------
@@ -39,28 +47,29 @@ class Trainer:
         Its `x` are `(N, d)` features.
     layout
         Number of seeds and the devices they run on; one seed on JAX's default device if None.
-    programs
-        Compiled programs to use and to add to, shared by trainers whose configurations (but for
-        the seed), layouts and sizes of splits are equal; its own if None.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        dataset: Dataset,
-        *,
-        layout: Layout | None = None,
-        programs: dict[tuple[str, str], Any] | None = None,
-    ):
+    def __init__(self, config: TrainConfig, dataset: Dataset, *, layout: Layout | None = None):
         self.config = config
         self.dataset = dataset
         self.layout = Layout() if layout is None else layout
         self.n_qubits = n_qubits_of(config, dataset)
-        self.recipe = Recipe(config, self.layout.batch_axis)
-        self._programs = {} if programs is None else programs
-        self._train_split: PyTree = None
-        parts = 1 if self.recipe.batch_axis is None else self.recipe.batch_axis.size
+        self.values = Values.of(config, len(dataset.train.y))
+        self._programs: dict[tuple[str, str], Callable[..., tuple[PyTree, ...]]] = {}
+        self._train_arguments: PyTree = None
+        axis = self.layout.batch_axis
+        parts = 1 if axis is None else axis.size
         self._chunk = -(-EVALUATION_CHUNK // parts) * parts
+
+    def recipe(self, phase: str | None = None) -> Recipe:
+        """What an epoch of a phase computes; None is the phase of the trained model."""
+        return Recipe.of(self.config, phase, self.layout.batch_axis)
+
+    def phase(self, epoch: int) -> str:
+        """The phase of an epoch, counted from 0: `"direct"` or `"implicit"`."""
+        if self.config.mode == "direct" or epoch < self.config.warmup_epochs:
+            return "direct"
+        return "implicit"
 
     def init(self) -> TrainState:
         """A fresh state: random angles and head, seeded by the configuration."""
@@ -84,7 +93,7 @@ class Trainer:
         return eqx.combine(self.layout.put(arrays), static)
 
     def compile(self, states: TrainState | None = None) -> float:
-        """Compile what the next epoch needs; returns the seconds spent, 0 when it was compiled.
+        """Compile what the next epoch needs; returns the seconds spent, 0 when it was at hand.
 
         Parameters
         ----------
@@ -96,22 +105,23 @@ class Trainer:
             seeded = self.init_seeds([self.config.seed] * self.layout.n_seeds)
         else:
             seeded = _stacked(states) if states.epoch.ndim == 0 else states
-        phase = self.recipe.phase(int(np.asarray(seeded.epoch)[0]))
+        phase = self.phase(int(np.asarray(seeded.epoch)[0]))
+        if ("train", phase) in self._programs and ("measure", phase) in self._programs:
+            return 0.0
         began = time.perf_counter()
-        missing = [name for name in ("train", "measure") if (name, phase) not in self._programs]
-        if "train" in missing:
-            self._compile_train(phase, seeded)
-        if "measure" in missing:
-            self._compile_measure(phase, seeded.classifier)
-        return time.perf_counter() - began if missing else 0.0
+        self._train_program(phase, seeded)
+        self._measure_program(phase, seeded.classifier)
+        return time.perf_counter() - began
 
     def run_epoch(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Train one epoch of one seed: `run_epoch_seeds` for a state without seed axis."""
         states, (metrics,) = self.run_epoch_seeds(_stacked(state))
-        return _only(states), metrics
+        return only(states), metrics
 
     def run_epoch_seeds(self, states: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
         """Train one epoch, validate, keep the best model of the phase, for every seed.
+
+        A model whose loss on the validation split is not finite is never kept.
 
         Returns
         -------
@@ -122,21 +132,20 @@ class Trainer:
         """
         self.compile(states)
         epoch = int(np.asarray(states.epoch)[0])
-        phase = self.recipe.phase(epoch)
+        phase = self.phase(epoch)
         began = time.perf_counter()
-        dynamic, static = eqx.partition(states, eqx.is_array)
-        if self._train_split is None:
-            self._train_split = self.layout.put((self.dataset.train.x, self.dataset.train.y))
-        dynamic, summed = self._programs["train", phase](dynamic, *self._train_split)
+        program, shared = self._train_program(phase, states), self._shared()
+        dynamic, static = eqx.partition(self._with_rows(states), eqx.is_array)
+        dynamic, summed = program(dynamic, *shared)
         trained = _averages(summed)
-        states = eqx.combine(dynamic, static)
+        states = self._without_rows(eqx.combine(dynamic, static))
         validated = self.evaluate_seeds(states.classifier, self.dataset.valid, phase=phase)
         # The first implicit epoch starts the search for the best model anew: a model of the warm-up
         # was chosen with another layer than the one it would be used with.
         first = epoch == 0 or (phase == "implicit" and epoch == self.config.warmup_epochs)
         best_losses = np.asarray(states.best_valid_loss)
         losses = np.array([found["loss"] for found in validated], best_losses.dtype)
-        states = self._keep(states, first | (losses < best_losses) | np.isnan(best_losses), losses)
+        states = self._keep(states, np.isfinite(losses) & (first | (losses < best_losses)), losses)
         seconds = (time.perf_counter() - began) / self.layout.n_seeds
         metrics = [
             {
@@ -184,10 +193,7 @@ class Trainer:
             samples, one entry per solver step, NaN where no sample was still iterating) and
             `predictions` `(N,)`.
         """
-        phase = phase or self.config.mode
-        if ("measure", phase) not in self._programs:
-            self._compile_measure(phase, classifiers)
-        program = self._programs["measure", phase]
+        program = self._measure_program(phase or self.config.mode, classifiers)
         dynamic = eqx.filter(classifiers, eqx.is_array)
         n_samples = len(split.y)
         parts = []
@@ -195,8 +201,8 @@ class Trainer:
             positions = np.arange(start, start + self._chunk)
             weight = (positions < n_samples).astype(split.x.dtype)
             chosen = positions % n_samples
-            shared = self.layout.put((split.x[chosen], split.y[chosen], weight))
-            metrics, *rest = program(dynamic, *shared)
+            shared = (split.x[chosen], split.y[chosen], weight, self.values.tolerance)
+            metrics, *rest = program(dynamic, *self.layout.put(shared))
             parts.append((jax.tree.map(lambda sums: np.asarray(sums)[:, None], metrics), *rest))
         metrics, predictions, traces, defined = jax.tree.map(
             lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves], axis=1), *parts
@@ -218,72 +224,88 @@ class Trainer:
         return found
 
     def _init(self, seed: int) -> TrainState:
-        return self._fresh(jnp.asarray(seed, jnp.uint32))
-
-    @eqx.filter_jit  # one program compiles faster than the fifty operations one by one
-    def _fresh(self, seed: Array) -> TrainState:
-        model_key, head_key, run_key = jax.random.split(jax.random.key(seed), 3)
         config = self.config
-        classifier = build_classifier(
-            self.n_qubits,
-            self.dataset.n_classes,
-            n_features=self.dataset.n_features,
-            encoding=config.encoding,
-            ansatz=config.ansatz,
-            ansatz_layers=config.ansatz_layers,
-            trainable=config.trainable,
-            head=config.head,
-            dropout=config.dropout,
-            method=config.method,
-            noise=parse_noise(config.noise) if config.noise else None,
-            model_key=model_key,
-            head_key=head_key,
-        )
-        parameters = eqx.filter(classifier, eqx.is_inexact_array)
-        shape = (len(self.dataset.train.y), classifier.model.n_observables)
-        previous = config.start == "previous" and config.mode == "implicit"
-        return TrainState(
-            classifier=classifier,
-            optimiser_state=self.recipe.optimiser.init(parameters),
-            best_classifier=classifier,
-            best_valid_loss=jnp.array(jnp.inf, state_dtype(classifier.model)),
-            epoch=jnp.array(0, jnp.int32),
-            key=jax.random.key_data(run_key),
-            starts=jnp.zeros(shape, state_dtype(classifier.model)) if previous else None,
-        )
+        choices = {
+            "n_qubits": self.n_qubits,
+            "n_classes": self.dataset.n_classes,
+            "n_features": self.dataset.n_features,
+            "encoding": config.encoding,
+            "ansatz": config.ansatz,
+            "ansatz_layers": config.ansatz_layers,
+            "trainable": config.trainable,
+            "head": config.head,
+            "method": config.method,
+            "noise": parse_noise(config.noise) if config.noise else None,
+        }
+        with kept_on_disk():
+            state = _fresh(jax.device_put(np.uint32(seed)), tuple(choices.items()))
+        state = _with_dropout(state, config.dropout)
+        if config.start == "previous" and config.mode == "implicit":
+            model = state.classifier.model
+            shape = (len(self.dataset.train.y), model.n_observables)
+            starts = jax.device_put(np.zeros(shape, state_dtype(model)))
+            state = eqx.tree_at(lambda s: s.starts, state, starts, is_leaf=lambda x: x is None)
+        return state
 
-    def _compile_train(self, phase: str, states: TrainState) -> None:
-        dynamic, static = eqx.partition(states, eqx.is_array)
+    def _train_program(self, phase: str, states: TrainState) -> Callable[..., tuple[PyTree, ...]]:
+        if ("train", phase) not in self._programs:
+            dynamic, static = eqx.partition(self._with_rows(states), eqx.is_array)
+            self._programs["train", phase] = compiled(
+                _train,
+                (self.recipe(phase), Structure.of(_with_dropout(static, 0.0))),
+                self.layout,
+                (dynamic, *self._shared()),
+                split_results=(False, False),
+            )
+        return self._programs["train", phase]
 
-        def train(dynamic: PyTree, x: Array, y: Array) -> tuple[PyTree, BatchMetrics]:
-            state, metrics = self.recipe.train(phase, eqx.combine(dynamic, static), x, y)
-            return eqx.filter(state, eqx.is_array), metrics
+    def _measure_program(
+        self, phase: str, classifiers: Classifier
+    ) -> Callable[..., tuple[PyTree, ...]]:
+        if ("measure", phase) not in self._programs:
+            dynamic, static = eqx.partition(classifiers, eqx.is_array)
+            static = eqx.tree_at(lambda c: c.dropout, static, 0.0)
+            recipe = self.recipe(phase)
+            split, size = self.dataset.valid, self._chunk
+            shared = (
+                jax.ShapeDtypeStruct((size, split.x.shape[1]), split.x.dtype),
+                jax.ShapeDtypeStruct((size,), split.y.dtype),
+                jax.ShapeDtypeStruct((size,), split.x.dtype),
+                self.values.tolerance,
+            )
+            self._programs["measure", phase] = compiled(
+                _measure,
+                (recipe.layer, recipe.batch_axis, Structure.of(static)),
+                self.layout,
+                (dynamic, *shared),
+                split_arguments=(True, True, True, False),
+                split_results=(False, True, True, True),
+            )
+        return self._programs["measure", phase]
 
-        split = self.dataset.train
-        self._programs["train", phase] = self.layout.compile(
-            train,
-            (_shapes(dynamic), _shapes(split.x), _shapes(split.y)),
-            split_results=(False, False),
-        )
+    def _shared(self) -> tuple[Array, Array, Values]:
+        """The training split and the values on the devices."""
+        if self._train_arguments is None:
+            split = self.dataset.train
+            surplus = padded_rows(len(split.y), self.config.batch_size) - len(split.y)
+            x, y = np.pad(split.x, ((0, surplus), (0, 0))), np.pad(split.y, (0, surplus))
+            self._train_arguments = self.layout.put((x, y, self.values))
+        return self._train_arguments
 
-    def _compile_measure(self, phase: str, classifiers: Classifier) -> None:
-        dynamic, static = eqx.partition(classifiers, eqx.is_array)
+    def _with_rows(self, states: TrainState) -> TrainState:
+        """States whose starts have as many rows as the training split on the devices."""
+        if states.starts is None:
+            return states
+        n_rows, starts = len(self._shared()[1]), np.asarray(states.starts)
+        filled = np.pad(starts, ((0, 0), (0, n_rows - starts.shape[1]), (0, 0)))
+        return eqx.tree_at(lambda s: s.starts, states, self.layout.put(filled))
 
-        def measure(dynamic: PyTree, x: Array, y: Array, weight: Array):
-            return self.recipe.measure(phase, eqx.combine(dynamic, static), x, y, weight)
-
-        split, size = self.dataset.valid, self._chunk
-        shared = (
-            jax.ShapeDtypeStruct((size, split.x.shape[1]), split.x.dtype),
-            jax.ShapeDtypeStruct((size,), split.y.dtype),
-            jax.ShapeDtypeStruct((size,), split.x.dtype),
-        )
-        self._programs["measure", phase] = self.layout.compile(
-            measure,
-            (_shapes(dynamic), *shared),
-            split_arguments=True,
-            split_results=(False, True, True, True),
-        )
+    def _without_rows(self, states: TrainState) -> TrainState:
+        """Undo `_with_rows`."""
+        if states.starts is None:
+            return states
+        starts = np.asarray(states.starts)[:, : len(self.dataset.train.y)]
+        return eqx.tree_at(lambda s: s.starts, states, self.layout.put(starts))
 
     def _keep(self, states: TrainState, better: np.ndarray, losses: np.ndarray) -> TrainState:
         """Make the current models the best ones for the seeds where they are `better`."""
@@ -304,6 +326,77 @@ class Trainer:
         )
 
 
+@eqx.filter_jit  # one program compiles faster than the fifty operations one by one
+def _fresh(seed: Array, choices: tuple[tuple[str, Any], ...]) -> TrainState:
+    model_key, head_key, run_key = jax.random.split(jax.random.key(seed), 3)
+    classifier = build_classifier(
+        **dict(choices), dropout=0.0, model_key=model_key, head_key=head_key
+    )
+    # The state of the optimiser depends on none of the values.
+    optimiser = Values.of(TrainConfig(), 1).optimiser()
+    return TrainState(
+        classifier=classifier,
+        optimiser_state=optimiser.init(eqx.filter(classifier, eqx.is_inexact_array)),
+        best_classifier=classifier,
+        best_valid_loss=jnp.array(jnp.inf, state_dtype(classifier.model)),
+        epoch=jnp.array(0, jnp.int32),
+        key=jax.random.key_data(run_key),
+        starts=None,
+    )
+
+
+def _train(
+    recipe: Recipe,
+    structure: Structure,
+    dynamic: PyTree,
+    x: Float[Array, "N d"],
+    y: Int[Array, " N"],
+    values: Values,
+) -> tuple[PyTree, BatchMetrics]:
+    state, metrics = recipe.train(eqx.combine(dynamic, structure.tree), x, y, values)
+    return eqx.filter(state, eqx.is_array), metrics
+
+
+def _measure(
+    layer: LayerRecipe,
+    batch_axis: BatchAxis | None,
+    structure: Structure,
+    dynamic: PyTree,
+    x: Float[Array, "B d"],
+    y: Int[Array, " B"],
+    weight: Float[Array, " B"],
+    tolerance: Float[Array, ""],
+) -> tuple[BatchMetrics, Array, Array, Array]:
+    classifier = eqx.combine(dynamic, structure.tree)
+    return measure(layer.build(tolerance), classifier, x, y, weight, batch_axis)
+
+
+def _with_dropout(state: TrainState, dropout: float) -> TrainState:
+    return eqx.tree_at(
+        lambda s: (s.classifier.dropout, s.best_classifier.dropout), state, (dropout, dropout)
+    )
+
+
+def padded_rows(n_samples: int, batch_size: int) -> int:
+    """How many rows hold a training split: few sizes, so that few programs serve all.
+
+    1024 rows for all small splits (256 where a single batch of more would have as many), then
+    steps of an eighth of the size, at least 1024. Rows without a sample are neither read nor
+    computed, but for those that fill up the last batch.
+
+    Examples
+    --------
+    >>> [padded_rows(n, 32) for n in (1, 1000, 1025, 50_000)]
+    [1024, 1024, 2048, 53248]
+    >>> padded_rows(100, 8192)
+    256
+    """
+    if n_samples <= _FEWEST_ROWS_OF_LARGE_BATCHES < batch_size:
+        return _FEWEST_ROWS_OF_LARGE_BATCHES
+    step = max(_FEWEST_ROWS, 2 ** (n_samples - 1).bit_length() // 16)
+    return -(-n_samples // step) * step
+
+
 def n_qubits_of(config: TrainConfig, dataset: Dataset) -> int:
     """The qubits of a configuration's circuit on a data set."""
     return config.n_qubits or (4 if dataset.n_classes <= 4 else 10)
@@ -312,6 +405,9 @@ def n_qubits_of(config: TrainConfig, dataset: Dataset) -> int:
 def _averages(metrics: BatchMetrics) -> list[dict[str, Any]]:
     """Plain numbers per seed from metrics `(S, n_batches)`, in float64."""
     sums = {name: np.asarray(value, float) for name, value in vars(metrics).items()}
+    # Batches that have no samples come last in all seeds, and are no batches.
+    n_batches = int(np.sum(sums["count"][0] > 0))
+    sums = {name: value[:, :n_batches] for name, value in sums.items()}
     count = sums["count"].sum(axis=1)
     means = {
         "loss": sums["loss"].sum(axis=1) / count,
@@ -338,15 +434,16 @@ def _where(chosen: np.ndarray, new: Any, old: Any) -> np.ndarray:
     return np.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-def _shapes(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
-
-
 def _stacked(tree: PyTree) -> PyTree:
     """Give the arrays of one seed a seed axis of length 1."""
-    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, tree)
+    # By NumPy, which compiles nothing.
+    return jax.tree.map(
+        lambda leaf: jax.device_put(np.asarray(leaf)[None]) if eqx.is_array(leaf) else leaf, tree
+    )
 
 
-def _only(tree: PyTree) -> PyTree:
-    """Undo `_stacked`."""
-    return jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, tree)
+def only(tree: PyTree) -> PyTree:
+    """The first seed of a pytree with a leading seed axis."""
+    return jax.tree.map(
+        lambda leaf: jax.device_put(np.asarray(leaf)[0]) if eqx.is_array(leaf) else leaf, tree
+    )

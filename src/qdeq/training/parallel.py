@@ -96,7 +96,8 @@ class Layout:
     def put(self, tree: PyTree) -> PyTree:
         """Put whole arrays, equal in every process, where the programs expect them."""
         if self.mesh is None:
-            return jax.tree.map(jnp.asarray, tree)
+            # `jnp.asarray` compiles a copy for every new shape.
+            return jax.tree.map(jax.device_put, tree)
         everywhere = NamedSharding(self.mesh, PartitionSpec())
 
         def put(array: Any) -> jax.Array:
@@ -110,7 +111,7 @@ class Layout:
         function: Callable[..., tuple[PyTree, ...]],
         arguments: Sequence[PyTree],
         *,
-        split_arguments: bool = False,
+        split_arguments: Sequence[bool] | None = None,
         split_results: Sequence[bool],
     ) -> Callable[..., tuple[PyTree, ...]]:
         """Compile a computation for one seed into a program for all of them.
@@ -123,8 +124,8 @@ class Layout:
         arguments
             Arrays, or their shapes: the state with its leading seed axis, then the shared ones.
         split_arguments
-            Whether shared arguments are split by samples along their first axis, whose length is
-            a multiple of the batch axis.
+            Which shared arguments are split by samples along their first axis, whose length is
+            a multiple of the batch axis; None: none is.
         split_results
             Which results are, per seed, split by samples.
         """
@@ -136,11 +137,12 @@ class Layout:
         if self.mesh is None:
             return compile_lowered(jax.jit(local).lower(*arguments))
         across = self.mesh.shape[SEEDS]
-        shared_spec = PartitionSpec(BATCH) if split_arguments else everywhere
+        split_arguments = split_arguments or [False] * len(arguments[1:])
+        shared_specs = [PartitionSpec(BATCH) if split else everywhere for split in split_arguments]
         mapped = jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(PartitionSpec(SEEDS), *(shared_spec for _ in arguments[1:])),
+            in_specs=(PartitionSpec(SEEDS), *shared_specs),
             out_specs=tuple(
                 PartitionSpec(SEEDS, BATCH) if split else PartitionSpec(SEEDS)
                 for split in split_results

@@ -34,7 +34,7 @@ from qdeq.runs.dataset import load_dataset
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import versions
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import Recipe
+from qdeq.training.layer import layer_of
 from qdeq.training.loop import Trainer
 
 FORMAT = "qdeq-export-1"
@@ -60,7 +60,7 @@ class TrainedRun:
     @property
     def layer(self) -> Any:
         """How the measured state is found, `Equilibrium` or `Direct`."""
-        return Recipe(self.config).layer(self.config.mode)
+        return layer_of(self.config)
 
 
 def open_run(run: str | Path, *, data_dir: str | None = None) -> TrainedRun:

@@ -1,0 +1,81 @@
+"""Which layer a phase of a configuration uses, as a value that programs can be told apart by."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from qdeq.equilibrium import ADJOINTS, SOLVERS, Direct, Equilibrium, Homotopy
+from qdeq.training.config import TrainConfig
+
+_FALLBACK_STEPS = 100  # five times what most samples need
+
+
+@dataclass(frozen=True)
+class LayerRecipe:
+    """How the measured state is found, but for the tolerance, which may be traced.
+
+    Attributes
+    ----------
+    layers
+        Applications of the circuit; None: the equilibrium.
+    solver, adjoint
+        By name.
+    max_steps
+        Of the solver.
+    falls_back
+        Whether a homotopy solves what the solver leaves over.
+    """
+
+    layers: int | None = None
+    solver: str = "broyden"
+    adjoint: str = "implicit"
+    max_steps: int = 30
+    falls_back: bool = False
+
+    @classmethod
+    def of(cls, config: TrainConfig, phase: str | None = None) -> "LayerRecipe":
+        """The layer of a phase: `"implicit"`, or `"direct"` (warm-up, or the whole run).
+
+        None is the one that the trained model is used with.
+        """
+        if (phase or config.mode) == "direct":
+            layers = config.warmup_layers if config.mode == "implicit" else config.layers
+            return cls(layers=layers)
+        return cls(
+            solver=config.solver,
+            adjoint=config.adjoint,
+            max_steps=config.max_steps,
+            falls_back=(
+                config.fallback == "homotopy"
+                and config.solver != "homotopy"
+                and config.adjoint != "unrolled"  # it differentiates one loop
+                and config.random_steps_minus == 0  # a few steps are what is asked for
+            ),
+        )
+
+    @property
+    def is_implicit(self) -> bool:
+        """Whether it is an equilibrium."""
+        return self.layers is None
+
+    def build(self, tolerance: Any) -> Equilibrium | Direct:
+        """The layer.
+
+        Parameters
+        ----------
+        tolerance
+            Relative and absolute, of the equilibrium.
+        """
+        if self.layers is not None:
+            return Direct(layers=self.layers)
+        return Equilibrium(
+            solver=SOLVERS[self.solver](rtol=tolerance, atol=tolerance),
+            adjoint=ADJOINTS[self.adjoint](),
+            max_steps=self.max_steps,
+            fallback=Homotopy(rtol=tolerance, atol=tolerance) if self.falls_back else None,
+            fallback_steps=_FALLBACK_STEPS if self.falls_back else 0,
+        )
+
+
+def layer_of(config: TrainConfig, phase: str | None = None) -> Equilibrium | Direct:
+    """The layer of a configuration's phase, see `LayerRecipe.of`."""
+    return LayerRecipe.of(config, phase).build(config.tolerance)
