@@ -4,6 +4,8 @@ The angles do a random walk whose steps follow from the run's key and the epoch'
 resuming can be tested bit by bit. Losses fall with the epochs and carry no meaning.
 """
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,10 @@ class FakeTrainer:
 
     interrupt_in_epoch: int | None = None
     """Raise KeyboardInterrupt within this epoch, counted from 1."""
+
+    diverge_in_epoch: ClassVar[dict[int, int]] = {}
+    """Seed (its position among those that train together) to the first epoch, from 1, without
+    finite numbers."""
 
     def __init__(self, config, dataset, *, layout=None):
         self.config, self.dataset = config, dataset
@@ -52,7 +58,15 @@ class FakeTrainer:
 
     def run_epoch_seeds(self, states):
         done = [self._run_epoch(_entry(states, seed)) for seed in range(len(states.epoch))]
-        return self.stack([state for state, _ in done]), [metrics for _, metrics in done]
+        new = self.stack([state for state, _ in done])
+        metrics = [metrics for _, metrics in done]
+        for position, first in type(self).diverge_in_epoch.items():
+            if metrics[position]["epoch"] >= first:
+                metrics[position] |= {"train_loss": float("nan"), "gradient_norm": float("inf")}
+                old = states.best_valid_loss[position]
+                loss = new.best_valid_loss.at[position].set(old)
+                new = eqx.tree_at(lambda s: s.best_valid_loss, new, loss)
+        return new, metrics
 
     def evaluate_seeds(self, classifiers, split, *, phase=None):
         n_seeds = len(classifiers.model.theta)

@@ -92,6 +92,34 @@ def test_the_summary_has_mean_and_deviation_over_seeds(fake, tmp_path, monkeypat
     assert summary["by_seed"]["test_accuracy"] == [0.5, 0.7, 0.9]
 
 
+def test_a_seed_whose_loss_is_not_finite_is_named_and_the_others_go_on(fake, tmp_path, capsys):
+    fake.diverge_in_epoch = {1: 2}
+    shown = []
+    summaries = train_many(CONFIG, SEEDS, out=tmp_path / "many", on_epoch=shown.append)
+    assert [bool(summary.stopped) for summary in summaries] == [False, True, False]
+    assert [summary.best_epoch for summary in summaries] == [5, 1, 5]
+    many = json.loads((tmp_path / "many" / "summary.json").read_text())
+    (line,) = many["stopped"]
+    assert line.startswith("seed 0: epoch 2: the training loss and the gradient are not finite")
+    assert all(math.isfinite(metrics["train_loss"]) for metrics in shown)
+
+
+def test_the_command_names_diverged_seeds_and_fails_where_no_model_is_trained(
+    fake, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--epochs", "3", "--quiet"]
+    fake.diverge_in_epoch = {1: 2}
+    assert main([*words, "--seeds", "0:2", "--out", "many"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("qdeq: warning: seed 1, epoch 2: the training loss")
+    assert line.endswith("(kept the model of epoch 1)")
+    fake.diverge_in_epoch = {0: 1}
+    assert main([*words, "--out", "run"]) == 2
+    assert "no epoch ended with finite numbers" in capsys.readouterr().err.splitlines()[-1]
+    assert RunFolder.open("run").read_summary().best_epoch == 0
+
+
 def test_one_seed_has_no_deviation():
     assert math.isnan(Spread.of([0.5]).std) and str(Spread.of([0.5])) == "0.5"
 

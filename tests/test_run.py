@@ -98,6 +98,28 @@ def test_the_test_split_is_used_once(fake, tmp_path, monkeypatch):
     assert len(sizes) == 3 and len(set(sizes)) == 3  # train, valid, test
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_model_so_far(fake, tmp_path):
+    fake.diverge_in_epoch = {0: 4}
+    summary = train(CONFIG, out=tmp_path / "run")
+    assert (summary.epochs, summary.best_epoch) == (4, 3)
+    assert summary.stopped.startswith("epoch 4: the training loss and the gradient are not finite")
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.read_summary() == summary
+    assert len(folder.read_metrics(epochs=4)) == 4
+    # A run that has diverged is judged again, and not trained on from numbers that are not finite.
+    again = resume(tmp_path / "run", epochs=9)
+    assert (again.epochs, again.stopped) == (4, summary.stopped)
+
+
+def test_summaries_of_runs_before_divergence_was_noted_can_be_read(fake, tmp_path):
+    train(CONFIG, out=tmp_path / "run")
+    path = RunFolder(tmp_path / "run").summary_path
+    values = json.loads(path.read_text())
+    assert values.pop("stopped") == ""
+    path.write_text(json.dumps(values))
+    assert RunFolder(tmp_path / "run").read_summary().stopped == ""
+
+
 @pytest.mark.parametrize("where", ["between epochs", "in mid-epoch"])
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(fake, tmp_path, where):
     whole = train(CONFIG, out=tmp_path / "whole")

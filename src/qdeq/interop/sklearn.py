@@ -335,7 +335,7 @@ def _predict(
     return jax.vmap(lambda x: classifier(x, built))(x)
 
 
-def _finite(x: np.ndarray, estimator: BaseEstimator) -> np.ndarray:
+def _finite(x: Any, estimator: BaseEstimator) -> np.ndarray:
     """Features in the model's type; the error names row and column, as scikit-learn's does not."""
     name = "Input X contains NaN, infinity or a number beyond float32"
     return cast_features(x, name=name, columns=getattr(estimator, "feature_names_in_", None))

@@ -107,7 +107,7 @@ def _compiled(
 
 def _surroundings() -> tuple[Hashable, ...]:
     """What tracing and compiling depend on beside their arguments."""
-    config = jax.config
+    config: Any = jax.config
     return (
         config.jax_enable_x64,
         config.jax_default_device,
@@ -130,9 +130,10 @@ def kept_on_disk() -> Iterator[None]:
         If `QDEQ_CACHE` has a value that means nothing.
     """
     folder = cache_folder()
+    config: Any = jax.config
     if (
         folder is None
-        or jax.config.jax_compilation_cache_dir is not None
+        or config.jax_compilation_cache_dir is not None
         or not _is_writable(folder / "xla")
     ):
         yield
@@ -143,7 +144,7 @@ def kept_on_disk() -> Iterator[None]:
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     with _lock:
-        before = {name: getattr(jax.config, name) for name in wanted}
+        before = {name: getattr(config, name) for name in wanted}
         try:
             _configure(wanted)
             yield
