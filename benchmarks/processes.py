@@ -84,7 +84,7 @@ def training_group(bench: Bench) -> list[Entry]:
     bench.stage("training for 100 epochs")
     config = TrainConfig(data="mnist-4", data_dir=bench.data_dir, epochs=100)
     with tempfile.TemporaryDirectory() as folder:
-        summary = train(config, out=Path(folder) / "run", devices=1)
+        summary = train(config, out=Path(folder) / "run", devices=1).summary
     figure = summary.train_seconds
     return [
         Entry(

@@ -10,7 +10,7 @@ from qdeq.equilibrium import ADJOINTS, SOLVERS
 from qdeq.errors import UserError
 from qdeq.models.quantum_model import METHODS
 from qdeq.training import config as config_module
-from qdeq.training.config import PRESETS, PresetName, TrainConfig
+from qdeq.training.config import OWN_DATA, PRESETS, PresetName, TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_choices_are_those_that_the_library_has():
     def choices(name):
         return typing.get_args(getattr(config_module, name))
 
-    assert choices("DataName") == tuple(DATASETS)
+    assert choices("DataName") == (*DATASETS, OWN_DATA)
     assert choices("SolverName") == tuple(SOLVERS)
     assert choices("AdjointName") == tuple(ADJOINTS)
     assert set(choices("Method")) == set(METHODS)

@@ -11,11 +11,10 @@ from qdeq.cli import main
 from qdeq.data import load
 from qdeq.errors import UserError
 from qdeq.runs import session
-from qdeq.runs.many import resume_many, train_many
-from qdeq.runs.many_summary import Spread
 from qdeq.runs.run import TrainingInterrupted, resume, train
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.seeds import parse_seeds
+from qdeq.runs.summary import Spread
 from qdeq.training.config import TrainConfig
 from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout, seeds_at_once
@@ -34,7 +33,6 @@ def fake(monkeypatch):
     monkeypatch.setattr(session, "Trainer", Fake)
     monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
-    monkeypatch.setattr("qdeq.runs.many.write_many_report", lambda *_: None)
     return Fake
 
 
@@ -51,10 +49,10 @@ def models(path, seeds=SEEDS):
 
 
 def test_every_seed_gets_the_run_folder_that_it_gets_alone(fake, tmp_path):
-    summaries = train_many(CONFIG, SEEDS, out=tmp_path / "many")
+    summaries = train(CONFIG, seeds=SEEDS, out=tmp_path / "many").summaries
     assert [summary.seed for summary in summaries] == SEEDS
     for seed, summary in zip(SEEDS, summaries, strict=True):
-        alone = train(CONFIG.replace(seed=seed), out=tmp_path / f"alone-{seed}")
+        alone = train(CONFIG.replace(seed=seed), out=tmp_path / f"alone-{seed}").summary
         folder = RunFolder.open(tmp_path / "many" / f"seed-{seed}")
         other = RunFolder(tmp_path / f"alone-{seed}")
         assert folder.read_config() == CONFIG.replace(seed=seed)
@@ -66,10 +64,10 @@ def test_every_seed_gets_the_run_folder_that_it_gets_alone(fake, tmp_path):
 
 
 def test_a_seed_can_be_continued_alone_but_then_not_with_the_others(fake, tmp_path):
-    train_many(CONFIG, SEEDS, out=tmp_path / "many")
-    assert resume(tmp_path / "many" / "seed-0", epochs=7).epochs == 7
+    train(CONFIG, seeds=SEEDS, out=tmp_path / "many")
+    assert resume(tmp_path / "many" / "seed-0", epochs=7).summary.epochs == 7
     with pytest.raises(UserError, match="seed-0 was trained further on its own"):
-        resume_many(tmp_path / "many", epochs=8)
+        resume(tmp_path / "many", epochs=8)
 
 
 def test_the_summary_has_mean_and_deviation_over_seeds(fake, tmp_path, monkeypatch):
@@ -80,7 +78,7 @@ def test_the_summary_has_mean_and_deviation_over_seeds(fake, tmp_path, monkeypat
         return [{**values, "accuracy": next(accuracies)} for values in found]
 
     monkeypatch.setattr(fake, "evaluate_seeds", evaluate_seeds)
-    train_many(CONFIG, SEEDS, out=tmp_path / "many")
+    train(CONFIG, seeds=SEEDS, out=tmp_path / "many")
     summary = json.loads((tmp_path / "many" / "summary.json").read_text())
     assert summary["seeds"] == SEEDS
     assert summary["statistics"]["test_accuracy"] == {
@@ -95,12 +93,13 @@ def test_the_summary_has_mean_and_deviation_over_seeds(fake, tmp_path, monkeypat
 def test_a_seed_whose_loss_is_not_finite_is_named_and_the_others_go_on(fake, tmp_path, capsys):
     fake.diverge_in_epoch = {1: 2}
     shown = []
-    summaries = train_many(CONFIG, SEEDS, out=tmp_path / "many", on_epoch=shown.append)
+    run = train(CONFIG, seeds=SEEDS, out=tmp_path / "many", on_epoch=shown.append)
+    summaries = run.summaries
     assert [bool(summary.stopped) for summary in summaries] == [False, True, False]
     assert [summary.best_epoch for summary in summaries] == [5, 1, 5]
     many = json.loads((tmp_path / "many" / "summary.json").read_text())
-    (line,) = many["stopped"]
-    assert line.startswith("seed 0: epoch 2: the training loss and the gradient are not finite")
+    expected = "seed 0: epoch 2: the training loss and the gradient are not finite"
+    assert many["stopped"].startswith(expected)
     assert all(math.isfinite(metrics["train_loss"]) for metrics in shown)
 
 
@@ -126,14 +125,14 @@ def test_one_seed_has_no_deviation():
 
 @pytest.mark.parametrize("where", ["between epochs", "in mid-epoch"])
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(fake, tmp_path, where):
-    train_many(CONFIG, SEEDS, out=tmp_path / "whole")
+    train(CONFIG, seeds=SEEDS, out=tmp_path / "whole")
     if where == "in mid-epoch":
         fake.interrupt_in_epoch = 3
     with pytest.raises(TrainingInterrupted, match="--resume") as caught:
-        train_many(CONFIG, SEEDS, out=tmp_path / "parts", on_epoch=stop_after(2))
+        train(CONFIG, seeds=SEEDS, out=tmp_path / "parts", on_epoch=stop_after(2))
     assert (caught.value.epoch, caught.value.run) == (2, tmp_path / "parts")
     fake.interrupt_in_epoch = None
-    resume_many(tmp_path / "parts")
+    resume(tmp_path / "parts")
     assert models(tmp_path / "whole") == models(tmp_path / "parts")
     for seed in SEEDS:
         lines = [
@@ -143,7 +142,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(fake, tmp_pa
 
 
 def test_a_killed_run_repeats_the_epochs_after_its_checkpoint(fake, tmp_path, monkeypatch):
-    train_many(CONFIG, SEEDS, out=tmp_path / "whole")
+    train(CONFIG, seeds=SEEDS, out=tmp_path / "whole")
     monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
 
     def die(metrics):
@@ -151,14 +150,14 @@ def test_a_killed_run_repeats_the_epochs_after_its_checkpoint(fake, tmp_path, mo
             raise MemoryError  # like kill -9: nothing of ours runs any more
 
     with pytest.raises(MemoryError):
-        train_many(CONFIG, SEEDS, out=tmp_path / "parts", on_epoch=die)
-    resume_many(tmp_path / "parts")
+        train(CONFIG, seeds=SEEDS, out=tmp_path / "parts", on_epoch=die)
+    resume(tmp_path / "parts")
     assert models(tmp_path / "whole") == models(tmp_path / "parts")
 
 
 def test_a_mistake_in_the_configuration_leaves_no_folder(fake, tmp_path):
     with pytest.raises(UserError):
-        train_many(CONFIG.replace(n_features=15), SEEDS, out=tmp_path / "many")
+        train(CONFIG.replace(n_features=15), seeds=SEEDS, out=tmp_path / "many")
     assert not (tmp_path / "many").exists()
 
 

@@ -31,7 +31,8 @@ from qdeq.circuits import (
 )
 from qdeq.errors import UserError
 from qdeq.models import QuantumModel, evaluation_path, paper_model
-from qdeq.runs.run import evaluate, train
+from qdeq.runs.evaluation import evaluate
+from qdeq.runs.run import train
 from qdeq.runs.run_folder import RunFolder
 from qdeq.simulation import heisenberg, outcome_probabilities, prepare_forms
 from qdeq.simulation.cones import cone_groups

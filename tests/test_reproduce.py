@@ -12,7 +12,7 @@ from fake_trainer import FakeTrainer
 
 from qdeq.cli import main
 from qdeq.errors import UserError
-from qdeq.runs import many, session
+from qdeq.runs import session
 from qdeq.studies import reproduction, runner, worker
 from qdeq.studies.paper import PaperTable
 from qdeq.studies.reproduction import reproduce
@@ -62,7 +62,6 @@ def computed(monkeypatch):
     monkeypatch.setattr(runner, "in_process", launch)
     monkeypatch.setattr(session, "Trainer", Trainer)
     monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
-    monkeypatch.setattr(many, "write_many_report", lambda *_: None)
     trace = {"median": [1.0, 0.1], "high": [1.0, 0.5]}
     stub = {"n_samples": 4, "tolerance": 1e-5, "solvers": {"picard": trace}}
     monkeypatch.setattr("qdeq.studies.traces.solver_traces", lambda _: stub)

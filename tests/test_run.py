@@ -4,16 +4,17 @@ import dataclasses
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_trainer import FakeTrainer
 
 from qdeq.errors import UserError
-from qdeq.runs import run as run_module
 from qdeq.runs import session
+from qdeq.runs.evaluation import evaluate
 from qdeq.runs.report import write_report
-from qdeq.runs.run import TrainingInterrupted, evaluate, resume, train
+from qdeq.runs.run import TrainingInterrupted, resume, train
 from qdeq.runs.run_folder import RunFolder
 from qdeq.training.config import TrainConfig
 
@@ -39,7 +40,7 @@ def same_run(first, second):
     results = []
     for summary in (first, second):
         results.append({k: v for k, v in dataclasses.asdict(summary).items() if k not in TIMES})
-    models = [(RunFolder(run_module.Path(s.run)).model_path).read_bytes() for s in (first, second)]
+    models = [(RunFolder(Path(s.run)).model_path).read_bytes() for s in (first, second)]
     return results[0] == results[1] and models[0] == models[1]
 
 
@@ -54,7 +55,8 @@ def stop_after(number):
 def test_a_run_writes_every_file_of_its_folder(fake, monkeypatch, tmp_path):
     monkeypatch.setattr(session, "write_report", write_report)
     stages, epochs = [], []
-    summary = train(CONFIG, out=tmp_path / "a", on_stage=stages.append, on_epoch=epochs.append)
+    run = train(CONFIG, out=tmp_path / "a", on_stage=stages.append, on_epoch=epochs.append)
+    summary = run.summary
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
         "config.json",
         "metrics.jsonl",
@@ -100,14 +102,14 @@ def test_the_test_split_is_used_once(fake, tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_best_model_so_far(fake, tmp_path):
     fake.diverge_in_epoch = {0: 4}
-    summary = train(CONFIG, out=tmp_path / "run")
+    summary = train(CONFIG, out=tmp_path / "run").summary
     assert (summary.epochs, summary.best_epoch) == (4, 3)
     assert summary.stopped.startswith("epoch 4: the training loss and the gradient are not finite")
     folder = RunFolder.open(tmp_path / "run")
     assert folder.read_summary() == summary
     assert len(folder.read_metrics(epochs=4)) == 4
     # A run that has diverged is judged again, and not trained on from numbers that are not finite.
-    again = resume(tmp_path / "run", epochs=9)
+    again = resume(tmp_path / "run", epochs=9).summary
     assert (again.epochs, again.stopped) == (4, summary.stopped)
 
 
@@ -122,14 +124,14 @@ def test_summaries_of_runs_before_divergence_was_noted_can_be_read(fake, tmp_pat
 
 @pytest.mark.parametrize("where", ["between epochs", "in mid-epoch"])
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(fake, tmp_path, where):
-    whole = train(CONFIG, out=tmp_path / "whole")
+    whole = train(CONFIG, out=tmp_path / "whole").summary
     if where == "in mid-epoch":
         fake.interrupt_in_epoch = 3
     with pytest.raises(TrainingInterrupted, match="--resume") as caught:
         train(CONFIG, out=tmp_path / "parts", on_epoch=stop_after(2))
     assert (caught.value.epoch, caught.value.run) == (2, tmp_path / "parts")
     fake.interrupt_in_epoch = None
-    assert same_run(whole, resume(tmp_path / "parts"))
+    assert same_run(whole, resume(tmp_path / "parts").summary)
     lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "parts")]
     assert lines[0] == lines[1]
 
@@ -137,7 +139,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(fake, tmp_pa
 def test_a_run_that_was_killed_between_checkpoints_repeats_the_lost_epochs(
     fake, tmp_path, monkeypatch
 ):
-    whole = train(CONFIG, out=tmp_path / "whole")
+    whole = train(CONFIG, out=tmp_path / "whole").summary
     monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
 
     def die(metrics):
@@ -149,20 +151,20 @@ def test_a_run_that_was_killed_between_checkpoints_repeats_the_lost_epochs(
     folder = RunFolder.open(tmp_path / "parts")
     assert folder.read_checkpoint().epoch == 0
     assert len(folder.metrics_path.read_text().splitlines()) == 4
-    assert same_run(whole, resume(tmp_path / "parts"))
+    assert same_run(whole, resume(tmp_path / "parts").summary)
     assert len(folder.metrics_path.read_text().splitlines()) == 5
 
 
 def test_a_run_without_a_checkpoint_starts_again(fake, tmp_path):
-    whole = train(CONFIG, out=tmp_path / "whole")
+    whole = train(CONFIG, out=tmp_path / "whole").summary
     RunFolder.create(tmp_path / "parts").write_config(CONFIG)
-    assert same_run(whole, resume(tmp_path / "parts"))
+    assert same_run(whole, resume(tmp_path / "parts").summary)
 
 
 def test_a_finished_run_can_be_extended(fake, tmp_path):
-    whole = train(CONFIG.replace(epochs=7), out=tmp_path / "whole")
+    whole = train(CONFIG.replace(epochs=7), out=tmp_path / "whole").summary
     train(CONFIG, out=tmp_path / "parts")
-    assert same_run(whole, resume(tmp_path / "parts", epochs=7))
+    assert same_run(whole, resume(tmp_path / "parts", epochs=7).summary)
     assert RunFolder.open(tmp_path / "parts").read_config().epochs == 7
     with pytest.raises(UserError, match="finished 7 epochs"):
         resume(tmp_path / "parts", epochs=6)
@@ -183,7 +185,7 @@ def test_a_mistake_in_the_configuration_leaves_no_folder(fake, tmp_path):
 
 
 def test_a_saved_run_is_evaluated_on_any_split(fake, tmp_path):
-    summary = train(CONFIG, out=tmp_path / "a")
+    summary = train(CONFIG, out=tmp_path / "a").summary
     test = evaluate(tmp_path / "a")
     assert (test.accuracy, test.confusion_matrix) == (
         summary.test_accuracy,
@@ -213,10 +215,10 @@ def test_the_compiled_loop_resumes_bit_by_bit(monkeypatch, tmp_path):
         jacobian_weight=0.0,
         start="previous",
     )
-    whole = train(config, out=tmp_path / "whole")
+    whole = train(config, out=tmp_path / "whole").summary
     with pytest.raises(TrainingInterrupted):
         train(config, out=tmp_path / "parts", on_epoch=stop_after(2))
-    assert same_run(whole, resume(tmp_path / "parts"))
+    assert same_run(whole, resume(tmp_path / "parts").summary)
     first, second = (
         RunFolder(tmp_path / name).read_checkpoint().arrays for name in ("whole", "parts")
     )

@@ -1,6 +1,7 @@
 """A run folder gives back what was written, and says which file is damaged and what to do."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
@@ -10,7 +11,8 @@ import pytest
 
 from qdeq._arrays import arrays_to_tree, tree_to_arrays
 from qdeq.errors import UserError
-from qdeq.runs.run_folder import Checkpoint, RunFolder, default_path
+from qdeq.runs import run_folder
+from qdeq.runs.run_folder import Checkpoint, RunFolder
 from qdeq.training.config import TrainConfig
 
 
@@ -61,12 +63,47 @@ def test_only_a_folder_with_a_configuration_is_a_run(tmp_path):
         RunFolder.open(tmp_path)
 
 
-def test_default_paths_differ_within_one_second(tmp_path, monkeypatch):
+def test_runs_that_start_within_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = default_path(TrainConfig())
-    RunFolder.create(first)
-    assert default_path(TrainConfig()) != first
-    assert first.parts[0] == "runs" and first.name.startswith("digits-4-implicit-")
+    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "20250131-235959")
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: RunFolder.create_in_runs(TrainConfig()), range(8)))
+    names = sorted(folder.path.name for folder in folders)
+    stem = "digits-4-implicit-20250131-235959"
+    assert names == sorted([stem, *(f"{stem}-{number}" for number in range(2, 9))])
+
+
+def test_of_runs_that_are_given_the_same_folder_one_gets_it(tmp_path):
+    def create(_):
+        try:
+            return RunFolder.create(tmp_path / "run")
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(create, range(8)))
+    refused = [result for result in results if isinstance(result, str)]
+    assert len(refused) == 7
+    assert all("exists and is not empty; choose another one" in message for message in refused)
+
+
+def test_a_run_that_another_process_trains_is_refused(folder):
+    # flock asks per open file, so that two of one process exclude each other like two processes.
+    refused = pytest.raises(UserError, match="another process is training it")
+    with folder.held(), refused, folder.held():
+        pass
+    with folder.held():  # let go at the end
+        pass
+
+
+def test_a_folder_whose_run_could_not_start_is_removed(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.discard()
+    assert not folder.path.exists()
+    folder = RunFolder.create(tmp_path / "run")
+    (folder.path / "notes.txt").write_text("mine")
+    folder.discard()
+    assert (folder.path / "notes.txt").exists()
 
 
 def test_a_model_comes_back_with_every_bit_dtype_and_shape(folder):

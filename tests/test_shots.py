@@ -13,7 +13,7 @@ from qdeq.cli import main
 from qdeq.equilibrium import Direct, Equilibrium, JacobianFree, KrasnoselskiiMann, Picard
 from qdeq.errors import UserError
 from qdeq.models import SampledModel, paper_model
-from qdeq.runs import evaluate, many, session
+from qdeq.runs import evaluate, session
 from qdeq.runs import run as run_module
 from qdeq.studies import noise_points, noise_solvers, reproduction, worker
 from qdeq.studies.noise import NoiseStudy
@@ -43,7 +43,6 @@ def fake(monkeypatch):
     """Nothing is trained, nothing is compiled but the measurement itself."""
     monkeypatch.setattr(session, "Trainer", Trainer)
     monkeypatch.setattr(session, "write_report", lambda _: [])
-    monkeypatch.setattr(many, "write_many_report", lambda *_: None)
 
 
 def test_a_sampled_model_is_unbiased_and_its_derivative_exact():

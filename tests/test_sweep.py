@@ -26,7 +26,6 @@ def fake(monkeypatch):
 
     monkeypatch.setattr(session, "Trainer", Fake)
     monkeypatch.setattr(session, "write_report", lambda _: [])
-    monkeypatch.setattr("qdeq.runs.many.write_many_report", lambda *_: None)
     return Fake
 
 

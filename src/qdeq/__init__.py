@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from qdeq.models import ModelFunction as ModelFunction
     from qdeq.models import QuantumModel as QuantumModel
     from qdeq.models import paper_model as paper_model
+    from qdeq.runs import Run as Run
+    from qdeq.runs import load as load
+    from qdeq.runs import train as train
+    from qdeq.training import TrainConfig as TrainConfig
 
 __version__ = _version("qdeq")
 
@@ -61,6 +65,8 @@ _HOMES = {
     "errors": "UserError",
     "interop.sklearn": "QDEQClassifier",
     "models": "Classifier ModelFunction QuantumModel paper_model",
+    "runs": "Run load train",
+    "training": "TrainConfig",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 __getattr__ = _attach(__name__, _NAMES)

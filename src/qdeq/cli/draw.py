@@ -19,7 +19,7 @@ class DrawCommand:
     """Draw the circuit of a model with its encoding and observables."""
 
     run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
-    """Run folder whose model to draw; otherwise the options describe it."""
+    """Run folder, of one seed or many, whose model to draw; otherwise the options describe it."""
 
     n_qubits: int = 4
     """Qubits of the circuit; 4 and 10 are the paper's."""
@@ -51,7 +51,10 @@ class DrawCommand:
                 self.n_qubits, self.encoding, trainable=self.trainable
             )
         else:
-            diagram = CircuitDiagram.of_config(RunFolder.open(self.run).read_config())
+            folder = RunFolder.open(self.run)
+            finished = all(f.summary_path.exists() for f in folder.seed_folders())
+            summary = folder.read_summary() if finished else None
+            diagram = CircuitDiagram.of_config(folder.read_config(), summary)
         if self.out is None:
             print(diagram.text(max_width=shutil.get_terminal_size((100, 24)).columns))
             return

@@ -18,7 +18,7 @@ class EvaluateCommand:
     """Evaluate the model of a run folder."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder that `qdeq train` wrote."""
+    """Run folder that `qdeq train` wrote, of one seed or many."""
 
     split: Literal["test", "valid", "train"] = "test"
     """Part of the data set to evaluate on."""
@@ -51,7 +51,7 @@ class EvaluateCommand:
         return None
 
     def execute(self, given: frozenset[str]) -> None:
-        from qdeq.runs.run import evaluate
+        from qdeq.runs.evaluation import evaluate
         from qdeq.runs.summary import finite_or_none
 
         for name in ("repeats", "seed"):
@@ -91,6 +91,8 @@ class EvaluateCommand:
                 f"{result.shots:,} per execution, {result.total_shots:,} in all; {result.repeats} "
                 f"repeat{'s' * (result.repeats != 1)}"
             )
+        if result.seeds is not None:
+            rows["seeds"] = str(len(result.seeds))
         if result.solver is not None:
             rows["solver"] = result.solver
         if result.noise:

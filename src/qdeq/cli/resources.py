@@ -231,8 +231,8 @@ class ResourcesCommand:
 
         folder = RunFolder.open(self.run or "")
         config, summary = folder.read_config(), folder.read_summary()
-        history = folder.read_metrics(epochs=summary.epochs)
-        diagram, options = CircuitDiagram.of_config(config), self._options()
+        history = [line for seed in folder.read_histories() for line in seed]
+        diagram, options = CircuitDiagram.of_config(config, summary), self._options()
         cost = run_cost(diagram, config, history, **options)
         phase = "implicit" if config.mode == "implicit" else "direct"
         steps = summary.solver_steps_mean

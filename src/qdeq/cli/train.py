@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -22,6 +21,7 @@ from qdeq.training.processes import Processes
 
 if TYPE_CHECKING:
     from qdeq.runs.summary import Summary
+    from qdeq.runs.trained import Run
 
 ConfigType = TypeVar("ConfigType", bound=TrainConfig)
 
@@ -104,14 +104,12 @@ class TrainCommand(TrainConfig):
             # A run that is resumed gets the devices that it began with: the same last bits.
             n_seeds = len(seeds or []) if self.resume is None else _n_seeds_of(self.resume)
             os.environ.update(device_environment(n_seeds))  # JAX is not imported yet
-        from qdeq.runs import many, run
+        from qdeq.runs import run
 
         if self.resume is not None:
-            is_many = many.ManyFolder.is_at(self.resume)
-            resume = many.resume_many if is_many else run.resume
             epochs = self.epochs if "epochs" in given else None
-            with TrainingDisplay(console, epochs or _epochs_of(self.resume, is_many)) as display:
-                result = resume(
+            with TrainingDisplay(console, epochs or _epochs_of(self.resume)) as display:
+                result = run.resume(
                     self.resume,
                     epochs=epochs,
                     data_dir=self.data_dir if "data_dir" in given else None,
@@ -120,29 +118,25 @@ class TrainCommand(TrainConfig):
                     on_stage=display.stage,
                 )
         else:
-            train = run.train if seeds is None else partial(many.train_many, seeds=seeds)
             with TrainingDisplay(console, config.epochs) as display:
-                result = train(
+                result = run.train(
                     config,
+                    seeds=seeds,
                     out=self.out,
                     devices=self.devices,
                     on_epoch=display.epoch,
                     on_stage=display.stage,
                 )
-        if not speaks:
-            return
-        _warn_of_divergence(result if isinstance(result, list) else [result])
-        if isinstance(result, list):
-            self._show_many(console, result)
-        else:
+        if speaks:
+            _warn_of_divergence(result.summaries)
             self._show(console, result)
 
-    def _show(self, console: Console, summary: "Summary") -> None:
-        from qdeq.runs import report, run_folder
+    def _show(self, console: Console, run: "Run") -> None:
+        from qdeq.runs.report import summary_rows
 
+        summary, folder = run.summary, run.folder
         title = f"{summary.dataset}, {summary.n_qubits} qubits, {summary.encoding}, {summary.mode}"
-        print_rows(console, report.summary_rows(summary), title=title)
-        folder = run_folder.RunFolder(Path(summary.run))
+        print_rows(console, summary_rows(summary), title=title)
         console.print()
         for picture in sorted(folder.figures_path.glob("*.png")):
             print_path(console, "picture", picture)
@@ -150,19 +144,6 @@ class TrainCommand(TrainConfig):
         print_path(console, "run folder", folder.path)
         if self.json:
             print(summary.to_json())
-
-    def _show_many(self, console: Console, summaries: "list[Summary]") -> None:
-        from qdeq.runs.many_summary import ManySummary
-
-        folder = Path(summaries[0].run).parent
-        many, first = ManySummary.of(summaries, run=folder), summaries[0]
-        title = f"{first.dataset}, {first.n_qubits} qubits, {first.encoding}, {first.mode}"
-        print_rows(console, many.rows(), title=title)
-        console.print()
-        print_path(console, "report", folder / "report.html")
-        print_path(console, "run folder", folder)
-        if self.json:
-            print(many.to_json())
 
 
 def _warn_of_divergence(summaries: "list[Summary]") -> None:
@@ -202,9 +183,7 @@ def _n_seeds_of(run: str) -> int:
     return len(list(Path(run).glob("seed-*")))
 
 
-def _epochs_of(run: str, is_many: bool) -> int:
-    from qdeq.runs.many import ManyFolder
+def _epochs_of(run: str) -> int:
     from qdeq.runs.run_folder import RunFolder
 
-    config = ManyFolder.open(run).read()[0] if is_many else RunFolder.open(run).read_config()
-    return config.epochs
+    return RunFolder.open(run).read_config().epochs

@@ -7,10 +7,7 @@ classes to labels. What is computed is the training loop's, epoch by epoch.
 import warnings
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
-from jaxtyping import Array, Float
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, column_or_1d
@@ -22,17 +19,11 @@ from qdeq.data.inputs import cast_features
 from qdeq.data.splits import stratified_indices
 from qdeq.equilibrium import Solution
 from qdeq.errors import UserError
-from qdeq.models import Classifier, Prediction
+from qdeq.models import Prediction
 from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence
-from qdeq.training.epoch import Values
-from qdeq.training.layer import LayerRecipe
 from qdeq.training.loop import Trainer, only
-from qdeq.training.programs import kept_on_disk
-
-# Samples predicted at once: one compiled shape, so that a sample's scores are the same bits
-# whatever else is predicted with it.
-_CHUNK = 256
+from qdeq.training.predict import predict, probabilities
 
 
 class QDEQClassifier(ClassifierMixin, BaseEstimator):
@@ -272,9 +263,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities `(N, C)`, columns as in `classes_`."""
-        logits = np.asarray(self._predictions(X).logits, np.float64)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return probabilities(self._predictions(X).logits)
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable labels `(N,)`."""
@@ -311,28 +300,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
     def _predictions(self, X: Any) -> Prediction:
         check_is_fitted(self)
         X = _finite(validate_data(self, X, ensure_all_finite=False, reset=False), self)
-        layer = LayerRecipe.of(self.config_)
-        tolerance = jax.device_put(Values.of(self.config_, 1).tolerance)
-        # No part of a program: a grid over dropout has one for all.
-        classifier = eqx.tree_at(lambda c: c.dropout, self.classifier_, 0.0)
-        parts = []
-        with kept_on_disk():
-            for start in range(0, len(X), _CHUNK):
-                chosen = np.arange(start, start + _CHUNK) % len(X)
-                part = _predict(classifier, layer, tolerance, jax.device_put(X[chosen]))
-                parts.append(jax.tree.map(np.asarray, part))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(X)], *parts)
-
-
-@eqx.filter_jit
-def _predict(
-    classifier: Classifier,
-    layer: LayerRecipe,
-    tolerance: Float[Array, ""],
-    x: Float[Array, "B d"],
-) -> Prediction:
-    built = layer.build(tolerance)
-    return jax.vmap(lambda x: classifier(x, built))(x)
+        return predict(self.classifier_, self.config_, X)
 
 
 def _finite(x: Any, estimator: BaseEstimator) -> np.ndarray:

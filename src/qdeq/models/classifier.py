@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from qdeq._numbers import nan_unless_finite
+from qdeq._numbers import at_most, nan_unless_finite
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction, check_model, state_dtype
@@ -200,4 +200,4 @@ class Classifier(eqx.Module):
         pairs = jax.random.bits(key, (*shape, -(-d // 2)), jnp.uint32)
         bits = lax.bitcast_convert_type(pairs, jnp.uint16).reshape(*shape, -1)[..., :d]
         hidden = jnp.round(jnp.asarray(self.dropout if dropout is None else dropout) * 2**16)
-        return bits >= jnp.minimum(hidden, 2**16 - 1).astype(jnp.uint16)
+        return bits >= at_most(hidden, 2**16 - 1).astype(jnp.uint16)

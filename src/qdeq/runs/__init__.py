@@ -1,4 +1,4 @@
-"""Runs and their folders: start, resume, evaluate, summary, figures, report, sweeps."""
+"""Runs and their folders: start, resume, load, evaluate, summary, figures, report, sweeps."""
 
 from typing import TYPE_CHECKING
 
@@ -7,17 +7,17 @@ from qdeq._lazy import attach
 if TYPE_CHECKING:
     from qdeq.runs.cost import RunCost as RunCost
     from qdeq.runs.cost import run_cost as run_cost
-    from qdeq.runs.many import resume_many as resume_many
-    from qdeq.runs.many import train_many as train_many
-    from qdeq.runs.many_summary import ManySummary as ManySummary
+    from qdeq.runs.evaluation import Evaluation as Evaluation
+    from qdeq.runs.evaluation import evaluate as evaluate
     from qdeq.runs.report import write_report as write_report
-    from qdeq.runs.run import Evaluation as Evaluation
-    from qdeq.runs.run import evaluate as evaluate
     from qdeq.runs.run import resume as resume
     from qdeq.runs.run import train as train
     from qdeq.runs.run_folder import RunFolder as RunFolder
     from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
+    from qdeq.runs.summary import Spread as Spread
     from qdeq.runs.summary import Summary as Summary
+    from qdeq.runs.trained import Run as Run
+    from qdeq.runs.trained import load as load
 
 # On first use: the command line reads folders without loading JAX.
 __getattr__ = attach(
@@ -25,16 +25,16 @@ __getattr__ = attach(
     {
         "RunCost": "cost",
         "run_cost": "cost",
-        "resume_many": "many",
-        "train_many": "many",
-        "ManySummary": "many_summary",
+        "Evaluation": "evaluation",
+        "evaluate": "evaluation",
         "write_report": "report",
-        "Evaluation": "run",
-        "evaluate": "run",
         "resume": "run",
         "train": "run",
         "RunFolder": "run_folder",
         "TrainingInterrupted": "session",
+        "Spread": "summary",
         "Summary": "summary",
+        "Run": "trained",
+        "load": "trained",
     },
 )

@@ -1,7 +1,8 @@
 """The data set of a configuration. Imports no JAX, so that classical baselines start fast."""
 
 from qdeq.data import Dataset, load
-from qdeq.training.config import TrainConfig
+from qdeq.errors import UserError
+from qdeq.training.config import OWN_DATA, TrainConfig
 
 
 def load_dataset(config: TrainConfig) -> Dataset:
@@ -12,6 +13,11 @@ def load_dataset(config: TrainConfig) -> Dataset:
     UserError
         When it cannot be had as configured: a missing folder, too large a grid, a missing class.
     """
+    if config.data == OWN_DATA:
+        raise UserError(
+            "data='own': the data set was given in Python (qdeq.train(config, dataset=...)), and "
+            "has to be given again: dataset=..."
+        )
     return load(
         config.data,
         n_features=config.n_features,

@@ -13,7 +13,9 @@ from qdeq.circuits import (
     z_of_every_wire,
 )
 from qdeq.data import DATASETS
-from qdeq.training.config import TrainConfig
+from qdeq.errors import UserError
+from qdeq.runs.summary import Summary
+from qdeq.training.config import OWN_DATA, OWN_MODEL, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,14 +57,29 @@ class CircuitDiagram:
         return cls(circuit, encoder, z_of_every_wire(n_qubits))
 
     @classmethod
-    def of_config(cls, config: TrainConfig) -> "CircuitDiagram":
-        """The model function that a configuration trains."""
-        task = DATASETS[config.data]
+    def of_config(cls, config: TrainConfig, summary: Summary | None = None) -> "CircuitDiagram":
+        """The model function that a configuration trains; `summary` says the sizes of own data.
+
+        Raises
+        ------
+        UserError
+            For own data whose sizes are not known.
+        """
+        if config.ansatz == OWN_MODEL:
+            raise UserError("ansatz='own': a model function of one's own has no drawing")
+        if summary is not None and summary.n_qubits is not None:
+            n_qubits, n_features = summary.n_qubits, summary.n_features
+        elif config.data == OWN_DATA:
+            raise UserError("data='own': the circuit of such a run is known when it is finished")
+        else:
+            task = DATASETS[config.data]
+            n_qubits = config.n_qubits or (4 if len(task.labels) <= 4 else 10)
+            n_features = config.n_features or task.n_features
         return cls.of_paper(
-            config.n_qubits or (4 if len(task.labels) <= 4 else 10),
+            n_qubits,
             config.encoding,
             trainable=config.trainable,
-            n_features=config.n_features or task.n_features,
+            n_features=n_features,
             ansatz=config.ansatz,
             ansatz_layers=config.ansatz_layers,
         )

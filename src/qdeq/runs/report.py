@@ -4,6 +4,7 @@ Both are made from the files of a finished run folder alone, so they can be made
 """
 
 import dataclasses
+import html
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from qdeq.runs import pages
 from qdeq.runs.diagram import CircuitDiagram
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
-from qdeq.training.config import TrainConfig
+from qdeq.training.config import OWN_MODEL, TrainConfig
 
 _CAPTIONS = {
     "training": "Loss and accuracy per epoch. The kept model is the one with the lowest validation "
@@ -33,7 +34,7 @@ def write_report(run: str | Path) -> list[Path]:
     Parameters
     ----------
     run
-        A run folder with a summary.
+        A run folder with a summary, of one seed or many.
 
     Returns
     -------
@@ -49,17 +50,23 @@ def write_report(run: str | Path) -> list[Path]:
 
     folder = RunFolder.open(run)
     config, summary = folder.read_config(), folder.read_summary()
-    history = folder.read_metrics(epochs=summary.epochs)
-    drawn = {"training": figures.training_curves(history)}
+    histories = folder.read_histories()
+    if folder.has_many_seeds:
+        drawn = {"seeds": figures.training_bands(histories)}
+    else:
+        drawn = {"training": figures.training_curves(histories[0])}
     if any(value is not None for value in summary.residual_trace):
         drawn["residual"] = figures.residual_trace(
             summary.residual_trace, tolerance=config.tolerance
         )
     drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
-    drawn["circuit"] = CircuitDiagram.of_config(config).figure()
+    if config.ansatz != OWN_MODEL:
+        drawn["circuit"] = CircuitDiagram.of_config(config, summary).figure()
     pictures = {name: figures.png(figure) for name, figure in drawn.items()}
     paths = folder.write_figures(pictures)
-    folder.write_report(report_page(config, summary, pictures, hardware_rows(config, history)))
+    lines = [line for history in histories for line in history]
+    more = hardware_rows(config, summary, lines)
+    folder.write_report(report_page(config, summary, pictures, more))
     return [*paths, folder.report_path]
 
 
@@ -80,47 +87,24 @@ def report_page(
     more
         Results to show after the summary's, label to text.
     """
-    return page(
-        f"{summary.dataset}, {summary.mode}, {summary.encoding} encoding",
-        run=summary.run,
-        score=f"{summary.test_accuracy:.4f}",
-        results={"Results": pages.pairs({**summary_rows(summary), **(more or {})})},
-        pictures=pictures,
-        command=command_line(config),
-        config=config,
-        versions={**summary.versions, "device": summary.device},
-    )
-
-
-def page(
-    title: str,
-    *,
-    run: str,
-    score: str,
-    results: Mapping[str, str],
-    pictures: Mapping[str, bytes],
-    command: str,
-    config: TrainConfig,
-    versions: Mapping[str, str],
-) -> str:
-    """Return a report as one HTML page.
-
-    Parameters
-    ----------
-    title, run, score
-        What was trained, its folder, and the test accuracy as text.
-    results
-        Heading to a table's HTML.
-    pictures
-        PNG content by name; names with a known caption get it.
-    command, config, versions
-        How to train it again.
-    """
+    title = f"{summary.dataset}, {summary.mode}, {summary.encoding} encoding"
+    rows = pages.pairs({**summary_rows(summary), **(more or {})})
+    if summary.seeds is None:
+        results, command = {"Results": rows}, command_line(config)
+    else:
+        title += f", {len(summary.seeds)} seeds"
+        results = {
+            "Results, mean ± standard deviation over seeds": rows,
+            "Seed by seed": _by_seed(summary),
+        }
+        seeds = ",".join(map(str, summary.seeds))
+        command = f"{command_line(config.replace(seed=0))} --seeds {seeds}"
+    versions = {**summary.versions, "device": summary.device}
     drawn = {name: (png, name, _CAPTIONS.get(name, name)) for name, png in pictures.items()}
     values = {name: str(value) for name, value in dataclasses.asdict(config).items()}
     parts = [
-        pages.paragraph(run, "run"),
-        pages.paragraph(score, "score"),
+        pages.paragraph(summary.run, "run"),
+        pages.paragraph(f"{summary.spread('test_accuracy'):.4f}", "score"),
         pages.paragraph("test accuracy", "run"),
     ]
     for name, part in results.items():
@@ -141,18 +125,20 @@ def page(
 
 def summary_rows(summary: Summary) -> dict[str, str]:
     """Return what a person wants to see of a summary, label to formatted value."""
-    rows = {
-        "test accuracy": f"{summary.test_accuracy:.4f}",
-        "validation accuracy": f"{summary.valid_accuracy:.4f}",
-        "training accuracy": f"{summary.train_accuracy:.4f}",
-        "kept epoch": f"{summary.best_epoch} of {summary.epochs}",
-        "residual, mean": f"{summary.residual_mean:.2e}",
+    spread = summary.spread
+    many = {} if summary.seeds is None else {"seeds": str(len(summary.seeds))}
+    rows = many | {
+        "test accuracy": f"{spread('test_accuracy'):.4f}",
+        "validation accuracy": f"{spread('valid_accuracy'):.4f}",
+        "training accuracy": f"{spread('train_accuracy'):.4f}",
+        "kept epoch": f"{spread('best_epoch'):g} of {summary.epochs}",
+        "residual, mean": f"{spread('residual_mean'):.2e}",
         "residual, max": f"{summary.residual_max:.2e}",
-        "converged": f"{summary.converged_fraction:.2%} of test samples",
-        "solver steps, mean": f"{summary.solver_steps_mean:.2f}",
+        "converged": f"{spread('converged_fraction'):.2%} of test samples",
+        "solver steps, mean": f"{spread('solver_steps_mean'):.2f}",
         "circuit executions": f"{summary.circuit_executions:,} in training, forward passes",
         "parameters": f"{summary.n_parameters} angles, {summary.n_head_parameters} in the head",
-        "training time": f"{summary.train_seconds:.2f} s",
+        "training time": f"{summary.train_seconds:.2f} s" + " for all seeds" * bool(many),
         "compile time": f"{summary.compile_seconds:.2f} s",
         "peak memory": f"{summary.peak_memory_mb:.0f} MB",
     }
@@ -163,7 +149,19 @@ def summary_rows(summary: Summary) -> dict[str, str]:
     return rows
 
 
-def hardware_rows(config: TrainConfig, history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _by_seed(summary: Summary) -> str:
+    names = ("test_accuracy", "valid_accuracy", "residual_max", "converged_fraction", "best_epoch")
+    head = "".join(f"<th>{html.escape(n.replace('_', ' '))}</th>" for n in ("seed", *names))
+    lines = [f"<tr>{head}</tr>"]
+    for position, seed in enumerate(summary.seeds or []):
+        cells = "".join(f"<td>{summary.by_seed[name][position]:.4g}</td>" for name in names)
+        lines.append(f'<tr><td><a href="seed-{seed}/">{seed}</a></td>{cells}</tr>')
+    return f'<table class="grid">{"".join(lines)}</table>'
+
+
+def hardware_rows(
+    config: TrainConfig, summary: Summary, history: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
     """Return what training would have executed on a device; nothing where that is not defined.
 
     The summary's executions are those of the forward passes: derivatives cost a simulation no
@@ -172,7 +170,7 @@ def hardware_rows(config: TrainConfig, history: Sequence[Mapping[str, Any]]) -> 
     from qdeq.runs.cost import run_cost
 
     try:
-        cost = run_cost(CircuitDiagram.of_config(config), config, history)
+        cost = run_cost(CircuitDiagram.of_config(config, summary), config, history)
     except UserError:  # a solver and an adjoint that do not go together on a device
         return {}
     forward, gradients = cost.solves.executions, cost.gradients.executions

@@ -1,15 +1,19 @@
-"""The folder of one training run: which files it has and how they are written and read.
+"""The folder of a run, of one seed or many: which files it has, how they are written and read.
 
-Every file is replaced atomically except `metrics.jsonl`, which grows by a line per epoch and is cut
-back to the checkpoint when a run is resumed. What the files are for is decided in `run.py`.
+A run of many seeds has `seeds.json` with its configuration, the checkpoint of all seeds, and a
+complete run folder `seed-K` per seed. Every file is replaced atomically except `metrics.jsonl`,
+which grows by a line per epoch and is cut back to the checkpoint when a run is resumed. What the
+files are for is decided in `run.py`.
 """
 
+import contextlib
 import errno
+import itertools
 import json
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +28,7 @@ from qdeq._arrays import (
     write_atomically,
 )
 from qdeq.errors import UserError
+from qdeq.runs.seeds import check_seeds
 from qdeq.runs.summary import Summary, finite_or_none
 from qdeq.training.config import TrainConfig
 
@@ -49,25 +54,32 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and files of one run; make one with `create` or `open`."""
+    """Paths and files of a run; make one with `create`, `create_in_runs` or `open`."""
 
     path: Path
 
     @classmethod
     def create(cls, path: str | Path) -> "RunFolder":
-        """Make an empty folder for a new run.
+        """Take a folder for a new run: an empty one, or one that does not exist.
+
+        Of several processes that ask for the same folder at once, one gets it.
 
         Raises
         ------
         UserError
             When the folder exists and holds something, or cannot be made.
         """
-        path = Path(path)
+        folder = cls(Path(path))
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.iterdir())
-            if not os.access(path, os.W_OK | os.X_OK):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            occupied = any(folder.path.iterdir())
+            if not os.access(folder.path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if not occupied:
+                # Making a folder fails where somebody else has just made it.
+                folder.checkpoint_path.parent.mkdir()
+        except FileExistsError:
+            occupied = True
         except OSError as error:
             raise UserError(
                 f"out={str(path)!r}: the run folder cannot be written ({error.strerror}); choose "
@@ -78,7 +90,20 @@ class RunFolder:
                 f"out={str(path)!r}: the folder exists and is not empty; choose another one, or "
                 f"continue the run in it with `qdeq train --resume {shlex.quote(str(path))}`"
             )
-        return cls(path)
+        return folder
+
+    @classmethod
+    def create_in_runs(cls, config: TrainConfig) -> "RunFolder":
+        """Take a new folder such as `runs/digits-4-implicit-20250131-235959`."""
+        stem = f"{config.data}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for number in itertools.count(1):  # runs within one second
+            path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+            if not path.exists():
+                with contextlib.suppress(UserError):
+                    return cls.create(path)
+                if not path.exists():  # it is not that somebody else was faster
+                    return cls.create(path)
+        raise AssertionError("numbers end")
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
@@ -87,17 +112,71 @@ class RunFolder:
         Raises
         ------
         UserError
-            When there is no such folder or it holds no `config.json`.
+            When there is no such folder, or neither `config.json` nor `seeds.json` in it.
         """
         folder = cls(Path(path))
         if not folder.path.is_dir():
             raise UserError(f"run={str(path)!r}: there is no such folder; give a run folder")
-        if not folder.config_path.is_file():
+        if not folder.config_path.is_file() and not folder.has_many_seeds:
             raise UserError(
                 f"run={str(path)!r}: the folder has no config.json, so it is not a run folder; "
                 "give the folder that `qdeq train` wrote"
             )
         return folder
+
+    def discard(self) -> None:
+        """Remove what `create` made, where nothing was added to it."""
+        with contextlib.suppress(OSError):
+            self.checkpoint_path.parent.rmdir()
+            self.path.rmdir()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing to the same run; a process that dies lets go.
+
+        Raises
+        ------
+        UserError
+            When another process trains this run.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows: only the names of new folders are safe there
+            yield
+            return
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"run={str(self.path)!r}: another process is training it; wait for its end, or "
+                    "stop it first"
+                ) from error
+            except OSError:  # some network file systems have no locks
+                pass
+            yield
+        finally:
+            os.close(handle)
+
+    @property
+    def has_many_seeds(self) -> bool:
+        """Whether it is a run of many seeds."""
+        return self.seeds_path.is_file()
+
+    @property
+    def seeds_path(self) -> Path:
+        return self.path / "seeds.json"
+
+    def of_seed(self, seed: int) -> "RunFolder":
+        """The folder of one seed of a run of many."""
+        return RunFolder(self.path / f"seed-{seed}")
+
+    def seed_folders(self) -> "list[RunFolder]":
+        """A folder per seed, in the order of the seeds; itself for a run of one."""
+        if not self.has_many_seeds:
+            return [self]
+        return [self.of_seed(seed) for seed in self.read_seeds()]
 
     @property
     def config_path(self) -> Path:
@@ -127,11 +206,54 @@ class RunFolder:
     def figures_path(self) -> Path:
         return self.path / "figures"
 
-    def write_config(self, config: TrainConfig) -> None:
-        write_atomically(self.config_path, config.to_json().encode())
+    def write_config(self, config: TrainConfig, seeds: Sequence[int] | None = None) -> None:
+        """Say what the run is.
+
+        `seeds.json` is written last: what has it is complete.
+        """
+        if seeds is None:
+            write_atomically(self.config_path, config.to_json().encode())
+            return
+        for seed in seeds:
+            folder = self.of_seed(seed)
+            self._make(folder.path)
+            folder.write_config(config.replace(seed=seed))
+        content = {"seeds": list(seeds), "config": json.loads(config.to_json())}
+        write_atomically(self.seeds_path, (json.dumps(content, indent=2) + "\n").encode())
 
     def read_config(self) -> TrainConfig:
+        """The configuration; of a run of many seeds, that which they have in common.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged or of a newer version.
+        """
+        if self.has_many_seeds:
+            config = json.dumps(self._read_seeds_file()["config"])
+            return TrainConfig.from_json(config, source=str(self.seeds_path))
         return TrainConfig.from_json(_read_text(self.config_path), source=str(self.config_path))
+
+    def read_seeds(self) -> list[int]:
+        """The seeds of the run.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        return (
+            self._read_seeds_file()["seeds"] if self.has_many_seeds else [self.read_config().seed]
+        )
+
+    def _read_seeds_file(self) -> dict[str, Any]:
+        try:
+            content = json.loads(_read_text(self.seeds_path))
+            return {"config": content["config"], "seeds": check_seeds(content["seeds"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.seeds_path} is damaged ({error}): restore it or train again"
+            ) from error
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add one epoch's line; it is on disk when this returns."""
@@ -176,6 +298,16 @@ class RunFolder:
                 raise UserError(f"{self.metrics_path} is damaged in line {number}: {advice}")
             history.append(metrics)
         return history
+
+    def read_histories(self) -> list[list[Metrics]]:
+        """The metrics of a finished run, per seed.
+
+        Raises
+        ------
+        UserError
+            When a summary or a history is missing or damaged.
+        """
+        return [f.read_metrics(epochs=f.read_summary().epochs) for f in self.seed_folders()]
 
     def write_model(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the arrays of the best classifier (see `tree_to_arrays`)."""
@@ -224,7 +356,7 @@ class RunFolder:
         write_atomically(self.summary_path, (summary.to_json(indent=2) + "\n").encode())
 
     def read_summary(self) -> Summary:
-        """Return the summary of a finished run.
+        """Return the summary of a finished run; of many seeds, made of theirs.
 
         Raises
         ------
@@ -236,6 +368,8 @@ class RunFolder:
                 f"run={str(self.path)!r}: the run is not finished (no summary.json); continue it "
                 f"with `qdeq train --resume {shlex.quote(str(self.path))}`"
             )
+        if self.has_many_seeds:
+            return Summary.over([f.read_summary() for f in self.seed_folders()], run=str(self.path))
         return Summary.from_json(_read_text(self.summary_path), source=str(self.summary_path))
 
     def write_report(self, page: str) -> None:
@@ -256,16 +390,6 @@ class RunFolder:
             raise UserError(
                 f"cannot make {folder} ({error.strerror}): choose another run folder"
             ) from error
-
-
-def default_path(config: TrainConfig) -> Path:
-    """Return a free path such as `runs/digits-4-implicit-20250131-235959`."""
-    stem = f"{config.data}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, number = Path("runs") / stem, 1
-    while path.exists():  # two runs within one second
-        number += 1
-        path = Path("runs") / f"{stem}-{number}"
-    return path
 
 
 def _metrics_line(metrics: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """One process's part of a run: epochs, checkpoints, the judging of the best models, interrupts.
 
 The same code trains one seed or many: states, histories and run folders are per seed. Where states
-come from and what a finished run returns is in `run.py` (one seed) and `many.py` (many). Nothing
-in this module draws random numbers: each epoch derives its own from the run's key and its number,
-which is why a resumed run ends with the bits of an uninterrupted one.
+come from and what a finished run returns is in `run.py`. Nothing in this module draws random
+numbers: each epoch derives its own from the run's key and its number, which is why a resumed run
+ends with the bits of an uninterrupted one.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,13 +21,16 @@ import jax
 import numpy as np
 
 from qdeq._arrays import tree_to_arrays
+from qdeq.data import Dataset
+from qdeq.errors import UserError
+from qdeq.models import ModelFunction
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.report import write_report
 from qdeq.runs.run_folder import Checkpoint, Metrics, RunFolder
 from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
-from qdeq.training.config import TrainConfig
+from qdeq.training.config import OWN_MODEL, TrainConfig
 from qdeq.training.divergence import divergence, first_divergence
-from qdeq.training.loop import Trainer, TrainState, n_qubits_of
+from qdeq.training.loop import ModelMaker, Trainer, TrainState, n_qubits_of
 from qdeq.training.parallel import Layout, seeds_at_once
 
 OnEpoch = Callable[[Metrics], None]
@@ -41,7 +45,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     Attributes
     ----------
     run
-        The run folder, to be given to `resume` (`resume_many` for many seeds).
+        The run folder, to be given to `resume`.
     epoch
         Number of finished epochs.
     """
@@ -53,18 +57,44 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.epoch = epoch
 
 
-def make_trainer(config: TrainConfig, *, n_seeds: int = 1, devices: int | None = None) -> Trainer:
+def make_trainer(
+    config: TrainConfig,
+    *,
+    n_seeds: int = 1,
+    devices: int | None = None,
+    dataset: Dataset | None = None,
+    model: ModelFunction | ModelMaker | None = None,
+) -> Trainer:
     """Load the data of a configuration and return what trains on them.
+
+    Parameters
+    ----------
+    config
+        What to train.
+    n_seeds, devices
+        How many seeds, over how many of JAX's devices (None: all of them).
+    dataset, model
+        Take these instead of what the configuration names.
 
     Raises
     ------
     UserError
-        When the data cannot be had as configured, or there are fewer devices.
+        When the data or the model cannot be had as configured, or there are fewer devices.
     """
-    dataset = load_dataset(config)
+    check_model_given(config, model)
+    dataset = load_dataset(config) if dataset is None else dataset
     at_once = seeds_at_once(config, n_qubits_of(config, dataset))
     layout = Layout.of(n_seeds, n_devices=devices, seeds_at_once=at_once)
-    return Trainer(config, dataset, layout=layout)
+    return Trainer(config, dataset, layout=layout, **({} if model is None else {"model": model}))
+
+
+def check_model_given(config: TrainConfig, model: Any) -> None:
+    """Raise `UserError` when a run was given a model in Python and now has none."""
+    if config.ansatz == OWN_MODEL and model is None:
+        raise UserError(
+            "ansatz='own': the model function was given in Python (qdeq.train(config, model=...)), "
+            "and has to be given again: model=..."
+        )
 
 
 def is_writer() -> bool:
@@ -72,9 +102,32 @@ def is_writer() -> bool:
     return jax.process_index() == 0
 
 
-def new_folder(path: str | Path) -> RunFolder:
-    """Make an empty run folder, or only name it in a process that does not write."""
-    return RunFolder.create(path) if is_writer() else RunFolder(Path(path))
+@dataclass(frozen=True)
+class Progress:
+    """Where a session stands.
+
+    States and histories change together, in one assignment, so that an interrupt between two lines
+    cannot leave a checkpoint whose metrics miss an epoch.
+
+    Attributes
+    ----------
+    states
+        With a leading seed axis.
+    arrays
+        Host copies of the states' arrays: an epoch that is interrupted may have consumed the
+        device's.
+    histories
+        The metrics of the finished epochs, per seed.
+    """
+
+    states: TrainState
+    arrays: dict[str, np.ndarray]
+    histories: Sequence[list[Metrics]]
+
+    @classmethod
+    def of(cls, states: TrainState, histories: Sequence[list[Metrics]]) -> "Progress":
+        """With host copies of the states."""
+        return cls(states, tree_to_arrays(states), histories)
 
 
 class Session:
@@ -84,38 +137,34 @@ class Session:
     ----------
     trainer
         For the configuration of all seeds.
-    folders, configs
-        A run folder and its configuration per seed.
+    folder
+        Of the run.
+    seed_folders, configs
+        A run folder and its configuration per seed; with one seed it may be `folder`.
     states
         With a leading seed axis.
     histories
         The metrics of the finished epochs, per seed.
     compile_seconds
         Spent so far, by earlier sessions.
-    together
-        Folder that holds the checkpoint of all seeds; None for one seed, whose own folder does.
     """
 
     def __init__(
         self,
         trainer: Trainer,
-        folders: Sequence[RunFolder],
+        folder: RunFolder,
+        seed_folders: Sequence[RunFolder],
         configs: Sequence[TrainConfig],
         *,
         states: TrainState,
         histories: Sequence[list[Metrics]],
         compile_seconds: float = 0.0,
-        together: RunFolder | None = None,
     ):
-        self.trainer, self.folders, self.configs = trainer, folders, configs
+        self.trainer, self.folder = trainer, folder
+        self.seed_folders, self.configs = seed_folders, configs
         self.compile_seconds = compile_seconds
-        self.together = together
         self.writes = is_writer()
-        # States and histories change together, in one assignment, so that an interrupt between two
-        # lines cannot leave a checkpoint whose metrics miss an epoch. The arrays are host copies:
-        # an epoch that is interrupted may have consumed the device's.
-        self.progress: tuple[TrainState, dict[str, np.ndarray], Sequence[list[Metrics]]]
-        self.progress = (states, tree_to_arrays(states), histories)
+        self.progress = Progress.of(states, histories)
         self._checkpoint_time = -np.inf
         # Per seed why its training ended early, or nothing. A seed that has diverged stays in the
         # program of the others, for nothing.
@@ -124,13 +173,17 @@ class Session:
     @property
     def n_epochs(self) -> int:
         """Number of finished epochs."""
-        return len(self.progress[2][0])
+        return len(self.progress.histories[0])
+
+    @property
+    def _has_many_seeds(self) -> bool:
+        return self.seed_folders[0] != self.folder
 
     def finish(self, on_epoch: OnEpoch | None, on_stage: OnStage | None) -> list[Summary]:
         """Run the remaining epochs, judge the best models, write summaries, pictures and a report.
 
-        Only the first seed's folder gets pictures and a report, which take longer to draw than a
-        short run takes to train; `write_report` adds them to any other.
+        Of many seeds the run's folder and the first seed's get pictures and a report, which take
+        longer to draw than a short run takes to train; `write_report` adds them to any other.
         """
         on_stage = on_stage or ignore
         with _sigterm_as_interrupt():
@@ -140,10 +193,14 @@ class Session:
                 on_stage("evaluating")
                 summaries = self._summaries()
                 if self.writes:
-                    for folder, summary in zip(self.folders, summaries, strict=True):
+                    for folder, summary in zip(self.seed_folders, summaries, strict=True):
                         folder.write_summary(summary)
+                    if self._has_many_seeds:
+                        together = Summary.over(summaries, run=str(self.folder.path))
+                        self.folder.write_summary(together)
                     on_stage("drawing")
-                    write_report(self.folders[0].path)
+                    for folder in {self.folder.path, self.seed_folders[0].path}:
+                        write_report(folder)
                 return summaries
             except KeyboardInterrupt:
                 self._stop()
@@ -155,17 +212,17 @@ class Session:
                 break
             if epoch in (first, config.warmup_epochs):  # a phase begins: its epoch is compiled
                 on_stage("compiling")
-            self.compile_seconds += self.trainer.compile(self.progress[0])
+            self.compile_seconds += self.trainer.compile(self.progress.states)
             if epoch in (first, config.warmup_epochs):
                 on_stage("training")
-            previous = np.asarray(self.progress[0].best_valid_loss)
-            states, metrics = self.trainer.run_epoch_seeds(self.progress[0])
+            previous = np.asarray(self.progress.states.best_valid_loss)
+            states, metrics = self.trainer.run_epoch_seeds(self.progress.states)
             best = _differ(np.asarray(states.best_valid_loss), previous)
             metrics = [{**m, "best": bool(b)} for m, b in zip(metrics, best, strict=True)]
-            histories = [[*h, m] for h, m in zip(self.progress[2], metrics, strict=True)]
-            self.progress = (states, tree_to_arrays(states), histories)
+            histories = [[*h, m] for h, m in zip(self.progress.histories, metrics, strict=True)]
+            self.progress = Progress.of(states, histories)
             if self.writes:
-                for folder, line in zip(self.folders, metrics, strict=True):
+                for folder, line in zip(self.seed_folders, metrics, strict=True):
                     folder.append_metrics(line)
             self.stopped = [
                 before or divergence(line, own)
@@ -181,14 +238,14 @@ class Session:
         """Write where the run stands: one file for all seeds, and one per seed when asked for."""
         if not self.writes:
             return
-        _, arrays, histories = self.progress
-        if self.together is not None:
+        arrays, histories = self.progress.arrays, self.progress.histories
+        if self._has_many_seeds:
             checkpoint = Checkpoint(arrays, self.n_epochs, self.compile_seconds)
-            self.together.write_checkpoint(checkpoint)
-        if self.together is None or every_seed:
-            share = self.compile_seconds / len(self.folders)
+            self.folder.write_checkpoint(checkpoint)
+        if every_seed or not self._has_many_seeds:
+            share = self.compile_seconds / len(self.seed_folders)
             prefix = "best_classifier."
-            for seed, folder in enumerate(self.folders):
+            for seed, folder in enumerate(self.seed_folders):
                 own = {name: np.array(array[seed]) for name, array in arrays.items()}
                 folder.write_checkpoint(Checkpoint(own, len(histories[seed]), share))
                 folder.write_model(
@@ -198,28 +255,29 @@ class Session:
 
     def _stop(self) -> NoReturn:
         if self.writes:
-            for folder, history in zip(self.folders, self.progress[2], strict=True):
+            for folder, history in zip(self.seed_folders, self.progress.histories, strict=True):
                 folder.write_metrics(history)
         self._checkpoint(every_seed=True)
-        raise TrainingInterrupted((self.together or self.folders[0]).path, self.n_epochs) from None
+        raise TrainingInterrupted(self.folder.path, self.n_epochs) from None
 
     def _summaries(self) -> list[Summary]:
-        states, _, histories = self.progress
-        data, classifiers = self.trainer.dataset, states.best_classifier
+        histories = self.progress.histories
+        data, classifiers = self.trainer.dataset, self.progress.states.best_classifier
         train = self.trainer.evaluate_seeds(classifiers, data.train)
         valid = self.trainer.evaluate_seeds(classifiers, data.valid)
         test = self.trainer.evaluate_seeds(classifiers, data.test)
-        n_seeds = len(self.folders)
+        n_seeds = len(self.seed_folders)
         head = jax.tree.leaves(eqx.filter(classifiers.head, eqx.is_inexact_array))
         memory, packages = peak_memory_mb(), versions()
         arrays, rest = eqx.partition(classifiers.model, eqx.is_array)
         one_seed = eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest)
+        n_qubits = getattr(getattr(one_seed, "circuit", None), "n_qubits", None)
         return [
             Summary(
-                run=str(self.folders[seed].path),
+                run=str(self.seed_folders[seed].path),
                 dataset=config.data,
                 n_features=data.n_features,
-                n_qubits=self.trainer.n_qubits,
+                n_qubits=n_qubits,
                 encoding=config.encoding,
                 mode=config.mode,
                 solver=config.solver,

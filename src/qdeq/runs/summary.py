@@ -2,27 +2,77 @@
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import math
 import platform
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from qdeq.errors import UserError
 
 # Fields younger than run folders that must stay readable, with what they mean there.
-_LATER_FIELDS = {"stopped": ""}
+_LATER_FIELDS: dict[str, Any] = {"stopped": "", "seeds": None, "statistics": {}, "by_seed": {}}
 
 _PACKAGES = ("qdeq", "jax", "jaxlib", "equinox", "optimistix", "lineax", "optax", "numpy")
 
 
+@dataclass(frozen=True)
+class Spread:
+    """A number over the seeds; `std` is the sample standard deviation, NaN for one seed."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """
+        >>> Spread.of([0.5, 0.7]).mean
+        0.6
+        """
+        numbers = np.asarray(values, float)
+        deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
+        # NumPy's minimum and maximum are NaN where a number is.
+        return cls(float(numbers.mean()), deviation, float(numbers.min()), float(numbers.max()))
+
+    def __str__(self) -> str:
+        return format(self, ".4g")
+
+    def __format__(self, form: str) -> str:
+        """The mean, with the deviation behind it where there is one."""
+        if math.isnan(self.std):
+            return format(self.mean, form)
+        return f"{format(self.mean, form)} ± {format(self.std, form)}"
+
+
+COMPARED = (
+    "test_accuracy",
+    "valid_accuracy",
+    "train_accuracy",
+    "test_loss",
+    "residual_mean",
+    "residual_max",
+    "converged_fraction",
+    "solver_steps_mean",
+    "best_epoch",
+)
+"""Numbers of a `Summary` that differ from seed to seed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One finished training run in numbers; scripts rely on the names.
+    """A finished run, of one seed or many, in numbers; scripts rely on the names.
 
     Accuracies and residuals belong to the model with the lowest validation loss. Residuals are
-    per-sample relative norms |f(m) - m| / |f(m)| on the test split.
+    per-sample relative norms |f(m) - m| / |f(m)| on the test split. Of many seeds the numbers are
+    means (`residual_max` the largest; executions, seconds and the confusion matrix sums), and
+    `statistics` and `by_seed` say how the seeds differ.
     """
 
     run: str
@@ -30,12 +80,16 @@ class Summary:
 
     dataset: str
     n_features: int
-    n_qubits: int
+    n_qubits: int | None
+    """None for a model function without a circuit."""
+
     encoding: str
     mode: str
     solver: str
     adjoint: str
-    seed: int
+    seed: int | None
+    """None for many seeds."""
+
     n_parameters: int
     """Angles of the circuit, trainable or not."""
 
@@ -43,7 +97,7 @@ class Summary:
     """Weights and biases of the head."""
 
     epochs: int
-    best_epoch: int
+    best_epoch: float
     """Epoch, counted from 1, whose model was kept; a warm-up's models are not among the choices
     unless the run ended within it. 0 when no epoch had a finite validation loss."""
 
@@ -86,9 +140,50 @@ class Summary:
     residual_trace: list[float | None]
     """Mean relative residual of the test samples after each solver step."""
 
+    seeds: list[int] | None = None
+    """Of a run of many seeds."""
+
+    statistics: dict[str, Spread] = field(default_factory=dict)
+    """Of many seeds: mean, sample standard deviation, minimum and maximum by name."""
+
+    by_seed: dict[str, list[float]] = field(default_factory=dict)
+    """Of many seeds: the same numbers seed by seed, in the order of `seeds`."""
+
+    @classmethod
+    def over(cls, summaries: "Sequence[Summary]", *, run: str) -> "Summary":
+        """Sum up the summaries of the seeds of a run in the folder `run`."""
+        first = summaries[0]
+        by_seed = {name: [getattr(s, name) for s in summaries] for name in COMPARED}
+        statistics = {name: Spread.of(values) for name, values in by_seed.items()}
+        matrices = np.array([summary.confusion_matrix for summary in summaries])
+        return dataclasses.replace(
+            first,
+            run=run,
+            seed=None,
+            seeds=[summary.seed for summary in summaries],
+            **{name: spread.mean for name, spread in statistics.items()}
+            | {"residual_max": statistics["residual_max"].max},
+            stopped="; ".join(f"seed {s.seed}: {s.stopped}" for s in summaries if s.stopped),
+            undefined_inputs=sum(summary.undefined_inputs for summary in summaries),
+            circuit_executions=sum(summary.circuit_executions for summary in summaries),
+            train_seconds=sum(summary.train_seconds for summary in summaries),
+            compile_seconds=sum(summary.compile_seconds for summary in summaries),
+            confusion_matrix=matrices.sum(axis=0).tolist(),
+            residual_trace=_mean_trace([summary.residual_trace for summary in summaries]),
+            statistics=statistics,
+            by_seed=by_seed,
+        )
+
+    def spread(self, name: str) -> Spread:
+        """A number with its deviation over the seeds; one seed has none."""
+        return self.statistics.get(name, Spread.of([getattr(self, name)]))
+
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the summary as JSON text; numbers that are not finite become null."""
-        return json.dumps(finite_or_none(dataclasses.asdict(self)), indent=indent)
+        values = dataclasses.asdict(self)
+        if self.seeds is None:  # the file of one seed is what it always was
+            del values["seeds"], values["statistics"], values["by_seed"]
+        return json.dumps(finite_or_none(values), indent=indent)
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "summary.json") -> "Summary":
@@ -110,10 +205,24 @@ class Summary:
         differing = names ^ set(values) if isinstance(values, dict) else names
         if differing:
             raise UserError(f"{source} is damaged at {min(differing)}: {advice}")
-        for field in dataclasses.fields(cls):
-            if field.type is float and values[field.name] is None:
-                values[field.name] = math.nan
-        return cls(**values)
+        for known in dataclasses.fields(cls):
+            if known.type is float and values[known.name] is None:
+                values[known.name] = math.nan
+        try:
+            spreads = {
+                name: Spread(**{k: math.nan if v is None else v for k, v in spread.items()})
+                for name, spread in values["statistics"].items()
+            }
+        except (AttributeError, TypeError) as error:
+            raise UserError(f"{source} is damaged at statistics: {advice}") from error
+        return cls(**{**values, "statistics": spreads})
+
+
+def _mean_trace(traces: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """The mean over the seeds that were still iterating, step by step."""
+    steps = itertools.zip_longest(*traces)
+    going = [[value for value in step if value is not None] for step in steps]
+    return [sum(values) / len(values) if values else None for values in going]
 
 
 def finite_or_none(value: Any) -> Any:

@@ -159,13 +159,14 @@ def run_sweep(
 
 def run_task(task: Task) -> Result:
     """Train one configuration, or continue it; whatever goes wrong becomes its result."""
-    from qdeq.runs.many import ManyFolder, resume_many, train_many
+    from qdeq.runs.run import resume, train
+    from qdeq.runs.run_folder import RunFolder
 
     try:
-        if ManyFolder.is_at(task.folder):
-            resume_many(task.folder, data_dir=task.base.data_dir)
+        if RunFolder(task.folder).has_many_seeds:
+            resume(task.folder, data_dir=task.base.data_dir)
         else:
-            train_many(task.base.replace(**task.changes), task.seeds, out=task.folder)
+            train(task.base.replace(**task.changes), seeds=task.seeds, out=task.folder)
         return Result(task, summary=json.loads(task.summary_path.read_text()))
     except UserError as error:
         return Result(task, failure=str(error))

@@ -77,7 +77,8 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
 
     Their run folders are kept in `runs`, and a run that was interrupted there is continued.
     """
-    from qdeq.runs.many import ManyFolder, resume_many, train_many
+    from qdeq.runs.run import resume, train
+    from qdeq.runs.run_folder import RunFolder
 
     config = row.training
     runs, epochs = folder / "runs", config.epochs
@@ -92,13 +93,15 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
         ),
     }
     try:
-        same = ManyFolder.open(runs).read() == (config, list(row.seeds))
-        summaries = resume_many(runs, **calls) if same else None
+        kept = RunFolder.open(runs)
+        same = kept.read_config() == config and kept.read_seeds() == list(row.seeds)
+        trained = resume(runs, **calls) if same else None
     except UserError:  # nothing there yet, or what is there is damaged
-        summaries = None
-    if summaries is None:
+        trained = None
+    if trained is None:
         shutil.rmtree(runs, ignore_errors=True)
-        summaries = train_many(config, row.seeds, out=runs, **calls)
+        trained = train(config, seeds=row.seeds, out=runs, **calls)
+    summaries = trained.summaries
     memory = peak_memory()  # before the traces, which are for a figure
     steps = epochs * _steps_per_epoch(config)
     seeds = [

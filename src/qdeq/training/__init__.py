@@ -22,15 +22,12 @@ __getattr__ = attach(
         **dict.fromkeys(
             [
                 "Evaluation",
-                "ManySummary",
                 "RunFolder",
                 "Summary",
                 "TrainingInterrupted",
                 "evaluate",
                 "resume",
-                "resume_many",
                 "train",
-                "train_many",
                 "write_report",
             ],
             "qdeq.runs",

@@ -14,12 +14,23 @@ from typing import Any, Literal
 
 from qdeq.errors import UserError, check_choice
 
-DataName = Literal["digits-4", "digits-10", "mnist-4", "mnist-10", "fashion-10", "cifar-10"]
+DataName = Literal["digits-4", "digits-10", "mnist-4", "mnist-10", "fashion-10", "cifar-10", "own"]
+OWN_DATA: DataName = "own"
+"""The name of a data set that Python code gave; it cannot be loaded by its name."""
+
 Encoding = Literal["amplitude", "angle"]
 Trainable = Literal["all", "published"]
 Ansatz = Literal[
-    "paper", "hardware-efficient", "strongly-entangling", "paper-unentangled", "paper-repeated"
+    "paper",
+    "hardware-efficient",
+    "strongly-entangling",
+    "paper-unentangled",
+    "paper-repeated",
+    "own",
 ]
+OWN_MODEL: Ansatz = "own"
+"""The circuit of a model function that Python code gave; it cannot be made by its name."""
+
 Head = Literal["linear", "none"]
 Features = Literal["pool", "pca", "vae"]
 Method = Literal["auto", "statevector", "quadratic", "lightcone", "density-matrix"]

@@ -363,7 +363,7 @@ def permutation(key: PRNGKeyArray, n: Int[Array, ""] | int, n_rows: int) -> Int[
     `jax.random.permutation` sorts pairs (CPU, n = 19,200: 1.5 against 7.5 ms). Numbers that tie in
     their high bits stay in order; the second pass parts them.
     """
-    low = 32 - lax.clz(jnp.maximum(jnp.asarray(n, jnp.uint32) - 1, 1))
+    low = 32 - lax.clz(jnp.maximum(jnp.asarray(n, jnp.uint32) - 1, 1))  # whole numbers
     positions = jnp.arange(n_rows, dtype=jnp.uint32)
     order = positions
     for pass_key in jax.random.split(key):

@@ -12,17 +12,27 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from qdeq.circuits import parse_noise
 from qdeq.data import Dataset, Split
-from qdeq.models import Classifier, build_classifier, state_dtype
+from qdeq.errors import UserError
+from qdeq.models import (
+    Classifier,
+    ModelFunction,
+    build_classifier,
+    check_model,
+    state_dtype,
+)
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import BatchAxis, BatchMetrics, Recipe, Values, measure
 from qdeq.training.epoch import TrainState as TrainState
 from qdeq.training.layer import LayerRecipe
 from qdeq.training.parallel import Layout
 from qdeq.training.programs import Structure, compiled, kept_on_disk
+
+ModelMaker = Callable[[PRNGKeyArray], ModelFunction]
+"""What makes a model function from a JAX key."""
 
 EVALUATION_CHUNK = 1024  # samples measured at once: one compiled shape for every split
 
@@ -47,11 +57,27 @@ class Trainer:
         Its `x` are `(N, d)` features.
     layout
         Number of seeds and the devices they run on; one seed on JAX's default device if None.
+    model
+        A model function to train instead of the configuration's circuit, from the values that it
+        has; or what makes one from a JAX key, a different start for every seed.
+
+    Raises
+    ------
+    UserError
+        When the configuration and the sizes of the data do not go together, or the model's.
     """
 
-    def __init__(self, config: TrainConfig, dataset: Dataset, *, layout: Layout | None = None):
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        *,
+        layout: Layout | None = None,
+        model: ModelFunction | ModelMaker | None = None,
+    ):
         self.config = config
         self.dataset = dataset
+        self.model = model
         self.layout = Layout() if layout is None else layout
         self.n_qubits = n_qubits_of(config, dataset)
         self.values = Values.of(config, len(dataset.train.y))
@@ -225,20 +251,11 @@ class Trainer:
 
     def _init(self, seed: int) -> TrainState:
         config = self.config
-        choices = {
-            "n_qubits": self.n_qubits,
-            "n_classes": self.dataset.n_classes,
-            "n_features": self.dataset.n_features,
-            "encoding": config.encoding,
-            "ansatz": config.ansatz,
-            "ansatz_layers": config.ansatz_layers,
-            "trainable": config.trainable,
-            "head": config.head,
-            "method": config.method,
-            "noise": parse_noise(config.noise) if config.noise else None,
-        }
+        sizes = self.dataset.n_features, self.dataset.n_classes
         with kept_on_disk():
-            state = _fresh(jax.device_put(np.uint32(seed)), tuple(choices.items()))
+            state = _fresh(
+                jax.device_put(np.uint32(seed)), _choices(config, self.n_qubits, *sizes), self.model
+            )
         state = _with_dropout(state, config.dropout)
         if config.start == "previous" and config.mode == "implicit":
             model = state.classifier.model
@@ -326,12 +343,60 @@ class Trainer:
         )
 
 
+def untrained(
+    config: TrainConfig,
+    n_features: int,
+    n_classes: int,
+    model: ModelFunction | ModelMaker | None = None,
+) -> Classifier:
+    """The classifier that a configuration begins with, for data of these sizes; see `Trainer`.
+
+    Raises
+    ------
+    UserError
+        When the configuration, the sizes and the model do not go together.
+    """
+    n_qubits = config.n_qubits or _n_qubits(n_classes)
+    with kept_on_disk():
+        state = _fresh(
+            jax.device_put(np.uint32(config.seed)),
+            _choices(config, n_qubits, n_features, n_classes),
+            model,
+        )
+    return _with_dropout(state, config.dropout).classifier
+
+
+def _choices(
+    config: TrainConfig, n_qubits: int, n_features: int, n_classes: int
+) -> tuple[tuple[str, Any], ...]:
+    """What `build_classifier` is told, hashable."""
+    choices = {
+        "n_qubits": n_qubits,
+        "n_classes": n_classes,
+        "n_features": n_features,
+        "encoding": config.encoding,
+        "ansatz": config.ansatz,
+        "ansatz_layers": config.ansatz_layers,
+        "trainable": config.trainable,
+        "head": config.head,
+        "method": config.method,
+        "noise": parse_noise(config.noise) if config.noise else None,
+    }
+    return tuple(choices.items())
+
+
 @eqx.filter_jit  # one program compiles faster than the fifty operations one by one
-def _fresh(seed: Array, choices: tuple[tuple[str, Any], ...]) -> TrainState:
+def _fresh(
+    seed: Array, choices: tuple[tuple[str, Any], ...], model: ModelFunction | ModelMaker | None
+) -> TrainState:
     model_key, head_key, run_key = jax.random.split(jax.random.key(seed), 3)
-    classifier = build_classifier(
-        **dict(choices), dropout=0.0, model_key=model_key, head_key=head_key
-    )
+    options = dict(choices)
+    if model is None:
+        classifier = build_classifier(
+            **options, dropout=0.0, model_key=model_key, head_key=head_key
+        )
+    else:
+        classifier = _classifier_of(model, options, model_key, head_key)
     # The state of the optimiser depends on none of the values.
     optimiser = Values.of(TrainConfig(), 1).optimiser()
     return TrainState(
@@ -377,6 +442,19 @@ def _with_dropout(state: TrainState, dropout: float) -> TrainState:
     )
 
 
+def _classifier_of(
+    model: ModelFunction | ModelMaker, options: dict[str, Any], model_key: Array, head_key: Array
+) -> Classifier:
+    made = model if isinstance(model, ModelFunction) else model(model_key)
+    check_model(made)
+    if made.n_features != options["n_features"]:
+        raise UserError(
+            f"model={type(made).__name__} reads {made.n_features} features and the data set has "
+            f"{options['n_features']}: give a model of as many features"
+        )
+    return Classifier(made, options["n_classes"], dropout=0.0, head=options["head"], key=head_key)
+
+
 def padded_rows(n_samples: int, batch_size: int) -> int:
     """How many rows hold a training split: few sizes, so that few programs serve all.
 
@@ -399,7 +477,12 @@ def padded_rows(n_samples: int, batch_size: int) -> int:
 
 def n_qubits_of(config: TrainConfig, dataset: Dataset) -> int:
     """The qubits of a configuration's circuit on a data set."""
-    return config.n_qubits or (4 if dataset.n_classes <= 4 else 10)
+    return config.n_qubits or _n_qubits(dataset.n_classes)
+
+
+def _n_qubits(n_classes: int) -> int:
+    """The paper's: 4 qubits for 4 classes, 10 for 10."""
+    return 4 if n_classes <= 4 else 10
 
 
 def _averages(metrics: BatchMetrics) -> list[dict[str, Any]]:

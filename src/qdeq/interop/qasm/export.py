@@ -31,11 +31,12 @@ from qdeq.interop.qasm.write import to_qasm3
 from qdeq.lowering.preparation import preparation, preparation_angles
 from qdeq.models import Classifier, QuantumModel, quantum_model
 from qdeq.runs.dataset import load_dataset
-from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.run import moved
 from qdeq.runs.summary import versions
+from qdeq.runs.trained import load
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
-from qdeq.training.loop import Trainer
+from qdeq.training.loop import untrained
 
 FORMAT = "qdeq-export-1"
 
@@ -69,7 +70,7 @@ def open_run(run: str | Path, *, data_dir: str | None = None) -> TrainedRun:
     Parameters
     ----------
     run
-        A run folder.
+        A run folder; of many seeds, the model of the highest validation accuracy is taken.
     data_dir
         Where the data set is now, if it has moved.
 
@@ -78,12 +79,11 @@ def open_run(run: str | Path, *, data_dir: str | None = None) -> TrainedRun:
     UserError
         When the folder is damaged or no run folder, or the data cannot be found.
     """
-    folder = RunFolder.open(run)
-    config = folder.read_config()
-    config = config if data_dir is None else config.replace(data_dir=data_dir)
+    folder = load(run).best.folder
+    config = moved(folder.read_config(), data_dir)
     dataset = load_dataset(config)
-    classifier = folder.load_model(Trainer(config, dataset).init().best_classifier)
-    return TrainedRun(folder.path, config, dataset, classifier)
+    template = untrained(config, dataset.n_features, dataset.n_classes)
+    return TrainedRun(Path(run), config, dataset, folder.load_model(template))
 
 
 def export_run(

@@ -1,0 +1,145 @@
+"""A run as an object: the trained model with what it is good for, loaded from its folder."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import ArrayLike
+
+from qdeq.data.inputs import cast_features
+from qdeq.equilibrium import Direct, Equilibrium, Solution
+from qdeq.errors import UserError
+from qdeq.models import Classifier, ModelFunction, Prediction
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.session import check_model_given
+from qdeq.runs.summary import Summary
+from qdeq.training.config import TrainConfig
+from qdeq.training.layer import layer_of
+from qdeq.training.loop import ModelMaker, untrained
+from qdeq.training.predict import predict, probabilities
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `qdeq.train` wrote; made by it and by `qdeq.load`.
+
+    Of many seeds the model of the highest validation accuracy predicts (of several the first);
+    `of_seed` gives any.
+
+    Attributes
+    ----------
+    folder
+        The run folder.
+    model
+        The model function (or what makes it), of a run that was given one; its values are replaced.
+
+    Examples
+    --------
+    >>> import qdeq
+    >>> run = qdeq.load("runs/digits")  # doctest: +SKIP
+    >>> run.predict(x), run.solve(x).stats.converged  # doctest: +SKIP
+    """
+
+    folder: RunFolder
+    model: ModelFunction | ModelMaker | None = None
+
+    @property
+    def path(self) -> Path:
+        """Of the run folder."""
+        return self.folder.path
+
+    @functools.cached_property
+    def config(self) -> TrainConfig:
+        """What was trained."""
+        return self.folder.read_config()
+
+    @functools.cached_property
+    def seeds(self) -> list[int]:
+        """Its seeds."""
+        return self.folder.read_seeds()
+
+    @functools.cached_property
+    def summary(self) -> Summary:
+        """What `summary.json` holds."""
+        return self.folder.read_summary()
+
+    @functools.cached_property
+    def summaries(self) -> list[Summary]:
+        """Of every seed, in the order of the seeds."""
+        return [folder.read_summary() for folder in self.folder.seed_folders()]
+
+    def of_seed(self, seed: int) -> "Run":
+        """The run of one seed.
+
+        Raises
+        ------
+        UserError
+            If the run has no such seed.
+        """
+        if seed not in self.seeds:
+            raise UserError(f"seed={seed}: the run has the seeds {self.seeds}; name one of them")
+        return Run(self.folder.seed_folders()[self.seeds.index(seed)], self.model)
+
+    @functools.cached_property
+    def best(self) -> "Run":
+        """The seed of the highest validation accuracy; itself with one seed."""
+        if not self.folder.has_many_seeds:
+            return self
+        accuracies = [summary.valid_accuracy for summary in self.summaries]
+        return self.of_seed(self.seeds[int(np.argmax(accuracies))])
+
+    @functools.cached_property
+    def classifier(self) -> Classifier:
+        """The trained model."""
+        if self.best is not self:
+            return self.best.classifier
+        sizes = self.summary.n_features, len(self.summary.classes)
+        return self.folder.load_model(untrained(self.config, *sizes, self.model))
+
+    @property
+    def layer(self) -> Equilibrium | Direct:
+        """How its measured states are found."""
+        return layer_of(self.config)
+
+    def predict(self, x: ArrayLike) -> np.ndarray:
+        """The most probable labels `(N,)` of features `(N, d)`, as the data set names them."""
+        classes = np.asarray(self.summary.classes)
+        return classes[np.argmax(self._predictions(x).logits, axis=1)]
+
+    def predict_proba(self, x: ArrayLike) -> np.ndarray:
+        """Class probabilities `(N, C)`, columns in the order of `summary.classes`."""
+        return probabilities(self._predictions(x).logits)
+
+    def solve(self, x: ArrayLike) -> Solution:
+        """The measured states `(N, q)` behind the predictions, and how well each was solved."""
+        return self._predictions(x).solution
+
+    def _predictions(self, x: ArrayLike) -> Prediction:
+        features, expected = cast_features(x, name="x"), self.summary.n_features
+        if features.shape[1] != expected or not len(features):
+            raise UserError(
+                f"x has shape {features.shape}: the model takes (N, {expected}) features, N at "
+                "least 1"
+            )
+        return predict(self.classifier, self.config, features)
+
+
+def load(run: str | Path, *, model: ModelFunction | ModelMaker | None = None) -> Run:
+    """Load a run that `qdeq.train` or `qdeq train` wrote, of one seed or many.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    model
+        The model function again (or what makes it), of a run that was given one.
+
+    Raises
+    ------
+    UserError
+        When there is no run in the folder, it is of a newer version, or it needs its model.
+    """
+    folder = RunFolder.open(run)
+    check_model_given(folder.read_config(), model)
+    return Run(folder, model)

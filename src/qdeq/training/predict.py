@@ -1,0 +1,59 @@
+"""What a trained classifier says of any number of samples, in chunks of one compiled shape."""
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from qdeq.models import Classifier, Prediction
+from qdeq.training.config import TrainConfig
+from qdeq.training.epoch import Values
+from qdeq.training.layer import LayerRecipe
+from qdeq.training.programs import kept_on_disk
+
+# Samples predicted at once: one compiled shape, so that a sample's scores are the same bits
+# whatever else is predicted with it.
+_CHUNK = 256
+
+
+def predict(classifier: Classifier, config: TrainConfig, x: Float[np.ndarray, "N d"]) -> Prediction:
+    """Scores and measured states with NumPy arrays, a leading axis N on every one.
+
+    Parameters
+    ----------
+    classifier
+        A trained one.
+    config
+        What it was trained as: the layer and the tolerance are taken from there.
+    x
+        Finite features in the model's type, at least one row.
+    """
+    layer = LayerRecipe.of(config)
+    tolerance = Values.of(config, 1).tolerance
+    # No part of a program: a grid over dropout has one for all.
+    classifier = eqx.tree_at(lambda c: c.dropout, classifier, 0.0)
+    parts = []
+    with kept_on_disk():
+        for start in range(0, len(x), _CHUNK):
+            chosen = np.arange(start, start + _CHUNK) % len(x)
+            part = _predict(classifier, layer, tolerance, jax.device_put(x[chosen]))
+            parts.append(jax.tree.map(np.asarray, part))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(x)], *parts)
+
+
+@eqx.filter_jit
+def _predict(
+    classifier: Classifier,
+    layer: LayerRecipe,
+    tolerance: Float[Array, ""],
+    x: Float[Array, "B d"],
+) -> Prediction:
+    built = layer.build(tolerance)
+    return jax.vmap(lambda x: classifier(x, built))(x)
+
+
+def probabilities(logits: ArrayLike) -> Float[np.ndarray, "N C"]:
+    """The softmax of class scores `(N, C)`, in float64."""
+    scores = np.asarray(logits, np.float64)
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
