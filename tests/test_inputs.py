@@ -3,6 +3,8 @@
 import datetime
 import decimal
 import fractions
+import io
+import zlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from qdeq.data import from_arrays
+from qdeq.data import DATASETS, from_arrays, load
 from qdeq.data.inputs import cast_features, label_array
+from qdeq.data.tables import raw_images
 from qdeq.errors import UserError
 
 WHOLE = np.arange(80).reshape(40, 2)
@@ -323,4 +326,163 @@ def test_few_rows_are_one_line(n_rows):
     for x in (WHOLE, IMAGES):
         with pytest.raises(UserError) as caught:
             from_arrays(x[:n_rows], LABELS[:n_rows])
+        one_line(caught)
+
+
+# --- image files -------------------------------------------------------------------------------
+
+BYTES = np.random.default_rng(3).integers(0, 256, size=(28, 28), dtype=np.uint8)
+
+
+def table_of(images: list[bytes], labels: Any = None):
+    arrow = pytest.importorskip("pyarrow", reason='the extra "data" is not installed')
+    cells = [{"bytes": image, "path": None} for image in images]
+    labels = list(range(len(images))) if labels is None else labels
+    return arrow.table({"image": cells, "label": labels})
+
+
+def file_of(image: Any, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def grey_variants() -> dict[str, bytes]:
+    image = pytest.importorskip("PIL.Image")
+    plain = image.fromarray(BYTES)
+    opaque = image.fromarray(np.full((28, 28), 255, np.uint8))
+    return {
+        "8 bits": file_of(plain),
+        "16 bits": file_of(image.fromarray(BYTES.astype(np.uint16) * 257)),
+        "16 bits, TIFF": file_of(image.fromarray(BYTES.astype(np.uint16) * 257), "TIFF"),
+        "32 bits, TIFF": file_of(image.fromarray(BYTES.astype(np.int32) * 257), "TIFF"),
+        "with alpha": file_of(image.merge("LA", (plain, opaque))),
+        "colour": file_of(plain.convert("RGB")),
+        "colour with alpha": file_of(image.merge("RGBA", (plain, plain, plain, opaque))),
+        "palette": file_of(plain.convert("P")),
+        "BMP": file_of(plain, "BMP"),
+    }
+
+
+def test_grey_images_are_the_same_from_every_kind_of_file():
+    variants = grey_variants()
+    found = raw_images(table_of(list(variants.values())), DATASETS["mnist-4"].collection, "here")
+    for name, pixels in zip(variants, found.images, strict=True):
+        np.testing.assert_array_equal(pixels, BYTES, err_msg=name)
+
+
+def test_sixteen_bits_are_rounded_and_one_bit_is_black_or_white():
+    image = pytest.importorskip("PIL.Image")
+    values = np.linspace(0, 65535, 28 * 28).astype(np.uint16).reshape(28, 28)
+    black = image.fromarray(BYTES > 99)
+    table = table_of([file_of(image.fromarray(values)), file_of(black)])
+    found = raw_images(table, DATASETS["mnist-4"].collection, "here").images
+    np.testing.assert_array_equal(found[0], np.rint(values / 257))
+    np.testing.assert_array_equal(found[1], 255 * (BYTES > 99))
+
+
+def test_colour_images_are_the_same_from_every_kind_of_file():
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(4).integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
+    colour = image.fromarray(pixels)
+    grey = np.repeat(pixels[:, :, :1], 3, axis=2)
+    files = {
+        "RGB": (file_of(colour), pixels),
+        "RGBA": (file_of(colour.convert("RGBA")), pixels),
+        "CMYK": (file_of(colour.convert("CMYK"), "TIFF"), pixels),
+        "grey": (file_of(image.fromarray(pixels[:, :, 0])), grey),
+        "16 bits": (file_of(image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)), grey),
+    }
+    table = table_of([file for file, _ in files.values()])
+    found = raw_images(table, DATASETS["cifar-10"].collection, "here").images
+    for (name, (_, expected)), image in zip(files.items(), found, strict=True):
+        np.testing.assert_array_equal(image, expected, err_msg=name)
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims to be 60,000 pixels wide and high."""
+    good = file_of(pytest.importorskip("PIL.Image").fromarray(BYTES))
+    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + good[24:29]
+    return good[:12] + header + zlib.crc32(header).to_bytes(4, "big") + good[33:]
+
+
+def broken_images() -> dict[str, tuple[bytes, str]]:
+    image = pytest.importorskip("PIL.Image")
+    good = file_of(image.fromarray(BYTES))
+    return {
+        "empty": (b"", "cannot be decoded"),
+        "text": (b"hello", "cannot be decoded"),
+        "truncated": (good[:120], "cannot be decoded"),
+        "header only": (good[:33], "cannot be decoded"),
+        "huge": (bomb(), "cannot be decoded|60000 x 60000"),
+        "floats": (file_of(image.fromarray(BYTES.astype(np.float32)), "TIFF"), "floating-point"),
+        "negative": (file_of(image.fromarray(-BYTES.astype(np.int32)), "TIFF"), "not from 0 to 6"),
+        "wide": (file_of(image.fromarray(BYTES[:20])), "20 x 28 pixels"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["empty", "text", "truncated", "header only", "huge", "floats", "negative", "wide"]
+)
+def test_a_file_that_is_no_such_image_is_named(name):
+    content, message = broken_images()[name]
+    good = file_of(pytest.importorskip("PIL.Image").fromarray(BYTES))
+    with pytest.raises(UserError, match=f"image at index 1 .*({message})") as caught:
+        raw_images(table_of([good, content]), DATASETS["mnist-4"].collection, "here")
+    one_line(caught)
+
+
+def test_tables_of_another_form_are_one_line():
+    arrow = pytest.importorskip("pyarrow")
+    good = file_of(pytest.importorskip("PIL.Image").fromarray(BYTES))
+    cell = {"bytes": good, "path": None}
+    wrong = {
+        "no images": (arrow.table({"image": arrow.array([], "binary"), "label": [0][:0]}), "no im"),
+        "words": (table_of([good], ["a"]), "type string and 0 empty rows"),
+        "halves": (table_of([good], [0.5]), "type double"),
+        "missing": (table_of([good, good], [0, None]), "1 empty"),
+        "lists": (table_of([good], [[0]]), "type list"),
+        "numbers as images": (arrow.table({"image": [5], "label": [0]}), "row 0 holds no image"),
+        "text as images": (arrow.table({"image": [{"bytes": "x"}], "label": [0]}), "index 0 canno"),
+        "paths only": (table_of([None]), "row 0 holds no image bytes"),  # pyright: ignore
+        "two labels": (
+            arrow.Table.from_arrays(
+                [arrow.array([cell])] + 2 * [arrow.array([0])], names=["image", "label", "label"]
+            ),
+            "two columns",
+        ),
+    }
+    for name, (table, message) in wrong.items():
+        with pytest.raises(UserError, match=message) as caught:
+            raw_images(table, DATASETS["mnist-4"].collection, "here")
+        assert "\n" not in str(caught.value), name
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"{", b"\xff", b"[]", b'{"info": {"features": {"label": 1}}}']
+)
+def test_class_names_that_cannot_be_read_are_not_looked_at(metadata):
+    image = pytest.importorskip("PIL.Image")
+    table = table_of([file_of(image.fromarray(BYTES))]).replace_schema_metadata(
+        {b"huggingface": metadata}
+    )
+    assert len(raw_images(table, DATASETS["mnist-4"].collection, "here").images) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", b"x" * 5000])
+def test_parquet_files_that_are_none_are_named(tmp_path, content):
+    pytest.importorskip("pyarrow")
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.parquet cannot be read as Parquet") as caught:
+        load("mnist-4", data_dir=tmp_path)
+    one_line(caught)
+
+
+def test_data_folders_that_cannot_be_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "train.parquet").symlink_to(tmp_path / "nothing")
+    (tmp_path / "test.parquet").symlink_to(tmp_path / "test.parquet")
+    for folder in (tmp_path, "~no-such-user/data", "", 5, "x" * 5000, "a\0b"):
+        with pytest.raises(UserError) as caught:
+            load("mnist-4", data_dir=folder)  # pyright: ignore[reportArgumentType]
         one_line(caught)

@@ -6,15 +6,17 @@ it is run: only a folder that nobody else can write is used. Imports nothing lar
 line asks before it imports JAX.
 """
 
+import functools
 import os
 import stat
+import warnings
 from pathlib import Path
 
 from qdeq.errors import UserError
 
 
 def cache_folder() -> Path | None:
-    """The folder, or None where nothing is to be kept.
+    """The folder, or None where nothing is to be kept; a warning, once, if nothing can be.
 
     Raises
     ------
@@ -25,15 +27,31 @@ def cache_folder() -> Path | None:
     if setting == "off":
         return None
     if setting:
-        folder = Path(setting).expanduser()
+        folder = Path(os.path.expanduser(setting))  # leaves ~ where there is no home folder
         if not folder.is_absolute():
             raise UserError(
                 f"QDEQ_CACHE={setting!r}: set it to off, or to the absolute path of a folder"
             )
         return folder
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path in the variable is to be ignored.
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "qdeq"
+    if os.path.isabs(base):  # the XDG specification: a relative path is to be ignored
+        return Path(base) / "qdeq"
+    home = os.path.expanduser("~")
+    if os.path.isabs(home):
+        return Path(home) / ".cache" / "qdeq"
+    # As in a container that runs under a number which is no user of its system.
+    say_once(
+        "there is no home folder (HOME is not an absolute path, or is not set and the user has no "
+        "entry in the list of users), so nothing is kept between runs and every start compiles "
+        "again: set QDEQ_CACHE to the absolute path of a folder, or to off to silence this."
+    )
+    return None
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """Warn, once in this process."""
+    warnings.warn(message, stacklevel=3)
 
 
 def private_folder(folder: Path) -> Path:
@@ -62,7 +80,10 @@ def private_folder(folder: Path) -> Path:
     for path in (*reversed(folder.parents), folder):
         if path.is_symlink():
             check_owner(path, path.lstat())
-    real = folder.resolve()
+    try:
+        real = folder.resolve()
+    except RuntimeError as error:  # links that lead to each other; an OSError from Python 3.13 on
+        raise OSError(str(error)) from error
     hidden = False  # below a folder that others may not even pass
     for path in (*reversed(real.parents), real):
         if not path.exists():

@@ -6,12 +6,10 @@ content. The folder is one of `_folders.private_folder`. Imports nothing large.
 """
 
 import contextlib
-import functools
 import glob
 import hashlib
 import os
 import stat
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,12 +51,6 @@ def keep(fresh: Path, folder: Path, stem: str, suffix: str) -> Path:
         finally:
             os.close(handle)
     return path
-
-
-@functools.cache
-def say_once(message: str) -> None:
-    """Warn, once in this process."""
-    warnings.warn(message, stacklevel=3)
 
 
 def _candidates(folder: Path, stem: str, suffix: str) -> Iterator[Path]:

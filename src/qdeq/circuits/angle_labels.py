@@ -22,6 +22,7 @@ class Alphabet:
 
 
 TEXT = Alphabet("θ{}", "x{}", "·", "π", "{}")
+ASCII = Alphabet("theta{}", "x{}", "*", "pi", "{}")
 MATHTEXT = Alphabet(r"\theta_{{{}}}", r"x_{{{}}}", r" \cdot ", r"\pi ", "${}$")
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qdeq.circuits.angle_labels import TEXT, angle_labels
+from qdeq._console import PLAIN, can_print
+from qdeq.circuits.angle_labels import ASCII, TEXT, Alphabet, angle_labels
 from qdeq.circuits.circuit import Circuit
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding
 from qdeq.circuits.observables import MeasurementEnsemble
 from qdeq.circuits.operation import Operation
 from qdeq.errors import UserError
 
-_MIN_WIDTH = 20
+MIN_WIDTH = 20  # characters of a line, below which nothing readable fits
 # Symbols per wire of the gates that are not the same box on each of their wires. Empty: the gate's
 # own label.
 _SYMBOLS = {
@@ -39,7 +40,8 @@ def draw_text(
 
     ``RX(θ3)`` is a rotation by parameter 3, ``RX(x3)`` by feature 3, ``RX(0.5)`` by 0.5 radians,
     ``RX(-θ3/2+π)`` by a parameter with a factor and an offset, and ``RX(x0·x1)`` by a product. A
-    control is ●, the target of a CNOT ⊕, a wire that a gate skips │.
+    control is ●, the target of a CNOT ⊕, a wire that a gate skips │. Where standard output cannot
+    show these characters, as a console with another encoding than UTF-8, the diagram is in ASCII.
 
     Parameters
     ----------
@@ -75,13 +77,26 @@ def draw_text(
     2: ─╰|x⟩─────────╰RX(θ1)─┤ ⟨Z⟩
     """
     check_drawable(circuit, encoding, observables)
-    if max_width < _MIN_WIDTH:
-        raise UserError(f"max_width={max_width}: give at least {_MIN_WIDTH} characters")
+    if max_width < MIN_WIDTH:
+        raise UserError(f"max_width={max_width}: give at least {MIN_WIDTH} characters")
+    drawn = _draw(circuit, encoding, observables, max_width, TEXT)
+    if can_print(drawn):
+        return drawn
+    return _draw(circuit, encoding, observables, max_width, ASCII).translate(PLAIN)
+
+
+def _draw(
+    circuit: Circuit,
+    encoding: Encoding | None,
+    observables: MeasurementEnsemble | None,
+    max_width: int,
+    alphabet: Alphabet,
+) -> str:
     n = circuit.n_qubits
-    columns = [_cells(column, n) for column in encoding_columns(encoding)]
+    columns = [_cells(column, n, alphabet) for column in encoding_columns(encoding)]
     if isinstance(encoding, AmplitudeEncoding):
         columns = [_spanning_cells(["|x⟩"] * n, range(n), n)]
-    columns += [_cells(column, n) for column in place_in_columns(circuit.operations)]
+    columns += [_cells(column, n, alphabet) for column in place_in_columns(circuit.operations)]
 
     readout = read_out(observables)
     margins = [f"{wire:>{len(str(n - 1))}}: " for wire in range(n)]
@@ -169,11 +184,11 @@ def symbols(operation: Operation) -> tuple[str, ...]:
     return _SYMBOLS.get(name, (name,) * len(operation.wires))
 
 
-def _cells(column: Sequence[Operation], n_qubits: int) -> list[str]:
+def _cells(column: Sequence[Operation], n_qubits: int, alphabet: Alphabet) -> list[str]:
     """The strings of one column, all of the same width."""
     cells = [""] * n_qubits
     for operation in column:
-        angle = ",".join(angle_labels(operation, TEXT))
+        angle = ",".join(angle_labels(operation, alphabet))
         labels = [
             f"{symbol}({angle})" if angle and symbol != "●" else symbol
             for symbol in symbols(operation)

@@ -6,8 +6,7 @@ Only the command switches it on: a library that writes into a home folder on imp
 import os
 import sys
 
-from qdeq._folders import cache_folder, private_folder
-from qdeq._kept import say_once
+from qdeq._folders import cache_folder, private_folder, say_once
 
 
 def keep_compiled_programs() -> None:

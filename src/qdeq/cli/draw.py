@@ -43,6 +43,7 @@ class DrawCommand:
         if self.run is not None and given - {"run", "out"}:
             options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - {"run", "out"}))
             raise UserError(f"{options} cannot be given with RUN: the run says what its model is")
+        from qdeq.circuits.drawing import MIN_WIDTH
         from qdeq.runs.diagram import CircuitDiagram
         from qdeq.runs.run_folder import RunFolder
 
@@ -56,7 +57,8 @@ class DrawCommand:
             summary = folder.read_summary() if finished else None
             diagram = CircuitDiagram.of_config(folder.read_config(), summary)
         if self.out is None:
-            print(diagram.text(max_width=shutil.get_terminal_size((100, 24)).columns))
+            width = shutil.get_terminal_size((100, 24)).columns
+            print(diagram.text(max_width=max(width, MIN_WIDTH)))
             return
         try:
             diagram.figure().savefig(self.out, dpi=200, bbox_inches="tight")

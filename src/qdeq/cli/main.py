@@ -1,11 +1,13 @@
 """The entry point: which sub-commands exist, and how mistakes and interrupts end the process."""
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Sequence
 
 import qdeq
+from qdeq._console import plain_where_needed
 from qdeq.cli.arguments import Command, closest, parse
 from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.cli.draw import DrawCommand
@@ -37,6 +39,7 @@ _MOVED = {
 _MISTAKE, _INTERRUPTED = 2, 130
 
 
+@plain_where_needed()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `qdeq` command.
 
@@ -52,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(_usage())
-        return 0
-    if words[0] == "--version":
-        print(f"qdeq {qdeq.__version__}")
+    if not words or words[0] in ("-h", "--help", "--version"):
+        version = bool(words) and words[0] == "--version"
+        try:
+            print(f"qdeq {qdeq.__version__}" if version else _usage(), flush=True)
+        except BrokenPipeError:
+            _nobody_reads()
         return 0
     name = words[0]
     if name not in COMMANDS:
@@ -68,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(COMMANDS[name], words[1:], prog=f"qdeq {name}")
 
 
+@plain_where_needed()
 def run_command(command: type[Command], words: Sequence[str], *, prog: str) -> int:
     """Run one command, and end it as every command ends.
 
@@ -89,17 +94,24 @@ def run_command(command: type[Command], words: Sequence[str], *, prog: str) -> i
         arguments, given = parse(command, words, prog=prog)
         keep_compiled_programs()
         arguments.execute(given)
+        print(end="", flush=True)  # here, where a reader that has gone is nobody's mistake
         return 0
     except UserError as error:
         return _mistake(_in_words_of(command, str(error)))
     except KeyboardInterrupt as interrupt:
         print(f"qdeq: {interrupt or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
-    except SystemExit as stop:  # tyro, after --help
-        return stop.code if isinstance(stop.code, int) else 0
-    except BrokenPipeError:  # `qdeq draw | head`: nobody reads any more
-        sys.stderr.close()
+    except SystemExit as stop:  # tyro, after --help; Rich, where nobody reads any more
+        unread = isinstance(stop.__context__, BrokenPipeError)
+        return stop.code if isinstance(stop.code, int) and not unread else 0
+    except BrokenPipeError:
+        _nobody_reads()
         return 0
+
+
+def _nobody_reads() -> None:
+    """As in `qdeq draw | head`: what is left in the buffer goes nowhere when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _mistake(message: str) -> int:

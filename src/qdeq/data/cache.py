@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qdeq._folders import cache_folder, private_folder
-from qdeq._kept import intact, keep, say_once
+from qdeq._folders import cache_folder, private_folder, say_once
+from qdeq._kept import intact, keep
 
 # Raise when the preprocessing changes meaning, so that features of older versions are not used.
 _FORMAT = 1

@@ -6,6 +6,7 @@ that read files are imported inside the functions: they belong to the extra ``da
 """
 
 import importlib.metadata
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,16 @@ def open_source(collection: ImageCollection, data_dir: str | Path | None) -> Sou
         return Digits(collection)
     if data_dir is None:
         return Hub(collection)
-    return Folder(collection, _parquet_files(collection, Path(data_dir).expanduser()))
+    try:
+        # `Path.expanduser` raises where there is no such home folder, this leaves the text.
+        folder = Path(os.path.expanduser(data_dir))
+        return Folder(collection, _parquet_files(collection, folder))
+    except (OSError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"data_dir={str(data_dir)!r} cannot be read ({first_line(error)}): give a folder"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,13 @@ class Folder:
     files: dict[str, list[Path]]
 
     def fingerprint(self) -> dict[str, object]:
-        shards = [(path.resolve(), path.stat()) for part in self.files.values() for path in part]
+        try:
+            shards = [(path.resolve(), path.stat()) for p in self.files.values() for path in p]
+        except (OSError, RuntimeError) as error:  # a link to nothing, or in a circle
+            raise UserError(
+                f"{error.filename if isinstance(error, OSError) else first_line(error)} cannot be "
+                "read: fetch the file again"
+            ) from error
         return {"files": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in shards]}
 
     def read(self) -> Mapping[str, RawImages]:
@@ -94,7 +110,8 @@ class Folder:
         for path in self.files[split]:
             try:
                 tables.append(parquet.read_table(path))
-            except (OSError, arrow.ArrowException) as error:
+            # A damaged file raises what its damage leads to: a missing codec, invalid text.
+            except Exception as error:
                 raise UserError(
                     f"{path} cannot be read as Parquet ({first_line(error)}): fetch the file again"
                 ) from error

@@ -78,6 +78,8 @@ def raw_images(table: Any, collection: ImageCollection, where: str) -> RawImages
         or an image cannot be decoded.
     """
     columns = table.column_names
+    if len(set(columns)) < len(columns):
+        raise UserError(f"{where} has two columns of one name ({', '.join(columns)}): keep one")
     image_column = next((name for name in ("image", "img") if name in columns), None)
     if image_column is None or "label" not in columns:
         raise UserError(
@@ -85,11 +87,15 @@ def raw_images(table: Any, collection: ImageCollection, where: str) -> RawImages
             "expected image (or img) and label, as on the Hugging Face hub"
         )
     _check_class_names(table.schema.metadata, collection, where)
-    labels = table.column("label").to_numpy()
-    if len(labels) == 0:
+    if len(table) == 0:
         raise UserError(f"{where} holds no images: fetch the files again")
-    if table.column("label").null_count or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{where}: the column label must hold a whole number in every row")
+    column = table.column("label")
+    if column.null_count or not require("pyarrow").types.is_integer(column.type):
+        raise UserError(
+            f"{where}: the column label has the type {column.type} and {column.null_count} empty "
+            "rows: it must hold a whole number in every row"
+        )
+    labels = column.to_numpy()
     _check_label_range(labels, len(collection.classes), where)
     images = _decode(table.column(image_column), collection, where)
     return RawImages(images, labels)
@@ -102,7 +108,7 @@ def _check_class_names(
     # else would: FashionMNIST has the size, the columns and the labels of MNIST.
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-        found = features["label"]["names"]
+        found = [*map(str, features["label"]["names"])]
     except (KeyError, TypeError, ValueError):
         return
     if _plain(found) != _plain(collection.classes):
@@ -127,7 +133,6 @@ def _check_label_range(labels: np.ndarray, n_classes: int, where: str) -> None:
 
 def _decode(column: Any, collection: ImageCollection, where: str) -> np.ndarray:
     pillow = require("PIL.Image")
-    mode = "RGB" if collection.colour else "L"
     side = collection.side
     shape = (len(column), side, side, 3) if collection.colour else (len(column), side, side)
     images = np.empty(shape, dtype=np.uint8)
@@ -143,21 +148,44 @@ def _decode(column: Any, collection: ImageCollection, where: str) -> np.ndarray:
                 )
             try:
                 image = pillow.open(io.BytesIO(data))
-                pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-            # Pillow reports damaged files by any of these.
-            except (OSError, ValueError, SyntaxError) as error:
+                # Before anything is unpacked: a small file may claim to be a large image.
+                width, height = image.size
+                fits = (height, width) == (side, side)
+                pixels = _bytes_of(image, colour=collection.colour) if fits else None
+            # Pillow passes on whatever its decoders raise.
+            except Exception as error:
                 raise UserError(
                     f"{where}: the image at index {index} cannot be decoded "
                     f"({first_line(error)}): fetch the file again"
                 ) from error
-            if pixels.shape[:2] != (side, side):
+            if pixels is None:
                 raise UserError(
-                    f"{where}: the image at index {index} has {pixels.shape[0]} x "
-                    f"{pixels.shape[1]} pixels: {collection.name} has {side} x {side}"
+                    f"{where}: the image at index {index} has {height} x {width} pixels: "
+                    f"{collection.name} has {side} x {side}"
                 )
             images[index] = pixels
             index += 1
     return images
+
+
+def _bytes_of(image: Any, *, colour: bool) -> np.ndarray:
+    """Grey ``(H, W)`` or colour ``(H, W, 3)`` from 0 to 255 of a Pillow image of any mode."""
+    mode = "RGB" if colour else "L"
+    if image.mode == mode:
+        return np.asarray(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # 16 bits, which Pillow's own conversion clips at 255 (PNG has no wider ones). 65535 is
+        # 255 times 257: every 8-bit image that was stored in 16 bits comes back as it was.
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels are not from 0 to 65535")
+        grey = np.rint(values / 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2) if colour else grey
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers without a known range")
+    if image.mode not in ("1", "LA", "RGB"):
+        image = image.convert("RGBA" if image.mode == "P" else "RGB")  # a palette may have alpha
+    return np.asarray(image.convert(mode))
 
 
 def require(module: str) -> Any:

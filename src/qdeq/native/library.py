@@ -25,8 +25,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from qdeq._folders import cache_folder, private_folder
-from qdeq._kept import intact, keep, say_once
+from qdeq._folders import cache_folder, private_folder, say_once
+from qdeq._kept import intact, keep
 from qdeq.native.constants import CONSTANTS
 
 FOLDER = Path(__file__).with_name("cpp")
@@ -75,7 +75,9 @@ def _load(real: str) -> str | None:
         return "not used: the environment variable QDEQ_NATIVE switches them off"
     folder = cache_folder()
     if folder is None:
-        return "not used: QDEQ_CACHE=off leaves no place to keep them"
+        off = os.environ.get("QDEQ_CACHE") == "off"
+        reason = "QDEQ_CACHE=off" if off else "no home folder"
+        return f"not used: {reason} leaves no place to keep them"
     compiler = _compiler()
     if compiler is None:
         return "not used: there is no C++ compiler (c++, g++, clang++ or $CXX)"
@@ -135,7 +137,7 @@ def _run(command: list[str], seconds: float) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         start_new_session=True,
     ) as process:

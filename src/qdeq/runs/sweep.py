@@ -151,7 +151,7 @@ def run_sweep(
 
     finished = [task for task in tasks if task.summary_path.is_file()]
     for task in finished:
-        add(Result(task, summary=json.loads(task.summary_path.read_text())))
+        add(Result(task, summary=json.loads(task.summary_path.read_text(encoding="utf-8"))))
     for result in runner([task for task in tasks if task not in finished]):
         add(result)
     return results
@@ -167,7 +167,7 @@ def run_task(task: Task) -> Result:
             resume(task.folder, data_dir=task.base.data_dir)
         else:
             train(task.base.replace(**task.changes), seeds=task.seeds, out=task.folder)
-        return Result(task, summary=json.loads(task.summary_path.read_text()))
+        return Result(task, summary=json.loads(task.summary_path.read_text(encoding="utf-8")))
     except UserError as error:
         return Result(task, failure=str(error))
     except Exception as error:  # the others should go on, and the table says what happened
@@ -318,7 +318,7 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
     content = {"config": base.identity(), "seeds": seeds}
     path = out / "sweep.json"
     if path.is_file():
-        if json.loads(path.read_text()) != content:
+        if json.loads(path.read_text(encoding="utf-8")) != content:
             raise UserError(
                 f"out={str(out)!r}: the folder holds a sweep with other options or seeds; choose "
                 "another one, or repeat the command that made it"

@@ -238,7 +238,9 @@ def _histories(results: Results, row: Row, out: Path) -> list[list[dict[str, Any
     for seed in results.seeds(row.key):
         path = folder_of(row, out) / "runs" / f"seed-{seed}" / "metrics.jsonl"
         if path.exists():
-            found.append([json.loads(line) for line in path.read_text().splitlines()])
+            found.append(
+                [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            )
     return found if len({len(history) for history in found}) == 1 else []
 
 

@@ -126,7 +126,12 @@ def in_process(folder: Path, on_progress: Tell) -> int:
     environment = os.environ | (device_environment(len(row.seeds)) if row.kind == "circuit" else {})
     with (folder / _LOG).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
         )
         try:
             assert process.stdout is not None
