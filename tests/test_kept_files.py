@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qdeq import _kept
+from qdeq import _folders
 from qdeq._folders import private_folder
 from qdeq._kept import intact, keep
 from qdeq.cli.compilation import keep_compiled_programs
@@ -32,7 +32,7 @@ STRANGER = 12345
 @pytest.fixture(autouse=True)
 def unsaid():
     """Every test hears what is said once in a process."""
-    _kept.say_once.cache_clear()
+    _folders.say_once.cache_clear()
 
 
 @pytest.fixture
