@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +93,19 @@ def test_parameters_can_be_shared():
 
 def test_fixed_angles_are_no_parameters():
     assert Circuit(1, (Operation("RX", (0,), angle=0.5),)).n_parameters == 0
+
+
+@given(circuit=circuits())
+def test_inverses_undo_every_operation(circuit):
+    for scale in ({}, {"factor": -0.5, "offset": 0.3}):
+        for operation in circuit.operations:
+            scaled = replace(operation, **(scale if operation.parameters else {}))
+            theta = np.linspace(-1, 2, circuit.n_parameters)
+            # Operations alone, since the parameters of one have gaps.
+            angles = [oracle.gate_angles(one, theta) for one in (scaled, scaled.inverse())]
+            there = oracle.gate_matrix(scaled.name, angles[0])
+            back = oracle.gate_matrix(scaled.inverse().name, angles[1])
+            assert abs(abs(np.trace(back @ there)) / len(there) - 1) < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`qdeq.devices.mitigation`: folding, zero-noise extrapolation, readout correction."""
 
+from dataclasses import replace
+
 import numpy as np
 import oracle
 import pytest
@@ -94,6 +96,10 @@ def test_a_folded_circuit_computes_the_same(name, scale_factor):
         Operation(name, wires, parameter=parameter, matrix=matrix if name == "Unitary" else None),
         Operation("CRY", (1, 2), angle=0.3),
     ]
+    if n_parameters:  # alone, with a factor and an offset, and in a product
+        operations[0] = replace(operations[1], factor=-0.5, offset=0.3)
+    if n_parameters == 1:
+        operations[2] = Operation("RX", (1,), parameter=(0, 0), factor=0.7, offset=1)
     circuit, theta = Circuit(3, tuple(operations)), np.array([0.4, -1.1, 2.0])[:n_parameters]
     folded = fold(circuit, scale_factor)
     assert folded.circuit.count() == round(3 * scale_factor) or scale_factor == 2

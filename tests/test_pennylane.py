@@ -164,9 +164,9 @@ def test_wire_labels_are_numbered_as_the_device_orders_them():
 @pytest.mark.parametrize(
     ("function", "size", "message"),
     [
-        (lambda t: qml.RX(2 * t[0], wires=0), 1, "RX on wires .0,. has an angle that is computed"),
-        (lambda t: qml.CRot(*t, wires=[0, 1]), 3, "CRot on wires .0, 1. has an angle"),
-        (lambda t: qml.adjoint(qml.RX(t[0], wires=0)), 1, "Adjoint.RX. .* computed"),
+        (lambda t: qml.RX(np.sin(t[0]), wires=0), 1, "RX on wires .0,. .* that is computed"),
+        (lambda t: qml.CRot(*abs(t), wires=[0, 1]), 3, "CRot on wires .0, 1. has an angle"),
+        (lambda t: qml.adjoint(qml.RX(1 / t[0], wires=0)), 1, "Adjoint.RX. .* computed"),
         (lambda t: qml.DepolarizingChannel(0.1, wires=0), 1, "noise channel .* NoiseModel"),
         (lambda t: qml.measure(0), 1, "no gate with fixed wires"),
         (lambda t: qml.AmplitudeEmbedding(t, wires=[0, 1], normalize=True), 4, "AmplitudeEncoding"),

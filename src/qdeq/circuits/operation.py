@@ -19,6 +19,14 @@ from qdeq.errors import UserError
 # A user's matrix may come from float32 arithmetic, whose rounding is of the order 1e-7 per entry.
 _UNITARITY_TOLERANCE = 1e-5
 
+_SELF_INVERSE = ("I", "X", "Y", "Z", "H", "CNOT", "CZ", "SWAP")
+# Up to a global phase, which no expectation value shows.
+_INVERSE = {
+    "S": ("PhaseShift", -np.pi / 2),
+    "T": ("PhaseShift", -np.pi / 4),
+    "SX": ("RX", -np.pi / 2),
+}
+
 
 @dataclass(frozen=True)
 class AngleSource:
@@ -183,6 +191,38 @@ class Operation:
         if isinstance(self.parameter, tuple):
             return replace(self, parameter=tuple(new(i) for i in self.parameter))
         return replace(self, parameter=new(self.parameter))
+
+    def inverse(self) -> Operation:
+        """The operation that undoes this one, up to a global phase.
+
+        Examples
+        --------
+        >>> Operation("RX", (0,), parameter=0, offset=0.5).inverse().sources
+        (AngleSource(kind='parameter', indices=(0,), factor=-1.0, offset=-0.5),)
+        """
+        if self.matrix is not None:
+            rows = np.array(self.matrix).conj().T.tolist()
+            return replace(self, matrix=tuple(tuple(row) for row in rows))
+        if self.name in _SELF_INVERSE:
+            return self
+        if self.name in _INVERSE:
+            name, angle = _INVERSE[self.name]
+            return Operation(name, self.wires, angle=angle)
+        if self.angle is not None:
+            return replace(self, angle=-self.angle)
+        # U3(theta, phi, lambda) backwards is U3(-theta, -lambda, -phi).
+        order = (0, 2, 1) if self._has_several_angles else (0,)
+        scales = [self._scale(position) for position in order]
+        return replace(
+            self,
+            parameter=(
+                tuple(self.parameters[position] for position in order)
+                if self._has_several_angles
+                else self.parameter
+            ),
+            factor=tuple(-factor for factor, _ in scales),
+            offset=tuple(0 - offset for _, offset in scales),
+        )
 
     @property
     def _has_several_angles(self) -> bool:

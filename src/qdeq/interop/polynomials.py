@@ -32,7 +32,9 @@ def n_points(n_variables: int, degree: int) -> int | None:
 
 def made_up_points(n_points: int, n_variables: int) -> np.ndarray:
     """`(n_points, n_variables)` numbers to try, of both signs: |a| must not pass for a."""
-    return np.random.default_rng(0).uniform(-2.5, 2.5, (n_points, n_variables))
+    points = np.random.default_rng(0).uniform(-2.5, 2.5, (n_points, n_variables))
+    points[1] = -points[0]
+    return points
 
 
 def fitted(points: np.ndarray, values: np.ndarray, degree: int) -> Polynomial | None:

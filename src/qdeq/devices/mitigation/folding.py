@@ -14,11 +14,6 @@ from qdeq._pennylane import load
 from qdeq.circuits import Circuit, Operation
 from qdeq.errors import UserError
 
-_SELF_INVERSE = ("I", "X", "Y", "Z", "H", "CNOT", "CZ", "SWAP")
-# Up to a global phase, which no expectation value shows.
-_INVERSE = {"S": ("PhaseShift", -np.pi / 2), "T": ("PhaseShift", -np.pi / 4)}
-_INVERSE["SX"] = ("RX", -np.pi / 2)
-
 
 @dataclass(frozen=True)
 class Folded:
@@ -110,17 +105,15 @@ def _inverse(operation: Operation, parameters: list[tuple[int, int]]) -> Operati
             parameters.append((index, -1))
         return parameters.index((index, -1))
 
-    if operation.matrix is not None:
-        rows = np.array(operation.matrix).conj().T.tolist()
-        return replace(operation, matrix=tuple(tuple(row) for row in rows))
-    if operation.name in _SELF_INVERSE:
-        return operation
-    if operation.name in _INVERSE:
-        name, angle = _INVERSE[operation.name]
-        return Operation(name, operation.wires, angle=angle)
-    if operation.angle is not None:
-        return replace(operation, angle=-operation.angle)
-    if isinstance(operation.parameter, tuple):  # U3(theta, phi, lambda)
-        theta, phi, lam = operation.parameter
-        return replace(operation, parameter=(negated(theta), negated(lam), negated(phi)))
-    return replace(operation, parameter=negated(operation.parameters[0]))
+    if not operation.parameters:
+        return operation.inverse()
+    # f (-theta) - o instead of (-f) theta - o. Of a product one entry is negated.
+    backwards = operation.inverse()
+    factor = backwards.factor
+    opposite = tuple(-f for f in factor) if isinstance(factor, tuple) else -factor
+    n_negated = len(operation.sources)
+    first, others = backwards.parameters[:n_negated], backwards.parameters[n_negated:]
+    parameter = (*map(negated, first), *others)
+    (*rest, last) = parameter
+    lone = parameter if rest else last
+    return replace(backwards, parameter=lone, factor=opposite)

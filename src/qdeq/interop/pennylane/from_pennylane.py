@@ -1,27 +1,27 @@
 """A QNode, quantum function or tape as a `Circuit`.
 
-The function is run twice with different made-up numbers in the places of its arguments. An angle
-that is one of them tells which entry it comes from; one that is equal in both runs is a constant;
-anything else was computed, and a `Circuit` has no place for it.
+The function is run several times with different made-up numbers in the places of its arguments. An
+angle that is equal in all runs is a constant; how the others come from the arguments is told by
+their values (`computed_angles`).
 """
 
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from qdeq._pennylane import load, quiet
+from qdeq._pennylane import load
 from qdeq.circuits import GATES, Circuit, Operation
 from qdeq.errors import UserError
+from qdeq.interop.angle_terms import ALLOWED, Angle, Entry, angle_of, operations_of
+from qdeq.interop.computed_angles import Computed, computed_angles, two_points
+from qdeq.interop.pennylane._made_up import MadeUp, of_function, of_tape
 from qdeq.interop.pennylane.to_pennylane import NAMES
 
 _GATES = {NAMES.get(name, name): name for name in (*GATES, "Unitary")} | {"U1": "PhaseShift"}
 # Without effect on expectation values.
 _SKIPPED = ("GlobalPhase", "Barrier", "WireCut", "Snapshot")
-# Their arrays are no angles: constants also where a tape calls them trainable.
-_ARRAYS = ("Unitary", "StatePrep", "Embedding", "BasisState", "BlockEncode")
 
 
 def from_pennylane(
@@ -44,7 +44,8 @@ def from_pennylane(
     theta, features
         Name or position of the argument that holds the angles to train, and of the one that holds
         the features: flattened, their entries become `Operation.parameter` and
-        `Operation.feature`. None: there is no such argument. All others are constants.
+        `Operation.feature`. None: there is no such argument. All others are constants. Angles may
+        be sums of entries and their products with real factors, such as ``-theta[0] / 2 + 0.3``.
     n_qubits
         Number of wires, if larger than the wires that are used show.
 
@@ -59,7 +60,7 @@ def from_pennylane(
     ------
     UserError
         If PennyLane is missing, for an operation that a circuit cannot express, an angle that is
-        computed from the arguments, or an entry of theta that no gate uses.
+        computed otherwise, or an entry of theta that no gate uses.
 
     Examples
     --------
@@ -75,106 +76,150 @@ def from_pennylane(
     if isinstance(source, qml.tape.QuantumScript):
         if args:
             raise UserError("a tape holds its own numbers: leave the other arguments out")
-        runs, sizes = _runs_of_tape(source), {}
+        made_up = of_tape(source)
     else:
         if not callable(source):
             raise UserError(
                 f"{type(source).__name__} cannot be read: give a QNode, a quantum function or a "
                 "tape"
             )
-        runs, sizes = _runs_of_function(qml, source, args, theta, features)
-    reader = _Reader(qml, runs[0].values, runs[1].values, _numbers(source, runs[0].tape))
-    pairs = list(zip(runs[0].tape.operations, runs[1].tape.operations, strict=False))
-    if len(runs[0].tape.operations) != len(runs[1].tape.operations):
-        raise UserError(
-            "the function applies different gates for different values of its arguments: a "
-            "Circuit has one fixed sequence"
-        )
-    operations = tuple(itertools.chain.from_iterable(reader.read(*pair) for pair in pairs))
-    _check_every_entry_is_used(operations, sizes.get("theta"))
-    n_wires = max(len(reader.numbers), *(1 + w for op in operations for w in op.wires), 1)
+        made_up = of_function(qml, source, args, theta, features)
+    operations = _Reader(qml, made_up).operations()
+    _check_every_entry_is_used(operations, made_up.n_parameters)
+    n_wires = max(len(made_up.numbers), *(1 + w for op in operations for w in op.wires), 1)
     if n_qubits is not None and n_qubits < n_wires:
         raise UserError(f"n_qubits={n_qubits}: the circuit has {n_wires} wires, give at least that")
     return Circuit(n_wires if n_qubits is None else n_qubits, operations)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A tape, and which entry each made-up number stands for: ("theta" or "feature", index)."""
+class _Turned:
+    """A gate of ours with its angles in every run, `(R,)` each."""
 
-    tape: Any
-    values: dict[float, tuple[str, int]]
+    name: str
+    wires: tuple[int, ...]
+    angles: tuple[np.ndarray, ...]
+    where: str
 
 
-@dataclass(frozen=True)
 class _Reader:
-    """Translates pairs of operations: the same one in both runs."""
+    """Translates the operations of several runs, in all runs at once."""
 
-    qml: Any
-    first: dict[float, tuple[str, int]]
-    second: dict[float, tuple[str, int]]
-    numbers: dict[Any, int]  # wire label to wire number
+    def __init__(self, qml: Any, made_up: MadeUp):
+        self._qml, self._made_up = qml, made_up
+        # What is the same in these two is constant.
+        self._ends = two_points(len(made_up.entries))
 
-    def read(self, one: Any, two: Any, where: str | None = None) -> list[Operation]:
+    def operations(self) -> tuple[Operation, ...]:
+        """The circuit's operations."""
+        entries = self._made_up.entries
+        found = iter(computed_angles(self._columns, len(entries)))
+        operations: list[Operation] = []
+        for gate in self._run(self._ends):
+            if isinstance(gate, Operation):
+                operations.append(gate)
+                continue
+            angles = [_angle(next(found), entries, gate.where) for _ in gate.angles]
+            operations += operations_of(gate.name, gate.wires, angles)
+        return tuple(operations)
+
+    def _columns(self, points: np.ndarray) -> np.ndarray:
+        """All angles `(R, K)` at points `(R, N)`."""
+        gates = self._run(np.concatenate([self._ends, points]))
+        columns = [a for gate in gates if isinstance(gate, _Turned) for a in gate.angles]
+        return (
+            np.array(columns)
+            .reshape(len(columns), len(self._ends) + len(points))[:, len(self._ends) :]
+            .T
+        )
+
+    def _run(self, points: np.ndarray) -> list[Operation | _Turned]:
+        tapes = [self._made_up.tape_at(point).operations for point in points]
+        if len(set(map(len, tapes))) > 1:
+            raise UserError(
+                "the function applies different gates for different values of its arguments: a "
+                "Circuit has one fixed sequence"
+            )
+        return [gate for runs in zip(*tapes, strict=True) for gate in self._read(runs)]
+
+    def _read(self, runs: Sequence[Any], where: str | None = None) -> list[Operation | _Turned]:
         """Translate; `where` names the operation whose decomposition this one is part of."""
+        one = runs[0]
         name, where = one.name, where or f"{one.name} on wires {tuple(one.wires)}"
         if name in _SKIPPED:
             return []
-        if isinstance(one, self.qml.operation.Channel):
+        if isinstance(one, self._qml.operation.Channel):
             raise UserError(
                 f"{where} is a noise channel and a Circuit is unitary: leave it out and describe "
                 "the noise with a NoiseModel"
             )
-        if name != two.name or one.wires != two.wires or not _is_gate(self.qml, one):
+        same = all(name == other.name and one.wires == other.wires for other in runs)
+        if not same or not _is_gate(self._qml, one):
             raise UserError(
                 f"{where} is no gate with fixed wires: a Circuit has gates only, in one fixed "
                 "sequence; measure at the end and leave out resets and classical control"
             )
-        wires = tuple(self.numbers[label] for label in one.wires)
+        wires = tuple(self._made_up.numbers[label] for label in one.wires)
         if name == "Identity":
             return [Operation("I", (wire,)) for wire in wires]
-        if name == "QubitUnitary" and np.array_equal(one.data[0], two.data[0]):
-            return [_unitary(self.qml, one, wires)]
+        if isinstance(one, self._qml.ops.Adjoint):
+            parts = self._read([run.base for run in runs], where)
+            return [_inverse(part) for part in reversed(parts)]
+        if name == "QubitUnitary" and _is_constant(runs):
+            return [_unitary(self._qml, one, wires)]
         if name in _GATES:
-            sources = [self._source(a, b, where) for a, b in zip(one.data, two.data, strict=True)]
-            return _operations(_GATES[name], wires, sources, one)
-        return self._decompose(one, two, wires, where)
+            return [self._turned(runs, _GATES[name], wires, where)]
+        return self._decompose(runs, wires, where)
 
-    def _source(self, one: Any, two: Any, where: str) -> tuple[str, Any]:
-        arrays = np.ndim(one) > 0  # a matrix or a state, and one that is not constant
-        a, b = (0.0, 1.0) if arrays else (float(one), float(two))
-        if a == b:
-            return "angle", a
-        entry = None if arrays else self.first.get(a)
-        if entry is None or entry != self.second.get(b):
-            raise UserError(
-                f"{where} has an angle that is computed from the arguments: a Circuit takes "
-                "entries of theta and of the features as they are, so make the result an entry of "
-                "its own"
-            )
-        return entry
+    def _turned(
+        self, runs: Sequence[Any], name: str, wires: tuple[int, ...], where: str
+    ) -> Operation | _Turned:
+        if not runs[0].data:
+            return Operation(name, wires)
+        if any(np.ndim(angle) for angle in runs[0].data):  # a matrix that is not constant, a batch
+            raise UserError(_computed(where))
+        angles = np.array([[float(angle) for angle in run.data] for run in runs])
+        return _Turned(name, wires, tuple(angles.T), where)
 
-    def _decompose(self, one: Any, two: Any, wires: tuple, where: str) -> list[Operation]:
-        if isinstance(one, self.qml.operation.StatePrepBase) and len(one.data) > 0:
+    def _decompose(
+        self, runs: Sequence[Any], wires: tuple[int, ...], where: str
+    ) -> list[Operation | _Turned]:
+        one, qml = runs[0], self._qml
+        if isinstance(one, qml.operation.StatePrepBase) and len(one.data) > 0:
             raise UserError(
                 f"{where} prepares a state and a Circuit has gates only: leave it out and give "
                 "the model an AmplitudeEncoding"
             )
-        constant = all(np.array_equal(a, b) for a, b in zip(one.data, two.data, strict=True))
-        small = len(wires) <= 2 and one.has_matrix and not isinstance(one, self.qml.ops.Adjoint)
+        constant = _is_constant(runs)
+        small = len(wires) <= 2 and one.has_matrix
         if constant and small:
-            return [_unitary(self.qml, one, wires)]
+            return [_unitary(qml, one, wires)]
         if one.has_decomposition:
-            parts = one.decomposition(), two.decomposition()
-            if len(parts[0]) == len(parts[1]):
-                pairs = zip(*parts, strict=True)
-                return [operation for pair in pairs for operation in self.read(*pair, where)]
+            parts = [run.decomposition() for run in runs]
+            if len(set(map(len, parts))) == 1:
+                return [gate for ops in zip(*parts, strict=True) for gate in self._read(ops, where)]
         if constant and one.has_matrix:
-            return [_unitary(self.qml, one, wires)]
+            return [_unitary(qml, one, wires)]
         raise UserError(
             f"{where} cannot be expressed in a Circuit, which knows {', '.join(GATES)} and "
             "Unitary: rewrite it in these gates, for example with qml.decompose"
         )
+
+
+def _inverse(gate: Operation | _Turned) -> Operation | _Turned:
+    """What undoes a gate, up to a global phase."""
+    if isinstance(gate, Operation):
+        return gate.inverse()
+    order = (0, 2, 1) if gate.name == "U3" else (0,)
+    return replace(gate, angles=tuple(-gate.angles[position] for position in order))
+
+
+def _is_constant(runs: Sequence[Any]) -> bool:
+    return all(
+        np.array_equal(a, b)
+        for run in runs[1:]
+        for a, b in zip(runs[0].data, run.data, strict=True)
+    )
 
 
 def _is_gate(qml: Any, operation: Any) -> bool:
@@ -189,103 +234,15 @@ def _unitary(qml: Any, operation: Any, wires: tuple[int, ...]) -> Operation:
     return Operation("Unitary", wires, matrix=rows)
 
 
-def _operations(name: str, wires: tuple[int, ...], sources: list, original: Any) -> list[Operation]:
-    """One operation; several for a U3 whose angles come from different places."""
-    if not sources:
-        return [Operation(name, wires)]
-    kinds = {kind for kind, _ in sources}
-    if len(sources) == 1:
-        kind, value = sources[0]
-        return [Operation(name, wires, **{"parameter" if kind == "theta" else kind: value})]
-    if kinds == {"theta"}:
-        return [Operation(name, wires, parameter=tuple(index for _, index in sources))]
-    if kinds == {"angle"}:
-        matrix = GATES[name].matrix(*(angle for _, angle in sources))
-        return [Operation("Unitary", wires, matrix=tuple(tuple(row) for row in matrix.tolist()))]
-    factors = [(factor, [sources[position]]) for factor, position in GATES[name].factors]
-    return [op for factor, s in factors for op in _operations(factor, wires, s, original)]
+def _angle(computed: Computed, entries: Sequence[Entry], where: str) -> Angle:
+    if computed.polynomial is None:
+        raise UserError(_computed(where))
+    chosen = [entries[i] for i in computed.entries]
+    return angle_of(computed.polynomial, chosen, lambda: where)
 
 
-def _runs_of_function(
-    qml: Any, source: Any, args: tuple, theta: str | int | None, features: str | int | None
-) -> tuple[tuple[_Run, _Run], dict[str, int]]:
-    positions = {
-        kind: _position(source, args, which, name)
-        for kind, name, which in (("theta", "theta", theta), ("feature", "features", features))
-        if which is not None and (args or which != 0)
-    }
-    if len(set(positions.values())) < len(positions):
-        raise UserError(
-            f"theta={theta!r} and features={features!r} name the same argument: name two, or None"
-        )
-    generator = np.random.default_rng(0)
-    sizes = {kind: int(np.size(args[p])) for kind, p in positions.items()}
-    runs = []
-    for _ in range(2):
-        made_up, values = list(args), {}
-        for kind, position in positions.items():
-            # Exact in float32, so that a detour through JAX's default type does not change them.
-            numbers = generator.uniform(0.5, 2.5, sizes[kind]).astype(np.float32)
-            made_up[position] = numbers.astype(float).reshape(np.shape(args[position]))
-            values |= {float(number): (kind, i) for i, number in enumerate(numbers)}
-        runs.append(_Run(_tape(qml, source, made_up), values))
-    return (runs[0], runs[1]), sizes
-
-
-def _tape(qml: Any, source: Any, args: Sequence[Any]) -> Any:
-    with quiet():
-        if not isinstance(source, qml.QNode):
-            return qml.tape.make_qscript(source)(*args)
-        batch, _ = qml.workflow.construct_batch(source, level="user")(*args)
-    if len(batch) != 1:
-        raise UserError(
-            f"the QNode's transforms make {len(batch)} circuits of it: convert the quantum "
-            "function without them (qnode.func)"
-        )
-    return batch[0]
-
-
-def _runs_of_tape(tape: Any) -> tuple[_Run, _Run]:
-    operations = (tape.get_operation(i)[0] for i in range(len(tape.trainable_params)))
-    indices = [
-        index
-        for index, operation in zip(tape.trainable_params, operations, strict=True)
-        if not any(word in operation.name for word in _ARRAYS)
-    ]
-    old = tape.get_parameters(trainable_only=False)
-    generator = np.random.default_rng(0)
-    runs = []
-    for _ in range(2):
-        values: dict[float, tuple[str, int]] = {}
-        new = []
-        for index in indices:
-            numbers = generator.uniform(0.5, 2.5, np.shape(old[index]))
-            values |= {float(n): ("theta", len(values) + i) for i, n in enumerate(numbers.flat)}
-            new.append(numbers if numbers.shape else float(numbers))
-        runs.append(_Run(tape.bind_new_parameters(new, indices), values))
-    return runs[0], runs[1]
-
-
-def _position(source: Callable, args: tuple, which: str | int, keyword: str) -> int:
-    """Where among `args` the argument is."""
-    import inspect
-
-    names = list(inspect.signature(getattr(source, "func", source)).parameters)
-    position = names.index(which) if which in names else which
-    if not isinstance(position, int) or not 0 <= position < len(args):
-        raise UserError(
-            f"{keyword}={which!r}: the function was given {len(args)} arguments of "
-            f"{', '.join(names) or 'none'}, name one of them"
-        )
-    return position
-
-
-def _numbers(source: Any, tape: Any) -> dict[Any, int]:
-    labels = list(tape.wires)
-    if all(isinstance(label, int) and label >= 0 for label in labels):
-        return {label: label for label in range(1 + max(labels, default=-1))}
-    ordered = getattr(getattr(source, "device", None), "wires", None) or labels
-    return {label: number for number, label in enumerate(ordered)}
+def _computed(where: str) -> str:
+    return f"{where} has an angle that is computed from the arguments: {ALLOWED}"
 
 
 def _check_every_entry_is_used(operations: tuple[Operation, ...], size: int | None) -> None:

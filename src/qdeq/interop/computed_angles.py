@@ -1,0 +1,150 @@
+"""Angles that a Python function computes from its arguments, recognised by running it.
+
+The function is run at made-up points. Most angles depend on one entry, and a few runs tell which
+one and how; for the others the entries that they depend on are looked for by changing some at a
+time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qdeq.interop.polynomials import HIGHEST_DEGREE, Polynomial, fitted, n_points
+
+Columns = Callable[[np.ndarray], np.ndarray]
+"""All angles `(R, K)` at points `(R, N)`; nothing depends on the other points of a call."""
+
+# Runs in search of the entries that an angle depends on: twice their number times log2 N.
+_MOST_RUNS = 2000
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An angle as a polynomial in some of the entries.
+
+    Attributes
+    ----------
+    entries
+        Which entry each variable of the polynomial is.
+    polynomial
+        None if the angle is none.
+    """
+
+    entries: tuple[int, ...]
+    polynomial: Polynomial | None
+
+
+def computed_angles(columns: Columns, n_entries: int) -> list[Computed]:
+    """What each angle is as a function of the entries.
+
+    Parameters
+    ----------
+    columns
+        Runs the function.
+    n_entries
+        N.
+
+    Examples
+    --------
+    >>> [angle] = computed_angles(lambda t: np.pi - t[:, [2]] / 2, 5)
+    >>> angle.entries, angle.polynomial
+    ((2,), {(): 3.141592653589793, (0,): -0.5})
+    """
+    points = _first_points(n_entries)
+    values = columns(points)
+    found = [_of_one_entry(points, column) for column in values.T]
+    missing = [k for k, angle in enumerate(found) if angle is None]
+    entries = _dependences(columns, n_entries, missing) if missing else {}
+    for k, polynomial in _fits(columns, n_entries, entries).items():
+        found[k] = Computed(entries[k], polynomial)
+    return [Computed((), None) if angle is None else angle for angle in found]
+
+
+def two_points(n_entries: int) -> np.ndarray:
+    """`(2, N)`: points that differ in every entry, to tell what is constant."""
+    return _random(2, n_entries, seed=1)
+
+
+def _random(n_points: int, n_entries: int, seed: int) -> np.ndarray:
+    """Numbers between 0.5 and 2.5 of both signs.
+
+    They are exact in float32: a detour through the default type of JAX does not change them.
+    """
+    generator = np.random.default_rng(seed)
+    numbers = generator.uniform(0.5, 2.5, (n_points, n_entries)).astype(np.float32)
+    signs = generator.choice([-1.0, 1.0], (n_points, n_entries))
+    # Every entry has both signs within two points: |a| must not pass for a.
+    signs[1::2] = -signs[: len(signs[1::2]) * 2 : 2]
+    return numbers * signs
+
+
+def _first_points(n_entries: int) -> np.ndarray:
+    """Points whose differences name an entry: the third is moved by so much more the later it is.
+
+    With points a, b, c an angle f t_i + o has (f(c) - f(a)) / (f(b) - f(a)) = code i.
+    """
+    points = _random(6, n_entries, seed=0)
+    codes = np.arange(1, n_entries + 1) / (n_entries + 1)
+    start = points[0].copy()
+    points[4:6] = start + np.stack([np.ones(n_entries), codes])
+    return points.astype(np.float32).astype(float)
+
+
+def _of_one_entry(points: np.ndarray, values: np.ndarray) -> Computed | None:
+    if (values == values[0]).all():
+        return Computed((), {(): float(values[0])})
+    whole = values[4] - values[0]
+    if not points.shape[1] or not np.isfinite(whole) or whole == 0:
+        return None
+    codes = (points[5] - points[0]) / (points[4] - points[0])
+    nearest = int(np.abs(codes - (values[5] - values[0]) / whole).argmin())
+    polynomial = fitted(points[:, [nearest]], values, 1)
+    return None if polynomial is None else Computed((nearest,), polynomial)
+
+
+def _dependences(
+    columns: Columns, n_entries: int, angles: Sequence[int]
+) -> dict[int, tuple[int, ...]]:
+    """The entries on which some angles depend, halving the ranges in which there are any."""
+    start, moved = two_points(n_entries)
+    found: dict[int, list[int]] = {k: [] for k in angles}
+    ranges, n_runs = [(0, n_entries)], 0
+    while ranges and n_runs <= _MOST_RUNS:
+        points = np.tile(start, (len(ranges) + 1, 1))
+        for row, (first, last) in enumerate(ranges):
+            points[row + 1, first:last] = moved[first:last]
+        values = columns(points)[:, list(angles)]
+        changed = values[1:] != values[0]
+        n_runs += len(points)
+        halves = []
+        for (first, last), touched in zip(ranges, changed, strict=True):
+            if not touched.any():
+                continue
+            if last - first == 1:
+                for k in np.flatnonzero(touched).tolist():
+                    found[angles[k]].append(first)
+                continue
+            middle = (first + last) // 2
+            halves += [(first, middle), (middle, last)]
+        ranges = halves
+    return {k: tuple(sorted(entries)) for k, entries in found.items()}
+
+
+def _fits(
+    columns: Columns, n_entries: int, entries: dict[int, tuple[int, ...]]
+) -> dict[int, Polynomial]:
+    """The polynomials of those angles that are one, of as low a degree as possible."""
+    found: dict[int, Polynomial] = {}
+    for degree in range(1, HIGHEST_DEGREE + 1):
+        needed = {k: n_points(len(e), degree) for k, e in entries.items() if e and k not in found}
+        counts = [count for count in needed.values() if count is not None]
+        if not counts:
+            break
+        points = _random(max(counts), n_entries, seed=1 + degree)
+        values = columns(points)
+        for k in (k for k, count in needed.items() if count is not None):
+            polynomial = fitted(points[:, list(entries[k])], values[:, k], degree)
+            if polynomial is not None:
+                found[k] = polynomial
+    return found

@@ -1,0 +1,125 @@
+"""A quantum function or a tape that can be run with made-up numbers for its arguments."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from qdeq._pennylane import quiet
+from qdeq.errors import UserError
+from qdeq.interop.angle_terms import Entry
+
+# Their arrays are no angles: constants also where a tape calls them trainable.
+_ARRAYS = ("Unitary", "StatePrep", "Embedding", "BasisState", "BlockEncode")
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """What a circuit is read from.
+
+    Attributes
+    ----------
+    tape_at
+        The tape for the numbers `(N,)` of all entries.
+    entries
+        What each of the N numbers is in the circuit.
+    n_parameters
+        The size of theta, every entry of which a gate has to use; None where that is not asked.
+    numbers
+        The wire number of each of PennyLane's labels.
+    """
+
+    tape_at: Callable[[np.ndarray], Any]
+    entries: tuple[Entry, ...]
+    n_parameters: int | None
+    numbers: dict[Any, int]
+
+
+def of_function(
+    qml: Any, source: Any, args: tuple, theta: str | int | None, features: str | int | None
+) -> MadeUp:
+    """A QNode or quantum function with numbers in the places of theta and the features."""
+    positions = {
+        kind: _position(source, args, which, name)
+        for kind, name, which in (("parameter", "theta", theta), ("feature", "features", features))
+        if which is not None and (args or which != 0)
+    }
+    if len(set(positions.values())) < len(positions):
+        raise UserError(
+            f"theta={theta!r} and features={features!r} name the same argument: name two, or None"
+        )
+    sizes = {kind: int(np.size(args[position])) for kind, position in positions.items()}
+    parameters: list[Entry] = [("parameter", i) for i in range(sizes.get("parameter", 0))]
+    inputs: list[Entry] = [("feature", i) for i in range(sizes.get("feature", 0))]
+    entries = (*parameters, *inputs)
+
+    def tape_at(numbers: np.ndarray) -> Any:
+        made_up, first = list(args), 0
+        for kind, position in positions.items():
+            chosen = numbers[first : first + sizes[kind]]
+            made_up[position] = chosen.reshape(np.shape(args[position]))
+            first += sizes[kind]
+        # Angles that JAX computes would be rounded to float32 otherwise.
+        with quiet(), jax.enable_x64(True):
+            return _tape(qml, source, made_up)
+
+    numbers = _wire_numbers(source, tape_at(np.ones(len(entries))))
+    return MadeUp(tape_at, entries, sizes.get("parameter"), numbers)
+
+
+def of_tape(tape: Any) -> MadeUp:
+    """A tape with numbers in the places of its trainable parameters."""
+    operations = (tape.get_operation(i)[0] for i in range(len(tape.trainable_params)))
+    indices = [
+        index
+        for index, operation in zip(tape.trainable_params, operations, strict=True)
+        if not any(word in operation.name for word in _ARRAYS)
+    ]
+    old = tape.get_parameters(trainable_only=False)
+    sizes = [int(np.size(old[index])) for index in indices]
+    entries: list[Entry] = [("parameter", i) for i in range(sum(sizes))]
+
+    def tape_at(numbers: np.ndarray) -> Any:
+        parts = np.split(numbers, np.cumsum(sizes)[:-1]) if sizes else []
+        new = [
+            part.reshape(np.shape(old[index])) if np.shape(old[index]) else float(part[0])
+            for part, index in zip(parts, indices, strict=True)
+        ]
+        return tape.bind_new_parameters(new, indices)
+
+    return MadeUp(tape_at, tuple(entries), None, _wire_numbers(None, tape))
+
+
+def _tape(qml: Any, source: Any, args: Sequence[Any]) -> Any:
+    if not isinstance(source, qml.QNode):
+        return qml.tape.make_qscript(source)(*args)
+    batch, _ = qml.workflow.construct_batch(source, level="user")(*args)
+    if len(batch) != 1:
+        raise UserError(
+            f"the QNode's transforms make {len(batch)} circuits of it: convert the quantum "
+            "function without them (qnode.func)"
+        )
+    return batch[0]
+
+
+def _position(source: Callable, args: tuple, which: str | int, keyword: str) -> int:
+    """Where among `args` the argument is."""
+    names = list(inspect.signature(getattr(source, "func", source)).parameters)
+    position = names.index(which) if which in names else which
+    if not isinstance(position, int) or not 0 <= position < len(args):
+        raise UserError(
+            f"{keyword}={which!r}: the function was given {len(args)} arguments of "
+            f"{', '.join(names) or 'none'}, name one of them"
+        )
+    return position
+
+
+def _wire_numbers(source: Any, tape: Any) -> dict[Any, int]:
+    labels = list(tape.wires)
+    if all(isinstance(label, int) and label >= 0 for label in labels):
+        return {label: label for label in range(1 + max(labels, default=-1))}
+    ordered = getattr(getattr(source, "device", None), "wires", None) or labels
+    return {label: number for number, label in enumerate(ordered)}
