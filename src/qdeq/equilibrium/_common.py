@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import at_least, at_most
@@ -36,6 +37,29 @@ def project(y: PyTree[Array], options: dict[str, Any]) -> PyTree[Array]:
 def bounded(options: dict[str, Any]) -> bool:
     """Whether `project` can change anything."""
     return options.get("lower") is not None or options.get("upper") is not None
+
+
+def squares_in_range(total: Float[Array, ""]) -> Float[Array, ""]:
+    """What to multiply numbers with whose squares sum up to `total` before they are squared again.
+
+    1 in the ordinary range; a power of two, which changes no digit, where squares have left the
+    type's range: those of float32 do so below 1e-19 and above 1e19.
+    """
+    limits = jnp.finfo(total.dtype)
+    # By the bits of the exponent; nothing helps float16.
+    up = 2.0 ** {8: 100, 11: 700}.get(limits.nexp, 0)
+    small, large = total < limits.tiny / limits.eps, ~(total <= limits.max)
+    return jnp.where(small, up, jnp.where(large, 1 / up, 1)).astype(total.dtype)
+
+
+def two_norm(x: Float[Array, " n"]) -> Float[Array, ""]:
+    """|x|, also where the squares of its entries are too large or too small for the type."""
+    factor = squares_in_range(_square(x))
+    return jnp.sqrt(_square(x * factor)) / factor
+
+
+def _square(x: Float[Array, " n"]) -> Float[Array, ""]:
+    return jnp.sum(jnp.real(x * jnp.conj(x)))
 
 
 def relative_error(

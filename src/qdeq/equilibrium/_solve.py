@@ -18,6 +18,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from qdeq.equilibrium._common import two_norm
 from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.solution import STATUS, relative
@@ -134,13 +135,14 @@ def solve(
         new, state, (y, out) = solver.step(evaluate, carry.iterate, args, chosen, state, tags)
         _, result = solver.terminate(evaluate, carry.iterate, args, chosen, state, tags)
         y, out = lax.stop_gradient((y, out))
-        residual, scale = jnp.linalg.norm(out - y), jnp.linalg.norm(out)
+        residual, scale = two_norm(out - y), two_norm(out)
         measured = relative(residual, scale)
         if averager is not None:
             average = averager.estimate(state)
             y, residual, scale = average.point, average.residual, average.scale
-        # Where both overflow the test holds: infinity <= infinity.
-        converged = (residual <= solver.atol + solver.rtol * scale) & jnp.isfinite(residual)
+        # An infinite residual is within the tolerance of an infinite f.
+        finite = jnp.isfinite(residual)
+        converged = finite & (residual <= solver.atol + solver.rtol * scale)
         if averager is not None:
             converged &= averager.is_settled(state)
         status, progress = carry.status, carry.progress
@@ -152,13 +154,13 @@ def solve(
             )
             status = STATUS.where(progress.waiting >= stall_steps, STATUS.stalled, status)
         status = STATUS.where(result == optx.RESULTS.successful, status, STATUS.solver_failed)
-        status = STATUS.where(jnp.isfinite(residual), status, STATUS.nonfinite)
+        status = STATUS.where(finite, status, STATUS.nonfinite)
         status = STATUS.where(converged, STATUS.converged, status)
         # False for NaN. A converged point wins even over a smaller residual at a smaller scale,
         # which did not meet the relative tolerance.
         better = (residual < carry.best.residual) | converged
         if averager is not None:
-            better = jnp.isfinite(residual)  # the newest average has the most steps in it
+            better = finite  # the newest average has the most steps in it
         return _Carry(
             iterate=new,
             state=eqx.filter(state, eqx.is_array),

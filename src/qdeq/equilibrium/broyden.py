@@ -152,7 +152,8 @@ class Broyden(optx.AbstractRootFinder):
         damped = jnp.abs(ratio) < BROYDEN_FLOOR
         theta = jnp.where(damped, (1 - floor) / (1 - jnp.where(damped, ratio, 0)), 1)
         denominator = jnp.where(damped, floor, ratio) * safe_size
-        u = jnp.where(known, theta / denominator, 0) * (move - change)
+        # Where nothing was learnt u is zero, whatever the difference holds.
+        u = jnp.where(known, theta / denominator * (move - change), 0)
         secant = state.secant.add(u, state.secant.rmv(move))
         newton = -(old + u * jnp.dot(move, old))
         if state.newton is None:

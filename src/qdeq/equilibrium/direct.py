@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_most
-from qdeq.equilibrium._common import check_count, check_tolerances
+from qdeq.equilibrium._common import check_count, check_tolerances, two_norm
 from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness
@@ -82,13 +82,13 @@ class Direct(eqx.Module):
             if budget is not None:
                 new = jnp.where(index < layers, new, y)
             fixed, out = lax.stop_gradient((y, new))
-            return new, relative(jnp.linalg.norm(out - fixed), jnp.linalg.norm(out))
+            return new, relative(two_norm(out - fixed), two_norm(out))
 
         value, trace = lax.scan(layer, problem.start, jnp.arange(self.layers, dtype=jnp.int32))
         frozen = lax.stop_gradient(value)
         out = lax.stop_gradient(problem.fn(frozen, arguments(self.layers - 1, "check")))
-        residual, scale = jnp.linalg.norm(out - frozen), jnp.linalg.norm(out)
-        converged = residual <= self.atol + self.rtol * scale
+        residual, scale = two_norm(out - frozen), two_norm(out)
+        converged = jnp.isfinite(residual) & (residual <= self.atol + self.rtol * scale)
         steps = jnp.asarray(layers, jnp.int32)
         if budget is not None:
             trace = jnp.where(jnp.arange(self.layers) < layers, trace, jnp.nan)

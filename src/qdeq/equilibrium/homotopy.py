@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qdeq._numbers import at_most
-from qdeq.equilibrium._common import check_tolerances, relative_error
+from qdeq.equilibrium._common import check_tolerances, relative_error, two_norm
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.newton import linearised
@@ -106,7 +106,7 @@ class Homotopy(optx.AbstractRootFinder):
         slopes = jacobian + identity[:n, :n]  # df/dy
         reach = g + flat - state.start  # f(y) - a
         off = flat - state.start - state.s * reach
-        distance = jnp.linalg.norm(off)
+        distance = two_norm(off)
         accepted = ~state.final & (state.first | (distance < NEAR * state.length))
         row = jnp.where(state.final, identity[n], state.tangent)
         top = jnp.concatenate([identity[:n, :n] - state.s * slopes, -reach[:, None]], axis=1)
@@ -114,7 +114,7 @@ class Homotopy(optx.AbstractRootFinder):
         ahead, back = inverse[:, n], -(inverse[:, :n] @ off)
         corrected = ~accepted & (state.corrections < CORRECTIONS)
         corrected &= distance < CONTRACTION * state.distance
-        corrected &= jnp.linalg.norm(back) < FARTHEST
+        corrected &= two_norm(back) < FARTHEST
         here = jnp.concatenate([flat, state.s[None]])
         # The next prediction: onwards from here, or a shorter step from the last point.
         easy = state.corrections <= 1
@@ -122,10 +122,10 @@ class Homotopy(optx.AbstractRootFinder):
         length = jnp.where(
             accepted,
             at_most(grown, LARGEST_STEP),
-            jnp.where(corrected, 1, 1 / SHRINK) * state.length,
+            jnp.where(corrected, state.length, state.length / SHRINK),
         )
         base = jnp.where(accepted, here, state.base)
-        tangent = jnp.where(accepted, ahead / jnp.linalg.norm(ahead), state.tangent)
+        tangent = jnp.where(accepted, ahead / two_norm(ahead), state.tangent)
         arrives = (tangent[n] > 0) & (base[n] + length * tangent[n] >= 1)
         reach_one = (1 - base[n]) / jnp.where(arrives, tangent[n], 1)
         predicted = base + jnp.where(arrives, reach_one, length) * tangent

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium._common import check_count, two_norm
 from qdeq.equilibrium._problem import Draw, Problem, flatten, frozen, make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness
@@ -239,8 +239,9 @@ class Equilibrium(eqx.Module):
     def _measured_again(self, problem: Problem, outcome: Outcome, args: Draw) -> Outcome:
         point = outcome.best.point
         image = problem.fn(point, args)
-        residual, scale = jnp.linalg.norm(image - point), jnp.linalg.norm(image)
+        residual, scale = two_norm(image - point), two_norm(image)
         holds = residual <= self.solver.atol + self.solver.rtol * scale
+        holds &= jnp.isfinite(residual)
         status = STATUS.where(
             outcome.status == STATUS.converged,
             STATUS.where(holds, STATUS.converged, STATUS.unconfirmed),

@@ -113,7 +113,7 @@ struct Broyden {
     }
     for (int i = 0; i < n; ++i) {
       // Where nothing was learnt u is zero, whatever the difference holds.
-      const Vec u = gain != 0 ? gain * (move[i] - change[i]) : Vec{};
+      const Vec u = known ? gain * (move[i] - change[i]) : Vec{};
       for (int j = 0; j < n; ++j)
         inverse[i * n + j] = active ? inverse[i * n + j] + u * row[j] : inverse[i * n + j];
       change[i] = -(old[i] + u * overlap);

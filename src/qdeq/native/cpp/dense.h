@@ -10,13 +10,18 @@
 
 namespace qdeq {
 
+template <class T>
+V<T> magnitude(V<T> value) {
+  return value < 0 ? -value : value;
+}
+
 // Brings the largest entry of column k, from row k down, into row k of a (n x n) and b (n x m).
 template <class T>
 void pivot(V<T>* a, V<T>* b, int n, int m, int k) {
-  V<T> largest = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
+  V<T> largest = magnitude<T>(a[k * n + k]);
   Mask<T> chosen = Mask<T>{} + k;
   for (int i = k + 1; i < n; ++i) {
-    const V<T> size = a[i * n + k] < 0 ? -a[i * n + k] : a[i * n + k];
+    const V<T> size = magnitude<T>(a[i * n + k]);
     chosen = size > largest ? Mask<T>{} + i : chosen;
     largest = size > largest ? size : largest;
   }
@@ -33,11 +38,25 @@ void pivot(V<T>* a, V<T>* b, int n, int m, int k) {
   }
 }
 
-// Solves a x = b for every lane, by elimination with partial pivoting; a and b are overwritten.
+// Whether matrices with this largest entry and this smallest pivot are regular to working precision.
 template <class T>
-void eliminate(V<T>* a, V<T>* b, int n) {
+Mask<T> are_regular(V<T> smallest, V<T> largest, int n) {
+  return smallest > n * std::numeric_limits<T>::epsilon() * largest;
+}
+
+// Solves a x = b for every lane, by elimination with partial pivoting; a and b are overwritten. Says
+// where a is regular; elsewhere what is in b means nothing.
+template <class T>
+Mask<T> eliminate(V<T>* a, V<T>* b, int n) {
+  V<T> largest{}, smallest = splat(std::numeric_limits<T>::infinity());
+  for (int i = 0; i < n * n; ++i) {
+    const V<T> size = magnitude<T>(a[i]);
+    largest = size > largest ? size : largest;
+  }
   for (int k = 0; k < n; ++k) {
     pivot<T>(a, b, n, 1, k);
+    const V<T> size = magnitude<T>(a[k * n + k]);
+    smallest = size < smallest ? size : smallest;
     const V<T> reciprocal = 1 / a[k * n + k];
     for (int i = k + 1; i < n; ++i) {
       const V<T> factor = a[i * n + k] * reciprocal;
@@ -49,6 +68,51 @@ void eliminate(V<T>* a, V<T>* b, int n) {
     for (int j = k + 1; j < n; ++j) b[k] -= a[k * n + j] * b[j];
     b[k] /= a[k * n + k];
   }
+  Mask<T> regular = are_regular<T>(smallest, largest, n);
+  for (int k = 0; k < n; ++k) regular &= (b[k] - b[k]) == 0;
+  return regular;
+}
+
+// x = B b with the regularised inverse B of `equilibrium/dense.py`: Schulz' iteration, stopped early;
+// the identity where a is not finite. For singular matrices, so rarely.
+template <class T>
+void regularise(const V<T>* a, V<T>* b, int n) {
+  constexpr int steps = std::numeric_limits<T>::digits / 2;
+  std::vector<V<T>> scaled(n * n), x(n * n), image(n * n), next(n * n);
+  V<T> largest{}, total{};
+  Mask<T> finite = Mask<T>{} - 1;
+  for (int i = 0; i < n * n; ++i) {
+    const V<T> size = magnitude<T>(a[i]);
+    largest = size > largest ? size : largest;
+    finite &= (a[i] - a[i]) == 0;
+  }
+  const V<T> size = finite & (largest > 0) ? largest : splat<T>(1);
+  for (int i = 0; i < n * n; ++i) {
+    scaled[i] = finite ? a[i] / size : splat<T>(i % (n + 1) == 0);
+    total += scaled[i] * scaled[i];
+  }
+  total = total > 1 ? total : splat<T>(1);
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j) x[i * n + j] = scaled[j * n + i] / total;
+  auto multiply = [n](const std::vector<V<T>>& one, const std::vector<V<T>>& other, auto& into) {
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < n; ++j) {
+        V<T> sum{};
+        for (int k = 0; k < n; ++k) sum += one[i * n + k] * other[k * n + j];
+        into[i * n + j] = sum;
+      }
+  };
+  for (int step = 0; step < steps; ++step) {
+    multiply(x, scaled, image);
+    multiply(image, x, next);
+    for (int i = 0; i < n * n; ++i) x[i] = 2 * x[i] - next[i];
+  }
+  std::vector<V<T>> result(n);
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; ++j) result[i] += x[i * n + j] / size * b[j];
+    result[i] = finite ? result[i] : b[i];
+  }
+  std::copy(result.begin(), result.end(), b);
 }
 
 // Inverses of matrices, and whether each is regular, by Gauss-Jordan elimination with pivoting.
@@ -67,13 +131,13 @@ ffi::Error invert(ffi::Span<const int64_t> dims, const T* from, T* to, bool* reg
     }
     V<T> largest{}, smallest = splat(std::numeric_limits<T>::infinity());
     for (int i = 0; i < n * n; ++i) {
-      const V<T> size = a[i] < 0 ? -a[i] : a[i];
+      const V<T> size = magnitude<T>(a[i]);
       largest = size > largest ? size : largest;
       b[i] = splat<T>(i % (n + 1) == 0);
     }
     for (int k = 0; k < n; ++k) {
       pivot<T>(a.data(), b.data(), n, n, k);
-      const V<T> size = a[k * n + k] < 0 ? -a[k * n + k] : a[k * n + k];
+      const V<T> size = magnitude<T>(a[k * n + k]);
       smallest = size < smallest ? size : smallest;
       const V<T> reciprocal = 1 / a[k * n + k];
       for (int j = k + 1; j < n; ++j) a[k * n + j] *= reciprocal;
@@ -85,7 +149,7 @@ ffi::Error invert(ffi::Span<const int64_t> dims, const T* from, T* to, bool* reg
         for (int j = 0; j < n; ++j) b[i * n + j] -= factor * b[k * n + j];
       }
     }
-    Mask<T> good = smallest > n * std::numeric_limits<T>::epsilon() * largest;
+    Mask<T> good = are_regular<T>(smallest, largest, n);
     for (const V<T>& entry : b) good &= (entry - entry) == 0;
     for (int l = 0; l < lanes; ++l) {
       for (int i = 0; i < n * n; ++i) to[(first + l) * n * n + i] = b[i][l];

@@ -20,13 +20,13 @@ struct Homotopy {
   using Vec = V<T>;
   using M = Mask<T>;
   const int n;
-  std::vector<Vec> start, trial, base, tangent, out, g, jacobian, system, move;
+  std::vector<Vec> start, trial, base, tangent, out, g, jacobian, system, off, move;
   Vec length, corrections, distance, steps;
   M final, first;
 
   explicit Homotopy(int n)
       : n(n), start(n), trial(n + 1), base(n + 1), tangent(n + 1), out(n), g(n), jacobian(n * n),
-        system((n + 1) * (n + 1)), move(n + 1) {}
+        system((n + 1) * (n + 1)), off(n), move(n + 1) {}
 
   template <class Map>
   void run(Map& map, const Vec* from, const Tolerances<T>& within, int max_steps, Best<T>& best) {
@@ -39,7 +39,7 @@ struct Homotopy {
       map.linearise(trial.data(), out.data(), jacobian.data());
       for (int i = 0; i < n; ++i) g[i] = out[i] - trial[i];
       best.note(active, trial.data(), norm<T>(g.data(), n), norm<T>(out.data(), n), within);
-      advance();
+      advance(best.status == 0);
       steps += active ? splat<T>(1) : Vec{};
     }
   }
@@ -60,27 +60,36 @@ struct Homotopy {
     first = lanes ? M{} - 1 : first;
   }
 
-  void advance() {
+  // The system of the next move: along the curve where the point was accepted, else back to it.
+  void border(M accepted) {
     const Vec s = trial[n];
-    Vec off{};
     for (int i = 0; i < n; ++i) {
-      const Vec reach = out[i] - start[i];
-      move[i] = trial[i] - start[i] - s * reach;
-      off += move[i] * move[i];
       for (int j = 0; j < n; ++j)
         system[i * (n + 1) + j] = splat<T>(i == j) - s * jacobian[i * n + j];
-      system[i * (n + 1) + n] = -reach;
+      system[i * (n + 1) + n] = start[i] - out[i];
+      move[i] = accepted ? Vec{} : -off[i];
     }
-    off = root<T>(off);
-    const M accepted = ~final & (first | (off < T(kNear) * length));
     for (int j = 0; j <= n; ++j)
       system[n * (n + 1) + j] = final ? splat<T>(j == n) : tangent[j];
-    for (int i = 0; i < n; ++i) move[i] = accepted ? Vec{} : -move[i];
     move[n] = accepted ? splat<T>(1) : Vec{};
-    eliminate<T>(system.data(), move.data(), n + 1);
+  }
+
+  void advance(M active) {
+    const Vec s = trial[n];
+    for (int i = 0; i < n; ++i) off[i] = trial[i] - start[i] - s * (out[i] - start[i]);
+    const Vec away = norm<T>(off.data(), n);
+    const M accepted = ~final & (first | (away < T(kNear) * length));
+    border(accepted);
+    const M singular = active & ~eliminate<T>(system.data(), move.data(), n + 1);
+    if (any(singular)) {
+      const std::vector<Vec> found = move;
+      border(accepted);
+      regularise<T>(system.data(), move.data(), n + 1);
+      for (int i = 0; i <= n; ++i) move[i] = singular ? move[i] : found[i];
+    }
     const Vec size = norm<T>(move.data(), n + 1);
     const M corrected = ~accepted & (corrections < T(kCorrections)) &
-                        (off < T(kContraction) * distance) & (size < T(kFarthest));
+                        (away < T(kContraction) * distance) & (size < T(kFarthest));
     const Vec grown = (corrections <= T(1)) & ~first ? length * T(kGrow) : length;
     const Vec limited = grown < T(kLargestStep) ? grown : splat<T>(kLargestStep);
     length = accepted ? limited : (corrected ? length : length / T(kShrink));
@@ -93,7 +102,7 @@ struct Homotopy {
     for (int i = 0; i <= n; ++i)
       trial[i] = corrected ? trial[i] + move[i] : base[i] + onwards * tangent[i];
     corrections = corrected ? corrections + 1 : Vec{};
-    distance = corrected ? off : splat(std::numeric_limits<T>::infinity());
+    distance = corrected ? away : splat(std::numeric_limits<T>::infinity());
     final = corrected ? final : arrives;
     first = M{};
     begin(~corrected & (length < T(kSmallestStep)));
