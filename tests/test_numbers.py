@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from qdeq.runs.many_summary import Spread
+from qdeq.runs.summary import Spread
 
 import qdeq
 from benchmarks.joint_broyden import worst_size
