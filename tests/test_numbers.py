@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from qdeq.runs.summary import Spread
 
 import qdeq
 from benchmarks.joint_broyden import worst_size
@@ -32,6 +31,7 @@ from qdeq.equilibrium import (
 from qdeq.equilibrium._common import project
 from qdeq.equilibrium.solution import relative
 from qdeq.models import Classifier, Prediction
+from qdeq.runs.summary import Spread
 from qdeq.simulation.sampling import sample_counts
 from qdeq.training.epoch import _metrics
 
