@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from qdeq.data import DATASETS, from_arrays, load
 from qdeq.data.inputs import cast_features, label_array
+from qdeq.data.sources import open_source
 from qdeq.data.tables import raw_images
 from qdeq.errors import UserError
 
@@ -321,6 +322,12 @@ def test_the_grid_of_own_images_is_a_square_number(n_features):
         from_arrays(IMAGES, LABELS, n_features=n_features)
 
 
+@pytest.mark.parametrize("n_features", [0, -1, 2.5, "2"])
+def test_learnt_features_are_a_whole_number(n_features):
+    with pytest.raises(UserError, match="n_features="):
+        load("digits-4", features="pca", n_features=n_features)
+
+
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 3])
 def test_few_rows_are_one_line(n_rows):
     for x in (WHOLE, IMAGES):
@@ -474,9 +481,11 @@ def test_parquet_files_that_are_none_are_named(tmp_path, content):
     pytest.importorskip("pyarrow")
     for split in ("train", "test"):
         (tmp_path / f"{split}.parquet").write_bytes(content)
-    with pytest.raises(UserError, match=r"train\.parquet cannot be read as Parquet") as caught:
-        load("mnist-4", data_dir=tmp_path)
-    one_line(caught)
+    source = open_source(DATASETS["mnist-4"].collection, tmp_path)
+    for read in (source.read, source.check, lambda: load("mnist-4", data_dir=tmp_path)):
+        with pytest.raises(UserError, match=r"train\.parquet cannot be read as Parquet") as caught:
+            read()
+        one_line(caught)
 
 
 def test_data_folders_that_cannot_be_are_one_line(tmp_path, monkeypatch):

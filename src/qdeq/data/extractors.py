@@ -4,6 +4,7 @@ Both are fitted to the training split alone and applied to all three; the networ
 `vae`. Which images go in, and that the result is cached, is decided in `datasets`.
 """
 
+import numbers
 from collections.abc import Callable
 
 import numpy as np
@@ -49,6 +50,8 @@ def extract(images: Dataset, kind: str, n_features: int) -> Dataset:
         For an unknown kind, or more components than pixels or training samples.
     """
     check_choice("features", kind, FEATURES[1:])
+    if not (isinstance(n_features, numbers.Integral) and n_features >= 1):
+        raise UserError(f"n_features={n_features!r}: give a whole number of at least 1")
     most = min(images.train.x.shape)
     if n_features > most:
         raise UserError(

@@ -7,7 +7,7 @@ that read files are imported inside the functions: they belong to the extra ``da
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,10 @@ class Source(Protocol):
 
     def fingerprint(self) -> dict[str, object]:
         """Return what identifies the bytes, as JSON can write it, without reading them."""
+        ...
+
+    def check(self) -> None:
+        """Raise `UserError` if files that are there cannot be opened, without reading images."""
         ...
 
     def read(self) -> Mapping[str, RawImages]:
@@ -74,6 +78,9 @@ class Digits:
     def fingerprint(self) -> dict[str, object]:
         return {"scikit-learn": importlib.metadata.version("scikit-learn")}
 
+    def check(self) -> None:
+        return None
+
     def read(self) -> Mapping[str, RawImages]:
         # Imported here: scikit-learn takes about a second, and cached features need none of it.
         from sklearn.datasets import load_digits
@@ -99,6 +106,11 @@ class Folder:
             ) from error
         return {"files": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in shards]}
 
+    def check(self) -> None:
+        parquet = require("pyarrow.parquet")
+        for path in (path for part in self.files.values() for path in part):
+            _opened(parquet.read_schema, path)
+
     def read(self) -> Mapping[str, RawImages]:
         return {split: self._read_split(split) for split in self.files}
 
@@ -106,15 +118,7 @@ class Folder:
         arrow = require("pyarrow")
         parquet = require("pyarrow.parquet")
         where = str(self.files[split][0].parent)
-        tables = []
-        for path in self.files[split]:
-            try:
-                tables.append(parquet.read_table(path))
-            # A damaged file raises what its damage leads to: a missing codec, invalid text.
-            except Exception as error:
-                raise UserError(
-                    f"{path} cannot be read as Parquet ({first_line(error)}): fetch the file again"
-                ) from error
+        tables = [_opened(parquet.read_table, path) for path in self.files[split]]
         try:
             table = arrow.concat_tables(tables)
         except arrow.ArrowException as error:
@@ -135,6 +139,9 @@ class Hub:
         # the hub for a revision would need the network on every start.
         return {"hub": self.collection.hub}
 
+    def check(self) -> None:
+        return None
+
     def read(self) -> Mapping[str, RawImages]:
         return {split: self._read_split(split) for split in ("train", "test")}
 
@@ -153,6 +160,16 @@ class Hub:
             ) from error
         table = data.with_format("arrow")[:]
         return raw_images(table, self.collection, f"{name} ({split})")
+
+
+def _opened(read: Callable[[Path], Any], path: Path) -> Any:
+    try:
+        return read(path)
+    # A damaged file raises what its damage leads to: a missing codec, invalid text.
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as Parquet ({first_line(error)}): fetch the file again"
+        ) from error
 
 
 def _parquet_files(collection: ImageCollection, data_dir: Path) -> dict[str, list[Path]]:

@@ -70,8 +70,8 @@ def reproduce(
     chosen = choose_rows(every, rows)
     configs = [row.config for row in chosen if row.config is not None]
     for data, data_dir in dict.fromkeys((config.data, config.data_dir) for config in configs):
-        # A folder that is not there is refused before the first process starts.
-        open_source(DATASETS[data].collection, data_dir)
+        # A folder that is not there, or holds other files, is refused before a process starts.
+        open_source(DATASETS[data].collection, data_dir).check()
     make_folder(out)
     launch = launch or (None if study.in_processes else compute)
     computed: dict[str, Result] = {}
