@@ -9,7 +9,7 @@ from qdeq.circuits import ANSAETZE, make_ansatz, paper_ansatz, without_entangler
 from qdeq.errors import UserError
 from qdeq.models import Classifier, build_classifier, paper_model
 from qdeq.runs.diagram import CircuitDiagram
-from qdeq.training.config import Ansatz, TrainConfig
+from qdeq.training.config import OWN_MODEL, Ansatz, TrainConfig
 
 KEYS = jax.random.split(jax.random.key(0))
 
@@ -41,7 +41,7 @@ def test_a_head_that_is_missing_needs_a_measured_value_per_class():
 
 
 def test_configurations_know_every_ansatz():
-    assert Ansatz.__args__ == ANSAETZE
+    assert Ansatz.__args__ == (*ANSAETZE, OWN_MODEL)
     for name in ANSAETZE:
         config = TrainConfig(ansatz=name, ansatz_layers=2)
         circuit = CircuitDiagram.of_config(config).circuit

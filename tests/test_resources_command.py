@@ -34,7 +34,7 @@ def finished(tmp_path):
         folder.append_metrics({"epoch": epoch, "phase": phase, **counted})
     values: dict = {f.name: f.type() for f in fields(Summary) if f.type in (int, float, str)}
     values |= {"versions": {}, "classes": [], "confusion_matrix": [], "residual_trace": []}
-    values |= {"epochs": 2, "solver_steps_mean": 9.0}
+    values |= {"epochs": 2, "solver_steps_mean": 9.0, "n_qubits": 4, "n_features": 16, "seed": 0}
     folder.write_summary(Summary(**values))
     return folder.path
 

@@ -72,6 +72,7 @@ def without_entanglers(circuit: Circuit) -> Circuit:
 
     Examples
     --------
+    >>> from qdeq.circuits import Operation
     >>> bell = Circuit(2, (Operation("RY", (1,), parameter=0), Operation("CNOT", (0, 1))))
     >>> without_entanglers(bell).count()
     1

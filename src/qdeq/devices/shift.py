@@ -54,7 +54,7 @@ def shift_jacobian(
 
     Examples
     --------
-    >>> from qdeq.circuits import Operation, z_of_every_wire
+    >>> from qdeq.circuits import Circuit, Operation, z_of_every_wire
     >>> from qdeq.devices import SimulatorExecutor
     >>> turn = Circuit(1, (Operation("RY", (0,), parameter=0),))
     >>> executor = SimulatorExecutor(turn, z_of_every_wire(1))

@@ -45,6 +45,8 @@ def compiled_once(solve: Callable[..., Any]) -> Callable[..., Any]:
         if is_staged():
             return solve(layer, f, z0, x, **options)
         z0 = start_of(z0)
+        if options.get("gradient_shots") is not None and options.get("shots") is None:
+            return solve(layer, f, z0, x, **options)  # which says what is missing
         for name in ("shots", "gradient_shots"):
             if options.get(name) is not None:
                 options[name] = as_schedule(options[name])
