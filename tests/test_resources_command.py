@@ -111,10 +111,11 @@ def test_the_penalty_of_a_run_is_counted_apart(finished):
     cost = run_cost(diagram, TrainConfig(encoding="angle"), history, shots=10)
     assert cost.training.executions == 10 * (8 + 33 + 81)
     assert cost.penalty.executions == 10 * 32 * 80 and cost.penalty.shots == 10 * 10 * 32 * 80
-    (text,) = hardware_rows(TrainConfig(encoding="angle"), history).values()
+    summary = RunFolder.open(finished).read_summary()
+    (text,) = hardware_rows(TrainConfig(encoding="angle"), summary, history).values()
     assert text.startswith("1,220 executions (forward 80, gradients 1,140)")
     no_prediction = TrainConfig(solver="newton", adjoint="unrolled")
-    assert hardware_rows(no_prediction, history) == {}
+    assert hardware_rows(no_prediction, summary, history) == {}
 
 
 def test_an_epoch_without_numbers_costs_nothing():
