@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from qdeq.cli.compilation import keep_compiled_programs
@@ -43,3 +45,16 @@ def test_the_folder_can_be_moved_or_switched_off(tmp_path):
 
 def test_importing_the_library_switches_nothing_on(tmp_path):
     assert cache_dir("import", XDG_CACHE_HOME=str(tmp_path)) == "None"
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_half_written_program_is_compiled_again_and_kept(tmp_path, size):
+    folder = tmp_path / "xla"
+    cache_dir("command", QDEQ_CACHE=str(tmp_path))
+    whole = {path: path.stat().st_size for path in folder.glob("*-cache")}
+    assert whole
+    for path in whole:
+        os.truncate(path, size)
+    cache_dir("command", QDEQ_CACHE=str(tmp_path))
+    # The time it took to compile is part of it.
+    assert all(path.stat().st_size > whole[path] / 2 for path in whole)
