@@ -18,23 +18,30 @@ from qdeq.devices import Executor, SimulatorExecutor
 from qdeq.lowering import Program
 from qdeq.models import QuantumModel
 
-# A parameter that turns two gates, a controlled rotation, a U3, a frozen angle.
+# A parameter that turns two gates, a controlled rotation, a U3, a frozen angle; factors, offsets
+# and a product of parameters.
 LAYER = Circuit(
     2,
     (
         Operation("RY", (0,), parameter=0),
         Operation("CRX", (0, 1), parameter=1),
-        Operation("U3", (1,), parameter=(2, 3, 0)),
+        Operation("U3", (1,), parameter=(2, 3, 0), factor=(0.5, 1, -1)),
         Operation("CNOT", (1, 0)),
         Operation("CRZ", (1, 0), parameter=4),
-        Operation("RX", (0,), parameter=1),
-        Operation("RZZ", (0, 1), parameter=5),
+        Operation("RX", (0,), parameter=1, factor=-1.5, offset=0.4),
+        Operation("RZZ", (0, 1), parameter=(5, 0), factor=0.7),
         Operation("RY", (1,), parameter=4),
     ),
     trainable=(True, True, True, False, True, True),
 )
-ROTATIONS = AngleEncoding.from_rotations(
-    2, [("RY", 0, 0), ("RX", 1, 1), ("RZ", 1, 2), ("RY", 1, 0)]
+ROTATIONS = AngleEncoding(
+    2,
+    (
+        Operation("RY", (0,), feature=0),
+        Operation("RX", (1,), feature=1, factor=-0.5, offset=np.pi / 3),
+        Operation("RZ", (1,), feature=2),
+        Operation("RY", (1,), feature=0, factor=1.2),
+    ),
 )
 ENCODINGS = {"angle": ROTATIONS, "amplitude": AmplitudeEncoding(2, 3), "reuploading": ROTATIONS}
 # Not diagonal: two measurement settings.

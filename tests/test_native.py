@@ -15,6 +15,7 @@ from qdeq import native
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
+    Operation,
     hardware_efficient,
     strongly_entangling,
     xyz_of_every_wire,
@@ -39,10 +40,18 @@ B = 21  # more than a vector of either type holds, and no multiple of it
 
 
 def rotations(n_qubits, axes):
-    """Feature i turns wire i // len(axes) about its own axis; no axis leaves a wire in |0>."""
+    """Feature i turns wire i // len(axes) about its own axis; no axis leaves a wire in |0>.
+
+    Every third angle is -1.5 times the feature plus 0.4.
+    """
     turns = [(axis, wire) for wire in range(n_qubits) for axis in axes[wire % len(axes)]]
-    return AngleEncoding.from_rotations(
-        n_qubits, [(f"R{axis}", wire, i) for i, (axis, wire) in enumerate(turns)]
+    scales = ({}, {}, {"factor": -1.5, "offset": 0.4})
+    return AngleEncoding(
+        n_qubits,
+        tuple(
+            Operation(f"R{axis}", (wire,), feature=i, **scales[i % 3])
+            for i, (axis, wire) in enumerate(turns)
+        ),
     )
 
 
