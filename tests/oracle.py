@@ -15,23 +15,25 @@ def rotation(axis, angle):
     return np.cos(angle / 2) * np.eye(len(axis)) - 1j * np.sin(angle / 2) * axis
 
 
+FIXED = {
+    "I": I2,
+    "X": X,
+    "Y": Y,
+    "Z": Z,
+    "H": np.array([[1, 1], [1, -1]]) / np.sqrt(2),
+    "S": np.diag([1, 1j]),
+    "T": np.diag([1, np.exp(0.25j * np.pi)]),
+    "SX": 0.5 * np.array([[1 + 1j, 1 - 1j], [1 - 1j, 1 + 1j]]),
+    "CNOT": np.kron(P0, I2) + np.kron(P1, X),
+    "CZ": np.diag([1, 1, 1, -1]),
+    "SWAP": np.eye(4)[[0, 2, 1, 3]],
+}
+
+
 def gate_matrix(name, angles=()):
     """The matrix of a gate, first wire most significant."""
-    fixed = {
-        "I": I2,
-        "X": X,
-        "Y": Y,
-        "Z": Z,
-        "H": np.array([[1, 1], [1, -1]]) / np.sqrt(2),
-        "S": np.diag([1, 1j]),
-        "T": np.diag([1, np.exp(0.25j * np.pi)]),
-        "SX": 0.5 * np.array([[1 + 1j, 1 - 1j], [1 - 1j, 1 + 1j]]),
-        "CNOT": np.kron(P0, I2) + np.kron(P1, X),
-        "CZ": np.diag([1, 1, 1, -1]),
-        "SWAP": np.eye(4)[[0, 2, 1, 3]],
-    }
-    if name in fixed:
-        return np.asarray(fixed[name], dtype=complex)
+    if name in FIXED:
+        return np.asarray(FIXED[name], dtype=complex)
     if name == "PhaseShift":
         return np.diag([1, np.exp(1j * angles[0])])
     if name == "U3":
@@ -64,6 +66,15 @@ def on_wires(matrix, wires, n_qubits):
     return full
 
 
+def applied(matrix, wires, unitary):
+    """`on_wires(matrix) @ unitary` without the large matrix: hundreds of gates take no time."""
+    n_qubits, n_wires = len(unitary).bit_length() - 1, len(wires)
+    tensor = unitary.reshape((2,) * n_qubits + (-1,))
+    gate = np.reshape(matrix, (2,) * (2 * n_wires))
+    tensor = np.tensordot(gate, tensor, (range(n_wires, 2 * n_wires), wires))
+    return np.moveaxis(tensor, range(n_wires), wires).reshape(unitary.shape)
+
+
 def gate_angles(operation, theta, features=()):
     """The angles of an operation: factor times a parameter, a feature or a product, plus offset."""
     if operation.angle is not None:
@@ -87,7 +98,7 @@ def circuit_unitary(circuit, theta, features=()):
             matrix = np.asarray(operation.matrix)
         else:
             matrix = gate_matrix(operation.name, gate_angles(operation, theta, features))
-        unitary = on_wires(matrix, operation.wires, circuit.n_qubits) @ unitary
+        unitary = applied(matrix, operation.wires, unitary)
     return unitary
 
 

@@ -1,17 +1,14 @@
 """Circuits of Qiskit's as ours, for instance as an ansatz. The other direction is `convert`."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from qiskit import QuantumCircuit, transpile
-from qiskit.circuit import Gate, Instruction, Parameter, ParameterExpression
-from qiskit.circuit import library as gates
-from qiskit.circuit.library import UnitaryGate
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter, ParameterExpression
 
 from qdeq.circuits import Circuit, Operation
-from qdeq.circuits.gates import GATES
 from qdeq.errors import UserError
 from qdeq.interop.angle_terms import ALLOWED, Entry, angle_of, operations_of
 from qdeq.interop.polynomials import (
@@ -21,18 +18,10 @@ from qdeq.interop.polynomials import (
     made_up_points,
     n_points,
 )
-from qdeq.interop.qiskit.convert import GATE_CLASSES
+from qdeq.interop.qiskit.expand import counterpart, expanded
 
 # A `Parameter`, which type checkers take for a variable: the class is Rust's.
 Symbol = Any
-
-# By class and not by name: a gate that a program defines itself may have any name.
-_FROM_QISKIT: dict[Any, str] = {make: name for name, make in GATE_CLASSES.items()} | {
-    gates.U1Gate: "PhaseShift",
-    gates.U3Gate: "U3",
-    UnitaryGate: "Unitary",
-}
-_BASIS = sorted(make(*[0.0] * GATES[name].n_parameters).name for name, make in GATE_CLASSES.items())
 
 
 def from_qiskit(
@@ -40,8 +29,9 @@ def from_qiskit(
 ) -> Circuit:
     """Read a circuit of Qiskit's, for instance to use it as an ansatz.
 
-    Gates that `GATES` does not have are decomposed by Qiskit's transpiler. Barriers, final
-    measurements and the global phase are left out: expectation values do not see them.
+    Gates that `GATES` does not have are replaced by their definitions; boxes are opened and loops
+    over numbers written out. Barriers, delays, final measurements and the global phase are left
+    out: expectation values do not see them.
 
     Parameters
     ----------
@@ -59,8 +49,8 @@ def from_qiskit(
     Raises
     ------
     UserError
-        For measurements or resets before the end, classical control, an unknown feature, and
-        angles that are no such sum, such as ``sin(a)``.
+        For measurements or resets before the end, classical control, gates without a definition
+        or matrix, an unknown feature, and angles that are no such sum, such as ``sin(a)``.
 
     Examples
     --------
@@ -71,7 +61,13 @@ def from_qiskit(
     0: ──RY(x0)─╭●─────────────────────────┤
     1: ─────────╰RY(θ0)──PhaseShift(-1.57)─┤
     """
-    plain = _with_known_gates(_without_final_measurements(quantum_circuit))
+    if not isinstance(quantum_circuit, QuantumCircuit):
+        raise UserError(
+            f"{type(quantum_circuit).__name__} cannot be read: give a QuantumCircuit; text is read "
+            "by qdeq.interop.qasm.from_qasm3 or by qiskit.qasm2.loads"
+        )
+    plain = expanded(quantum_circuit)
+    plain.global_phase = 0  # its parameters count for nothing
     inputs = _feature_numbers(plain, features)
     learned = [parameter for parameter in plain.parameters if parameter not in inputs]
     entries: dict[Symbol, Entry] = {symbol: ("feature", i) for symbol, i in inputs.items()}
@@ -83,69 +79,20 @@ def from_qiskit(
     return Circuit(plain.num_qubits, tuple(operations))
 
 
-def _without_final_measurements(quantum_circuit: QuantumCircuit) -> QuantumCircuit:
-    kept, measured = [], set()
-    for instruction in quantum_circuit.data:
-        name = instruction.operation.name
-        wires = {quantum_circuit.find_bit(qubit).index for qubit in instruction.qubits}
-        if name == "barrier":
-            continue
-        if name == "measure":
-            measured |= wires
-            continue
-        if measured & wires:
-            raise UserError(
-                f"{name} on qubits {sorted(wires)} follows a measurement: only circuits that "
-                "measure at their end can be converted"
-            )
-        if instruction.clbits or name in ("reset", "initialize", "delay", "if_else"):
-            raise UserError(
-                f"{name} on qubits {sorted(wires)} is not a unitary gate: only circuits of gates "
-                "can be converted"
-            )
-        kept.append(instruction)
-    result = QuantumCircuit(quantum_circuit.num_qubits)
-    for instruction in kept:
-        wires = [quantum_circuit.find_bit(qubit).index for qubit in instruction.qubits]
-        result.append(instruction.operation, wires)
-    return result
-
-
-def _with_known_gates(quantum_circuit: QuantumCircuit) -> QuantumCircuit:
-    """Replace gates that `GATES` does not have, and leave the others as they are."""
-    result = QuantumCircuit(quantum_circuit.num_qubits)
-    for instruction in quantum_circuit.data:
-        wires = [quantum_circuit.find_bit(qubit).index for qubit in instruction.qubits]
-        gate = instruction.operation
-        if gate.base_class in _FROM_QISKIT:
-            result.append(gate, wires)
-        elif type(gate) is Gate and gate.definition is not None:
-            # Somebody's own gate, whose name the transpiler might take for a standard one's.
-            result.compose(_with_known_gates(gate.definition), wires, inplace=True)
-        else:
-            result.compose(_decomposed(gate, wires), wires, inplace=True)
-    return result
-
-
-def _decomposed(gate: Instruction, wires: Sequence[int]) -> QuantumCircuit:
-    alone = QuantumCircuit(len(wires))
-    alone.append(gate, range(len(wires)))
-    try:
-        return transpile(alone, basis_gates=_BASIS, optimization_level=0)
-    except Exception as error:  # the transpiler has no common base for what it raises
-        raise UserError(
-            f"{gate.name} on qubits {tuple(wires)} is not a gate that Qiskit can decompose into "
-            f"{', '.join(_BASIS)} ({type(error).__name__}): write it as such gates"
-        ) from error
-
-
 def _feature_numbers(
     quantum_circuit: QuantumCircuit, features: Iterable[Symbol | str]
 ) -> dict[Symbol, int]:
     by_name = {parameter.name: parameter for parameter in quantum_circuit.parameters}
     numbers: dict[Symbol, int] = {}
-    for i, feature in enumerate([features] if isinstance(features, str) else features):
-        name = feature if isinstance(feature, str) else feature.name
+    single = isinstance(features, (str, Parameter)) or not isinstance(features, Iterable)
+    for i, feature in enumerate([features] if single else features):
+        name = getattr(feature, "name", feature)
+        if not isinstance(name, str):
+            raise UserError(
+                f"features[{i}]={feature!r} is no parameter: give parameters or their names"
+            )
+        if by_name.get(name) in numbers:
+            raise UserError(f"features[{i}]={name!r} is there already: name each parameter once")
         if name not in by_name:
             raise UserError(
                 f"features[{i}]={name!r} is not a parameter of the circuit: choose from "
@@ -159,7 +106,8 @@ def _operations(
     instruction: Any, wires: tuple[int, ...], entries: dict[Symbol, Entry], whole: QuantumCircuit
 ) -> list[Operation]:
     gate = instruction.operation
-    name = _FROM_QISKIT[gate.base_class]
+    name = counterpart(gate)
+    assert name is not None
     if name == "Unitary":
         return [Operation(name, wires[::-1], matrix=gate.params[0])]
     angles = []
@@ -203,7 +151,8 @@ def _where(name: str, wires: tuple[int, ...], angle: Any, whole: QuantumCircuit)
     needed = set(_symbols(angle))
     for instruction in whole.data:
         places = {whole.find_bit(qubit).index for qubit in instruction.qubits}
-        held = {symbol for given in instruction.operation.params for symbol in _symbols(given)}
+        params = getattr(instruction.operation, "params", ())
+        held = {symbol for given in params for symbol in _symbols(given)}
         if set(wires) <= places and needed <= held:
             return f"{instruction.operation.name} on qubits {sorted(places)}"
     return f"{name} on qubits {list(wires)}"
