@@ -73,7 +73,7 @@ def variants(gate):
             yield gate.power(power)
         yield annotated(gate, PowerModifier(power))
     for controls, state in ((1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)):
-        yield gate.control(controls, ctrl_state=state, annotated=False)
+        yield copy.deepcopy(gate).control(controls, ctrl_state=state, annotated=False)
         yield annotated(gate, ControlModifier(controls, state))
     mixed = [ControlModifier(1, 0), InverseModifier(), PowerModifier(2), ControlModifier(1, 1)]
     yield annotated(gate, *mixed)
@@ -127,7 +127,7 @@ def walk_with_parameters(name, rng):
     """Only fractional powers of open angles are refused: which root it is depends on the angle."""
     make, n_parameters = STANDARD[name].base_class, len(STANDARD[name].params)
     gate = make(*(Parameter(f"p{i}") for i in range(n_parameters)))
-    for variant in list(variants(gate)):  # made before Qiskit binds the gate that some share
+    for variant in list(variants(gate)):  # made before Qiskit binds the gate itself
         assert_read(alone(variant), rng, may_be_refused=_is_fractional_power(variant))
 
 
