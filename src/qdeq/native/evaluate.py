@@ -78,7 +78,8 @@ pull_back_p.multiple_results = True
 
 def _leading(arrays: Sequence[Any], rank: int) -> tuple[int, ...]:
     """Sizes of the leading axes that arrays of length 1 there stand for."""
-    return tuple(max(a.shape[axis] for a in arrays) for axis in range(rank))
+    sizes = [{a.shape[axis] for a in arrays} for axis in range(rank)]
+    return tuple(0 if 0 in found else max(found) for found in sizes)  # a batch may be empty
 
 
 def _result_shapes(arrays: Sequence[Any], rank: int, with_jacobian: bool) -> list[tuple[int, ...]]:
