@@ -147,12 +147,17 @@ def check(path, double, m, x, reinjection=R):
 
 scale = st.integers(-1074, 1022)
 zeros = st.sampled_from(["", "m", "x"])
-CASES = [*((path, False) for path in PATHS), ("quadratic", True), ("statevector", True)]
+SLOW = ("columns", "sampled", "density matrix, noise")
+CASES = [
+    *(pytest.param(path, False, marks=[pytest.mark.slow] * (path in SLOW)) for path in PATHS),
+    ("quadratic", True),
+    pytest.param("statevector", True, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("path", "double"), CASES)
 @given(powers=st.tuples(scale, scale), zero=zeros)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_only_the_direction_of_x_plus_r_m_counts(path, double, powers, zero):
     if not double:  # the range of float32, denormal numbers included
         powers = [power // 8 if power > 0 else power * 149 // 1074 for power in powers]

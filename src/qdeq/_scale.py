@@ -5,6 +5,8 @@ have. Before anything is squared, x, every column of R and m are therefore divid
 which changes no digit. In the ordinary range those powers are 1.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,87 +113,151 @@ def _integer(dtype: jnp.dtype) -> np.dtype:
     return np.dtype(f"int{8 * jnp.dtype(dtype).itemsize}")
 
 
-def balanced(
-    x: Float[Array, "*s"], axis: int | None = None
-) -> tuple[Float[Array, "*s"], Int[Array, "..."]]:
-    """x over a power of two that makes its largest entry ordinary, and the exponent of that power.
-
-    Parameters
-    ----------
-    x
-        Real, any shape.
-    axis
-        One power for every slice along this axis; None: one for all of x.
+def balanced(x: Float[Array, " d"]) -> tuple[Array, Array, Array]:
+    """x over a power of two that makes its square a number.
 
     Returns
     -------
-    scaled, exponent
-        x = scaled 2**exponent. The exponent is 0 where the largest entry lies between about 2**-40
-        and 2**40 (float64: 2**-320 and 2**320), whose squares are numbers: nothing changes there.
+    scaled, exponent, square
+        x = scaled 2**exponent, and the square of `scaled`. The exponent is 0 where the square of x
+        lies between about 2**-80 and 2**80 (float64: 2**-640 and 2**640): there nothing changes,
+        and next to nothing is computed.
     """
-    found = _unless_ordinary(exponent(x, axis), x.dtype)
-    shifts = found if axis is None else jnp.expand_dims(found, axis)
-    return times_power(x, -shifts), found
+    return _balanced(x)
+
+
+@jax.custom_jvp
+def _balanced(x: Array) -> tuple[Array, Array, Array]:
+    most = 2.0 ** (2 * _ordinary(x.dtype))
+
+    def squared(x: Array) -> Array:
+        return jnp.matmul(x, x, precision=PRECISION)
+
+    def divide(carry: tuple) -> tuple:
+        found = exponent(carry[0])
+        scaled = times_power(carry[0], -found)
+        return scaled, found, squared(scaled), jnp.asarray(False)
+
+    square = squared(x)
+    needed = ~((square > 1 / most) & (square < most))
+    # A loop and not a condition, also in `brought`: under vmap `lax.cond` always runs both sides,
+    # while this loop runs no iteration at all if every sample of the batch is ordinary. What it
+    # works on travels in the carry, or XLA would move that work out of the loop.
+    start = (x, jnp.asarray(0, jnp.int32), square, needed)
+    return jax.lax.while_loop(lambda carry: carry[3], divide, start)[:3]
+
+
+@_balanced.defjvp
+def _balanced_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    scaled, found, square = _balanced(*primals)
+    change = _shifted(tangents[0], -found)
+    by_square = 2 * jnp.matmul(scaled, change, precision=PRECISION)
+    return (scaled, found, square), (change, _none(found), by_square)
 
 
 def balanced_columns(
     matrix: Float[Array, "a q"],
 ) -> tuple[Float[Array, "a q"], Int[Array, " q"]]:
-    """`balanced` for every column; the exponent of a column of zeros is `ABSENT`."""
+    """Every column over a power of two that makes its largest entry ordinary, and the exponents.
+
+    An exponent is 0 where the largest entry lies between about 2**-40 and 2**40 (float64: 2**-320
+    and 2**320), and `ABSENT` for a column of zeros.
+    """
+    found = exponent(matrix, axis=0)
     zero = jnp.all(_bits(matrix) << 1 == 0, axis=0)
-    found = jnp.where(zero, 0, _unless_ordinary(exponent(matrix, axis=0), matrix.dtype))
+    found = jnp.where(zero | (abs(found) <= _ordinary(matrix.dtype)), 0, found)
     return times_power(matrix, -found[None]), jnp.where(zero, ABSENT, found)
-
-
-def _unless_ordinary(found: Array, dtype: jnp.dtype) -> Array:
-    return jnp.where(abs(found) <= _ordinary(dtype), 0, found)
 
 
 def _ordinary(dtype: jnp.dtype) -> int:
     return jnp.finfo(dtype).maxexp * 5 // 16
 
 
-def common_power(
-    own: Int[Array, ""], columns: Int[Array, " q"], m: Float[Array, " q"]
-) -> tuple[Int[Array, ""], Int[Array, " q"]]:
-    """What brings x and all columns R_l m_l to one scale, on which none is more than ordinary.
+class Brought(NamedTuple):
+    """x and all columns R_l m_l on one scale, on which none is more than ordinary.
 
-    Parameters
+    v is, up to a power of two, `weight` times x plus all columns times `m`, where x and the columns
+    are those of `balanced` and `balanced_columns`.
+
+    Attributes
     ----------
-    own, columns
-        The exponents of x and of the columns of R, from `balanced` and `balanced_columns`.
     m
-        Measured state.
-
-    Returns
-    -------
-    power, turns
-        v 2**-power is x 2**-power plus all columns, over their powers, times m_l 2**turns_l.
+        The measured state, every entry times its `turn`.
+    turn, weight
+        Powers of two.
     """
-    sizes = exponent(m, axis=())
-    power = jnp.maximum(own, jnp.max(sizes + columns))
-    # Only a derivative by a column of zeros sees its m_l, whose square still has to be a number.
-    idle = jnp.maximum(power, jnp.maximum(sizes, 0) - _ordinary(m.dtype))
-    return power, jnp.where(columns == ABSENT, -idle, columns - power)
+
+    m: Float[Array, " q"]
+    turn: Float[Array, " q"]
+    weight: Float[Array, ""]
+
+
+def brought(m: Float[Array, " q"], own: Int[Array, ""], columns: Int[Array, " q"]) -> Brought:
+    """Measured state m, brought to the scale of x and of the columns of R.
+
+    Where their exponents `own` and `columns` are 0 and no entry of m is large, that is m itself and
+    ones.
+    """
+    n = m.shape[0]
+    packed = _brought(m, own, columns)
+    return Brought(packed[:n], packed[n:-1], packed[-1])
+
+
+# One array, since to the compiler loops are the same only if the same results are used of them: a
+# value and a derivative then share one.
+@jax.custom_jvp
+def _brought(m: Array, own: Array, columns: Array) -> Array:
+    n, usual = m.shape[0], _ordinary(m.dtype)
+
+    def bring(carry: tuple) -> tuple:
+        m = carry[0][:n]
+        sizes = exponent(m, axis=())
+        power = jnp.maximum(own, jnp.max(sizes + columns))
+        # Only a derivative by a column of zeros sees its m_l, whose square has to be a number.
+        idle = jnp.maximum(power, jnp.maximum(sizes, 0) - usual)
+        turns = jnp.where(columns == ABSENT, -idle, columns - power)
+        powers = power_of_two(jnp.append(turns, own - power), m.dtype)
+        return jnp.concatenate([times_power(m, turns), powers]), jnp.asarray(False)
+
+    moved = (own != 0) | jnp.any((columns != 0) & (columns != ABSENT))
+    needed = moved | ~jnp.all(abs(m) < 2.0**usual)
+    start = jnp.concatenate([m, jnp.ones(n + 1, m.dtype)])
+    return jax.lax.while_loop(lambda carry: carry[1], bring, (start, needed))[0]
+
+
+@_brought.defjvp
+def _brought_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    packed = _brought(*primals)
+    n = len(tangents[0])
+    change = tangents[0] * packed[n:-1]
+    return packed, jnp.concatenate([change, jnp.zeros(n + 1, change.dtype)])
+
+
+def _none(integers: Array) -> np.ndarray:
+    return np.zeros(integers.shape, jax.dtypes.float0)
 
 
 def direction(
     x: Float[Array, " a"], reinjection: Float[Array, "a q"], m: Float[Array, " q"]
-) -> tuple[Float[Array, " a"], Int[Array, ""]]:
-    """v = x + R m over a power of two that makes its square a number, and the power's exponent.
+) -> tuple[Float[Array, " a"], Float[Array, " q"]]:
+    """v = x + R m over a power of two that makes its square a number.
 
-    In the ordinary range it is v itself, up to a small power of two.
+    Returns
+    -------
+    scaled, turns
+        A positive multiple of v, and the powers of two that a derivative by m needs beside the
+        columns of `balanced_columns`: that of `scaled` by m_l is column l times `turns[l]`.
 
     Examples
     --------
     >>> x, m = jnp.array([3e-30, 4e-30]), jnp.zeros(1)
-    >>> scaled, power = direction(x, jnp.ones((2, 1)), m)
+    >>> scaled, _ = direction(x, jnp.ones((2, 1)), m)
     >>> (scaled / jnp.linalg.norm(scaled)).round(4)
     Array([0.6, 0.8], dtype=float32)
     """
-    x, own = balanced(x)
+    x, own, _ = balanced(x)
     columns, exponents = balanced_columns(reinjection)
-    power, turns = common_power(own, exponents, m)
-    fed_back = jnp.matmul(columns, times_power(m, turns), precision=PRECISION)
-    scaled, more = balanced(times_power(x, own - power) + fed_back)
-    return scaled, power + more
+    state = brought(m, own, exponents)
+    v = state.weight * x + jnp.matmul(columns, state.m, precision=PRECISION)
+    scaled, more, _ = balanced(v)
+    return scaled, _shifted(state.turn, -more)

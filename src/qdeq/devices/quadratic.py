@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qdeq._scale import balanced_columns, direction, power_of_two
+from qdeq._scale import balanced_columns, direction
 from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.executor import Executor
 from qdeq.devices.function import check_executor
@@ -110,11 +110,10 @@ def _rows(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[jax.Array, .
     m, `(B, q)`.
     """
     program = Program.of(model)
-    scaled, exponents = balanced_columns(model.reinjection)
-    columns = scaled.T
+    columns = balanced_columns(model.reinjection)[0].T
 
     def one(m: jax.Array, x: jax.Array) -> tuple[jax.Array, ...]:
-        v, power = direction(x, model.reinjection, m)
+        v, turns = direction(x, model.reinjection, m)
         # A step as long as v itself: the numerators then are as large as the noise-free value.
         lengths = jnp.linalg.norm(columns, axis=1)
         steps = jnp.where(lengths > 0, jnp.linalg.norm(v) / jnp.where(lengths > 0, lengths, 1), 1)
@@ -124,7 +123,6 @@ def _rows(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[jax.Array, .
         weights = jnp.sum(points**2, axis=1)
         safe = jnp.where(weights[:, None] > 0, points, 1)  # weight 0: whatever is measured
         angles = jax.vmap(lambda v: program.angles(model.theta, v))(safe)
-        turns = power_of_two(exponents - power, v.dtype)
         return angles, weights, 2 * columns @ v, steps, turns
 
     return jax.vmap(one)(m, x)

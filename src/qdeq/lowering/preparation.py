@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdeq._precision import PRECISION
-from qdeq._scale import balanced, times_power
+from qdeq._scale import balanced, balanced_columns, times_power
 from qdeq.circuits import Operation
 
 
@@ -88,8 +88,8 @@ def preparation_angles(v: jax.Array) -> jax.Array:
     levels: list[jax.Array] = []
     for level in reversed(range(n_levels)):
         # A block may be far smaller than the largest, and its squares no numbers.
-        pairs, power = balanced(weights.reshape(-1, 2), axis=1)
-        left, right = pairs[:, 0], pairs[:, 1]
+        pairs, power = balanced_columns(weights.reshape(-1, 2).T)
+        left, right = pairs
         last = level == n_levels - 1
         # Blocks in the zero padding turn by nothing, whatever v is: 0/0 of no consequence.
         live = np.arange(2**level) * 2 + (0 if last else 1) < n_live

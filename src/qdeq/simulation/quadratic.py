@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from qdeq import native
 from qdeq._precision import PRECISION
-from qdeq._scale import balanced, balanced_columns, common_power, power_of_two, times_power
+from qdeq._scale import balanced, balanced_columns, brought
 from qdeq.circuits import Circuit, MeasurementEnsemble, NoiseModel
 from qdeq.simulation.heisenberg import noisy_forms
 from qdeq.simulation.statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
@@ -99,10 +99,12 @@ def _rational_jvp(primals, tangents):
     d_top = _polynomial(parts, d_numerator)
     d_bottom = _polynomial(parts, d_denominator)
     if not isinstance(dm, SymbolicZero):
-        dm = dm * parts.turn
-        # The slope b + 2 Q m from the chord b + Q m.
-        d_top += _matmul(2 * parts.top_chord - parts.weight * numerator[1], dm)
-        d_bottom += _matmul(2 * parts.bottom_chord - parts.weight * denominator[1], dm)
+        # The slope b + 2 Q m from the chord b + Q m. Not dm is multiplied with `turn`: where dm is
+        # the same for all samples, as in a Jacobian, these stay products of large matrices.
+        top = (2 * parts.top_chord - parts.weight * numerator[1]) * parts.turn
+        bottom = (2 * parts.bottom_chord - parts.weight * denominator[1]) * parts.turn
+        d_top += _matmul(top, dm)
+        d_bottom += _matmul(bottom, dm)
     return parts.value, (d_top - parts.value * d_bottom) * parts.inverse_norm
 
 
@@ -121,11 +123,7 @@ class _Parts(NamedTuple):
 def _rational_parts(m, numerator, denominator, exponents) -> _Parts:
     constant, linear, quadratic = numerator
     norm_constant, norm_linear, norm_quadratic = denominator
-    own, columns = exponents
-    power, turns = common_power(own, columns, m)
-    weight = power_of_two(own - power, m.dtype)
-    turn = power_of_two(turns, m.dtype)
-    m = times_power(m, turns)
+    m, turn, weight = brought(m, *exponents)
     top_chord = weight * linear + _matmul(quadratic, m)
     bottom_chord = weight * norm_linear + _matmul(norm_quadratic, m)
     top = weight * weight * constant + _matmul(top_chord, m)
@@ -163,10 +161,10 @@ class QuadraticForms(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> RationalMap:
         """The rational map of one sample with features `x` `(d,)`."""
-        x, exponent = balanced(x)
+        x, exponent, square = balanced(x)
         constant = jnp.einsum("kde,d,e->k", self.forms, x, x, precision=PRECISION)
         linear = 2 * jnp.einsum("kdl,d->kl", self.forms_reinjected, x, precision=PRECISION)
-        return _rational_map(self, constant, linear, x, exponent)
+        return _rational_map(self, constant, linear, x, exponent, square)
 
 
 class ProjectedColumns(eqx.Module):
@@ -185,11 +183,11 @@ class ProjectedColumns(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> RationalMap:
         """The rational map of one sample with features `x` `(d,)`."""
-        x, exponent = balanced(x)
+        x, exponent, square = balanced(x)
         state = _matmul(self.columns, x)
         constant = _matmul(self.signs, state**2)
         linear = 2 * jnp.einsum("kdl,d->kl", self.forms_reinjected, x, precision=PRECISION)
-        return _rational_map(self, constant, linear, x, exponent)
+        return _rational_map(self, constant, linear, x, exponent, square)
 
 
 def prepare_forms(
@@ -247,12 +245,13 @@ def _rational_map(
     linear: Array,
     x: Array,
     exponent: Array,
+    square: Array,
 ) -> RationalMap:
     return RationalMap(
         constant,
         linear,
         form.quadratic,
-        x @ x,
+        square,
         2 * _matmul(x, form.reinjection),
         _matmul(form.reinjection.T, form.reinjection),
         exponent,

@@ -244,8 +244,7 @@ def encode(encoding: AmplitudeEncoding | AngleEncoding, v: jax.Array) -> jax.Arr
         every expectation value is 0 there, the maximally mixed state's, and no NaN appears.
     """
     if isinstance(encoding, AmplitudeEncoding):
-        v, _ = balanced(v)
-        norm_squared = v @ v
+        v, _, norm_squared = balanced(v)
         undefined = norm_squared == 0
         # Two `where`s: the gradient of the branch not taken must stay finite as well.
         inverse_norm = jnp.where(undefined, 0, jax.lax.rsqrt(jnp.where(undefined, 1, norm_squared)))

@@ -34,13 +34,13 @@ struct Rational {
   bool columns_ordinary = true;
   // Where m is multiplied: the products, the numbers of the sample for them, and by what.
   bool turned = false;
-  std::vector<V<T>> turned_m, turned_constant, turned_linear, turn;
+  std::vector<V<T>> turned_m, turned_constant, turned_linear, turned_bar, turn;
   V<T> weight;
 
   Rational(const std::vector<Operand<T>>& operands, ffi::Span<const int64_t>, int n)
       : operands(operands), n(n), pairs(n * (n + 1) / 2), quadratic((n + 1) * pairs), constant(n + 1),
         linear((n + 1) * n), products(pairs), slope(n), pulled(n * n * n), turned_m(n),
-        turned_constant(n + 1), turned_linear((n + 1) * n), turn(n) {
+        turned_constant(n + 1), turned_linear((n + 1) * n), turned_bar(n * n), turn(n) {
     constant[n] = splat<T>(1);  // lanes that get no sample have an ordinary denominator
   }
 
@@ -97,22 +97,25 @@ struct Rational {
                  const V<T>* jacobian_bar, const std::vector<Operand<T>>& results) {
     const V<T> inverse = inverse_denominator(m);
     gradient(n, slope.data());
-    if (turned) m = turned_m.data();
-    auto edge = [&](int k, int l) {
-      const V<T> own = jacobian_bar[k * n + l] * inverse;
-      return turned ? own * turn[l] : own;
-    };
+    if (turned) {
+      for (int k = 0; jacobian_bar && k < n; ++k)
+        for (int l = 0; l < n; ++l) turned_bar[k * n + l] = jacobian_bar[k * n + l] * turn[l];
+      m = turned_m.data();
+      jacobian_bar = jacobian_bar ? turned_bar.data() : nullptr;
+    }
     V<T>*c = constant.data(), *b = linear.data();
     for (int k = 0; k < n; ++k) {
       V<T> top = value_bar[k];
-      for (int l = 0; jacobian_bar && l < n; ++l) top -= edge(k, l) * slope[l];
+      for (int l = 0; jacobian_bar && l < n; ++l)
+        top -= jacobian_bar[k * n + l] * inverse * slope[l];
       c[k] = top = top * inverse;
       for (int l = 0; l < n; ++l) {
-        b[k * n + l] = top * m[l] + (jacobian_bar ? edge(k, l) : V<T>{});
+        const V<T> edge = jacobian_bar ? jacobian_bar[k * n + l] * inverse : V<T>{};
+        b[k * n + l] = top * m[l] + edge;
         V<T>* row = pulled.data() + (k * n + l) * n;
         for (int j = 0; j < n; ++j) {
           row[j] += b[k * n + l] * m[j];
-          if (jacobian_bar) row[j] += edge(k, j) * m[l];
+          if (jacobian_bar) row[j] += jacobian_bar[k * n + j] * inverse * m[l];
         }
       }
     }
