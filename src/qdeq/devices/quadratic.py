@@ -89,8 +89,8 @@ def quadratic_jacobian(
     rows = _rows(model, jnp.asarray(m, dtype), jnp.asarray(x, dtype))
     angles, weights, slopes, steps, turns = (np.asarray(part, np.float64) for part in rows)
     n_samples, n_rows, n_slots = angles.shape
-    found = executor(angles.reshape(-1, n_slots), purpose=purpose, shots=shots)
-    numerators = found.reshape(n_samples, n_rows, -1) * weights[:, :, None]
+    found = executor(angles.reshape(n_samples * n_rows, n_slots), purpose=purpose, shots=shots)
+    numerators = found.reshape(n_samples, n_rows, found.shape[1]) * weights[:, :, None]
     here, above, below = np.split(numerators, [1, 1 + steps.shape[1]], axis=1)
     norm = np.where(weights[:, 0] > 0, weights[:, 0], 1)[:, None]
     values = here[:, 0] / norm
