@@ -106,6 +106,8 @@ def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Attached, Attached]:
         return linearised(fn, root, x) or (fn(root, x), None)
 
     _, (change, turn) = eqx.filter_jvp(image, (fn, x), (fn_tangent, x_tangent))
+    if change is None:  # f depends on nothing that is differentiated, such as no parameters
+        return attached, Attached(jnp.zeros_like(root), turn)
     return attached, Attached(adjoint.operator(fn, root, x, memory)(change), turn)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._precision import PRECISION
+from qdeq._scale import direction
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
@@ -24,7 +25,7 @@ from qdeq.simulation import (
     PlainForm,
     ProjectedColumns,
     QuadraticForms,
-    encode,
+    encode_sum,
     lightcone_cost,
     outcome_probabilities,
     prepare_columns,
@@ -218,10 +219,10 @@ class QuantumModel(ModelFunction):
             self.circuit,
             angles,
             self.observables,
-            state=encode(self.encoding, v),
+            state=encode_sum(self.encoding, x, reinjection, m),
             noise=self.noise,
         )
-        return jnp.where(jnp.any(v != 0), probabilities, 1 / probabilities.shape[1])
+        return jnp.where(self.is_defined(m, x), probabilities, 1 / probabilities.shape[1])
 
     @property
     def n_parameters(self) -> int:
@@ -248,7 +249,7 @@ class QuantumModel(ModelFunction):
         """False where v = x + R m = 0 under amplitude encoding; the model function is 0 there."""
         if not isinstance(self.encoding, AmplitudeEncoding):
             return jnp.array(True)
-        return jnp.any(x + self.reinjection @ m != 0)
+        return jnp.any(direction(x, jax.lax.stop_gradient(self.reinjection), m)[0] != 0)
 
     @property
     def n_read_out(self) -> int:

@@ -153,7 +153,7 @@ def _cone_wires(blocks: Sequence[Block], letters: str) -> frozenset[int]:
     for block in reversed(blocks):
         if wires & set(block.wires):
             wires |= set(block.wires)
-    return frozenset(wires)
+    return frozenset(wires or {0})  # the identity is the same on any wire
 
 
 def _cone(

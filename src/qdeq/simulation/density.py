@@ -22,7 +22,7 @@ from qdeq.circuits import (
     NoiseModel,
 )
 from qdeq.simulation.fusion import Block
-from qdeq.simulation.statevector import encode
+from qdeq.simulation.statevector import encode_sum
 from qdeq.simulation.superoperators import PAULIS, check_size, fuse_noisy, transfer_matrices
 
 
@@ -54,7 +54,7 @@ class DensityMap(eqx.Module):
         v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
         n = form.circuit.n_qubits
         if isinstance(form.encoding, AmplitudeEncoding):
-            vector = pauli_vector(encode(form.encoding, v))
+            vector = pauli_vector(encode_sum(form.encoding, self.x, form.reinjection, m))
         else:
             upload = Circuit(n, form.encoding.operations)
             vector = evolve(upload, form.noise, v, zero_vector(n, v.dtype))

@@ -25,7 +25,7 @@ from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble, NoiseMode
 from qdeq.simulation.bloch import NoisyProduct, noisy_components
 from qdeq.simulation.cones import ConeGroup, cone_blocks, cone_groups, encoded_product, n_components
 from qdeq.simulation.density import readout_components
-from qdeq.simulation.fusion import Block, block_matrices
+from qdeq.simulation.fusion import Block, block_matrices, complex_dtype
 from qdeq.simulation.heisenberg import pull_back
 from qdeq.simulation.product import bind_angles, pauli_components, product_encoding
 from qdeq.simulation.statevector import (
@@ -174,8 +174,9 @@ def prepare_lightcone(
             jnp.stack([matrices[cone.blocks[b]] for cone in group.cones])
             for b in range(len(group.positions))
         ]
-        pulled = jax.vmap(functools.partial(_pull_back, group))(stacked)
-        coefficients.append(pulled)
+        pull = functools.partial(_pull_back, group, dtype=complex_dtype(theta.dtype))
+        # The size is said: cones that no block reaches have nothing to count.
+        coefficients.append(jax.vmap(pull, axis_size=len(group.cones))(stacked))
     return LightConeForm(coefficients, reinjection, circuit, encoding, observables)
 
 
@@ -218,12 +219,12 @@ def _noisy_coefficients(
     return coefficients
 
 
-def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
+def _pull_back(group: ConeGroup, matrices: list[jax.Array], dtype: jnp.dtype) -> jax.Array:
     """Coefficients `(observables, left, right)` of one cone from its block unitaries."""
     n = len(group.components)
     live = [w for w in range(n) if group.components[w]]  # the other wires start in |0>
     blocks = [Block(positions, ()) for positions in group.positions]
-    columns = basis_images(blocks, matrices, n_qubits=n, live=live)
+    columns = basis_images(blocks, matrices, n_qubits=n, live=live, dtype=dtype)
     # Wires that turn about X only: a phase on |1> turns their Y component into X; then, with no
     # wire that has all three components, everything is real.
     quarter = [i for i, w in enumerate(live) if group.components[w] == "YZ"]

@@ -11,7 +11,7 @@ from qdeq.simulation.fusion import block_matrices, fuse
 from qdeq.simulation.statevector import (
     apply_blocks,
     block_size,
-    encode,
+    encode_sum,
     expectation_values,
     is_large,
 )
@@ -41,11 +41,11 @@ class PlainMap(eqx.Module):
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
         form = self.form
-        v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
-        state = encode(form.encoding, v)[:, None]
+        state = encode_sum(form.encoding, self.x, form.reinjection, m)[:, None]
         blocks = fuse(form.circuit, block_size(form.circuit.n_qubits))
         matrices = form.matrices
         if matrices is None:
+            v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
             matrices = block_matrices(blocks, jnp.concatenate([form.theta, v]))
         state = apply_blocks(blocks, matrices, state)
         return expectation_values(form.observables, state)[:, 0]
