@@ -10,10 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qdeq.devices.circuit_cost import CircuitCost, Model
+from qdeq.circuits import MeasuredCircuit
+from qdeq.devices.circuit_cost import CircuitCost
 from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.timing import DeviceTiming
 from qdeq.errors import UserError, check_choice
+from qdeq.models import QuantumModel
 
 WITH_JACOBIAN = ("newton", "homotopy", "dogleg", "levenberg-marquardt")
 """The solvers that need the Jacobian in the measured state at every step."""
@@ -34,7 +36,7 @@ COMBINATIONS = tuple(
 
 
 def estimate(
-    model: Model,
+    model: QuantumModel | MeasuredCircuit,
     *,
     solver: str = "broyden",
     adjoint: str = "implicit",
@@ -52,7 +54,7 @@ def estimate(
     Parameters
     ----------
     model
-        A `QuantumModel`, or anything with `circuit`, `encoding` and `observables`.
+        A `QuantumModel`, or what it measures.
     solver, adjoint
         Names as in `qdeq train`. What they cost per sample, with k steps, E = 1 + the shifts of the
         encoding rotations and P = 1 + those of the trainable ones:

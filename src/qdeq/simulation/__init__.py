@@ -1,3 +1,8 @@
+"""How a circuit is evaluated: fused gates, states, forms and light cones, noise, samples.
+
+What runs is data from `qdeq.circuits`; which of these paths a model takes is `qdeq.models`' choice.
+"""
+
 from qdeq.simulation.cones import lightcone_cost as lightcone_cost
 from qdeq.simulation.density import DensityForm as DensityForm
 from qdeq.simulation.density import DensityMap as DensityMap

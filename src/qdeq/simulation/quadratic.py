@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from qdeq import native
 from qdeq._precision import PRECISION
 from qdeq._scale import balanced, balanced_columns, brought
-from qdeq.circuits import Circuit, MeasurementEnsemble, NoiseModel
+from qdeq.circuits import MeasuredCircuit
 from qdeq.simulation.heisenberg import noisy_forms
 from qdeq.simulation.statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
 
@@ -191,31 +191,25 @@ class ProjectedColumns(eqx.Module):
 
 
 def prepare_forms(
-    circuit: Circuit,
-    observables: MeasurementEnsemble,
-    theta: jax.Array,
-    reinjection: jax.Array,
-    noise: NoiseModel | None = None,
+    measured: MeasuredCircuit, theta: jax.Array, reinjection: jax.Array
 ) -> QuadraticForms:
     """Pull every observable back to feature space; `theta` `(P,)`, `reinjection` `(d, q)`.
 
     Noise changes the forms and nothing that follows from them.
     """
-    n_features = reinjection.shape[0]
-    if noise is not None:
-        forms = noisy_forms(circuit, observables, theta, n_features, noise)
+    if measured.noise is not None:
+        forms = noisy_forms(measured, theta)
     else:
-        forms = _unitary_forms(circuit, observables, theta, n_features)
+        forms = _unitary_forms(measured, theta)
     reinjection, exponents = balanced_columns(reinjection)
     reinjected = _matmul(forms, reinjection)
     quadratic = jnp.einsum("dm,kdl->kml", reinjection, reinjected, precision=PRECISION)
     return QuadraticForms(forms, reinjected, quadratic, reinjection, exponents)
 
 
-def _unitary_forms(
-    circuit: Circuit, observables: MeasurementEnsemble, theta: jax.Array, n_features: int
-) -> jax.Array:
-    columns = unitary_columns(circuit, theta, n_features)
+def _unitary_forms(measured: MeasuredCircuit, theta: jax.Array) -> jax.Array:
+    observables = measured.observables
+    columns = unitary_columns(measured.circuit, theta, measured.n_features)
     if observables.is_diagonal:
         signs = jnp.asarray(observables.signs(), theta.dtype)
         return signed_gram(jnp.concatenate([signs, signs], axis=1), stacked_parts(columns))
@@ -224,11 +218,11 @@ def _unitary_forms(
 
 
 def prepare_columns(
-    circuit: Circuit, observables: MeasurementEnsemble, theta: jax.Array, reinjection: jax.Array
+    measured: MeasuredCircuit, theta: jax.Array, reinjection: jax.Array
 ) -> ProjectedColumns:
     """Simulate the circuit on d basis columns; `theta` `(P,)`, `reinjection` `(d, q)`."""
-    columns = stacked_parts(unitary_columns(circuit, theta, reinjection.shape[0]))
-    signs = jnp.asarray(observables.signs(), theta.dtype)
+    columns = stacked_parts(unitary_columns(measured.circuit, theta, measured.n_features))
+    signs = jnp.asarray(measured.observables.signs(), theta.dtype)
     signs = jnp.concatenate([signs, signs], axis=1)
     reinjection, exponents = balanced_columns(reinjection)
     reinjected = _matmul(columns, reinjection)

@@ -231,7 +231,7 @@ class TrainConfig:
     def _check_noise(self) -> None:
         if not self.noise:
             return
-        from qdeq.circuits.noise import parse_noise  # NumPy: only noisy runs wait for it
+        from qdeq.circuits.noise_text import parse_noise  # NumPy: only noisy runs wait for it
 
         parse_noise(self.noise)
         if self.method == "statevector":
