@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from qdeq.devices.executor import Executor
 from qdeq.devices.ledger import Ledger
-from qdeq.devices.solve import DeviceSolver
 from qdeq.equilibrium import Anderson
 from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError, check_choice
 from qdeq.models import QuantumModel
 from qdeq.simulation.sampling import check_shots
@@ -59,7 +59,7 @@ class DeviceRecipe:
 
     batch_size: int = 16
     learning_rate: float = 0.02
-    solver: DeviceSolver = field(default_factory=Anderson)
+    solver: Solver = field(default_factory=Anderson)
     max_steps: int = 15
     tolerance: float | None = None
     adjoint: str = "implicit"

@@ -11,10 +11,9 @@ from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_count, check_tolerances, two_norm
 from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._programs import compiled_once
-from qdeq.equilibrium._randomness import Randomness
+from qdeq.equilibrium._randomness import Randomness, check_randomness
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
-from qdeq.errors import UserError
 
 
 class Direct(eqx.Module):
@@ -66,8 +65,7 @@ class Direct(eqx.Module):
         The residual of the value needs one more evaluation of f; under `jax.jit` it is only
         computed if something uses it, and `stats.evaluations` does not count it.
         """
-        if key is None and shots is not None:
-            raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
+        check_randomness(key, shots)
         random = None if key is None else Randomness(key, shots, None)
 
         def arguments(index: Array | int, purpose: str = "step") -> PyTree:
