@@ -90,6 +90,8 @@ class JacobianFree(AbstractAdjoint):
     S. Wu Fung et al., JFB: Jacobian-free backpropagation for implicit networks, AAAI 2022.
     """
 
+    uses_derivatives: ClassVar[bool] = False
+
     def operator(
         self, fn: Callable, root: Array, x: PyTree, memory: Any
     ) -> Callable[[Array], Array]:
@@ -150,6 +152,8 @@ class Shine(AbstractAdjoint):
     ----------
     Z. Ramzi et al., SHINE: sharing the inverse estimate from the forward pass, ICLR 2022.
     """
+
+    uses_derivatives: ClassVar[bool] = False
 
     max_gain: float = 10.0
 

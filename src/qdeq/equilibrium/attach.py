@@ -34,9 +34,13 @@ class AbstractDerivative(eqx.Module):
     differentiates_loop
         Whether the iterations themselves are differentiated, all `max_steps` of them; nothing is
         attached to their end then.
+    uses_derivatives
+        Whether derivatives of f by the state are needed beside those of the last evaluation; on a
+        device they are circuits.
     """
 
     differentiates_loop: eqx.AbstractClassVar[bool]
+    uses_derivatives: ClassVar[bool] = True
 
 
 class AbstractAdjoint(AbstractDerivative):

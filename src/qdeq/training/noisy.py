@@ -87,8 +87,8 @@ def layer_for_shots(
     n_observables
         Length of the measured state.
     solver
-        By name, or a solver; None averages, by `KrasnoselskiiMann`, whatever the model was trained with: at
-        equal total shots its residual is half that of solvers that stop at a measured one.
+        By name, or an object; None averages, by `KrasnoselskiiMann`, whatever the model was trained
+        with: at equal total shots its residual is half that of solvers that stop at a measured one.
 
     Returns
     -------
