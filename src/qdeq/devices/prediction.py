@@ -55,8 +55,8 @@ def estimate(
     model
         A `QuantumModel`, or anything with `circuit`, `encoding` and `observables`.
     solver, adjoint
-        Names as in `qdeq train`, or objects. What they cost per sample, with k steps, E = 1 + the shifts of the
-        encoding rotations and P = 1 + those of the trainable ones:
+        Names as in `qdeq train`, or objects. What they cost per sample, with k steps, E = 1 + the
+        shifts of the encoding rotations and P = 1 + those of the trainable ones:
 
         - Newton, homotopy, Dogleg, Levenberg-Marquardt: k forward and k E; every other solver: k
           forward.
@@ -167,7 +167,8 @@ class _Asked:
                 input_gradient=adjoint in ("implicit", "neumann"),
             )
         # JAX: only objects wait for it.
-        from qdeq.equilibrium import as_solver, make_adjoint, make_solver
+        from qdeq.equilibrium import make_adjoint, make_solver
+        from qdeq.equilibrium.solver import as_solver
 
         found = make_adjoint(adjoint)
         return cls(

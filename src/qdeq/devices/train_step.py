@@ -24,8 +24,8 @@ from qdeq.devices.solve import DeviceSolution, batch_angles, solve_on_device
 from qdeq.devices.spsa import spsa_jacobian
 from qdeq.devices.train_recipe import DeviceRecipe
 from qdeq.devices.train_state import DeviceTraining, StepRecord, Unfinished
-from qdeq.equilibrium import AbstractAdjoint, as_solver, robust_inverse
-from qdeq.equilibrium.solver import Solver
+from qdeq.equilibrium import AbstractAdjoint, robust_inverse
+from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.lowering.program import Program
 from qdeq.models import Classifier, QuantumModel, quantum_model
 

@@ -8,7 +8,6 @@ from qdeq.equilibrium.adjoints import Unrolled as Unrolled
 from qdeq.equilibrium.anderson import Anderson as Anderson
 from qdeq.equilibrium.attach import AbstractAdjoint as AbstractAdjoint
 from qdeq.equilibrium.attach import AbstractDerivative as AbstractDerivative
-from qdeq.equilibrium.attach import check_adjoint as check_adjoint
 from qdeq.equilibrium.broyden import Broyden as Broyden
 from qdeq.equilibrium.dense import DenseInverse as DenseInverse
 from qdeq.equilibrium.dense import robust_inverse as robust_inverse
@@ -39,8 +38,6 @@ from qdeq.equilibrium.solution import Solution as Solution
 from qdeq.equilibrium.solution import SolverStats as SolverStats
 from qdeq.equilibrium.solver import AbstractSolver as AbstractSolver
 from qdeq.equilibrium.solver import Estimate as Estimate
-from qdeq.equilibrium.solver import as_solver as as_solver
-from qdeq.equilibrium.solver import check_solver as check_solver
 from qdeq.equilibrium.stability import spectral_radius as spectral_radius
 from qdeq.equilibrium.trust_region import Dogleg as Dogleg
 from qdeq.equilibrium.trust_region import LevenbergMarquardt as LevenbergMarquardt

@@ -163,7 +163,7 @@ def solve(
             )
             status = STATUS.where(progress.waiting >= stall_steps, STATUS.stalled, status)
         status = STATUS.where(result == optx.RESULTS.successful, status, STATUS.solver_failed)
-        status = STATUS.where(finite, status, STATUS.nonfinite)
+        status = STATUS.where(jnp.isfinite(residual), status, STATUS.nonfinite)
         status = STATUS.where(converged, STATUS.converged, status)
         # False for NaN. A converged point wins even over a smaller residual at a smaller scale,
         # which did not meet the relative tolerance.

@@ -14,6 +14,7 @@ from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness, check_randomness
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.equilibrium.solver import Estimate
 
 
 class Direct(eqx.Module):
@@ -85,15 +86,15 @@ class Direct(eqx.Module):
         value, trace = lax.scan(layer, problem.start, jnp.arange(self.layers, dtype=jnp.int32))
         frozen = lax.stop_gradient(value)
         out = lax.stop_gradient(problem.fn(frozen, arguments(self.layers - 1, "check")))
-        residual, scale = two_norm(out - frozen), two_norm(out)
-        converged = jnp.isfinite(residual) & (residual <= self.atol + self.rtol * scale)
+        found = Estimate.at(frozen, out)
+        converged = found.meets(self.rtol, self.atol)
         steps = jnp.asarray(layers, jnp.int32)
         if budget is not None:
             trace = jnp.where(jnp.arange(self.layers) < layers, trace, jnp.nan)
         stats = SolverStats(
             steps=steps,
-            residual=relative(residual, scale),
-            absolute_residual=residual,
+            residual=relative(found.residual, found.scale),
+            absolute_residual=found.residual,
             converged=converged,
             adjoint_residual=jnp.asarray(jnp.nan, value.dtype),
             residual_trace=trace,

@@ -124,4 +124,5 @@ def phase_cost(model: Model, config: TrainConfig, phase: str, steps: float, **op
     """
     if phase == "direct":
         return estimate(model, layers=round(steps), **options)
+    config = config.given_again()
     return estimate(model, solver=config.solver, adjoint=config.adjoint, steps=steps, **options)

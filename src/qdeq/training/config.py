@@ -348,7 +348,9 @@ def is_own(name: str, value: object) -> bool:
     """
     if isinstance(value, str):
         return value.startswith(_OWN)
-    from qdeq.equilibrium import check_adjoint, check_solver  # JAX: only objects wait for it
+    # JAX: only objects wait for it.
+    from qdeq.equilibrium.attach import check_adjoint
+    from qdeq.equilibrium.solver import check_solver
 
     {"solver": check_solver, "adjoint": check_adjoint}[name](name, value)
     try:

@@ -8,11 +8,10 @@ from qdeq.equilibrium import (
     Direct,
     Equilibrium,
     Homotopy,
-    as_solver,
     make_adjoint,
     make_solver,
 )
-from qdeq.equilibrium.solver import Solver
+from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.training.config import TrainConfig
 
 _FALLBACK_STEPS = 100  # five times what most samples need
