@@ -131,4 +131,5 @@ def phase_cost(
     """
     if phase == "direct":
         return estimate(model, layers=round(steps), **options)
+    config = config.given_again()
     return estimate(model, solver=config.solver, adjoint=config.adjoint, steps=steps, **options)

@@ -101,7 +101,7 @@ def report_page(
         command = f"{command_line(config.replace(seed=0))} --seeds {seeds}"
     versions = {**summary.versions, "device": summary.device}
     drawn = {name: (png, name, _CAPTIONS.get(name, name)) for name, png in pictures.items()}
-    values = {name: str(value) for name, value in dataclasses.asdict(config).items()}
+    values = {name: str(value) for name, value in config.plain().items()}
     parts = [
         pages.paragraph(summary.run, "run"),
         pages.paragraph(f"{summary.spread('test_accuracy'):.4f}", "score"),
