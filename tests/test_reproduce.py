@@ -235,7 +235,7 @@ def test_a_row_is_computed_in_a_process_of_its_own(monkeypatch, tmp_path, capsys
 
 @pytest.mark.slow
 def test_a_circuit_is_trained_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
-    (found, _), _ = reproduced(capsys, monkeypatch, tmp_path, "amplitude-qml")
+    (found,), _ = reproduced(capsys, monkeypatch, tmp_path, "amplitude-qml")
     assert found["status"] == "done", found["reason"]
     assert found["classical_parameters"] == 0 and found["trainable_angles"] == 39
     assert found["n_seeds"] == 2 and found["solver_steps"] == 1
