@@ -65,7 +65,7 @@ def evaluated(path, double):
         where = lambda model: (model.theta, model.reinjection)  # noqa: E731
         model = eqx.tree_at(where, model, (theta, reinjection))
         if path == "columns":
-            form = prepare_columns(CIRCUIT, OBSERVABLES, theta, jax.lax.stop_gradient(reinjection))
+            form = prepare_columns(model.measured, theta, jax.lax.stop_gradient(reinjection))
             return form.bind(x)(m)
         if path == "sampled":
             return SampledModel(model)(m, x, key=jax.random.key(0), shots=None)

@@ -5,6 +5,7 @@ have. Before anything is squared, x, every column of R and m are therefore divid
 which changes no digit. In the ordinary range those powers are 1.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -42,7 +43,8 @@ def exponent(x: Array, axis: int | tuple[int, ...] | None = None) -> Int[Array, 
     info = jnp.finfo(x.dtype)
     biased = (_bits(x) >> info.nmant) & ((1 << info.nexp) - 1)
     found = biased.astype(jnp.int32) - (info.maxexp - 1)
-    return jnp.maximum(jnp.max(found, axis=axis, initial=ABSENT), lowest(x.dtype))
+    largest = jnp.max(found, axis=axis, initial=ABSENT)  # whole numbers
+    return jnp.maximum(largest, lowest(x.dtype))  # whole numbers
 
 
 def lowest(dtype: jnp.dtype) -> int:
@@ -126,7 +128,9 @@ def balanced(x: Float[Array, " d"]) -> tuple[Array, Array, Array]:
     return _balanced(x)
 
 
+# Compiled once also where nothing else is compiled; inlined everywhere else.
 @jax.custom_jvp
+@functools.partial(jax.jit, inline=True)
 def _balanced(x: Array) -> tuple[Array, Array, Array]:
     most = 2.0 ** (2 * _ordinary(x.dtype))
 
@@ -206,15 +210,16 @@ def brought(m: Float[Array, " q"], own: Int[Array, ""], columns: Int[Array, " q"
 # One array, since to the compiler loops are the same only if the same results are used of them: a
 # value and a derivative then share one.
 @jax.custom_jvp
+@functools.partial(jax.jit, inline=True)
 def _brought(m: Array, own: Array, columns: Array) -> Array:
     n, usual = m.shape[0], _ordinary(m.dtype)
 
     def bring(carry: tuple) -> tuple:
         m = carry[0][:n]
         sizes = exponent(m, axis=())
-        power = jnp.maximum(own, jnp.max(sizes + columns))
+        power = jnp.maximum(own, jnp.max(sizes + columns))  # whole numbers
         # Only a derivative by a column of zeros sees its m_l, whose square has to be a number.
-        idle = jnp.maximum(power, jnp.maximum(sizes, 0) - usual)
+        idle = jnp.maximum(power, jnp.maximum(sizes, 0) - usual)  # whole numbers
         turns = jnp.where(columns == ABSENT, -idle, columns - power)
         powers = power_of_two(jnp.append(turns, own - power), m.dtype)
         return jnp.concatenate([times_power(m, turns), powers]), jnp.asarray(False)
@@ -252,8 +257,8 @@ def direction(
     --------
     >>> x, m = jnp.array([3e-30, 4e-30]), jnp.zeros(1)
     >>> scaled, _ = direction(x, jnp.ones((2, 1)), m)
-    >>> (scaled / jnp.linalg.norm(scaled)).round(4)
-    Array([0.6, 0.8], dtype=float32)
+    >>> [f"{number:.4f}" for number in scaled / jnp.linalg.norm(scaled)]
+    ['0.6000', '0.8000']
     """
     x, own, _ = balanced(x)
     columns, exponents = balanced_columns(reinjection)

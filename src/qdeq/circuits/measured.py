@@ -127,7 +127,6 @@ class MeasuredCircuit:
         39
         """
         check_choice("encoding", encoding, ENCODINGS)
-        circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
         encoder: Encoding
         if encoding == "amplitude":
             encoder = AmplitudeEncoding(n_qubits, n_qubits**2 if n_features is None else n_features)
@@ -139,6 +138,7 @@ class MeasuredCircuit:
                     f"{encoder.n_features} features; ask for {encoder.n_features} of them, or for "
                     "as many qubits as the root of their number"
                 )
+        circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
         return cls(circuit, encoder, z_of_every_wire(n_qubits), noise)
 
     @classmethod
