@@ -74,7 +74,7 @@ def _amplitude(model: QuantumModel) -> tuple[float, float, float, float]:
 
 def _angle(model: QuantumModel) -> tuple[float, float, float, float]:
     assert isinstance(model.encoding, AngleEncoding)
-    coefficients = lightcone_cost(model.circuit, model.encoding, model.observables)
+    coefficients = lightcone_cost(model.measured)
     product = product_encoding(model.encoding)
     if coefficients is None or product is None:
         return 0.0, 0.0, _gate_operations(model, 2**model.circuit.n_qubits), 0.0
@@ -96,7 +96,7 @@ def _mean_cone(model: QuantumModel) -> int:
     from qdeq.simulation.cones import cone_groups
 
     assert isinstance(model.encoding, AngleEncoding)
-    groups = cone_groups(model.circuit, model.encoding, model.observables) or ()
+    groups = cone_groups(model.measured) or ()
     sizes = [len(cone.wires) for group in groups for cone in group.cones]
     return max(sizes) if sizes else model.circuit.n_qubits
 

@@ -8,7 +8,7 @@ import pytest
 from qdeq.circuits import ANSAETZE, make_ansatz, paper_ansatz, without_entanglers
 from qdeq.errors import UserError
 from qdeq.models import Classifier, build_classifier, paper_model
-from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.circuit import circuit_of
 from qdeq.training.config import OWN_MODEL, Ansatz, TrainConfig
 
 KEYS = jax.random.split(jax.random.key(0))
@@ -44,7 +44,7 @@ def test_configurations_know_every_ansatz():
     assert Ansatz.__args__ == (*ANSAETZE, OWN_MODEL)
     for name in ANSAETZE:
         config = TrainConfig(ansatz=name, ansatz_layers=2)
-        circuit = CircuitDiagram.of_config(config).circuit
+        circuit = circuit_of(config).circuit
         assert circuit == build(ansatz=name, ansatz_layers=2).model.circuit
 
 

@@ -54,7 +54,14 @@ def rational(rng, dtype, q=3, spread=0.5, size=B, d=6):
         2 * x @ r,
         np.broadcast_to(r.T @ r, (size, q, q)),
     )
-    return RationalMap(*(np.array(part, dtype) for part in parts))
+    return rational_map(np.array(part, dtype) for part in parts)
+
+
+def rational_map(parts):
+    """The map of these numbers as they are: no power of two is taken out."""
+    parts = tuple(parts)
+    ones = parts[0].shape  # (samples, q)
+    return RationalMap(*parts, np.zeros(ones[0], np.int32), np.zeros(ones, np.int32))
 
 
 def polynomial(dtype, constant, linear, quadratic=0.0):
@@ -69,7 +76,7 @@ def polynomial(dtype, constant, linear, quadratic=0.0):
         np.zeros((size, q)),
         np.zeros((size, q, q)),
     )
-    return RationalMap(*(np.array(part, dtype) for part in full))
+    return rational_map(np.array(part, dtype) for part in full)
 
 
 @functools.cache
@@ -143,7 +150,7 @@ def programs(layer, arguments):
 
 
 def both(layer, form, start=0.0, budget=None, rtol=1e-6, atol=1e-6):
-    dtype = jax.tree.leaves(form)[-1].dtype
+    dtype = jax.tree.leaves(form)[0].dtype
     size, q = len(jax.tree.leaves(form)[0]), form_size(form)
     start = np.array(np.broadcast_to(start, (size, q)), dtype)
     budget = layer.max_steps if budget is None else budget

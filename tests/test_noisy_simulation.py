@@ -17,6 +17,7 @@ from qdeq.circuits import (
     Dephasing,
     Depolarising,
     KrausChannel,
+    MeasuredCircuit,
     MeasurementEnsemble,
     NoiseModel,
     Operation,
@@ -312,12 +313,11 @@ def test_observables_pulled_back_together_and_one_by_one_are_equal(x64, monkeypa
     circuit, noise = random_circuit(rng, 4, 12), random_noise(rng, 4)
     observables = MeasurementEnsemble(4, ("ZIII", "IXYI", "IIII"))
     theta, reinjection = jnp.asarray(rng.normal(size=circuit.n_parameters)), jnp.zeros((5, 3))
+    measured = MeasuredCircuit(circuit, AmplitudeEncoding(4, 5), observables, noise)
 
     def forms(limit):
         monkeypatch.setattr(heisenberg, "_TOGETHER", limit)
-        return jax.jit(lambda t: prepare_forms(circuit, observables, t, reinjection, noise).forms)(
-            theta
-        )
+        return jax.jit(lambda t: prepare_forms(measured, t, reinjection).forms)(theta)
 
     np.testing.assert_allclose(forms(0), forms(2**30), rtol=0, atol=1e-14)
 
@@ -326,7 +326,7 @@ def test_noise_does_not_widen_light_cones():
     circuit = Circuit(6, tuple(Operation("CNOT", (i, i + 1)) for i in (0, 2, 4)))
     encoding = AngleEncoding.from_rotations(6, [("RY", i, i) for i in range(6)])
     noise = parse_noise("depolarising=0.1,two-qubit-depolarising=0.1,amplitude-damping=0.1")
-    groups = cone_groups(circuit, encoding, z_of_every_wire(6), noise)
+    groups = cone_groups(MeasuredCircuit(circuit, encoding, z_of_every_wire(6), noise))
     assert sorted(cone.wires for group in groups for cone in group.cones) == [
         (0, 1), (2, 3), (4, 5),
     ]  # fmt: skip

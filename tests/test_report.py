@@ -10,7 +10,7 @@ import pytest
 from qdeq.cli.arguments import parse
 from qdeq.cli.train import TrainCommand
 from qdeq.runs import figures
-from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.circuit import circuit_of
 from qdeq.runs.report import command_line, report_page, summary_rows
 from qdeq.runs.summary import Summary, versions
 from qdeq.training.config import PRESETS, TrainConfig
@@ -170,7 +170,7 @@ def test_drawing_leaves_matplotlibs_settings_alone():
 
 
 @pytest.mark.parametrize("encoding", ["amplitude", "angle"])
-def test_the_diagram_of_a_configuration_has_its_encoding_and_its_circuit(encoding):
-    diagram = CircuitDiagram.of_config(TrainConfig(encoding=encoding, trainable="published"))
-    assert diagram.circuit.n_parameters == 39 and sum(diagram.circuit.trainable) == 35
-    assert diagram.text() and diagram.figure().axes
+def test_the_circuit_of_a_configuration_has_its_encoding_and_its_circuit(encoding):
+    measured = circuit_of(TrainConfig(encoding=encoding, trainable="published"))
+    assert measured.circuit.n_parameters == 39 and sum(measured.circuit.trainable) == 35
+    assert measured.draw() and measured.draw_mpl().axes

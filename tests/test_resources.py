@@ -12,6 +12,7 @@ import qdeq
 from qdeq.circuits import (
     AngleEncoding,
     Circuit,
+    MeasuredCircuit,
     MeasurementEnsemble,
     Operation,
     xyz_of_every_wire,
@@ -40,7 +41,6 @@ from qdeq.devices.train import DeviceRecipe, train_on_device
 from qdeq.equilibrium import ADJOINTS, SOLVERS
 from qdeq.errors import UserError
 from qdeq.lowering import Program
-from qdeq.runs.diagram import CircuitDiagram
 
 TIMING = DeviceTiming(
     one_qubit_gate=1.0, two_qubit_gate=10.0, readout=100.0, reset=1000.0, submission=1e5
@@ -201,7 +201,7 @@ class TestCircuitCost:
         [(4, 4, 35), (10, 7, 40)],
     )
     def test_amplitude_encoding_pays_for_its_state(self, n_qubits, wires, random_rotations):
-        cost = CircuitCost.of(CircuitDiagram.of_paper(n_qubits, "amplitude"))
+        cost = CircuitCost.of(MeasuredCircuit.named(n_qubits, "amplitude"))
         blocks = (n_qubits - 2) // 2
         assert cost.encoding_slots == cost.preparation_one_qubit_gates == 2**wires - 1
         assert cost.preparation_two_qubit_gates == 2**wires - 2
@@ -212,14 +212,14 @@ class TestCircuitCost:
 
     @pytest.mark.parametrize("n_qubits", [4, 10])
     def test_angle_encoding_is_a_rotation_per_feature(self, n_qubits):
-        cost = CircuitCost.of(CircuitDiagram.of_paper(n_qubits, "angle"))
+        cost = CircuitCost.of(MeasuredCircuit.named(n_qubits, "angle"))
         assert cost.encoding_slots == cost.preparation_one_qubit_gates == n_qubits**2
         assert cost.encoding_shifts == 2 * n_qubits**2
         assert (cost.preparation_two_qubit_gates, cost.preparation_depth) == (0, n_qubits)
 
     def test_frozen_angles_are_not_shifted(self):
-        diagram = CircuitDiagram.of_paper(4, "angle", trainable="published")
-        assert CircuitCost.of(diagram).parameter_slots == 35
+        measured = MeasuredCircuit.named(4, "angle", trainable="published")
+        assert CircuitCost.of(measured).parameter_slots == 35
 
     def test_an_angle_in_two_places_is_shifted_in_both(self, model):
         cost = CircuitCost.of(model)

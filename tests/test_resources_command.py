@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from qdeq.circuits import MeasuredCircuit
 from qdeq.cli import main
 from qdeq.cli.resources_tables import duration
 from qdeq.devices import estimate
 from qdeq.runs.cost import run_cost
-from qdeq.runs.diagram import CircuitDiagram
 from qdeq.runs.report import hardware_rows
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
@@ -55,7 +55,7 @@ def test_json_is_one_line_of_what_estimate_says(capsys):
     assert line.count("\n") == 1
     first, *direct = found["costs"]
     assert [entry["layers"] for entry in direct] == [1, 2, 5, 10]
-    cost = estimate(CircuitDiagram.of_paper(4, "angle"), solver="picard", steps=7.5, shots=100)
+    cost = estimate(MeasuredCircuit.named(4, "angle"), solver="picard", steps=7.5, shots=100)
     step = cost.training_step(8)
     assert first["training_step"]["executions"] == step.executions == 8 * (7.5 + 33 + 81)
     assert first["training_step"]["by_purpose"] == step.by_purpose
@@ -107,8 +107,8 @@ def test_a_run_says_what_it_would_have_cost(capsys, finished):
 
 def test_the_penalty_of_a_run_is_counted_apart(finished):
     history = [{"phase": "implicit", "solver_steps_mean": 8.0, "circuit_executions": 80}]
-    diagram = CircuitDiagram.of_paper(4, "angle")
-    cost = run_cost(diagram, TrainConfig(encoding="angle"), history, shots=10)
+    measured = MeasuredCircuit.named(4, "angle")
+    cost = run_cost(measured, TrainConfig(encoding="angle"), history, shots=10)
     assert cost.training.executions == 10 * (8 + 33 + 81)
     assert cost.penalty.executions == 10 * 32 * 80 and cost.penalty.shots == 10 * 10 * 32 * 80
     summary = RunFolder.open(finished).read_summary()
@@ -120,7 +120,7 @@ def test_the_penalty_of_a_run_is_counted_apart(finished):
 
 def test_an_epoch_without_numbers_costs_nothing():
     history = [{"phase": "implicit", "solver_steps_mean": None, "circuit_executions": 80}]
-    cost = run_cost(CircuitDiagram.of_paper(4, "angle"), TrainConfig(), history)
+    cost = run_cost(MeasuredCircuit.named(4, "angle"), TrainConfig(), history)
     assert cost.training.executions == 0
 
 

@@ -18,6 +18,7 @@ from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
     Circuit,
+    MeasuredCircuit,
     MeasurementEnsemble,
     Operation,
     hardware_efficient,
@@ -193,9 +194,7 @@ def test_both_quadratic_paths_and_their_derivatives_equal_the_statevector(x64):
         )
         if method == "quadratic":  # the other quadratic path, whatever the cost model prefers
             for prepare in (prepare_columns, prepare_forms):
-                form = jax.jit(partial(prepare, circuit, model.observables))(
-                    model.theta, model.reinjection
-                )
+                form = jax.jit(partial(prepare, model.measured))(model.theta, model.reinjection)
                 value = jax.jit(lambda form: form.bind(x)(m))(form)
                 np.testing.assert_allclose(value, results[0][0], atol=1e-12)
     assert paths[0] == "statevector" and paths[1] != "statevector"
@@ -329,11 +328,11 @@ def test_light_cones_equal_the_statevector_for_any_product_encoding(x64):
 
 def test_the_light_cones_of_a_shallow_circuit_do_not_grow_with_the_register():
     encoding = AngleEncoding.from_rotations(40, [("RY", wire, wire) for wire in range(40)])
-    circuit, observables = hardware_efficient(40, 1), z_of_every_wire(40)
-    groups = cone_groups(circuit, encoding, observables)
+    measured = MeasuredCircuit(hardware_efficient(40, 1), encoding, z_of_every_wire(40))
+    groups = cone_groups(measured)
     assert max(len(cone.wires) for group in groups for cone in group.cones) == 4
     assert len(groups) <= 6  # the two edges and the two parities: compiled once each
-    assert lightcone_cost(circuit, encoding, observables) <= 40 * 3**4
+    assert lightcone_cost(measured) <= 40 * 3**4
 
 
 def test_signs_of_two_halves_are_those_of_the_whole(monkeypatch, x64):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qdeq.circuits import AmplitudeEncoding as AmplitudeEncoding
     from qdeq.circuits import AngleEncoding as AngleEncoding
     from qdeq.circuits import Circuit as Circuit
+    from qdeq.circuits import MeasuredCircuit as MeasuredCircuit
     from qdeq.circuits import MeasurementEnsemble as MeasurementEnsemble
     from qdeq.circuits import NoiseModel as NoiseModel
     from qdeq.circuits import Operation as Operation
@@ -54,8 +55,8 @@ __version__ = _version("qdeq")
 
 _HOMES = {
     "circuits": (
-        "AmplitudeEncoding AngleEncoding Circuit MeasurementEnsemble NoiseModel Operation "
-        "hardware_efficient paper_angle_encoding paper_ansatz parse_noise reuploading "
+        "AmplitudeEncoding AngleEncoding Circuit MeasuredCircuit MeasurementEnsemble NoiseModel "
+        "Operation hardware_efficient paper_angle_encoding paper_ansatz parse_noise reuploading "
         "strongly_entangling xyz_of_every_wire z_of_every_wire z_strings"
     ),
     "equilibrium": (

@@ -23,6 +23,7 @@ from qdeq.circuits.encodings import paper_angle_encoding as paper_angle_encoding
 from qdeq.circuits.encodings import reuploading as reuploading
 from qdeq.circuits.gates import GATES as GATES
 from qdeq.circuits.gates import Gate as Gate
+from qdeq.circuits.measured import MeasuredCircuit as MeasuredCircuit
 from qdeq.circuits.named import ANSAETZE as ANSAETZE
 from qdeq.circuits.named import make_ansatz as make_ansatz
 from qdeq.circuits.named import without_entanglers as without_entanglers
@@ -30,7 +31,7 @@ from qdeq.circuits.noise import NoiseModel as NoiseModel
 from qdeq.circuits.noise import ReadoutError as ReadoutError
 from qdeq.circuits.noise import Rule as Rule
 from qdeq.circuits.noise import format_noise as format_noise
-from qdeq.circuits.noise import parse_noise as parse_noise
+from qdeq.circuits.noise_text import parse_noise as parse_noise
 from qdeq.circuits.observables import MeasurementEnsemble as MeasurementEnsemble
 from qdeq.circuits.observables import xyz_of_every_wire as xyz_of_every_wire
 from qdeq.circuits.observables import z_of_every_wire as z_of_every_wire

@@ -25,8 +25,11 @@ _COMPLETENESS_TOLERANCE = 1e-5
 class Channel(abc.ABC):
     """A completely positive, trace-preserving map on one or two wires.
 
-    Every channel is a frozen dataclass: hashable, comparable, without arrays.
+    Every channel is a frozen dataclass: hashable, comparable, without arrays. `word` is what it is
+    called in a noise model's text; None where it has no text.
     """
+
+    word: ClassVar[str | None] = None
 
     @property
     def n_wires(self) -> int:
@@ -104,6 +107,7 @@ class Depolarising(_OneProbability):
     """
 
     probability: float
+    word = "depolarising"
     _what = "depolarising probability"
 
     def kraus(self) -> tuple[np.ndarray, ...]:
@@ -132,6 +136,7 @@ class TwoQubitDepolarising(_OneProbability):
     """
 
     probability: float
+    word = "two-qubit-depolarising"
     _what = "two-qubit depolarising probability"
 
     @property
@@ -164,6 +169,7 @@ class Dephasing(_OneProbability):
     """
 
     probability: float
+    word = "dephasing"
     _what = "dephasing probability"
 
     def kraus(self) -> tuple[np.ndarray, ...]:
@@ -193,6 +199,7 @@ class AmplitudeDamping(_OneProbability):
     """
 
     probability: float
+    word = "amplitude-damping"
     _what = "amplitude damping probability"
 
     def kraus(self) -> tuple[np.ndarray, ...]:
@@ -228,6 +235,8 @@ class ThermalRelaxation(Channel):
     >>> ThermalRelaxation(t1=50e-6, t2=70e-6, time=0.0).kraus()[0].real.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+
+    word = "thermal-relaxation"
 
     t1: float
     t2: float
@@ -283,6 +292,8 @@ class OverRotation(Channel):
     array([[1.-0.1j, 0.+0.j ],
            [0.+0.j , 1.+0.1j]])
     """
+
+    word = "over-rotation"
 
     angle: float
     gate: str | None = None

@@ -1,7 +1,7 @@
 """Noise models: which channel follows which operation, and how measured bits are misread.
 
-Plain data, hashable, without JAX. The channels themselves are in `channels`, the text form that the
-command line takes in `noise_text`, the evaluation in `qdeq.simulation`.
+Plain data, hashable, without JAX, and written as text. The channels themselves are in `channels`,
+reading the text is in `noise_text`, the evaluation in `qdeq.simulation`.
 """
 
 from __future__ import annotations
@@ -231,34 +231,11 @@ class NoiseModel:
             )
 
     def __str__(self) -> str:
-        from qdeq.circuits.noise_text import describe  # which reads this module
-
-        return describe(self)
-
-
-def parse_noise(text: str) -> NoiseModel:
-    """The noise model that a text such as ``"depolarising=0.01, readout=0.02"`` describes.
-
-    See `qdeq.circuits.noise_text` for the whole grammar.
-
-    Parameters
-    ----------
-    text
-        Entries ``what=value`` or ``what@where=value``, separated by commas; blanks do not matter.
-
-    Raises
-    ------
-    UserError
-        For an unknown word, a value that is no number or out of range, or an entry given twice.
-
-    Examples
-    --------
-    >>> parse_noise("depolarising@1q=0.001, two-qubit-depolarising=0.01, readout=0.02").readout
-    ReadoutError(p01=0.02, p10=0.02)
-    """
-    from qdeq.circuits.noise_text import parse  # which reads this module
-
-    return parse(text)
+        """The text where there is one, else the dataclass's own form."""
+        try:
+            return format_noise(self)
+        except UserError:
+            return repr(self)
 
 
 def format_noise(noise: NoiseModel) -> str:
@@ -271,12 +248,39 @@ def format_noise(noise: NoiseModel) -> str:
 
     Examples
     --------
+    >>> from qdeq.circuits import parse_noise
     >>> format_noise(parse_noise("dephasing @ CNOT = 1e-2"))
     'dephasing@CNOT=0.01'
     """
-    from qdeq.circuits.noise_text import format_model  # which reads this module
+    entries = [_format_rule(rule) for rule in noise.rules]
+    if isinstance(noise.readout, ReadoutError):
+        entries.append(f"readout={_format_readout(noise.readout)}")
+    elif noise.readout is not None:
+        pairs = dict(noise.readout).items()
+        entries += [f"readout@{wire}={_format_readout(error)}" for wire, error in pairs]
+    return ",".join(entries)
 
-    return format_model(noise)
+
+def _format_rule(rule: Rule) -> str:
+    channel = rule.channel
+    bound = isinstance(channel, OverRotation) and channel.gate is not None
+    single = rule.on is not None and len(rule.on) == 1
+    if channel.word is None or bound or single or rule.n_wires not in (None, 1, 2):
+        raise UserError(
+            f"{rule!r} has no text: build the NoiseModel in Python, or write it with channels, "
+            "gates and wires that `qdeq.circuits.noise_text` describes"
+        )
+    where = [*(rule.gates or ())]
+    where += [] if rule.n_wires is None else [f"{rule.n_wires}q"]
+    where += [str(wire) for wire in rule.wires or ()]
+    where += [] if rule.on is None else ["-".join(str(wire) for wire in rule.on)]
+    numbers = (v for k, v in vars(channel).items() if k != "gate")
+    value = "/".join(repr(number) for number in numbers)
+    return f"{channel.word}{'@' if where else ''}{'+'.join(where)}={value}"
+
+
+def _format_readout(error: ReadoutError) -> str:
+    return repr(error.p01) if error.p01 == error.p10 else f"{error.p01!r}/{error.p10!r}"
 
 
 def _wires(name: str, wires: Iterable[int] | None) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""Noise models as text, the form that the command line and run folders use.
+"""Noise models read from text, the form that the command line and run folders use.
 
 A text is a list of entries, separated by commas; blanks do not matter::
 
@@ -38,22 +38,37 @@ from qdeq.circuits.gates import GATES
 from qdeq.circuits.noise import NoiseModel, ReadoutError, Rule
 from qdeq.errors import UserError
 
-CHANNELS: dict[str, type[Channel]] = {
-    "depolarising": Depolarising,
-    "two-qubit-depolarising": TwoQubitDepolarising,
-    "dephasing": Dephasing,
-    "amplitude-damping": AmplitudeDamping,
-    "thermal-relaxation": ThermalRelaxation,
-    "over-rotation": OverRotation,
-}
+_KINDS = (
+    *(Depolarising, TwoQubitDepolarising, Dephasing),
+    *(AmplitudeDamping, ThermalRelaxation, OverRotation),
+)
+CHANNELS: dict[str, type[Channel]] = {kind.word: kind for kind in _KINDS if kind.word}
 """The channels that have a text, by their word."""
 
 _N_VALUES = {"thermal-relaxation": 3}
 _GATES = {name.lower(): name for name in (*GATES, "Unitary")}
 
 
-def parse(text: str) -> NoiseModel:
-    """See `qdeq.circuits.parse_noise`."""
+def parse_noise(text: str) -> NoiseModel:
+    """The noise model that a text such as ``"depolarising=0.01, readout=0.02"`` describes.
+
+    See `qdeq.circuits.noise_text` for the whole grammar.
+
+    Parameters
+    ----------
+    text
+        Entries ``what=value`` or ``what@where=value``, separated by commas; blanks do not matter.
+
+    Raises
+    ------
+    UserError
+        For an unknown word, a value that is no number or out of range, or an entry given twice.
+
+    Examples
+    --------
+    >>> parse_noise("depolarising@1q=0.001, two-qubit-depolarising=0.01, readout=0.02").readout
+    ReadoutError(p01=0.02, p10=0.02)
+    """
     rules: list[Rule] = []
     readout: dict[int | None, ReadoutError] = {}
     seen: set[str] = set()
@@ -90,25 +105,6 @@ def parse(text: str) -> NoiseModel:
             raise UserError(f"noise={text!r}: {entry!r} has {len(values)} numbers, give {form}")
         rules.append(_rule(text, CHANNELS[word](*values), where))
     return NoiseModel(tuple(rules), _readout(text, readout))
-
-
-def format_model(noise: NoiseModel) -> str:
-    """See `qdeq.circuits.format_noise`."""
-    entries = [_format_rule(rule) for rule in noise.rules]
-    if isinstance(noise.readout, ReadoutError):
-        entries.append(f"readout={_format_readout(noise.readout)}")
-    elif noise.readout is not None:
-        pairs = dict(noise.readout).items()
-        entries += [f"readout@{wire}={_format_readout(error)}" for wire, error in pairs]
-    return ",".join(entries)
-
-
-def describe(noise: NoiseModel) -> str:
-    """The text where there is one, else the dataclass's own form."""
-    try:
-        return format_model(noise)
-    except UserError:
-        return repr(noise)
 
 
 def _numbers(text: str, entry: str, value: str) -> list[float]:
@@ -164,26 +160,3 @@ def _rule(text: str, channel: Channel, where: str) -> Rule:
                 "2q, wires such as 3, or one pair such as 0-1"
             )
     return Rule(channel, tuple(gates) or None, tuple(wires) or None, n_wires, on)
-
-
-def _format_rule(rule: Rule) -> str:
-    word = next((w for w, kind in CHANNELS.items() if type(rule.channel) is kind), None)
-    channel = rule.channel
-    bound = isinstance(channel, OverRotation) and channel.gate is not None
-    single = rule.on is not None and len(rule.on) == 1
-    if word is None or bound or single or rule.n_wires not in (None, 1, 2):
-        raise UserError(
-            f"{rule!r} has no text: build the NoiseModel in Python, or write it with channels out "
-            f"of {', '.join(CHANNELS)}"
-        )
-    where = [*(rule.gates or ())]
-    where += [] if rule.n_wires is None else [f"{rule.n_wires}q"]
-    where += [str(wire) for wire in rule.wires or ()]
-    where += [] if rule.on is None else ["-".join(str(wire) for wire in rule.on)]
-    numbers = (v for k, v in vars(channel).items() if k != "gate")
-    value = "/".join(repr(number) for number in numbers)
-    return f"{word}{'@' if where else ''}{'+'.join(where)}={value}"
-
-
-def _format_readout(error: ReadoutError) -> str:
-    return repr(error.p01) if error.p01 == error.p10 else f"{error.p01!r}/{error.p10!r}"

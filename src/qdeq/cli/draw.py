@@ -43,25 +43,24 @@ class DrawCommand:
         if self.run is not None and given - {"run", "out"}:
             options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - {"run", "out"}))
             raise UserError(f"{options} cannot be given with RUN: the run says what its model is")
+        from qdeq.circuits import MeasuredCircuit
         from qdeq.circuits.drawing import MIN_WIDTH
-        from qdeq.runs.diagram import CircuitDiagram
+        from qdeq.runs.circuit import circuit_of
         from qdeq.runs.run_folder import RunFolder
 
         if self.run is None:
-            diagram = CircuitDiagram.of_paper(
-                self.n_qubits, self.encoding, trainable=self.trainable
-            )
+            measured = MeasuredCircuit.named(self.n_qubits, self.encoding, trainable=self.trainable)
         else:
             folder = RunFolder.open(self.run)
             finished = all(f.summary_path.exists() for f in folder.seed_folders())
             summary = folder.read_summary() if finished else None
-            diagram = CircuitDiagram.of_config(folder.read_config(), summary)
+            measured = circuit_of(folder.read_config(), summary)
         if self.out is None:
             width = shutil.get_terminal_size((100, 24)).columns
-            print(diagram.text(max_width=max(width, MIN_WIDTH)))
+            print(measured.draw(max_width=max(width, MIN_WIDTH)))
             return
         try:
-            diagram.figure().savefig(self.out, dpi=200, bbox_inches="tight")
+            measured.draw_mpl().savefig(self.out, dpi=200, bbox_inches="tight")
         except OSError as error:
             raise UserError(f"--out {self.out}: cannot be written ({error.strerror})") from error
         print(self.out)

@@ -16,8 +16,8 @@ from qdeq.errors import UserError
 from qdeq.training.config import AdjointName, Ansatz, Encoding, SolverName, Trainable
 
 if TYPE_CHECKING:
+    from qdeq.circuits import MeasuredCircuit
     from qdeq.cli.resources_tables import Entry
-    from qdeq.runs.diagram import CircuitDiagram
 
 _LAYERS = (1, 2, 5, 10)
 # What a run folder does not say itself.
@@ -121,15 +121,10 @@ class ResourcesCommand:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name}={value}: give a number of at least 1")
-        if self.encoding == "angle" and self.n_features not in (None, self.n_qubits**2):
-            raise UserError(
-                f"n_features={self.n_features}: angle encoding on {self.n_qubits} qubits reads "
-                f"{self.n_qubits**2} features"
-            )
+        from qdeq.circuits import MeasuredCircuit
         from qdeq.cli import resources_tables as tables
-        from qdeq.runs.diagram import CircuitDiagram
 
-        diagram = CircuitDiagram.of_paper(
+        measured = MeasuredCircuit.named(
             self.n_qubits,
             self.encoding,
             trainable=self.trainable,
@@ -138,7 +133,7 @@ class ResourcesCommand:
             ansatz_layers=self.ansatz_layers,
         )
         work = tables.Workload(self.batch_size, self.samples, self.epochs, self._budget())
-        entries = self._entries(diagram)
+        entries = self._entries(measured)
         circuit = entries[0].cost.circuit
         if self.json:
             found = {
@@ -172,7 +167,7 @@ class ResourcesCommand:
             return "gradients by parameter-shift"
         return f"angles by SPSA, {self.perturbations} direction" + "s" * (self.perturbations > 1)
 
-    def _entries(self, diagram: "CircuitDiagram") -> "list[Entry]":
+    def _entries(self, measured: "MeasuredCircuit") -> "list[Entry]":
         """Every solver with every adjoint that it goes with, then direct(L); or what was chosen."""
         from qdeq.cli.resources_tables import Entry
         from qdeq.devices.prediction import COMBINATIONS, estimate
@@ -187,10 +182,10 @@ class ResourcesCommand:
         # None is left only where the two that were asked for do not go together: `estimate` says
         # why.
         for solver, adjoint in pairs or [(self.solver or "", self.adjoint or "")]:
-            cost = estimate(diagram, solver=solver, adjoint=adjoint, steps=self.steps, **options)
+            cost = estimate(measured, solver=solver, adjoint=adjoint, steps=self.steps, **options)
             entries.append(Entry(solver, adjoint, None, cost))
         for layers in _LAYERS if self.layers is None else (self.layers,):
-            cost = estimate(diagram, layers=layers, **options)
+            cost = estimate(measured, layers=layers, **options)
             entries.append(Entry(None, None, layers, cost))
         return entries
 
@@ -225,19 +220,19 @@ class ResourcesCommand:
             raise UserError(f"{options} cannot be given with RUN: the run says what was done")
         from qdeq.cli import resources_tables as tables
         from qdeq.devices.circuit_cost import CircuitCost
+        from qdeq.runs.circuit import circuit_of
         from qdeq.runs.cost import phase_cost, run_cost
-        from qdeq.runs.diagram import CircuitDiagram
         from qdeq.runs.run_folder import RunFolder
 
         folder = RunFolder.open(self.run or "")
         config, summary = folder.read_config(), folder.read_summary()
         history = [line for seed in folder.read_histories() for line in seed]
-        diagram, options = CircuitDiagram.of_config(config, summary), self._options()
-        cost = run_cost(diagram, config, history, **options)
+        measured, options = circuit_of(config, summary), self._options()
+        cost = run_cost(measured, config, history, **options)
         phase = "implicit" if config.mode == "implicit" else "direct"
         steps = summary.solver_steps_mean
-        inference = phase_cost(diagram, config, phase, steps, **options).inference(1000)
-        circuit = CircuitCost.of(diagram)
+        inference = phase_cost(measured, config, phase, steps, **options).inference(1000)
+        circuit = CircuitCost.of(measured)
         if self.json:
             found = {
                 "run": str(folder.path),

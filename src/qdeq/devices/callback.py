@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -32,7 +33,9 @@ def on_host(
     def call(packed: np.ndarray) -> np.ndarray:
         rows = np.ascontiguousarray(packed).view(dtype)[..., 0] if wide else np.asarray(packed)
         batch = rows.shape[:-1]
-        found = measure(rows.reshape(-1, rows.shape[-1])).astype(dtype).reshape(*batch, *shape)
+        # The number of rows is said: a circuit without angles has rows of length 0.
+        flat = rows.reshape(math.prod(batch), rows.shape[-1])
+        found = measure(flat).astype(dtype).reshape(*batch, *shape)
         return np.ascontiguousarray(found)[..., None].view(np.uint32) if wide else found
 
     bits = jax.lax.bitcast_convert_type

@@ -6,22 +6,11 @@ How many such circuits a solve or a gradient needs is in `prediction.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
-from qdeq.circuits import Circuit, Encoding, MeasurementEnsemble
+from qdeq.circuits import Circuit, MeasuredCircuit, MeasurementEnsemble
 from qdeq.lowering.program import Program, lower
 from qdeq.lowering.shift import n_shifts
-
-
-class Model(Protocol):
-    """What is needed of a model: `QuantumModel` has it, and so has any tuple of the three."""
-
-    @property
-    def circuit(self) -> Circuit: ...
-    @property
-    def encoding(self) -> Encoding: ...
-    @property
-    def observables(self) -> MeasurementEnsemble: ...
+from qdeq.models import QuantumModel
 
 
 @dataclass(frozen=True)
@@ -64,13 +53,13 @@ class CircuitCost:
     parameter_shifts: int
 
     @classmethod
-    def of(cls, model: Model) -> CircuitCost:
+    def of(cls, model: QuantumModel | MeasuredCircuit) -> CircuitCost:
         """Count the gates, settings and shifts of a model.
 
         Parameters
         ----------
         model
-            A `QuantumModel`, or anything with `circuit`, `encoding` and `observables`.
+            A `QuantumModel`, or what it measures.
 
         Examples
         --------
@@ -79,13 +68,14 @@ class CircuitCost:
         >>> cost.preparation_two_qubit_gates, cost.encoding_slots, cost.settings
         (14, 15, 1)
         """
-        program = lower(model.circuit, model.encoding)
-        preparation = lower(Circuit(model.circuit.n_qubits, ()), model.encoding).circuit
+        measured = MeasuredCircuit.of(model)
+        program = Program.of(measured)
+        preparation = lower(Circuit(measured.n_qubits, ()), measured.encoding).circuit
         encoding, parameters = program.encoding_slots, program.trainable_slots
         return cls(
             program=program,
-            observables=model.observables,
-            settings=len(model.observables.settings()),
+            observables=measured.observables,
+            settings=measured.n_settings,
             depth=program.circuit.depth(),
             one_qubit_gates=program.circuit.count(n_wires=1),
             two_qubit_gates=_entangling(program.circuit),

@@ -18,6 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
 from qdeq._precision import PRECISION
+from qdeq._scale import direction
 from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.callback import on_host
 from qdeq.devices.executor import Executor
@@ -147,12 +148,16 @@ def encoder_input(
     """v = x + R m and whether the model is defined there; where it is not, v is replaced by ones.
 
     An amplitude-encoded zero vector is no state: a model's value is 0 there, without derivative.
+    Where nothing but amplitudes is fed by v, a positive multiple of it is returned, whose squares
+    are numbers.
     """
-    v = x + jnp.matmul(jax.lax.stop_gradient(model.reinjection), m, precision=PRECISION)
+    reinjection = jax.lax.stop_gradient(model.reinjection)
+    v = x + jnp.matmul(reinjection, m, precision=PRECISION)
     if not isinstance(model.encoding, AmplitudeEncoding):
         return v, jnp.array(True)
-    defined = jnp.any(v != 0)
-    return jnp.where(defined, v, 1), defined
+    scaled, _ = direction(x, reinjection, m)
+    defined = jnp.any(scaled != 0)
+    return jnp.where(defined, v if model.circuit.n_features else scaled, 1), defined
 
 
 def check_executor(executor: Executor, model: QuantumModel) -> None:

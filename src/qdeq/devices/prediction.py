@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from qdeq.devices.circuit_cost import CircuitCost, Model
+from qdeq.circuits import MeasuredCircuit
+from qdeq.devices.circuit_cost import CircuitCost
 from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.timing import DeviceTiming
 from qdeq.errors import UserError, check_choice
+from qdeq.models import QuantumModel
 
 WITH_JACOBIAN = ("newton", "homotopy", "dogleg", "levenberg-marquardt")
 """The solvers that need the Jacobian in the measured state at every step."""
@@ -34,10 +37,10 @@ COMBINATIONS = tuple(
 
 
 def estimate(
-    model: Model,
+    model: QuantumModel | MeasuredCircuit,
     *,
-    solver: str = "broyden",
-    adjoint: str = "implicit",
+    solver: str | Any = "broyden",
+    adjoint: str | Any = "implicit",
     steps: float = 10,
     layers: int | None = None,
     gradient: str = "parameter-shift",
@@ -52,15 +55,18 @@ def estimate(
     Parameters
     ----------
     model
-        A `QuantumModel`, or anything with `circuit`, `encoding` and `observables`.
+        A `QuantumModel`, or what it measures.
     solver, adjoint
-        Names as in `qdeq train`. What they cost per sample, with k steps, E = 1 + the shifts of the
-        encoding rotations and P = 1 + those of the trainable ones:
+        Names as in `qdeq train`, or objects. What they cost per sample, with k steps, E = 1 + the
+        shifts of the encoding rotations and P = 1 + those of the trainable ones:
 
         - Newton, homotopy, Dogleg, Levenberg-Marquardt: k forward and k E; every other solver: k
           forward.
         - implicit and Neumann: E + P more to train, however many terms or backward steps there are;
           Jacobian-free and SHINE: P; unrolled: (k - 1) E + k P.
+
+        Objects say by their class which of these they are: `uses_jacobian` of a solver,
+        `uses_derivatives` and `differentiates_loop` of an adjoint.
     steps
         Solver steps per sample; a mean, such as a run's `solver_steps_mean`, need not be whole.
     layers
@@ -104,8 +110,7 @@ def estimate(
     >>> estimate(model, steps=10).training_step(1).by_purpose
     {'forward': 10, 'input gradient': 33, 'parameter gradient': 81}
     """
-    check_choice("solver", solver, SOLVER_NAMES)
-    check_choice("adjoint", adjoint, ADJOINT_NAMES)
+    asked = _Asked.by(solver, adjoint)
     check_choice("gradient", gradient, GRADIENTS)
     counts = (("steps", steps), ("layers", layers), ("perturbations", perturbations))
     counts += (("shots", shots), ("gradient_shots", gradient_shots))
@@ -121,26 +126,58 @@ def estimate(
     if layers is not None:
         forward, backward = plan.evaluations(layers), plan.unrolled(layers)
         return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
-    if adjoint == "shine" and solver != "broyden":
+    if asked.is_unrolled and asked.steps_with_jacobian:
         raise UserError(
-            f"adjoint='shine' with solver {solver!r}: it reuses the inverse that Broyden's method "
-            "builds, set solver to 'broyden'"
-        )
-    if adjoint == "unrolled" and solver in WITH_JACOBIAN:
-        raise UserError(
-            f"adjoint='unrolled' with solver {solver!r}: its steps hold Jacobians, whose own "
+            f"adjoint={adjoint!r} with solver {solver!r}: its steps hold Jacobians, whose own "
             "derivatives no device is asked for; choose picard, anderson or broyden"
         )
     forward = plan.evaluations(steps)
-    if solver in WITH_JACOBIAN:
+    if asked.steps_with_jacobian:
         forward += plan.jacobians(steps)
-    if adjoint == "unrolled":
+    if asked.is_unrolled:
         backward = plan.unrolled(steps)
-    elif adjoint in ("implicit", "neumann"):
+    elif asked.input_gradient:
         backward = (plan.input_gradient, plan.parameter_gradient)
     else:
         backward = (plan.parameter_gradient,)
     return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a solver and an adjoint ask a device for."""
+
+    steps_with_jacobian: bool
+    is_unrolled: bool
+    input_gradient: bool
+
+    @classmethod
+    def by(cls, solver: Any, adjoint: Any) -> _Asked:
+        if isinstance(solver, str):
+            check_choice("solver", solver, SOLVER_NAMES)
+        if isinstance(adjoint, str):
+            check_choice("adjoint", adjoint, ADJOINT_NAMES)
+        if isinstance(solver, str) and isinstance(adjoint, str):
+            if adjoint == "shine" and solver != "broyden":
+                raise UserError(
+                    f"adjoint='shine' with solver {solver!r}: it reuses the inverse that Broyden's "
+                    "method builds, set solver to 'broyden'"
+                )
+            return cls(
+                steps_with_jacobian=solver in WITH_JACOBIAN,
+                is_unrolled=adjoint == "unrolled",
+                input_gradient=adjoint in ("implicit", "neumann"),
+            )
+        # JAX: only objects wait for it.
+        from qdeq.equilibrium import make_adjoint, make_solver
+        from qdeq.equilibrium.solver import as_solver
+
+        found = make_adjoint(adjoint)
+        return cls(
+            steps_with_jacobian=as_solver(make_solver(solver)).uses_jacobian,
+            is_unrolled=found.differentiates_loop,
+            input_gradient=found.uses_derivatives,
+        )
 
 
 def _mitigated(cost: Cost, scale_factors: Sequence[float]) -> Cost:

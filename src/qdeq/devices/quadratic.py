@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq._scale import balanced_columns, direction
 from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.executor import Executor
 from qdeq.devices.function import check_executor
@@ -86,15 +87,16 @@ def quadratic_jacobian(
     check_executor(executor, model)
     dtype = model.theta.dtype
     rows = _rows(model, jnp.asarray(m, dtype), jnp.asarray(x, dtype))
-    angles, weights, slopes, steps = (np.asarray(part, np.float64) for part in rows)
+    angles, weights, slopes, steps, turns = (np.asarray(part, np.float64) for part in rows)
     n_samples, n_rows, n_slots = angles.shape
-    found = executor(angles.reshape(-1, n_slots), purpose=purpose, shots=shots)
-    numerators = found.reshape(n_samples, n_rows, -1) * weights[:, :, None]
+    found = executor(angles.reshape(n_samples * n_rows, n_slots), purpose=purpose, shots=shots)
+    numerators = found.reshape(n_samples, n_rows, found.shape[1]) * weights[:, :, None]
     here, above, below = np.split(numerators, [1, 1 + steps.shape[1]], axis=1)
     norm = np.where(weights[:, 0] > 0, weights[:, 0], 1)[:, None]
     values = here[:, 0] / norm
     change = (above - below) / (2 * steps[:, :, None])  # (B, l, k): of the numerators
     jacobian = (change - values[:, None, :] * slopes[:, :, None]) / norm[:, :, None]
+    jacobian *= turns[:, :, None]
     undefined = weights[:, 0] == 0
     jacobian[undefined] = 0
     return values, jacobian.transpose(0, 2, 1)
@@ -102,11 +104,16 @@ def quadratic_jacobian(
 
 @eqx.filter_jit
 def _rows(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[jax.Array, ...]:
-    """Angles `(B, 1 + 2 q, S)` at v and on both sides of it; v'v there; d(v'v)/dm; the steps."""
-    program, columns = Program.of(model), model.reinjection.T
+    """Angles `(B, 1 + 2 q, S)` at v and on both sides of it; v'v there; d(v'v)/dm; the steps.
+
+    All with v and the columns of R over powers of two, and last what those make of a derivative by
+    m, `(B, q)`.
+    """
+    program = Program.of(model)
+    columns = balanced_columns(model.reinjection)[0].T
 
     def one(m: jax.Array, x: jax.Array) -> tuple[jax.Array, ...]:
-        v = x + columns.T @ m
+        v, turns = direction(x, model.reinjection, m)
         # A step as long as v itself: the numerators then are as large as the noise-free value.
         lengths = jnp.linalg.norm(columns, axis=1)
         steps = jnp.where(lengths > 0, jnp.linalg.norm(v) / jnp.where(lengths > 0, lengths, 1), 1)
@@ -116,6 +123,6 @@ def _rows(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[jax.Array, .
         weights = jnp.sum(points**2, axis=1)
         safe = jnp.where(weights[:, None] > 0, points, 1)  # weight 0: whatever is measured
         angles = jax.vmap(lambda v: program.angles(model.theta, v))(safe)
-        return angles, weights, 2 * columns @ v, steps
+        return angles, weights, 2 * columns @ v, steps, turns
 
     return jax.vmap(one)(m, x)

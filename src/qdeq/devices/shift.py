@@ -73,8 +73,10 @@ def shift_jacobian(
         shifts.append(rows)
         coefficients.append(weights * source.factor)
     offsets = np.concatenate(shifts)
-    rows = (angles[:, None, :] + offsets).reshape(-1, angles.shape[1])
-    values = executor(rows, purpose=purpose, shots=shots).reshape(len(angles), len(offsets), -1)
+    # All sizes are said: there may be no rows, and a circuit without angles.
+    shape, q = (len(angles), len(offsets)), executor.observables.n_observables
+    rows = (angles[:, None, :] + offsets).reshape(shape[0] * shape[1], angles.shape[1])
+    values = executor(rows, purpose=purpose, shots=shots).reshape(*shape, q)
     jacobian = np.zeros((len(angles), values.shape[2], len(slots)))
     first = 1
     for position, weights in enumerate(coefficients):

@@ -1,6 +1,6 @@
 """Equilibria on a device: a host loop that submits only the samples that are not done yet.
 
-Any of qdeq's solvers that evaluates f once per step drives it. Training is in `train.py`.
+Any solver that evaluates f once per step, at its iterate, drives it. Training is in `train.py`.
 """
 
 from __future__ import annotations
@@ -11,28 +11,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 from jaxtyping import PyTree
 
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import check_executor, encoder_input
 from qdeq.devices.ledger import BudgetSpent
 from qdeq.devices.solve_state import DeviceSolution, SolveState
-from qdeq.equilibrium import (
-    Anderson,
-    Broyden,
-    KrasnoselskiiMann,
-    Picard,
-    ShotSchedule,
-    noise_floor,
-)
+from qdeq.equilibrium import Anderson, KrasnoselskiiMann, ShotSchedule, noise_floor
 from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.shots import as_schedule
+from qdeq.equilibrium.solver import Solver, as_solver, check_solver, finds_zero, name_of
 from qdeq.errors import UserError
 from qdeq.lowering.program import Program
 from qdeq.models import QuantumModel
-
-DeviceSolver = Picard | Anderson | Broyden | KrasnoselskiiMann
 
 # As a tolerance this many sampling errors: a residual measured at the equilibrium has about one.
 _FLOORS = 2.0
@@ -45,7 +36,7 @@ def solve_on_device(
     executor: Executor,
     x: Any,
     *,
-    solver: DeviceSolver | None = None,
+    solver: Solver | None = None,
     tolerance: float | None = None,
     start: Any = None,
     max_steps: int = 30,
@@ -65,9 +56,9 @@ def solve_on_device(
     x
         `(B, d)` features.
     solver
-        `KrasnoselskiiMann` (damped and averaged, made for noise), `Anderson`, `Broyden` or
-        `Picard`. None: Anderson for exact expectation values; with shots Krasnosel'skii-Mann, until
-        about ten evaluations are averaged.
+        One that evaluates f once per step: `KrasnoselskiiMann` (damped and averaged, made for
+        noise), `Anderson`, `Broyden`, `Picard`, or your own. None: Anderson for exact expectation
+        values; with shots Krasnosel'skii-Mann, until about ten evaluations are averaged.
     tolerance
         Converged where |f(m) - m| is at most this. None: the solver's own `rtol` and `atol`, but
         with shots, for solvers that do not average, at least 2 `noise_floor(shots, q)`: no
@@ -94,7 +85,8 @@ def solve_on_device(
     BudgetSpent
         If the budget is too small for a single submission.
     UserError
-        For a solver that needs derivatives, or shapes that do not fit.
+        For a solver that needs derivatives or several evaluations a step, or shapes that do not
+        fit.
 
     Examples
     --------
@@ -113,6 +105,8 @@ def solve_on_device(
     x, start = _check_arrays(model, x, start)
     schedule = None if shots is None else as_schedule(shots)
     most = executor.shots if schedule is None else int(schedule.most)
+    if solver is not None:
+        _check_steps(solver, start)
     solver = _with_tolerance(solver, tolerance, most, model.n_observables)
     state = _start(solver, start) if state is None else state
     if state.iterate.shape != start.shape:
@@ -151,7 +145,7 @@ def _one_step(
     model: QuantumModel,
     executor: Executor,
     x: jax.Array,
-    solver: DeviceSolver,
+    solver: Solver,
     schedule: ShotSchedule | None,
     state: SolveState,
     step: int,
@@ -171,7 +165,7 @@ def _one_step(
     )
     iterate, solver_state, point, residual, scale, converged = jax.tree.map(np.asarray, found)
     # For one that averages the newest estimate is the best, for others the smallest residual.
-    better = isinstance(solver, KrasnoselskiiMann) | (residual < state.residual) | converged
+    better = as_solver(solver).averages | (residual < state.residual) | converged
     better &= state.active
 
     def keep(chosen: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
@@ -209,35 +203,73 @@ def batch_angles(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[np.nd
 
 @eqx.filter_jit
 def _advance(
-    solver: DeviceSolver, iterate: jax.Array, out: jax.Array, state: PyTree, weight: jax.Array
+    solver: Solver, iterate: jax.Array, out: jax.Array, state: PyTree, weight: jax.Array
 ) -> tuple:
     """One step of every sample's solver, given what f returned at its iterate."""
-    root = not isinstance(solver, optx.AbstractFixedPointSolver)
-
-    def evaluated(y: jax.Array, out: jax.Array) -> tuple[jax.Array, None]:
-        return (out - y if root else out), None
+    driver = as_solver(solver)
 
     def one(y: jax.Array, out: jax.Array, state: PyTree) -> tuple:
+        evaluation = _Evaluation(y, out, finds_zero(solver))
         options = {"weight": weight}
-        new, state, _ = solver.step(evaluated, y, out, options, state, frozenset())
-        point, residual, scale = y, jnp.linalg.norm(out - y), jnp.linalg.norm(out)
-        settled = jnp.asarray(True)
-        if isinstance(solver, KrasnoselskiiMann):
-            average = solver.estimate(state)
-            point, residual, scale = average.point, average.residual, average.scale
-            settled = solver.is_settled(state)
-        converged = (residual <= solver.atol + solver.rtol * scale) & settled
-        return new, state, point, residual, scale, converged
+        new, state, _ = driver.step(evaluation, y, out, options, state, frozenset())
+        if evaluation.count != 1:
+            raise _unfit(solver, f"evaluates f {evaluation.count} times in a step")
+        found = driver.estimate(state, y, out)
+        converged = found.meets(solver.rtol, solver.atol)
+        return new, state, found.point, found.residual, found.scale, converged
 
     return jax.vmap(one)(iterate, out, state)
 
 
-def _start(solver: DeviceSolver, start: jax.Array) -> SolveState:
-    n_samples, _ = start.shape
+class _Evaluation:
+    """f for one step: a device has evaluated it at the iterate, and nowhere else."""
+
+    def __init__(self, y: jax.Array, out: jax.Array, finds_zero: bool):
+        self.y, self.out, self.finds_zero = y, out, finds_zero
+        self.count = 0
+
+    def __call__(self, y: jax.Array, args: Any) -> tuple[jax.Array, None]:
+        del args
+        self.count += 1
+        if y is not self.y:
+            raise _Elsewhere
+        return (self.out - y if self.finds_zero else self.out), None
+
+
+class _Elsewhere(Exception):
+    """A solver asked for f somewhere else, or for its derivative."""
+
+
+def _unfit(solver: Solver, why: str) -> UserError:
+    return UserError(
+        f"solver={name_of(solver)}(): on a device give one that evaluates f once per step, at its "
+        f"iterate (this one {why}): KrasnoselskiiMann(), Anderson(), Broyden(), Picard(), or your "
+        "own"
+    )
+
+
+def _check_steps(solver: Solver, start: jax.Array) -> None:
+    """Raise `UserError` for a solver that a device cannot serve, before anything is submitted."""
+    check_solver("solver", solver)
+    try:
+        jax.eval_shape(lambda y: _advance(solver, y, y, _initial(solver, y), jnp.ones(())), start)
+    except _Elsewhere:
+        raise _unfit(solver, "needs f beside its iterate, or a derivative of it") from None
+
+
+def _initial(solver: Solver, start: jax.Array) -> PyTree:
+    driver = as_solver(solver)
     vector = jax.ShapeDtypeStruct(start.shape[1:], start.dtype)
-    initial = jax.vmap(
-        lambda y: solver.init(lambda y, _: (y, None), y, None, {}, vector, None, frozenset())
-    )(start)
+
+    def one(y: jax.Array) -> PyTree:
+        return driver.init(lambda y, _: (y, None), y, None, {}, vector, None, frozenset())
+
+    return jax.vmap(one)(start)
+
+
+def _start(solver: Solver, start: jax.Array) -> SolveState:
+    n_samples, _ = start.shape
+    initial = _initial(solver, start)
     infinite = np.full(n_samples, np.inf, start.dtype)
     return SolveState(
         iterate=np.asarray(start),
@@ -251,25 +283,20 @@ def _start(solver: DeviceSolver, start: jax.Array) -> SolveState:
 
 
 def _with_tolerance(
-    solver: DeviceSolver | None, tolerance: float | None, shots: int | None, n: int
-) -> DeviceSolver:
+    solver: Solver | None, tolerance: float | None, shots: int | None, n: int
+) -> Solver:
     """The solver with the tolerances that this solve uses."""
     if solver is None:
         if shots is None:
             solver = Anderson()
         else:
             solver = KrasnoselskiiMann(rtol=0.0, atol=noise_floor(_AVERAGED * shots, n))
-    elif not isinstance(solver, DeviceSolver):
-        raise UserError(
-            f"solver={type(solver).__name__}(): on a device give one that evaluates f once per "
-            "step: KrasnoselskiiMann(), Anderson(), Broyden() or Picard()"
-        )
     rtol, atol = solver.rtol, solver.atol
     if tolerance is not None:
         if not tolerance >= 0:
             raise UserError(f"tolerance={tolerance!r}: give a number that is at least 0")
         rtol, atol = 0.0, tolerance
-    elif shots is not None and not isinstance(solver, KrasnoselskiiMann):
+    elif shots is not None and not as_solver(solver).averages:
         atol = max(float(atol), _FLOORS * noise_floor(shots, n))
     return eqx.tree_at(lambda s: (s.rtol, s.atol), solver, (rtol, atol))
 

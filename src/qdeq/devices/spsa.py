@@ -67,9 +67,9 @@ def spsa_jacobian(
     offsets = np.zeros((len(angles), 1 + 2 * perturbations, angles.shape[1]))
     offsets[:, 1 : 1 + perturbations, list(slots)] = size * signs
     offsets[:, 1 + perturbations :, list(slots)] = -size * signs
-    rows = (angles[:, None, :] + offsets).reshape(-1, angles.shape[1])
-    values = executor(rows, purpose=purpose, shots=shots)
-    values = values.reshape(len(angles), 1 + 2 * perturbations, -1)
+    shape, q = offsets.shape[:2], executor.observables.n_observables
+    rows = (angles[:, None, :] + offsets).reshape(shape[0] * shape[1], angles.shape[1])
+    values = executor(rows, purpose=purpose, shots=shots).reshape(*shape, q)
     above, below = values[:, 1 : 1 + perturbations], values[:, 1 + perturbations :]
     slopes = (above - below) / (2 * size * perturbations)
     return values[:, 0], np.einsum("bpq,bps->bqs", slopes, signs)

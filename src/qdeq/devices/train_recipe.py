@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from qdeq.devices.executor import Executor
 from qdeq.devices.ledger import Ledger
-from qdeq.devices.solve import DeviceSolver
-from qdeq.equilibrium import Anderson
+from qdeq.equilibrium import AbstractAdjoint, Anderson
 from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError, check_choice
 from qdeq.models import QuantumModel
 from qdeq.simulation.sampling import check_shots
@@ -36,7 +36,8 @@ class DeviceRecipe:
         noise cost less than an average and are precise enough for a gradient that is noisy itself.
     adjoint
         `"implicit"`: (I - J)^-1 from a measured Jacobian, ``1 + 2 n_encoding`` circuits a sample;
-        `"jacobian-free"`: the identity in its place, at no cost.
+        `"jacobian-free"`: the identity in its place, at no cost. Or an adjoint object, which is
+        given the measured Jacobian if it `uses_derivatives`.
     input_rule
         Of that Jacobian: `"shift"`, or `"quadratic"` for amplitude encoding, exact as well from
         ``1 + 2 q`` circuits a sample, see `quadratic_jacobian`.
@@ -59,10 +60,10 @@ class DeviceRecipe:
 
     batch_size: int = 16
     learning_rate: float = 0.02
-    solver: DeviceSolver = field(default_factory=Anderson)
+    solver: Solver = field(default_factory=Anderson)
     max_steps: int = 15
     tolerance: float | None = None
-    adjoint: str = "implicit"
+    adjoint: str | AbstractAdjoint = "implicit"
     input_rule: str = "shift"
     estimator: str = "shift"
     perturbations: int = 1
@@ -79,7 +80,13 @@ class DeviceRecipe:
                 raise UserError(f"{name}={getattr(self, name)!r}: give a number above 0")
         for name in ("shots", "gradient_shots"):
             check_shots(name, getattr(self, name))
-        check_choice("adjoint", self.adjoint, DEVICE_ADJOINTS)
+        if isinstance(self.adjoint, str):
+            check_choice("adjoint", self.adjoint, DEVICE_ADJOINTS)
+        elif not isinstance(self.adjoint, AbstractAdjoint):
+            raise UserError(
+                f"adjoint={self.adjoint!r}: on a device give 'implicit', 'jacobian-free', or an "
+                "adjoint object that is an AbstractAdjoint, such as Neumann()"
+            )
         check_choice("input_rule", self.input_rule, INPUT_RULES)
         check_choice("estimator", self.estimator, ESTIMATORS)
 

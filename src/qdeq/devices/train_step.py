@@ -24,7 +24,8 @@ from qdeq.devices.solve import DeviceSolution, batch_angles, solve_on_device
 from qdeq.devices.spsa import spsa_jacobian
 from qdeq.devices.train_recipe import DeviceRecipe
 from qdeq.devices.train_state import DeviceTraining, StepRecord, Unfinished
-from qdeq.equilibrium import robust_inverse
+from qdeq.equilibrium import AbstractAdjoint, robust_inverse
+from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.lowering.program import Program
 from qdeq.models import Classifier, QuantumModel, quantum_model
 
@@ -50,11 +51,21 @@ class Attempt:
         key = jax.random.fold_in(jax.random.key(recipe.seed), self.state.step)
         (loss, accuracy), gradient, vectors = _loss_and_gradients(classifier, m, y, key)
         angles, defined = batch_angles(model, m, x)
-        if recipe.adjoint == "implicit":
+        adjoint = recipe.adjoint
+        is_object = not isinstance(adjoint, str)
+        if adjoint.uses_derivatives if is_object else adjoint == "implicit":
             if self.state.unfinished.input_jacobian is None:
                 measured = _input_jacobian(executor, recipe, model, m, x, angles)
                 self.state = self.state.keep(input_jacobian=measured)
-            vectors = _pull_back(jnp.asarray(self.state.unfinished.input_jacobian), vectors)
+            jacobians = jnp.asarray(self.state.unfinished.input_jacobian)
+        else:
+            jacobians = jnp.zeros((*m.shape, m.shape[1]), m.dtype)
+        if is_object:
+            vectors = _pull_back_by(
+                adjoint, recipe.solver, jacobians, m, solution.state.solver_state, vectors
+            )
+        elif adjoint == "implicit":
+            vectors = _pull_back(jacobians, vectors)
         weights = np.asarray(vectors, np.float64) * defined[:, None]
         slopes = np.einsum("bq,bqs->s", weights, self._angle_jacobian(executor, recipe, angles))
         theta_gradient = program.parameter_gradient(np.asarray(model.theta, np.float64), slopes)
@@ -186,6 +197,25 @@ def _pull_back(jacobians: jax.Array, vectors: jax.Array) -> jax.Array:
         return inverse.T @ vector
 
     return jax.vmap(one)(jacobians.astype(vectors.dtype), vectors)
+
+
+@eqx.filter_jit
+def _pull_back_by(
+    adjoint: AbstractAdjoint,
+    solver: Solver,
+    jacobians: jax.Array,
+    m: jax.Array,
+    solver_states: Any,
+    vectors: jax.Array,
+) -> jax.Array:
+    """B' g of every sample, B the adjoint's for a function with the measured Jacobian."""
+
+    def one(jacobian: jax.Array, root: jax.Array, state: Any, vector: jax.Array) -> jax.Array:
+        memory = adjoint.remember(as_solver(solver), state)
+        operator = adjoint.operator(lambda y, _: jacobian @ y, root, None, memory)
+        return jax.linear_transpose(operator, vector)(vector)[0]
+
+    return jax.vmap(one)(jacobians.astype(vectors.dtype), m, solver_states, vectors)
 
 
 @eqx.filter_jit

@@ -7,6 +7,7 @@ from qdeq.equilibrium.adjoints import Shine as Shine
 from qdeq.equilibrium.adjoints import Unrolled as Unrolled
 from qdeq.equilibrium.anderson import Anderson as Anderson
 from qdeq.equilibrium.attach import AbstractAdjoint as AbstractAdjoint
+from qdeq.equilibrium.attach import AbstractDerivative as AbstractDerivative
 from qdeq.equilibrium.broyden import Broyden as Broyden
 from qdeq.equilibrium.dense import DenseInverse as DenseInverse
 from qdeq.equilibrium.dense import robust_inverse as robust_inverse
@@ -35,6 +36,8 @@ from qdeq.equilibrium.shots import noise_floor as noise_floor
 from qdeq.equilibrium.solution import STATUS as STATUS
 from qdeq.equilibrium.solution import Solution as Solution
 from qdeq.equilibrium.solution import SolverStats as SolverStats
+from qdeq.equilibrium.solver import AbstractSolver as AbstractSolver
+from qdeq.equilibrium.solver import Estimate as Estimate
 from qdeq.equilibrium.stability import spectral_radius as spectral_radius
 from qdeq.equilibrium.trust_region import Dogleg as Dogleg
 from qdeq.equilibrium.trust_region import LevenbergMarquardt as LevenbergMarquardt

@@ -72,7 +72,7 @@ class _Itself(eqx.Module):
         return self.f.jacobian(y)
 
 
-def linearised(fn: Callable, y: Array, x: PyTree) -> tuple[Array, Array] | None:
+def value_and_own_jacobian(fn: Callable, y: Array, x: PyTree) -> tuple[Array, Array] | None:
     """f(y) and df/dy of a `Problem.fn` whose function knows both in one go; None of others."""
     if x is None and isinstance(fn, _Itself) and isinstance(fn.f, WithLinearisation):
         return fn.f.linearise(y)

@@ -21,6 +21,7 @@ from jaxtyping import Array, PyTree
 
 from qdeq.equilibrium._fingerprint import of_trace, of_value
 from qdeq.equilibrium._problem import Draw, WithJacobian, apply, start_of
+from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.shots import as_schedule
 
 # A program takes about 5 MiB. The least recently used go first: a function that holds another
@@ -45,24 +46,22 @@ def compiled_once(solve: Callable[..., Any]) -> Callable[..., Any]:
         if is_staged():
             return solve(layer, f, z0, x, **options)
         z0 = start_of(z0)
-        if options.get("gradient_shots") is not None and options.get("shots") is None:
-            return solve(layer, f, z0, x, **options)  # which says what is missing
+        check_randomness(*(options.get(name) for name in ("key", "shots", "gradient_shots")))
         for name in ("shots", "gradient_shots"):
             if options.get(name) is not None:
                 options[name] = as_schedule(options[name])
         options = jax.tree.map(_as_argument, options)
         if isinstance(f, WithJacobian):
             return _run(solve, layer, f, z0, x, options)
-        random = options.get("key"), options.get("shots")
         try:
             arguments = jax.tree.map(_as_argument, x)
-            traced = _trace(f, z0, arguments, *random)
+            traced = _trace(f, z0, arguments, options.get("key"), options.get("shots"))
         except Exception:
             # Perhaps one of the numbers is needed as a number.
             if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(x)):
                 raise
             arguments = x
-            traced = _trace(f, z0, x, *random)
+            traced = _trace(f, z0, x, options.get("key"), options.get("shots"))
         return _run(solve, layer, traced, z0, eqx.filter(arguments, eqx.is_array), options)
 
     return call

@@ -1,5 +1,7 @@
 """What a random f gets besides state and x: a fresh key for every evaluation, and its shots."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -8,6 +10,14 @@ from qdeq._numbers import at_least
 from qdeq.equilibrium._problem import Draw
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule
 from qdeq.errors import UserError
+
+
+def check_randomness(key: Any, shots: Any, gradient_shots: Any = None) -> None:
+    """Raise `UserError` for shots without a key, or shots of the gradient alone."""
+    if key is None and (shots is not None or gradient_shots is not None):
+        raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
+    if shots is None and gradient_shots is not None:
+        raise UserError(f"gradient_shots={gradient_shots!r} without shots: give both")
 
 
 class Randomness:
@@ -32,8 +42,6 @@ class Randomness:
         self._keys = dict(zip(self._PURPOSES, jax.random.split(key, 4), strict=True))
         self._schedule = None if shots is None else as_schedule(shots)
         self._gradient = None if gradient_shots is None else as_schedule(gradient_shots)
-        if self._schedule is None and self._gradient is not None:
-            raise UserError(f"gradient_shots={gradient_shots!r} without shots: give both")
 
     def draw(self, x: PyTree, purpose: str, step: int | Array) -> tuple[Draw, Array]:
         """What f gets in a step, and the weight of its value: its share of the most shots."""

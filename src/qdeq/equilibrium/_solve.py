@@ -3,13 +3,13 @@
 Solvers know nothing of budgets, traces or autodiff, and this file knows nothing of how they step.
 One definition of convergence serves them all: |f(y) - y| <= atol + rtol |f(y)| (two-norms) at a
 point y where f was evaluated; the value returned is such a point. For a random f a solver that
-averages gives its own point and residual instead (`KrasnoselskiiMann.estimate`). Everything is
+averages gives its own point and residual instead (`AbstractSolver.estimate`). Everything is
 written for one sample: under `jax.vmap` JAX freezes each sample of a `while_loop` when its own
 condition fails.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,15 +18,29 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from qdeq.equilibrium._common import two_norm
-from qdeq.equilibrium.homotopy import Homotopy
-from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.solution import STATUS, relative
+from qdeq.equilibrium.solver import Estimate, Solver, as_solver, finds_zero
 from qdeq.native.constants import PROGRESS
 
-Solver: TypeAlias = (
-    optx.AbstractFixedPointSolver | optx.AbstractRootFinder | optx.AbstractLeastSquaresSolver
-)
+
+class SolveOptions(eqx.Module):
+    """How far a solve may go.
+
+    Attributes
+    ----------
+    max_steps, budget
+        Static bound, and the traced one (None: `max_steps`) that is never larger.
+    bounds
+        Flat or scalar lower and upper bounds, handed to the solver.
+    stall_steps
+        Give up after this many steps without progress; None never, and never a solver whose
+        residual may rise on its way.
+    """
+
+    max_steps: int = eqx.field(static=True)
+    budget: Int[Array, ""] | None = None
+    bounds: tuple[Array, Array] | None = None
+    stall_steps: int | None = eqx.field(default=None, static=True)
 
 
 class Best(eqx.Module):
@@ -51,6 +65,13 @@ class Outcome(eqx.Module):
     solver_state: PyTree
 
 
+class Begun(eqx.Module):
+    """What an earlier solve left: its best point, and whether there is anything left to do."""
+
+    best: Best
+    active: Bool[Array, ""]
+
+
 class _Progress(eqx.Module):
     reference: Float[Array, ""]  # residual when progress was last made
     waiting: Int[Array, ""]  # steps since
@@ -71,14 +92,10 @@ def solve(
     solver: Solver,
     start: Float[Array, " n"],
     x: PyTree,
+    options: SolveOptions,
     *,
-    max_steps: int,
-    budget: Int[Array, ""] | None = None,
-    bounds: tuple[Array, Array] | None = None,
-    stall_steps: int | None = None,
+    begun: Begun | None = None,
     unrolled: bool = False,
-    best: Best | None = None,
-    active: Bool[Array, ""] | None = None,
     draw: Callable[[Array], tuple[PyTree, Array]] | None = None,
 ) -> Outcome:
     """Iterate until the residual meets the solver's tolerances, or something else ends it.
@@ -91,27 +108,23 @@ def solve(
         Its `rtol` and `atol` define convergence; its own test is not used, its failures are.
     start, x
         Where to start, and what f gets beside the state.
-    max_steps, budget
-        Static bound, and the traced one (None: `max_steps`) that is never larger.
-    bounds
-        Flat or scalar lower and upper bounds, handed to the solver.
-    stall_steps
-        Give up after this many steps without progress; None never. `Homotopy` never gives up: on
-        its way the residual rises too.
+    options
+        How far it may go.
+    begun
+        By an earlier solve; None: from nothing.
     unrolled
         A `lax.scan` over all `max_steps` with frozen finished samples, which reverse mode can
         differentiate, instead of a `lax.while_loop`.
-    best, active
-        A best point that is already known, and whether there is anything to do.
     draw
         For a random f: what it gets beside the state in a step (in the place of `x`), and the
         weight of that evaluation in an average.
     """
-    root = not isinstance(solver, optx.AbstractFixedPointSolver)
-    averager = solver if draw is not None and isinstance(solver, KrasnoselskiiMann) else None
-    stall_steps = None if isinstance(solver, Homotopy) else stall_steps
+    root, driver = finds_zero(solver), as_solver(solver)
+    averages = draw is not None and driver.averages
+    max_steps, budget, bounds = options.max_steps, options.budget, options.bounds
+    stall_steps = None if driver.may_rise else options.stall_steps
     tags: frozenset[object] = frozenset()
-    options = {} if bounds is None else {"lower": bounds[0], "upper": bounds[1]}
+    given = {} if bounds is None else {"lower": bounds[0], "upper": bounds[1]}
 
     def evaluate(y: Array, x: PyTree) -> tuple[Array, tuple[Array, Array]]:
         out = fn(y, x)
@@ -119,7 +132,7 @@ def solve(
 
     vector = jax.ShapeDtypeStruct(start.shape, start.dtype)
     first = x if draw is None else draw(jnp.asarray(0, jnp.int32))[0]
-    initial = solver.init(evaluate, start, first, options, vector, (vector, vector), tags)
+    initial = driver.init(evaluate, start, first, given, vector, (vector, vector), tags)
     dynamic, static = eqx.partition(initial, eqx.is_array)
 
     def running(carry: _Carry) -> Bool[Array, ""]:
@@ -128,23 +141,19 @@ def solve(
 
     def advance(carry: _Carry) -> _Carry:
         state: Any = eqx.combine(carry.state, static)
-        args, chosen = x, options
+        args, chosen = x, given
         if draw is not None:
             args, weight = draw(carry.step)
-            chosen = {**options, "weight": weight}
-        new, state, (y, out) = solver.step(evaluate, carry.iterate, args, chosen, state, tags)
-        _, result = solver.terminate(evaluate, carry.iterate, args, chosen, state, tags)
+            chosen = {**given, "weight": weight}
+        new, state, (y, out) = driver.step(evaluate, carry.iterate, args, chosen, state, tags)
+        _, result = driver.terminate(evaluate, carry.iterate, args, chosen, state, tags)
         y, out = lax.stop_gradient((y, out))
-        residual, scale = two_norm(out - y), two_norm(out)
-        measured = relative(residual, scale)
-        if averager is not None:
-            average = averager.estimate(state)
-            y, residual, scale = average.point, average.residual, average.scale
-        # An infinite residual is within the tolerance of an infinite f.
-        finite = jnp.isfinite(residual)
-        converged = finite & (residual <= solver.atol + solver.rtol * scale)
-        if averager is not None:
-            converged &= averager.is_settled(state)
+        found = Estimate.at(y, out)
+        measured = relative(found.residual, found.scale)
+        if averages:
+            found = driver.estimate(state, y, out)
+        y, residual, scale = found.point, found.residual, found.scale
+        converged = found.meets(driver.rtol, driver.atol)
         status, progress = carry.status, carry.progress
         if progress is not None and stall_steps is not None:
             fell = residual < PROGRESS * progress.reference
@@ -154,13 +163,13 @@ def solve(
             )
             status = STATUS.where(progress.waiting >= stall_steps, STATUS.stalled, status)
         status = STATUS.where(result == optx.RESULTS.successful, status, STATUS.solver_failed)
-        status = STATUS.where(finite, status, STATUS.nonfinite)
+        status = STATUS.where(jnp.isfinite(residual), status, STATUS.nonfinite)
         status = STATUS.where(converged, STATUS.converged, status)
         # False for NaN. A converged point wins even over a smaller residual at a smaller scale,
         # which did not meet the relative tolerance.
         better = (residual < carry.best.residual) | converged
-        if averager is not None:
-            better = finite  # the newest average has the most steps in it
+        if averages:
+            better = jnp.isfinite(residual)  # the newest average has the most steps in it
         return _Carry(
             iterate=new,
             state=eqx.filter(state, eqx.is_array),
@@ -179,15 +188,15 @@ def solve(
     infinite = jnp.asarray(jnp.inf, start.dtype)
     limit = max_steps if budget is None else budget
     status = STATUS.max_steps_reached
-    if active is not None:
-        status = STATUS.where(active, status, STATUS.converged)
+    if begun is not None:
+        status = STATUS.where(begun.active, status, STATUS.converged)
     frozen_start = lax.stop_gradient(start)
     carry = _Carry(
         iterate=start,
         state=dynamic,
         step=jnp.asarray(0, jnp.int32),
         status=status,
-        best=Best(frozen_start, infinite, infinite) if best is None else best,
+        best=Best(frozen_start, infinite, infinite) if begun is None else begun.best,
         progress=None if stall_steps is None else _Progress(infinite, jnp.asarray(0, jnp.int32)),
         trace=jnp.full(max_steps, jnp.nan, start.dtype),
     )

@@ -6,7 +6,7 @@ solve; `Unrolled` is the exact gradient of the iterations, not of the equilibriu
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,10 +16,10 @@ from jaxtyping import Array, PyTree
 
 from qdeq.equilibrium._common import check_count, check_tolerances
 from qdeq.equilibrium._derivatives import products
-from qdeq.equilibrium.attach import DENSE_LIMIT, AbstractAdjoint, jacobian
-from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.attach import DENSE_LIMIT, AbstractAdjoint, AbstractDerivative, jacobian
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.linear_systems import solve
+from qdeq.equilibrium.solver import AbstractSolver, name_of
 from qdeq.errors import UserError, check_choice
 
 
@@ -90,6 +90,8 @@ class JacobianFree(AbstractAdjoint):
     S. Wu Fung et al., JFB: Jacobian-free backpropagation for implicit networks, AAAI 2022.
     """
 
+    uses_derivatives: ClassVar[bool] = False
+
     def operator(
         self, fn: Callable, root: Array, x: PyTree, memory: Any
     ) -> Callable[[Array], Array]:
@@ -151,16 +153,19 @@ class Shine(AbstractAdjoint):
     Z. Ramzi et al., SHINE: sharing the inverse estimate from the forward pass, ICLR 2022.
     """
 
+    uses_derivatives: ClassVar[bool] = False
+
     max_gain: float = 10.0
 
-    def remember(self, solver: Any, state: PyTree) -> Any:
-        """Broyden's inverse Jacobian."""
-        if not isinstance(solver, Broyden):
+    def remember(self, solver: AbstractSolver, state: PyTree) -> Any:
+        """The inverse Jacobian that the solver has built."""
+        inverse = solver.inverse_jacobian(state)
+        if inverse is None:
             raise UserError(
-                f"adjoint=Shine() with solver={type(solver).__name__}(): it reuses the inverse "
-                "that Broyden's method builds, give solver=Broyden()"
+                f"adjoint=Shine() with solver={name_of(solver)}(): it reuses the inverse that "
+                "Broyden's method builds, give solver=Broyden()"
             )
-        return state.secant
+        return inverse
 
     def operator(
         self, fn: Callable, root: Array, x: PyTree, memory: Any
@@ -173,7 +178,7 @@ class Shine(AbstractAdjoint):
         return lambda v: jnp.where(trusted, -memory.mv(v), v)
 
 
-class Unrolled(AbstractAdjoint):
+class Unrolled(AbstractDerivative):
     """Ordinary differentiation through the iterations: all `max_steps` of them, by `lax.scan`.
 
     The value is the last iterate (not the best, which is no smooth function of the inputs), and
@@ -181,8 +186,4 @@ class Unrolled(AbstractAdjoint):
     with the steps taken. A reference for tests and for truncated backpropagation.
     """
 
-    def operator(
-        self, fn: Callable, root: Array, x: PyTree, memory: Any
-    ) -> Callable[[Array], Array]:
-        """There is none."""
-        raise NotImplementedError("Unrolled differentiates the iterations themselves")
+    differentiates_loop: ClassVar[bool] = True

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from qdeq._numbers import at_least
 from qdeq.equilibrium._common import check_count, check_tolerances, project, relative_error
 from qdeq.equilibrium._problem import flatten
+from qdeq.equilibrium.solver import AbstractSolver
 from qdeq.errors import UserError
 
 # A mixing weight beyond this says that the differences are linearly dependent to working
@@ -29,7 +30,7 @@ class _AndersonState(eqx.Module):
     error: Float[Array, ""]
 
 
-class Anderson(optx.AbstractFixedPointSolver):
+class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
     """Anderson acceleration (type II), mixing from the second step on.
 
     One evaluation of f per step. The ridge is relative: every difference of residuals is scaled to
@@ -123,16 +124,6 @@ class Anderson(optx.AbstractFixedPointSolver):
             error=error,
         )
         return project(unravel(new), options), new_state, aux
-
-    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
-        """Stop where the residual of the last evaluated point met the tolerances."""
-        del fn, y, args, options, tags
-        return state.error < 1, optx.RESULTS.successful
-
-    def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
-        """Nothing to add."""
-        del fn, args, options, state, tags, result
-        return y, aux, {}
 
 
 def _weights(gram: Array, right: Array, ridge: float) -> Float[Array, " history"]:

@@ -9,7 +9,7 @@ all at the root. Which B is the adjoint's choice (`adjoints.py`); nothing else d
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -17,15 +17,40 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from qdeq.equilibrium._derivatives import matrix, products
-from qdeq.equilibrium._problem import linearised
+from qdeq.equilibrium._problem import value_and_own_jacobian
 from qdeq.equilibrium.dense import product
+from qdeq.equilibrium.solver import AbstractSolver
+from qdeq.errors import UserError
 
 # Up to this size the Jacobian of one sample is written out as a matrix.
 DENSE_LIMIT = 64
 
 
-class AbstractAdjoint(eqx.Module):
-    """Chooses the operator B that approximates (I - J)^-1."""
+class AbstractDerivative(eqx.Module):
+    """How derivatives pass an equilibrium: by an operator, or through the solver's iterations.
+
+    Attributes
+    ----------
+    differentiates_loop
+        Whether the iterations themselves are differentiated, all `max_steps` of them; nothing is
+        attached to their end then.
+    uses_derivatives
+        Whether derivatives of f by the state are needed beside those of the last evaluation; on a
+        device they are circuits.
+    """
+
+    differentiates_loop: eqx.AbstractClassVar[bool]
+    uses_derivatives: ClassVar[bool] = True
+
+
+class AbstractAdjoint(AbstractDerivative):
+    """Chooses the operator B that approximates (I - J)^-1.
+
+    One method, `operator`, makes an adjoint; `remember` is for those that use what the solver has
+    built on its way.
+    """
+
+    differentiates_loop: ClassVar[bool] = False
 
     @abc.abstractmethod
     def operator(
@@ -45,10 +70,24 @@ class AbstractAdjoint(eqx.Module):
             What `remember` kept of the forward solve.
         """
 
-    def remember(self, solver: Any, state: PyTree) -> Any:
-        """What the operator needs from the forward solve's final solver state; None by default."""
+    def remember(self, solver: AbstractSolver, state: PyTree) -> Any:
+        """What the operator needs from the forward solve: None by default.
+
+        Parameters
+        ----------
+        solver
+            Of the forward solve, see `as_solver`.
+        state
+            The solver's, at the end.
+        """
         del solver, state
         return None
+
+
+def check_adjoint(name: str, adjoint: Any) -> None:
+    """Raise `UserError` for something that is no adjoint."""
+    if not isinstance(adjoint, AbstractDerivative):
+        raise UserError(f"{name}={adjoint!r}: give an adjoint object such as Implicit()")
 
 
 def jacobian(
@@ -88,7 +127,7 @@ def attach(adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memor
         `adjoint.remember(...)` of the forward solve.
     """
     del adjoint, memory
-    linear = linearised(fn, root, x)
+    linear = value_and_own_jacobian(fn, root, x)
     return Attached(root, None if linear is None else linear[1])
 
 
@@ -103,9 +142,11 @@ def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Attached, Attached]:
 
     def image(fn: Callable, x: PyTree) -> tuple[Array, Array | None]:
         # Value and Jacobian in one: what pulls both back is one call as well.
-        return linearised(fn, root, x) or (fn(root, x), None)
+        return value_and_own_jacobian(fn, root, x) or (fn(root, x), None)
 
     _, (change, turn) = eqx.filter_jvp(image, (fn, x), (fn_tangent, x_tangent))
+    if change is None:  # f depends on nothing that is differentiated, such as no parameters
+        return attached, Attached(jnp.zeros_like(root), turn)
     return attached, Attached(adjoint.operator(fn, root, x, memory)(change), turn)
 
 

@@ -1,7 +1,7 @@
 """Broyden's good method: a quasi-Newton solver that costs one evaluation of f per step."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from qdeq.equilibrium._common import (
     relative_error,
 )
 from qdeq.equilibrium._problem import flatten
+from qdeq.equilibrium.solver import AbstractSolver
 from qdeq.native.constants import BROYDEN_FLOOR
 
 
@@ -82,7 +83,7 @@ class BroydenState(eqx.Module):
     error: Float[Array, ""]
 
 
-class Broyden(optx.AbstractRootFinder):
+class Broyden(AbstractSolver, optx.AbstractRootFinder):
     """Broyden's good method on g(y) = f(y) - y, in inverse form, started from -I.
 
     One evaluation of f per step, no derivative, superlinear near the equilibrium. The first step
@@ -103,6 +104,8 @@ class Broyden(optx.AbstractRootFinder):
     ----------
     C. G. Broyden (1965); the damping is Moré and Trangenstein, Math. Comp. 30 (1976), eq. 3.5.
     """
+
+    kernel: ClassVar[str | None] = "broyden"
 
     rtol: float = 1e-5
     atol: float = 1e-5
@@ -165,12 +168,6 @@ class Broyden(optx.AbstractRootFinder):
         new = unravel(flat + move)
         return new, BroydenState(secant, move, kept, error), aux
 
-    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
-        """Stop where the residual of the last evaluated point met the tolerances."""
-        del fn, y, args, options, tags
-        return state.error < 1, optx.RESULTS.successful
-
-    def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
-        """Nothing to add."""
-        del fn, args, options, state, tags, result
-        return y, aux, {}
+    def inverse_jacobian(self, state: BroydenState) -> DenseSecant | LimitedSecant:
+        """The secant approximation."""
+        return state.secant

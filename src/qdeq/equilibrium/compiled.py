@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from qdeq.equilibrium._solve import Best, Outcome
-from qdeq.equilibrium.broyden import Broyden, BroydenState, DenseSecant
-from qdeq.equilibrium.homotopy import Homotopy
+from qdeq.equilibrium._solve import Best, Outcome, SolveOptions
+from qdeq.equilibrium.broyden import BroydenState, DenseSecant
 from qdeq.equilibrium.solution import STATUS
+from qdeq.equilibrium.solver import kernel_of
 from qdeq.native import SolverRun
 from qdeq.native.constants import CONVERGED, NONFINITE, STALLED
 
@@ -40,10 +40,8 @@ def compiled_solve(
     f: Any,
     solver: Any,
     start: Float[Array, " n"],
+    options: SolveOptions,
     *,
-    max_steps: int,
-    budget: Int[Array, ""] | None,
-    stall_steps: int | None,
     fallback: Any = None,
     fallback_steps: int = 0,
 ) -> tuple[Outcome, Int[Array, ""] | None] | None:
@@ -51,11 +49,11 @@ def compiled_solve(
 
     Second the steps of the fallback, which then is done; None if it has no compiled loop.
     """
-    if not isinstance(f, WithSolver) or type(solver) is not Broyden:
+    if not isinstance(f, WithSolver) or kernel_of(solver) != "broyden":
         return None
-    if not solver.is_dense(start.shape[0]):
+    if options.bounds is not None or not solver.is_dense(start.shape[0]):
         return None
-    continues = type(fallback) is Homotopy and all(
+    continues = kernel_of(fallback) == "homotopy" and all(
         one is other or (isinstance(one, float) and isinstance(other, float) and one == other)
         for one, other in ((fallback.rtol, solver.rtol), (fallback.atol, solver.atol))
     )
@@ -63,9 +61,9 @@ def compiled_solve(
         start,
         rtol=solver.rtol,
         atol=solver.atol,
-        max_steps=max_steps,
-        budget=budget,
-        stall_steps=stall_steps,
+        max_steps=options.max_steps,
+        budget=options.budget,
+        stall_steps=options.stall_steps,
         fallback_steps=fallback_steps if continues else 0,
     )
     if run is None:

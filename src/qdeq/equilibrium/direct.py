@@ -11,10 +11,10 @@ from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_count, check_tolerances, two_norm
 from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._programs import compiled_once
-from qdeq.equilibrium._randomness import Randomness
+from qdeq.equilibrium._randomness import Randomness, check_randomness
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
-from qdeq.errors import UserError
+from qdeq.equilibrium.solver import Estimate
 
 
 class Direct(eqx.Module):
@@ -66,8 +66,7 @@ class Direct(eqx.Module):
         The residual of the value needs one more evaluation of f; under `jax.jit` it is only
         computed if something uses it, and `stats.evaluations` does not count it.
         """
-        if key is None and shots is not None:
-            raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
+        check_randomness(key, shots)
         random = None if key is None else Randomness(key, shots, None)
 
         def arguments(index: Array | int, purpose: str = "step") -> PyTree:
@@ -87,15 +86,15 @@ class Direct(eqx.Module):
         value, trace = lax.scan(layer, problem.start, jnp.arange(self.layers, dtype=jnp.int32))
         frozen = lax.stop_gradient(value)
         out = lax.stop_gradient(problem.fn(frozen, arguments(self.layers - 1, "check")))
-        residual, scale = two_norm(out - frozen), two_norm(out)
-        converged = jnp.isfinite(residual) & (residual <= self.atol + self.rtol * scale)
+        found = Estimate.at(frozen, out)
+        converged = found.meets(self.rtol, self.atol)
         steps = jnp.asarray(layers, jnp.int32)
         if budget is not None:
             trace = jnp.where(jnp.arange(self.layers) < layers, trace, jnp.nan)
         stats = SolverStats(
             steps=steps,
-            residual=relative(residual, scale),
-            absolute_residual=residual,
+            residual=relative(found.residual, found.scale),
+            absolute_residual=found.residual,
             converged=converged,
             adjoint_residual=jnp.asarray(jnp.nan, value.dtype),
             residual_trace=trace,

@@ -10,7 +10,7 @@ and Yorke). It may turn back in s on its way, so it is followed by its length.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -23,7 +23,8 @@ from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_tolerances, relative_error, two_norm
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
-from qdeq.equilibrium.newton import linearised
+from qdeq.equilibrium.newton import value_and_jacobian
+from qdeq.equilibrium.solver import AbstractSolver
 from qdeq.native.constants import (
     CONTRACTION,
     CORRECTIONS,
@@ -52,7 +53,7 @@ class HomotopyState(eqx.Module):
     error: Float[Array, ""]
 
 
-class Homotopy(optx.AbstractRootFinder):
+class Homotopy(AbstractSolver, optx.AbstractRootFinder):
     """Follows y - a = s (f(y) - a) from y = a at s = 0 to an equilibrium at s = 1.
 
     For f that maps a box into itself, as model functions do, it converges from almost every start:
@@ -83,6 +84,11 @@ class Homotopy(optx.AbstractRootFinder):
     0.313
     """
 
+    uses_jacobian: ClassVar[bool] = True
+    restarts: ClassVar[bool] = True  # a curve that starts near a local minimum stays there
+    may_rise: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "homotopy"
+
     rtol: float = 1e-5
     atol: float = 1e-5
     norm: Callable[[PyTree], Array] = optx.two_norm
@@ -101,7 +107,7 @@ class Homotopy(optx.AbstractRootFinder):
         del options, tags
         flat, unravel = flatten(y)
         n, dtype = flat.shape[0], flat.dtype
-        g, jacobian, aux = linearised(fn, y, args)
+        g, jacobian, aux = value_and_jacobian(fn, y, args)
         identity = jnp.eye(n + 1, dtype=dtype)
         slopes = jacobian + identity[:n, :n]  # df/dy
         reach = g + flat - state.start  # f(y) - a
@@ -146,16 +152,6 @@ class Homotopy(optx.AbstractRootFinder):
         lost = ~corrected & (length < SMALLEST_STEP)
         state = jax.tree.map(lambda a, b: jnp.where(lost, a, b), anew, going)
         return unravel(jnp.where(lost, base[:n], trial[:n])), state, aux
-
-    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
-        """Stop where the residual of the last evaluated point met the tolerances."""
-        del fn, y, args, options, tags
-        return state.error < 1, optx.RESULTS.successful
-
-    def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
-        """Nothing to add."""
-        del fn, args, options, state, tags, result
-        return y, aux, {}
 
 
 def _begin(start: Float[Array, " n"], error: Float[Array, ""]) -> HomotopyState:

@@ -1,7 +1,7 @@
 """Krasnosel'skii-Mann iteration with averaging: for an f whose values are noisy."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from qdeq._numbers import at_least
 from qdeq.equilibrium._common import check_tolerances, project
 from qdeq.equilibrium._problem import flatten
+from qdeq.equilibrium.solver import AbstractSolver, Estimate
 from qdeq.errors import UserError, check_choice
 
 # Below this many averaged steps their spread says too little about the error of the average.
@@ -27,15 +28,7 @@ class _AverageState(eqx.Module):
     spread: Float[Array, ""]  # weighted sum of squares of f(y) - y about its mean
 
 
-class Estimate(eqx.Module):
-    """What a solver that averages takes for the equilibrium: point, |f - y| and |f| there."""
-
-    point: Float[Array, " n"]
-    residual: Float[Array, ""]
-    scale: Float[Array, ""]
-
-
-class KrasnoselskiiMann(optx.AbstractFixedPointSolver):
+class KrasnoselskiiMann(AbstractSolver, optx.AbstractFixedPointSolver):
     """y <- y + a_k (f(y) - y), and the average of the y after a burn-in as the answer.
 
     One evaluation of f per step. Damping makes it converge where f is only non-expansive, and keeps
@@ -79,6 +72,8 @@ class KrasnoselskiiMann(optx.AbstractFixedPointSolver):
     W. R. Mann, Proc. Amer. Math. Soc. 4 (1953) 506; M. A. Krasnosel'skii, Uspekhi Mat. Nauk 10
     (1955) 123; B. T. Polyak and A. B. Juditsky, SIAM J. Control Optim. 30 (1992) 838.
     """
+
+    averages: ClassVar[bool] = True
 
     rtol: float = 1e-5
     atol: float = 1e-5
@@ -134,27 +129,31 @@ class KrasnoselskiiMann(optx.AbstractFixedPointSolver):
         count = jnp.where(begins, 1, state.count + 1)
         return _AverageState(state.step + 1, count, total, value, image, spread)
 
-    def estimate(self, state: _AverageState) -> Estimate:
+    def estimate(self, state: _AverageState, y: Array, out: Array) -> Estimate:
         """The average, and the residual that it is expected to have."""
-        mean = jnp.sum((state.image - state.value) ** 2)
-        # The variance of an evaluation of weight 1, divided by the weight of the mean.
-        variance = state.spread / (at_least(state.count - 1, 1) * state.weight)
-        return Estimate(
-            state.value, jnp.sqrt(mean + at_least(variance, 0)), jnp.linalg.norm(state.image)
-        )
-
-    def is_settled(self, state: _AverageState) -> Array:
-        """Whether enough steps are averaged for the estimate to be trusted."""
-        return state.count >= _FEWEST
+        del y, out
+        return _estimate(state)
 
     def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
         """Stop where the estimated residual of the average met the tolerances."""
         del fn, y, args, options, tags
-        found = self.estimate(state)
+        found = _estimate(state)
         done = found.residual <= self.atol + self.rtol * found.scale
-        return done & self.is_settled(state), optx.RESULTS.successful
+        return done & found.is_settled, optx.RESULTS.successful
 
     def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
         """Return the average instead of the last iterate."""
         del fn, args, options, tags, result
         return flatten(y)[1](state.value), aux, {}
+
+
+def _estimate(state: _AverageState) -> Estimate:
+    mean = jnp.sum((state.image - state.value) ** 2)
+    # The variance of an evaluation of weight 1, divided by the weight of the mean.
+    variance = state.spread / (at_least(state.count - 1, 1) * state.weight)
+    return Estimate(
+        point=state.value,
+        residual=jnp.sqrt(mean + at_least(variance, 0)),
+        scale=jnp.linalg.norm(state.image),
+        is_settled=state.count >= _FEWEST,
+    )

@@ -1,38 +1,34 @@
 """The equilibrium layer: z = f(z, x) solved forwards, differentiated by the chosen adjoint."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.equilibrium._common import check_count, two_norm
+from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium._problem import Draw, Problem, flatten, frozen, make_problem
 from qdeq.equilibrium._programs import compiled_once
-from qdeq.equilibrium._randomness import Randomness
-from qdeq.equilibrium._solve import Outcome, Solver, solve
-from qdeq.equilibrium.adjoints import Implicit, Unrolled
-from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
+from qdeq.equilibrium._randomness import Randomness, check_randomness
+from qdeq.equilibrium._solve import Begun, Outcome, SolveOptions, solve
+from qdeq.equilibrium.adjoints import Implicit
+from qdeq.equilibrium.attach import (
+    AbstractAdjoint,
+    AbstractDerivative,
+    adjoint_residual,
+    attach,
+    check_adjoint,
+)
 from qdeq.equilibrium.broyden import Broyden
 from qdeq.equilibrium.compiled import compiled_solve
-from qdeq.equilibrium.homotopy import Homotopy
-from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
-from qdeq.equilibrium.newton import Newton
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.equilibrium.solver import Estimate, Solver, as_solver, check_solver
 from qdeq.errors import UserError
-
-_SOLVERS = (
-    optx.AbstractFixedPointSolver,
-    optx.AbstractRootFinder,
-    optx.AbstractLeastSquaresSolver,
-)
-_WITH_JACOBIAN = (Newton, Homotopy, optx.Newton, optx.AbstractGaussNewton)
 
 
 class Equilibrium(eqx.Module):
@@ -77,7 +73,7 @@ class Equilibrium(eqx.Module):
     """
 
     solver: Solver = Broyden()
-    adjoint: AbstractAdjoint = Implicit()
+    adjoint: AbstractDerivative = Implicit()
     max_steps: int = eqx.field(default=30, static=True)
     bounds: tuple[PyTree, PyTree] | None = None
     stall_steps: int | None = eqx.field(default=None, static=True)
@@ -85,14 +81,8 @@ class Equilibrium(eqx.Module):
     fallback_steps: int = eqx.field(default=0, static=True)
 
     def __check_init__(self) -> None:
-        for name, solver in (("solver", self.solver), ("fallback", self.fallback)):
-            if not (isinstance(solver, _SOLVERS) or (name == "fallback" and solver is None)):
-                raise UserError(
-                    f"{name}={solver!r}: give a solver object such as Broyden(), or an Optimistix "
-                    "fixed-point solver, root finder or least-squares solver"
-                )
-        if not isinstance(self.adjoint, AbstractAdjoint):
-            raise UserError(f"adjoint={self.adjoint!r}: give an adjoint object such as Implicit()")
+        check_solver("solver", self.solver)
+        check_adjoint("adjoint", self.adjoint)
         check_count("max_steps", self.max_steps)
         if self.stall_steps is not None:
             check_count("stall_steps", self.stall_steps)
@@ -101,11 +91,12 @@ class Equilibrium(eqx.Module):
         ):
             raise UserError(f"bounds={self.bounds!r}: give a pair (lower, upper)")
         if self.fallback is not None:
+            check_solver("fallback", self.fallback)
             check_count("fallback_steps", self.fallback_steps)
-            if isinstance(self.adjoint, Unrolled):
+            if self.adjoint.differentiates_loop:
                 raise UserError(
-                    "adjoint=Unrolled() with a fallback: it differentiates one loop, leave the "
-                    "fallback out or take another adjoint"
+                    f"adjoint={type(self.adjoint).__name__}() with a fallback: it differentiates "
+                    "one loop, leave the fallback out or take another adjoint"
                 )
 
     @compiled_once
@@ -158,78 +149,94 @@ class Equilibrium(eqx.Module):
         """
         if budget is not None:
             budget = at_most(jnp.asarray(budget, jnp.int32), self.max_steps)
-        if key is not None:
-            return self._solve_random(f, z0, x, budget, Randomness(key, shots, gradient_shots))
-        if shots is not None or gradient_shots is not None:
-            raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
-        problem = make_problem(f, z0, x)
-        x = problem.x
-        bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
-        own = isinstance(self.solver, _WITH_JACOBIAN)
-        if isinstance(self.adjoint, Unrolled):
-            outcome = self._solve(problem, x, bounds, budget, unrolled=True)
-            return self._solution(problem, outcome.last, outcome, None, outcome.steps * own)
+        check_randomness(key, shots, gradient_shots)
+        random = None if key is None else Randomness(key, shots, gradient_shots)
+        problem = make_problem(f, z0, x if random is None else random.draw(x, "check", 0)[0])
+        options = SolveOptions(
+            max_steps=self.max_steps,
+            budget=budget,
+            bounds=None if self.bounds is None else self._flat_bounds(z0, problem),
+            stall_steps=self.stall_steps,
+        )
+        if random is not None:
+            return self._solve_random(problem, options, random)
+        adjoint, x = self.adjoint, problem.x
+        if not isinstance(adjoint, AbstractAdjoint):
+            return self._solve_unrolled(problem, options)
         still = frozen(problem)
-        compiled = None
-        if x is None and bounds is None:
-            compiled = compiled_solve(
-                frozen(f),
-                self.solver,
-                still.start,
-                max_steps=self.max_steps,
-                budget=budget,
-                stall_steps=self.stall_steps,
-                fallback=self.fallback,
-                fallback_steps=self.fallback_steps,
-            )
-        done: Array | None = None
-        if compiled is None:
-            outcome = self._solve(still, still.x, bounds, budget)
-        else:
-            outcome, done = compiled
-        memory = self.adjoint.remember(self.solver, outcome.solver_state)
-        jacobians = outcome.steps * own
-        if self.fallback is not None:
-            first = outcome.steps
-            if done is None:
-                outcome = self._fall_back(self.fallback, still, still.x, bounds, outcome)
-            else:
-                outcome = eqx.tree_at(lambda o: o.steps, outcome, first + done)
-            jacobians += (outcome.steps - first) * isinstance(self.fallback, _WITH_JACOBIAN)
+        outcome, jacobians = self._solve_values(f, still, options)
+        memory = adjoint.remember(as_solver(self.solver), outcome.solver_state)
         root = outcome.best.point
-        attached = attach(self.adjoint, problem.fn, root, x, memory)
-        quality = adjoint_residual(self.adjoint, still.fn, root, still.x, memory)
+        attached = attach(adjoint, problem.fn, root, x, memory)
+        quality = adjoint_residual(adjoint, still.fn, root, still.x, memory)
         return self._solution(
             problem, attached.value, outcome, quality, jacobians, attached.jacobian
         )
 
+    def _solve_unrolled(self, problem: Problem, options: SolveOptions) -> Solution:
+        outcome = solve(problem.fn, self.solver, problem.start, problem.x, options, unrolled=True)
+        jacobians = outcome.steps * as_solver(self.solver).uses_jacobian
+        return self._solution(problem, outcome.last, outcome, None, jacobians)
+
+    def _solve_values(
+        self, f: Callable[..., PyTree], still: Problem, options: SolveOptions
+    ) -> tuple[Outcome, Array]:
+        """The forward solve, fallback included, and how many Jacobians it computed."""
+        compiled = None
+        if still.x is None:
+            compiled = compiled_solve(
+                frozen(f),
+                self.solver,
+                still.start,
+                options,
+                fallback=self.fallback,
+                fallback_steps=self.fallback_steps,
+            )
+        outcome, done = compiled or (
+            solve(still.fn, self.solver, still.start, still.x, options),
+            None,
+        )
+        jacobians = outcome.steps * as_solver(self.solver).uses_jacobian
+        if self.fallback is None:
+            return outcome, jacobians
+        first = outcome.steps
+        if done is None:
+            outcome = self._fall_back(self.fallback, still, options, outcome)
+        else:
+            outcome = eqx.tree_at(lambda o: o.steps, outcome, first + done)
+        return outcome, jacobians + (outcome.steps - first) * as_solver(self.fallback).uses_jacobian
+
     def _solve_random(
-        self, f: Callable[..., PyTree], z0: PyTree, x: PyTree, budget: Any, random: Randomness
+        self, problem: Problem, options: SolveOptions, random: Randomness
     ) -> Solution:
-        for name, is_wrong in (
-            ("adjoint=Unrolled()", isinstance(self.adjoint, Unrolled)),
-            ("a fallback solver", self.fallback is not None),
-        ):
-            if is_wrong:
-                raise UserError(f"{name} with a key: a random f is solved without it, leave it out")
-        problem = make_problem(f, z0, random.draw(x, "check", 0)[0])
-        bounds = None if self.bounds is None else self._flat_bounds(z0, problem)
+        adjoint = self.adjoint
+        if self.fallback is not None or not isinstance(adjoint, AbstractAdjoint):
+            name = "a fallback solver"
+            if self.fallback is None:
+                name = f"adjoint={type(adjoint).__name__}()"
+            raise UserError(f"{name} with a key: a random f is solved without it, leave it out")
         x = problem.x.x
         still, still_x = frozen((problem, x))
-        outcome = self._solve(
-            still, None, bounds, budget, draw=lambda step: random.draw(still_x, "step", step)
+        outcome = solve(
+            still.fn,
+            self.solver,
+            still.start,
+            None,
+            options,
+            draw=lambda step: random.draw(still_x, "step", step),
         )
-        memory = self.adjoint.remember(self.solver, outcome.solver_state)
+        solver = as_solver(self.solver)
+        memory = adjoint.remember(solver, outcome.solver_state)
         root, steps = outcome.best.point, outcome.steps
         evaluations, last = steps, at_least(steps - 1, 0)
-        if not isinstance(self.solver, KrasnoselskiiMann):
+        if not solver.averages:
             outcome = self._measured_again(still, outcome, random.draw(still_x, "check", last)[0])
             evaluations = steps + 1
         # The derivative has noise of its own, and its quality is judged with noise of its own.
-        value = attach(self.adjoint, problem.fn, root, random.at_root(x, "gradient"), memory).value
+        value = attach(adjoint, problem.fn, root, random.at_root(x, "gradient"), memory).value
         judged = random.at_root(still_x, "quality")
-        quality = adjoint_residual(self.adjoint, still.fn, root, judged, memory)
-        jacobians = steps * isinstance(self.solver, _WITH_JACOBIAN)
+        quality = adjoint_residual(adjoint, still.fn, root, judged, memory)
+        jacobians = steps * solver.uses_jacobian
         solution = self._solution(problem, value, outcome, quality, jacobians)
         total = random.total(steps, self.max_steps, extra=evaluations is not steps)
         return eqx.tree_at(
@@ -239,56 +246,30 @@ class Equilibrium(eqx.Module):
     def _measured_again(self, problem: Problem, outcome: Outcome, args: Draw) -> Outcome:
         point = outcome.best.point
         image = problem.fn(point, args)
-        residual, scale = two_norm(image - point), two_norm(image)
-        holds = residual <= self.solver.atol + self.solver.rtol * scale
-        holds &= jnp.isfinite(residual)
+        found = Estimate.at(point, image)
+        holds = found.meets(self.solver.rtol, self.solver.atol)
         status = STATUS.where(
             outcome.status == STATUS.converged,
             STATUS.where(holds, STATUS.converged, STATUS.unconfirmed),
             outcome.status,
         )
         return eqx.tree_at(
-            lambda o: (o.best.residual, o.best.scale, o.status), outcome, (residual, scale, status)
-        )
-
-    def _solve(
-        self,
-        problem: Problem,
-        x: PyTree,
-        bounds: Any,
-        budget: Any,
-        unrolled: bool = False,
-        draw: Any = None,
-    ) -> Outcome:
-        return solve(
-            problem.fn,
-            self.solver,
-            problem.start,
-            x,
-            max_steps=self.max_steps,
-            budget=budget,
-            bounds=bounds,
-            stall_steps=self.stall_steps,
-            unrolled=unrolled,
-            draw=draw,
+            lambda o: (o.best.residual, o.best.scale, o.status),
+            outcome,
+            (found.residual, found.scale, status),
         )
 
     def _fall_back(
-        self, solver: Solver, problem: Problem, x: PyTree, bounds: Any, first: Outcome
+        self, solver: Solver, problem: Problem, options: SolveOptions, first: Outcome
     ) -> Outcome:
-        active = first.status != STATUS.converged
-        # A curve that starts near a local minimum of the residual tends to stay there.
-        start = problem.start if isinstance(solver, Homotopy) else first.best.point
+        start = problem.start if as_solver(solver).restarts else first.best.point
         second = solve(
             problem.fn,
             solver,
             start,
-            x,
-            max_steps=self.fallback_steps,
-            bounds=bounds,
-            stall_steps=self.stall_steps,
-            best=first.best,
-            active=active,
+            problem.x,
+            replace(options, max_steps=self.fallback_steps, budget=None),
+            begun=Begun(first.best, first.status != STATUS.converged),
         )
         return eqx.tree_at(
             lambda outcome: (outcome.best, outcome.steps, outcome.status),

@@ -1,7 +1,7 @@
 """Newton's method with the exact Jacobian of a small system."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,9 +12,10 @@ from qdeq.equilibrium._common import check_tolerances, project, relative_error
 from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
+from qdeq.equilibrium.solver import AbstractSolver
 
 
-def linearised(
+def value_and_jacobian(
     fn: Callable, y: PyTree[Array], args: PyTree
 ) -> tuple[Float[Array, " n"], Float[Array, "n n"], Any]:
     """g(y) = fn(y, args) as a vector, its whole Jacobian, and what fn returns beside it."""
@@ -31,7 +32,7 @@ class _NewtonState(eqx.Module):
     error: Float[Array, ""]
 
 
-class Newton(optx.AbstractRootFinder):
+class Newton(AbstractSolver, optx.AbstractRootFinder):
     """y <- y - (dg/dy)^-1 g(y) on g(y) = f(y) - y.
 
     Few steps, each with one evaluation of f and its whole n x n Jacobian (n forward derivatives):
@@ -45,6 +46,8 @@ class Newton(optx.AbstractRootFinder):
     norm
         Norm of that test when Optimistix drives the solver; `Equilibrium` uses the two-norm.
     """
+
+    uses_jacobian: ClassVar[bool] = True
 
     rtol: float = 1e-5
     atol: float = 1e-5
@@ -62,18 +65,8 @@ class Newton(optx.AbstractRootFinder):
         """Evaluate g and its Jacobian, solve, move."""
         del state, tags
         flat, unravel = flatten(y)
-        g, jacobian, aux = linearised(fn, y, args)
+        g, jacobian, aux = value_and_jacobian(fn, y, args)
         # The sign makes the inverse of a non-finite Jacobian, I, a Picard step.
         move = robust_inverse(-jacobian)[0] @ g
         error = relative_error(self.norm, self.rtol, self.atol, g, g + flat)
         return project(unravel(flat + move), options), _NewtonState(error), aux
-
-    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
-        """Stop where the residual of the last evaluated point met the tolerances."""
-        del fn, y, args, options, tags
-        return state.error < 1, optx.RESULTS.successful
-
-    def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
-        """Nothing to add."""
-        del fn, args, options, state, tags, result
-        return y, aux, {}

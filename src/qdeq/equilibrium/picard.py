@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from qdeq.equilibrium._common import check_tolerances, project, relative_error
 from qdeq.equilibrium._problem import flatten
+from qdeq.equilibrium.solver import AbstractSolver
 from qdeq.errors import UserError
 
 
@@ -17,7 +18,7 @@ class _PicardState(eqx.Module):
     error: Float[Array, ""]
 
 
-class Picard(optx.AbstractFixedPointSolver):
+class Picard(AbstractSolver, optx.AbstractFixedPointSolver):
     """y <- (1 - damping) f(y) + damping y.
 
     Converges where f contracts, at the rate of its spectral radius; damping helps where the
@@ -67,13 +68,3 @@ class Picard(optx.AbstractFixedPointSolver):
 
     def _damped(self) -> bool:
         return not (isinstance(self.damping, (int, float)) and self.damping == 0)
-
-    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
-        """Stop where the residual of the last evaluated point met the tolerances."""
-        del fn, y, args, options, tags
-        return state.error < 1, optx.RESULTS.successful
-
-    def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
-        """Nothing to add."""
-        del fn, args, options, state, tags, result
-        return y, aux, {}

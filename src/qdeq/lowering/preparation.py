@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdeq._precision import PRECISION
+from qdeq._scale import balanced, balanced_columns, times_power
 from qdeq.circuits import Operation
 
 
@@ -82,11 +83,13 @@ def preparation_angles(v: jax.Array) -> jax.Array:
     NaN, never a wrong number.
     """
     n_levels = (v.shape[0] - 1).bit_length()
-    weights = jnp.zeros(2**n_levels, v.dtype).at[: v.shape[0]].set(v)
+    weights = jnp.zeros(2**n_levels, v.dtype).at[: v.shape[0]].set(balanced(v)[0])
     n_live = v.shape[0]
     levels: list[jax.Array] = []
     for level in reversed(range(n_levels)):
-        left, right = weights[0::2], weights[1::2]
+        # A block may be far smaller than the largest, and its squares no numbers.
+        pairs, power = balanced_columns(weights.reshape(-1, 2).T)
+        left, right = pairs
         last = level == n_levels - 1
         # Blocks in the zero padding turn by nothing, whatever v is: 0/0 of no consequence.
         live = np.arange(2**level) * 2 + (0 if last else 1) < n_live
@@ -95,7 +98,7 @@ def preparation_angles(v: jax.Array) -> jax.Array:
         n_live = -(-n_live // 2)
         there = np.arange(2**level) < n_live
         squares = jnp.where(there, left**2 + right**2, 1)
-        weights = jnp.where(there, jnp.sqrt(squares), 0)
+        weights = jnp.where(there, times_power(jnp.sqrt(squares), power), 0)
     return jnp.concatenate(levels[::-1]) if levels else jnp.zeros(0, v.dtype)
 
 

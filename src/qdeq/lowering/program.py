@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdeq._gather import products_of_entries
-from qdeq.circuits import GATES, AmplitudeEncoding, Circuit, Encoding, Operation
+from qdeq.circuits import GATES, AmplitudeEncoding, Circuit, Encoding, MeasuredCircuit, Operation
 from qdeq.circuits.operation import AngleSource
 from qdeq.errors import UserError
 from qdeq.lowering.preparation import preparation, preparation_angles
@@ -63,8 +63,9 @@ class Program:
 
     @classmethod
     def of(cls, model: Any) -> Program:
-        """The program of a model's encoding and circuit."""
-        return lower(model.circuit, model.encoding)
+        """The program of a `QuantumModel`, or of a `MeasuredCircuit`."""
+        measured = MeasuredCircuit.of(model)
+        return lower(measured.circuit, measured.encoding)
 
     @property
     def n_slots(self) -> int:

@@ -4,10 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from qdeq.circuits import AmplitudeEncoding, NoiseModel, make_ansatz, z_of_every_wire
-from qdeq.errors import check_choice
+from qdeq.circuits import MeasuredCircuit, NoiseModel
 from qdeq.models.classifier import Classifier
-from qdeq.models.paper import ENCODINGS, angle_encoding_of
 from qdeq.models.quantum_model import QuantumModel
 
 
@@ -60,18 +58,15 @@ def build_classifier(
     >>> classifier.model.circuit.n_parameters, classifier.head
     (39, None)
     """
-    check_choice("encoding", encoding, ENCODINGS)
-    circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
-    if encoding == "amplitude":
-        encoder = AmplitudeEncoding(n_qubits, n_features)
-    else:
-        encoder = angle_encoding_of(n_qubits, n_features)
-    model = QuantumModel(
-        jax.random.uniform(model_key, (circuit.n_parameters,), minval=-jnp.pi, maxval=jnp.pi),
-        circuit,
-        encoding=encoder,
-        observables=z_of_every_wire(n_qubits),
-        method=method,
+    measured = MeasuredCircuit.named(
+        n_qubits,
+        encoding,
+        ansatz=ansatz,
+        ansatz_layers=ansatz_layers,
+        trainable=trainable,
+        n_features=n_features,
         noise=noise,
     )
+    theta = jax.random.uniform(model_key, (measured.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
+    model = QuantumModel(theta, measured=measured, method=method)
     return Classifier(model, n_classes, dropout=dropout, head=head, key=head_key)

@@ -1,5 +1,8 @@
 """A parametrised quantum circuit as a model function f(m, x), evaluated in measured space."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from types import EllipsisType
 from typing import Any
 
 import equinox as eqx
@@ -9,10 +12,12 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._precision import PRECISION
+from qdeq._scale import direction
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
     Circuit,
+    MeasuredCircuit,
     MeasurementEnsemble,
     NoiseModel,
 )
@@ -24,7 +29,7 @@ from qdeq.simulation import (
     PlainForm,
     ProjectedColumns,
     QuadraticForms,
-    encode,
+    encode_sum,
     lightcone_cost,
     outcome_probabilities,
     prepare_columns,
@@ -55,6 +60,7 @@ class QuantumModel(ModelFunction):
         `(P,)` angles in radians, in circuit order.
     circuit, encoding, observables
         What runs on the qubits. Angles that the circuit marks as not trainable get zero gradient.
+        The attribute `measured` holds them, and the noise, as one value.
     reinjection
         `(d, q)`: the fixed linear map R from measured state to features.
     method
@@ -64,6 +70,8 @@ class QuantumModel(ModelFunction):
     noise
         What goes wrong in the circuit, in encoding rotations and at readout; exact, in every
         evaluation and every gradient. None is a perfect device.
+    measured
+        In place of circuit, encoding, observables and noise; those given beside it replace its own.
 
     Raises
     ------
@@ -77,65 +85,41 @@ class QuantumModel(ModelFunction):
 
     theta: Float[Array, " P"]
     reinjection: Float[Array, "d q"]
-    circuit: Circuit = eqx.field(static=True)
-    encoding: AmplitudeEncoding | AngleEncoding = eqx.field(static=True)
-    observables: MeasurementEnsemble = eqx.field(static=True)
+    measured: MeasuredCircuit = eqx.field(static=True)
     method: str = eqx.field(static=True)
-    noise: NoiseModel | None = eqx.field(static=True)
 
     def __init__(
         self,
         theta: ArrayLike,
-        circuit: Circuit,
+        circuit: Circuit | None = None,
         *,
-        encoding: AmplitudeEncoding | AngleEncoding,
-        observables: MeasurementEnsemble,
+        encoding: AmplitudeEncoding | AngleEncoding | None = None,
+        observables: MeasurementEnsemble | None = None,
         reinjection: ArrayLike | None = None,
         method: str = "auto",
-        noise: NoiseModel | None = None,
+        noise: NoiseModel | EllipsisType | None = ...,
+        measured: MeasuredCircuit | None = None,
     ):
         self.theta = jnp.asarray(theta, jnp.result_type(float))
-        self.circuit = circuit
-        self.encoding = encoding
-        self.observables = observables
+        parts = {"circuit": circuit, "encoding": encoding, "observables": observables}
+        self.measured = _measured(measured, parts, noise)
         self.method = method
-        # A model without rules and readout errors is a perfect device: the fast paths serve it.
-        self.noise = None if noise == NoiseModel() else noise
-        shape = (encoding.n_features, observables.n_observables)
+        shape = (self.n_features, self.n_observables)
         if reinjection is None:
             reinjection = nearest_neighbour_reinjection(*shape)
         self.reinjection = jnp.asarray(reinjection, self.theta.dtype)
-        if self.theta.shape != (circuit.n_parameters,):
+        n_parameters = self.measured.n_parameters
+        if self.theta.shape != (n_parameters,):
             raise UserError(
-                f"theta has shape {self.theta.shape}: the circuit has {circuit.n_parameters} "
-                f"parameters, give an array of shape ({circuit.n_parameters},)"
+                f"theta has shape {self.theta.shape}: the circuit has {n_parameters} "
+                f"parameters, give an array of shape ({n_parameters},)"
             )
         if self.reinjection.shape != shape:
             raise UserError(
                 f"reinjection has shape {self.reinjection.shape}: it maps {shape[1]} expectation "
                 f"values to {shape[0]} features, give an array of shape {shape}"
             )
-        for what, n_qubits in (
-            ("encoding", encoding.n_qubits),
-            ("observables", observables.n_qubits),
-        ):
-            if n_qubits != circuit.n_qubits:
-                raise UserError(
-                    f"the {what} acts on {n_qubits} qubits and the circuit on {circuit.n_qubits}: "
-                    "give both the same number of qubits"
-                )
-        if circuit.n_features > encoding.n_features:
-            raise UserError(
-                f"the circuit is fed by feature {circuit.n_features - 1} and the encoding has "
-                f"{encoding.n_features} features: give the encoding at least {circuit.n_features}"
-            )
         check_choice("method", method, METHODS)
-        if noise is not None and not isinstance(noise, NoiseModel):
-            raise UserError(
-                f"noise={noise!r} is not a NoiseModel: build one, or read a text with parse_noise"
-            )
-        if self.noise is not None:
-            self.noise.check_wires(circuit.n_qubits)
         if method == "statevector" and self.noise is not None:
             raise UserError(
                 "method='statevector' cannot hold noise, which turns states into mixtures: choose "
@@ -146,21 +130,41 @@ class QuantumModel(ModelFunction):
                 "method='quadratic' needs amplitude encoding and a circuit without feature-fed "
                 "operations: choose method='auto' or 'statevector'"
             )
-        if method == "lightcone" and _lightcone_cost(self) is None:
+        if method == "lightcone" and lightcone_cost(self.measured) is None:
             raise UserError(
                 "method='lightcone' needs angle encoding by RX, RY and RZ and a circuit without "
                 "feature-fed operations: choose method='auto' or 'statevector'"
             )
 
     @property
+    def circuit(self) -> Circuit:
+        """What runs after the encoding."""
+        return self.measured.circuit
+
+    @property
+    def encoding(self) -> AmplitudeEncoding | AngleEncoding:
+        """How features become a state."""
+        return self.measured.encoding
+
+    @property
+    def observables(self) -> MeasurementEnsemble:
+        """What is measured."""
+        return self.measured.observables
+
+    @property
+    def noise(self) -> NoiseModel | None:
+        """What goes wrong; None on a perfect device."""
+        return self.measured.noise
+
+    @property
     def n_features(self) -> int:
         """d, the length of the features."""
-        return self.encoding.n_features
+        return self.measured.n_features
 
     @property
     def n_observables(self) -> int:
         """q, the length of the measured state."""
-        return self.observables.n_observables
+        return self.measured.n_observables
 
     @eqx.filter_jit  # called on its own, one program compiles faster than a hundred operations do
     def __call__(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Float[Array, " q"]:
@@ -170,21 +174,8 @@ class QuantumModel(ModelFunction):
     def prepare(self) -> Form:
         """Everything that depends on the parameters alone, computed once per parameter value."""
         theta, reinjection = self._differentiable_theta(), jax.lax.stop_gradient(self.reinjection)
-        path = evaluation_path(self)
-        if path == "quadratic-forms":
-            return prepare_forms(self.circuit, self.observables, theta, reinjection, self.noise)
-        if path == "projected-columns":
-            return prepare_columns(self.circuit, self.observables, theta, reinjection)
-        if path == "lightcone":
-            assert isinstance(self.encoding, AngleEncoding)
-            return prepare_lightcone(
-                self.circuit, self.encoding, self.observables, theta, reinjection, self.noise
-            )
-        if path == "density-matrix":
-            return prepare_density(
-                self.circuit, self.encoding, self.observables, theta, reinjection, self.noise
-            )
-        return prepare_plain(self.circuit, self.encoding, self.observables, theta, reinjection)
+        prepare = _PREPARE[evaluation_path(self)]
+        return prepare(self.measured, theta, reinjection)
 
     @eqx.filter_jit
     def outcome_probabilities(
@@ -218,10 +209,10 @@ class QuantumModel(ModelFunction):
             self.circuit,
             angles,
             self.observables,
-            state=encode(self.encoding, v),
+            state=encode_sum(self.encoding, x, reinjection, m),
             noise=self.noise,
         )
-        return jnp.where(jnp.any(v != 0), probabilities, 1 / probabilities.shape[1])
+        return jnp.where(self.is_defined(m, x), probabilities, 1 / probabilities.shape[1])
 
     @property
     def n_parameters(self) -> int:
@@ -231,7 +222,7 @@ class QuantumModel(ModelFunction):
     @property
     def n_settings(self) -> int:
         """Circuits that one evaluation runs: groups of observables that are measured together."""
-        return len(self.observables.settings())
+        return self.measured.n_settings
 
     def sample(
         self,
@@ -248,7 +239,7 @@ class QuantumModel(ModelFunction):
         """False where v = x + R m = 0 under amplitude encoding; the model function is 0 there."""
         if not isinstance(self.encoding, AmplitudeEncoding):
             return jnp.array(True)
-        return jnp.any(x + self.reinjection @ m != 0)
+        return jnp.any(direction(x, jax.lax.stop_gradient(self.reinjection), m)[0] != 0)
 
     @property
     def n_read_out(self) -> int:
@@ -264,6 +255,29 @@ class QuantumModel(ModelFunction):
             return self.theta
         trainable = np.array(self.circuit.trainable)
         return jnp.where(trainable, self.theta, jax.lax.stop_gradient(self.theta))
+
+
+# A function for each evaluation path, of what is measured, theta and the re-injection.
+_PREPARE: dict[str, Callable[[MeasuredCircuit, Array, Array], Form]] = {
+    "quadratic-forms": prepare_forms,
+    "projected-columns": prepare_columns,
+    "lightcone": prepare_lightcone,
+    "density-matrix": prepare_density,
+    "statevector": prepare_plain,
+}
+
+
+def _measured(
+    whole: MeasuredCircuit | None, parts: dict[str, Any], noise: NoiseModel | EllipsisType | None
+) -> MeasuredCircuit:
+    """The constructor's arguments as one value."""
+    if whole is None:
+        missing = [name for name, part in parts.items() if part is None]
+        if missing:
+            raise UserError(f"{', '.join(missing)} left out: give them, or measured=")
+        return MeasuredCircuit(**parts, noise=None if noise is ... else noise)
+    changes = {name: part for name, part in parts.items() if part is not None}
+    return replace(whole, **changes, **({} if noise is ... else {"noise": noise}))
 
 
 def quantum_model(model: Any, purpose: str) -> QuantumModel:
@@ -329,7 +343,7 @@ def evaluation_path(model: QuantumModel) -> str:
         columns = 2 * size * q**2 * d + TYPICAL_BATCH * 2 * size * (d + q)
         cheaper = forms <= columns or not model.observables.is_diagonal
         return "quadratic-forms" if cheaper else "projected-columns"
-    lightcone = _lightcone_cost(model)
+    lightcone = lightcone_cost(model.measured)
     general, simulation = "statevector", 8 * size * len(model.circuit.operations)
     if model.noise is not None:
         # Sixteen multiplications for each of 4**n numbers and each block of two wires.
@@ -339,9 +353,3 @@ def evaluation_path(model: QuantumModel) -> str:
 
 def _is_quadratic(model: QuantumModel) -> bool:
     return isinstance(model.encoding, AmplitudeEncoding) and model.circuit.n_features == 0
-
-
-def _lightcone_cost(model: QuantumModel) -> int | None:
-    if not isinstance(model.encoding, AngleEncoding):
-        return None
-    return lightcone_cost(model.circuit, model.encoding, model.observables, model.noise)

@@ -78,8 +78,9 @@ pull_back_p.multiple_results = True
 
 def _leading(arrays: Sequence[Any], rank: int) -> tuple[int, ...]:
     """Sizes of the leading axes that arrays of length 1 there stand for."""
-    sizes = ({a.shape[axis] for a in arrays} for axis in range(rank))
-    return tuple(max(size - {1}, default=1) for size in sizes)
+    sizes = ({a.shape[axis] for a in arrays} - {1} for axis in range(rank))
+    # One size beside 1, which may be 0: a batch may be empty.
+    return tuple(max(size, default=1) for size in sizes)
 
 
 def _result_shapes(arrays: Sequence[Any], rank: int, with_jacobian: bool) -> list[tuple[int, ...]]:

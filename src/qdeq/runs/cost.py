@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qdeq.devices.circuit_cost import Model
+from qdeq.circuits import MeasuredCircuit
 from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.ledger import Ledger
 from qdeq.devices.prediction import estimate
 from qdeq.devices.timing import DeviceTiming
+from qdeq.models import QuantumModel
 
 if TYPE_CHECKING:
     from qdeq.training.config import TrainConfig
@@ -50,7 +51,7 @@ class RunCost:
 
 
 def run_cost(
-    model: Model,
+    model: QuantumModel | MeasuredCircuit,
     config: TrainConfig,
     history: Iterable[Mapping[str, Any]],
     *,
@@ -66,7 +67,7 @@ def run_cost(
     Parameters
     ----------
     model
-        That the configuration trains; `qdeq.runs.diagram.CircuitDiagram` describes it.
+        That the configuration trains; `qdeq.runs.circuit.circuit_of` gives it.
     config
         Of the run.
     history
@@ -108,7 +109,13 @@ def run_cost(
     return cost
 
 
-def phase_cost(model: Model, config: TrainConfig, phase: str, steps: float, **options: Any) -> Cost:
+def phase_cost(
+    model: QuantumModel | MeasuredCircuit,
+    config: TrainConfig,
+    phase: str,
+    steps: float,
+    **options: Any,
+) -> Cost:
     """The prediction for one phase of a run: `"implicit"`, or `"direct"`, warm-up included.
 
     Parameters
@@ -124,4 +131,5 @@ def phase_cost(model: Model, config: TrainConfig, phase: str, steps: float, **op
     """
     if phase == "direct":
         return estimate(model, layers=round(steps), **options)
+    config = config.given_again()
     return estimate(model, solver=config.solver, adjoint=config.adjoint, steps=steps, **options)

@@ -12,7 +12,7 @@ from typing import Any
 
 from qdeq.errors import UserError
 from qdeq.runs import pages
-from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.circuit import circuit_of
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
 from qdeq.training.config import OWN_MODEL, TrainConfig
@@ -61,7 +61,7 @@ def write_report(run: str | Path) -> list[Path]:
         )
     drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
     if config.ansatz != OWN_MODEL:
-        drawn["circuit"] = CircuitDiagram.of_config(config, summary).figure()
+        drawn["circuit"] = circuit_of(config, summary).draw_mpl()
     pictures = {name: figures.png(figure) for name, figure in drawn.items()}
     paths = folder.write_figures(pictures)
     lines = [line for history in histories for line in history]
@@ -101,7 +101,7 @@ def report_page(
         command = f"{command_line(config.replace(seed=0))} --seeds {seeds}"
     versions = {**summary.versions, "device": summary.device}
     drawn = {name: (png, name, _CAPTIONS.get(name, name)) for name, png in pictures.items()}
-    values = {name: str(value) for name, value in dataclasses.asdict(config).items()}
+    values = {name: str(value) for name, value in config.plain().items()}
     parts = [
         pages.paragraph(summary.run, "run"),
         pages.paragraph(f"{summary.spread('test_accuracy'):.4f}", "score"),
@@ -170,7 +170,7 @@ def hardware_rows(
     from qdeq.runs.cost import run_cost
 
     try:
-        cost = run_cost(CircuitDiagram.of_config(config, summary), config, history)
+        cost = run_cost(circuit_of(config, summary), config, history)
     except UserError:  # a solver and an adjoint that do not go together on a device
         return {}
     forward, gradients = cost.solves.executions, cost.gradients.executions

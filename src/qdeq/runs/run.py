@@ -11,6 +11,8 @@ from pathlib import Path
 
 from qdeq._arrays import arrays_to_tree
 from qdeq.data import Dataset
+from qdeq.equilibrium import AbstractDerivative
+from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction
 from qdeq.runs.run_folder import Checkpoint, RunFolder
@@ -106,7 +108,7 @@ def train(
             histories=[[] for _ in range(n_seeds)],
         )
         session.finish(on_epoch, on_stage)
-    return Run(folder, model)
+    return _run(folder, config, model)
 
 
 def resume(
@@ -116,6 +118,8 @@ def resume(
     data_dir: str | None = None,
     dataset: Dataset | None = None,
     model: ModelFunction | ModelMaker | None = None,
+    solver: Solver | None = None,
+    adjoint: AbstractDerivative | None = None,
     devices: int | None = None,
     on_epoch: OnEpoch | None = None,
     on_stage: OnStage | None = None,
@@ -135,6 +139,8 @@ def resume(
         Where the data set is now, if it has moved.
     dataset, model
         The data set and the model function again, of a run that was given them.
+    solver, adjoint
+        The same of a run whose configuration held objects.
     devices, on_epoch, on_stage
         As in `train`; `on_epoch` is called for new epochs only.
 
@@ -149,6 +155,7 @@ def resume(
     folder = RunFolder.open(run)
     with folder.held() if is_writer() else contextlib.nullcontext():
         config, seeds = moved(folder.read_config(), data_dir), folder.read_seeds()
+        config = config.given_again(solver=solver, adjoint=adjoint)
         if epochs is not None:
             config = config.replace(epochs=epochs)
         configs = [config.replace(seed=seed) for seed in seeds]
@@ -187,7 +194,13 @@ def resume(
             compile_seconds=0.0 if checkpoint is None else checkpoint.compile_seconds,
         )
         session.finish(on_epoch, on_stage)
-    return Run(folder, model)
+    return _run(folder, config, model)
+
+
+def _run(folder: RunFolder, config: TrainConfig, model: ModelFunction | ModelMaker | None) -> Run:
+    """The run, with the objects that its configuration holds."""
+    given = {name: getattr(config, name) for name in ("solver", "adjoint")}
+    return Run(folder, model, **{k: v for k, v in given.items() if not isinstance(v, str)})
 
 
 def _new_folder(config: TrainConfig, out: str | Path | None) -> RunFolder:

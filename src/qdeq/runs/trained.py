@@ -1,14 +1,15 @@
 """A run as an object: the trained model with what it is good for, loaded from its folder."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import ArrayLike
 
 from qdeq.data.inputs import cast_features
-from qdeq.equilibrium import Direct, Equilibrium, Solution
+from qdeq.equilibrium import AbstractDerivative, Direct, Equilibrium, Solution
+from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.models import Classifier, ModelFunction, Prediction
 from qdeq.runs.run_folder import RunFolder
@@ -33,6 +34,8 @@ class Run:
         The run folder.
     model
         The model function (or what makes it), of a run that was given one; its values are replaced.
+    solver, adjoint
+        Objects, of a run that was given them in its configuration.
 
     Examples
     --------
@@ -43,6 +46,8 @@ class Run:
 
     folder: RunFolder
     model: ModelFunction | ModelMaker | None = None
+    solver: Solver | None = None
+    adjoint: AbstractDerivative | None = None
 
     @property
     def path(self) -> Path:
@@ -52,7 +57,8 @@ class Run:
     @functools.cached_property
     def config(self) -> TrainConfig:
         """What was trained."""
-        return self.folder.read_config()
+        config = self.folder.read_config()
+        return config.given_again(solver=self.solver, adjoint=self.adjoint)
 
     @functools.cached_property
     def seeds(self) -> list[int]:
@@ -79,7 +85,7 @@ class Run:
         """
         if seed not in self.seeds:
             raise UserError(f"seed={seed}: the run has the seeds {self.seeds}; name one of them")
-        return Run(self.folder.seed_folders()[self.seeds.index(seed)], self.model)
+        return replace(self, folder=self.folder.seed_folders()[self.seeds.index(seed)])
 
     @functools.cached_property
     def best(self) -> "Run":
@@ -125,7 +131,13 @@ class Run:
         return predict(self.classifier, self.config, features)
 
 
-def load(run: str | Path, *, model: ModelFunction | ModelMaker | None = None) -> Run:
+def load(
+    run: str | Path,
+    *,
+    model: ModelFunction | ModelMaker | None = None,
+    solver: Solver | None = None,
+    adjoint: AbstractDerivative | None = None,
+) -> Run:
     """Load a run that `qdeq.train` or `qdeq train` wrote, of one seed or many.
 
     Parameters
@@ -134,6 +146,8 @@ def load(run: str | Path, *, model: ModelFunction | ModelMaker | None = None) ->
         A run folder.
     model
         The model function again (or what makes it), of a run that was given one.
+    solver, adjoint
+        The same of a run whose configuration held objects.
 
     Raises
     ------
@@ -141,5 +155,6 @@ def load(run: str | Path, *, model: ModelFunction | ModelMaker | None = None) ->
         When there is no run in the folder, it is of a newer version, or it needs its model.
     """
     folder = RunFolder.open(run)
-    check_model_given(folder.read_config(), model)
-    return Run(folder, model)
+    found = Run(folder, model, solver, adjoint)
+    check_model_given(found.config, model)
+    return found

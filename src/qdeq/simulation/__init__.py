@@ -1,3 +1,8 @@
+"""How a circuit is evaluated: fused gates, states, forms and light cones, noise, samples.
+
+What runs is data from `qdeq.circuits`; which of these paths a model takes is `qdeq.models`' choice.
+"""
+
 from qdeq.simulation.cones import lightcone_cost as lightcone_cost
 from qdeq.simulation.density import DensityForm as DensityForm
 from qdeq.simulation.density import DensityMap as DensityMap
@@ -17,6 +22,7 @@ from qdeq.simulation.quadratic import prepare_forms as prepare_forms
 from qdeq.simulation.sampling import sample_counts as sample_counts
 from qdeq.simulation.sampling import sample_expectations as sample_expectations
 from qdeq.simulation.statevector import encode as encode
+from qdeq.simulation.statevector import encode_sum as encode_sum
 from qdeq.simulation.statevector import expectation_values as expectation_values
 from qdeq.simulation.statevector import run as run
 from qdeq.simulation.statevector import unitary_columns as unitary_columns

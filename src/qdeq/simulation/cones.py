@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble, NoiseModel
+from qdeq.circuits import AngleEncoding, MeasuredCircuit, MeasurementEnsemble
 from qdeq.simulation.bloch import NoisyProduct, noisy_product
 from qdeq.simulation.fusion import Block, fuse
 from qdeq.simulation.product import ProductEncoding, product_encoding
@@ -68,27 +68,25 @@ class ConeGroup:
 Product = ProductEncoding | NoisyProduct
 
 
-def encoded_product(encoding: AngleEncoding, noise: NoiseModel | None) -> Product | None:
-    """The encoding as a product of single-wire states; None when it holds other gates."""
+def encoded_product(measured: MeasuredCircuit) -> Product | None:
+    """The encoding as a product of single-wire states; None when it is none."""
+    encoding, noise = measured.encoding, measured.noise
+    if not isinstance(encoding, AngleEncoding):
+        return None
     return product_encoding(encoding) if noise is None else noisy_product(encoding, noise)
 
 
 @functools.lru_cache(maxsize=64)
-def cone_groups(
-    circuit: Circuit,
-    encoding: AngleEncoding,
-    observables: MeasurementEnsemble,
-    noise: NoiseModel | None = None,
-) -> tuple[ConeGroup, ...] | None:
+def cone_groups(measured: MeasuredCircuit) -> tuple[ConeGroup, ...] | None:
     """Light cones of all observables, grouped by shape; None when the encoding is no product.
 
     Observables share a cone when theirs cover the same wires, or lie inside one with few
     coefficients.
     """
-    product = encoded_product(encoding, noise)
-    if product is None or circuit.n_features:
+    product, observables = encoded_product(measured), measured.observables
+    if product is None or measured.circuit.n_features:
         return None
-    blocks = cone_blocks(circuit, observables, noise)
+    blocks = cone_blocks(measured)
     shared: dict[frozenset[int], list[int]] = {}
     reach = [_cone_wires(blocks, letters) for letters in observables.strings]
     for k, wires in enumerate(reach):
@@ -105,28 +103,23 @@ def cone_groups(
     return tuple(ConeGroup(tuple(cones), *signature) for signature, cones in groups.items())
 
 
-def lightcone_cost(
-    circuit: Circuit,
-    encoding: AngleEncoding,
-    observables: MeasurementEnsemble,
-    noise: NoiseModel | None = None,
-) -> int | None:
+def lightcone_cost(measured: MeasuredCircuit) -> int | None:
     """Pauli coefficients of all observables, the multiplications of one evaluation.
 
     None when light cones cannot evaluate the model: the encoding is no product of RX, RY, RZ, or
     the circuit is fed by features.
     """
-    groups = cone_groups(circuit, encoding, observables, noise)
+    groups = cone_groups(measured)
     if groups is None:
         return None
     return sum(len(g.cones) * len(g.paulis) * g.n_coefficients for g in groups)
 
 
 @functools.lru_cache(maxsize=64)
-def cone_blocks(
-    circuit: Circuit, observables: MeasurementEnsemble, noise: NoiseModel | None
-) -> tuple[Block, ...]:
+def cone_blocks(measured: MeasuredCircuit) -> tuple[Block, ...]:
     """Fused blocks, unitary or noisy: as large as pays, unless that widens the light cones."""
+
+    circuit, observables, noise = measured.circuit, measured.observables, measured.noise
 
     def of_size(size: int) -> tuple[Block, ...]:
         return fuse(circuit, size) if noise is None else fuse_noisy(circuit, noise, size)
@@ -153,7 +146,7 @@ def _cone_wires(blocks: Sequence[Block], letters: str) -> frozenset[int]:
     for block in reversed(blocks):
         if wires & set(block.wires):
             wires |= set(block.wires)
-    return frozenset(wires)
+    return frozenset(wires or {0})  # the identity is the same on any wire
 
 
 def _cone(

@@ -16,13 +16,13 @@ from jaxtyping import Array, Float
 from qdeq._precision import PRECISION
 from qdeq.circuits import (
     AmplitudeEncoding,
-    AngleEncoding,
     Circuit,
+    MeasuredCircuit,
     MeasurementEnsemble,
     NoiseModel,
 )
 from qdeq.simulation.fusion import Block
-from qdeq.simulation.statevector import encode
+from qdeq.simulation.statevector import encode_sum
 from qdeq.simulation.superoperators import PAULIS, check_size, fuse_noisy, transfer_matrices
 
 
@@ -32,10 +32,7 @@ class DensityForm(eqx.Module):
     theta: Float[Array, " P"]
     matrices: list[Array] | None
     reinjection: Float[Array, "d q"]
-    circuit: Circuit = eqx.field(static=True)
-    encoding: AmplitudeEncoding | AngleEncoding = eqx.field(static=True)
-    observables: MeasurementEnsemble = eqx.field(static=True)
-    noise: NoiseModel | None = eqx.field(static=True)
+    measured: MeasuredCircuit = eqx.field(static=True)
 
     def bind(self, x: Float[Array, " d"]) -> "DensityMap":
         """The model function of one sample with features `x` `(d,)`."""
@@ -50,33 +47,29 @@ class DensityMap(eqx.Module):
 
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
-        form = self.form
+        form, measured = self.form, self.form.measured
         v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
-        n = form.circuit.n_qubits
-        if isinstance(form.encoding, AmplitudeEncoding):
-            vector = pauli_vector(encode(form.encoding, v))
+        n = measured.n_qubits
+        if isinstance(measured.encoding, AmplitudeEncoding):
+            vector = pauli_vector(encode_sum(measured.encoding, self.x, form.reinjection, m))
         else:
-            upload = Circuit(n, form.encoding.operations)
-            vector = evolve(upload, form.noise, v, zero_vector(n, v.dtype))
-        blocks = fuse_noisy(form.circuit, form.noise)
+            upload = Circuit(n, measured.encoding.operations)
+            vector = evolve(upload, measured.noise, v, zero_vector(n, v.dtype))
+        blocks = fuse_noisy(measured.circuit, measured.noise)
         matrices = form.matrices
         if matrices is None:
             matrices = transfer_matrices(blocks, jnp.concatenate([form.theta, v]))
         vector = apply_transfer(blocks, matrices, vector)
-        return read_values(form.observables, form.noise, vector)
+        return read_values(measured.observables, measured.noise, vector)
 
 
 def prepare_density(
-    circuit: Circuit,
-    encoding: AmplitudeEncoding | AngleEncoding,
-    observables: MeasurementEnsemble,
-    theta: jax.Array,
-    reinjection: jax.Array,
-    noise: NoiseModel | None,
+    measured: MeasuredCircuit, theta: jax.Array, reinjection: jax.Array
 ) -> DensityForm:
     """Compute the blocks' matrices once, unless features feed the circuit (re-uploading)."""
-    matrices = None if circuit.n_features else transfer_matrices(fuse_noisy(circuit, noise), theta)
-    return DensityForm(theta, matrices, reinjection, circuit, encoding, observables, noise)
+    blocks = fuse_noisy(measured.circuit, measured.noise)
+    matrices = None if measured.circuit.n_features else transfer_matrices(blocks, theta)
+    return DensityForm(theta, matrices, reinjection, measured)
 
 
 def zero_vector(n_qubits: int, dtype: jnp.dtype) -> jax.Array:

@@ -70,7 +70,7 @@ def fuse(circuit: Circuit, max_wires: int) -> tuple[Block[Factor], ...]:
     blocks = [
         Block(factor.wires, (factor,))
         for operation in circuit.operations
-        for factor in lower(operation, circuit.n_parameters)
+        for factor in factors_of(operation, circuit.n_parameters)
     ]
     blocks = merge_up_to(blocks, max_wires)
     return tuple(Block(b.wires, _fold(b.factors, b.wires)) for b in blocks)
@@ -110,7 +110,7 @@ def embed(matrix: np.ndarray, wires: Sequence[int], block_wires: Sequence[int]) 
     return full.transpose([*inverse, *(n + i for i in inverse)]).reshape(2**n, 2**n)
 
 
-def lower(operation: Operation, n_parameters: int) -> list[Factor]:
+def factors_of(operation: Operation, n_parameters: int) -> list[Factor]:
     """An operation as factors: itself, or the three of a U3."""
     if operation.matrix is not None:
         return [_fixed(operation.wires, np.asarray(operation.matrix, dtype=complex))]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qdeq._precision import PRECISION
-from qdeq.circuits import Circuit, MeasurementEnsemble, NoiseModel
+from qdeq.circuits import MeasuredCircuit
 from qdeq.simulation.density import readout_components
 from qdeq.simulation.superoperators import check_size, fuse_noisy, transfer_matrices
 
@@ -125,25 +125,16 @@ def _pull_back(
     return tensor.transpose([0, *(1 + axes.index(wire) for wire in range(n))])
 
 
-def noisy_forms(
-    circuit: Circuit,
-    observables: MeasurementEnsemble,
-    theta: jax.Array,
-    n_features: int,
-    noise: NoiseModel,
-) -> jax.Array:
+def noisy_forms(measured: MeasuredCircuit, theta: jax.Array) -> jax.Array:
     """A_k = Re of observable k pulled back through the noisy circuit, on the first basis states.
 
     Parameters
     ----------
-    circuit, noise
-        What happens between the encoded state and the measurement; no feature-fed operations.
-    observables
-        q Pauli strings; misread bits are part of them.
+    measured
+        With noise and amplitude encoding: only the first d basis states carry features. No
+        feature-fed operations. Misread bits are part of the observables.
     theta
         `(P,)` radians.
-    n_features
-        d: only the first d basis states carry features.
 
     Returns
     -------
@@ -155,12 +146,13 @@ def noisy_forms(
     UserError
         When q 4**n numbers are more than fit into memory.
     """
-    n = circuit.n_qubits
-    check_size(observables.n_observables * 4**n, f"{n} qubits")
-    components = readout_components(observables, noise)
+    n, n_features, noise = measured.n_qubits, measured.n_features, measured.noise
+    assert noise is not None
+    check_size(measured.n_observables * 4**n, f"{n} qubits")
+    components = readout_components(measured.observables, noise)
     n_live = max(0, n_features - 1).bit_length()
     dead = range(n - n_live)  # every feature's basis state has 0 on these wires
-    blocks = fuse_noisy(circuit, noise)
+    blocks = fuse_noisy(measured.circuit, noise)
     matrices = transfer_matrices(blocks, theta)
     coefficients = pull_back(
         [block.wires for block in blocks],

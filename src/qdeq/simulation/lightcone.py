@@ -21,13 +21,13 @@ from jaxtyping import Array, Float
 
 from qdeq import native
 from qdeq._precision import PRECISION
-from qdeq.circuits import AngleEncoding, Circuit, MeasurementEnsemble, NoiseModel
+from qdeq.circuits import MeasuredCircuit, MeasurementEnsemble
 from qdeq.simulation.bloch import NoisyProduct, noisy_components
 from qdeq.simulation.cones import ConeGroup, cone_blocks, cone_groups, encoded_product, n_components
 from qdeq.simulation.density import readout_components
-from qdeq.simulation.fusion import Block, block_matrices
+from qdeq.simulation.fusion import Block, block_matrices, complex_dtype
 from qdeq.simulation.heisenberg import pull_back
-from qdeq.simulation.product import bind_angles, pauli_components, product_encoding
+from qdeq.simulation.product import ProductEncoding, bind_angles, pauli_components
 from qdeq.simulation.statevector import (
     basis_images,
     pauli_actions,
@@ -49,14 +49,11 @@ class LightConeForm(eqx.Module):
 
     coefficients: list[Float[Array, "cones obs left right"]]
     reinjection: Float[Array, "d q"]
-    circuit: Circuit = eqx.field(static=True)
-    encoding: AngleEncoding = eqx.field(static=True)
-    observables: MeasurementEnsemble = eqx.field(static=True)
-    noise: NoiseModel | None = eqx.field(static=True, default=None)
+    measured: MeasuredCircuit = eqx.field(static=True)
 
     def bind(self, x: Float[Array, " d"]) -> "LightConeMap":
         """The model function of one sample with features `x` `(d,)`."""
-        product = encoded_product(self.encoding, self.noise)
+        product = encoded_product(self.measured)
         assert product is not None
         return LightConeMap(self, *bind_angles(product.sums, product.offsets, x, self.reinjection))
 
@@ -72,9 +69,7 @@ class LightConeMap(eqx.Module):
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
         if self._kernel is not None and native.serves(m.dtype):
             return native.evaluate(self._kernel, self._operands, m)
-        form = self.form
-        structure = (form.circuit, form.encoding, form.observables, form.noise)
-        return _reference(structure, self._operands, m)
+        return _reference(self.form.measured, self._operands, m)
 
     def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
         """df/dm at `m` `(q,)`."""
@@ -98,20 +93,14 @@ class LightConeMap(eqx.Module):
 
     @property
     def _kernel(self) -> native.Kernel | None:
-        form = self.form
-        if form.noise is not None:  # noisy rotations are affine maps, which the kernel has not
-            return None
-        return _native_kernel(form.circuit, form.encoding, form.observables)
+        measured = self.form.measured
+        # Noisy rotations are affine maps, which the kernel has not.
+        return None if measured.noise is not None else _native_kernel(measured)
 
 
-Structure = tuple[Circuit, AngleEncoding, MeasurementEnsemble, NoiseModel | None]
-
-
-def _reference(structure: Structure, operands: Sequence[Array], m: Array) -> Array:
+def _reference(measured: MeasuredCircuit, operands: Sequence[Array], m: Array) -> Array:
     offset, slope, *coefficients = operands
-    circuit, encoding, observables, noise = structure
-    product = encoded_product(encoding, noise)
-    groups = cone_groups(circuit, encoding, observables, noise)
+    product, groups = encoded_product(measured), cone_groups(measured)
     assert product is not None and groups is not None
     angles = offset + jnp.matmul(slope, m, precision=PRECISION)
     if isinstance(product, NoisyProduct):
@@ -130,13 +119,10 @@ def _reference(structure: Structure, operands: Sequence[Array], m: Array) -> Arr
 
 
 @functools.lru_cache(maxsize=64)
-def _native_kernel(
-    circuit: Circuit, encoding: AngleEncoding, observables: MeasurementEnsemble
-) -> native.Kernel:
+def _native_kernel(measured: MeasuredCircuit) -> native.Kernel:
     """The structure as integers for `native/cpp`; lists start with their length."""
-    product = product_encoding(encoding)
-    groups = cone_groups(circuit, encoding, observables)
-    assert product is not None and groups is not None
+    product, groups = encoded_product(measured), cone_groups(measured)
+    assert isinstance(product, ProductEncoding) and groups is not None
     plan = [len(product.sums), product.n_qubits, len(product.classes)]
     for turns in product.classes:
         plan += [len(turns.axes), *turns.axes, len(turns.wires), *turns.wires]
@@ -149,46 +135,37 @@ def _native_kernel(
         wires = [wire for cone in group.cones for wire in cone.wires]
         order = [k for cone in group.cones for k in cone.observables]
         plan += [len(wires), *wires, len(order), *order]
-    structure = (circuit, encoding, observables, None)
-    return native.Kernel("product", tuple(plan), 2, functools.partial(_reference, structure))
+    return native.Kernel("product", tuple(plan), 2, functools.partial(_reference, measured))
 
 
 def prepare_lightcone(
-    circuit: Circuit,
-    encoding: AngleEncoding,
-    observables: MeasurementEnsemble,
-    theta: jax.Array,
-    reinjection: jax.Array,
-    noise: NoiseModel | None = None,
+    measured: MeasuredCircuit, theta: jax.Array, reinjection: jax.Array
 ) -> LightConeForm:
     """Pull every observable back through the blocks of its cone; cones of one shape in one go."""
-    groups = cone_groups(circuit, encoding, observables, noise)
+    groups = cone_groups(measured)
     assert groups is not None, "the model checks that the encoding is a product"
-    if noise is not None:
-        coefficients = _noisy_coefficients(groups, circuit, observables, theta, noise)
-        return LightConeForm(coefficients, reinjection, circuit, encoding, observables, noise)
-    matrices = block_matrices(cone_blocks(circuit, observables, None), theta)
+    if measured.noise is not None:
+        coefficients = _noisy_coefficients(groups, measured, theta)
+        return LightConeForm(coefficients, reinjection, measured)
+    matrices = block_matrices(cone_blocks(measured), theta)
     coefficients = []
     for group in groups:
         stacked = [
             jnp.stack([matrices[cone.blocks[b]] for cone in group.cones])
             for b in range(len(group.positions))
         ]
-        pulled = jax.vmap(functools.partial(_pull_back, group))(stacked)
-        coefficients.append(pulled)
-    return LightConeForm(coefficients, reinjection, circuit, encoding, observables)
+        pull = functools.partial(_pull_back, group, dtype=complex_dtype(theta.dtype))
+        # The size is said: cones that no block reaches have nothing to count.
+        coefficients.append(jax.vmap(pull, axis_size=len(group.cones))(stacked))
+    return LightConeForm(coefficients, reinjection, measured)
 
 
 def _noisy_coefficients(
-    groups: Sequence[ConeGroup],
-    circuit: Circuit,
-    observables: MeasurementEnsemble,
-    theta: jax.Array,
-    noise: NoiseModel,
+    groups: Sequence[ConeGroup], measured: MeasuredCircuit, theta: jax.Array
 ) -> list[jax.Array]:
     """What `_pull_back` gives for unitaries, from the transfer matrices of noisy blocks."""
-    matrices = transfer_matrices(cone_blocks(circuit, observables, noise), theta)
-    read = readout_components(observables, noise)
+    matrices = transfer_matrices(cone_blocks(measured), theta)
+    read = readout_components(measured.observables, measured.noise)
     coefficients = []
     for group in groups:
         n, q = len(group.components), len(group.paulis)
@@ -218,12 +195,12 @@ def _noisy_coefficients(
     return coefficients
 
 
-def _pull_back(group: ConeGroup, matrices: list[jax.Array]) -> jax.Array:
+def _pull_back(group: ConeGroup, matrices: list[jax.Array], dtype: jnp.dtype) -> jax.Array:
     """Coefficients `(observables, left, right)` of one cone from its block unitaries."""
     n = len(group.components)
     live = [w for w in range(n) if group.components[w]]  # the other wires start in |0>
     blocks = [Block(positions, ()) for positions in group.positions]
-    columns = basis_images(blocks, matrices, n_qubits=n, live=live)
+    columns = basis_images(blocks, matrices, n_qubits=n, live=live, dtype=dtype)
     # Wires that turn about X only: a phase on |1> turns their Y component into X; then, with no
     # wire that has all three components, everything is real.
     quarter = [i for i, w in enumerate(live) if group.components[w] == "YZ"]

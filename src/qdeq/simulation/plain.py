@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qdeq._precision import PRECISION
-from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
+from qdeq.circuits import MeasuredCircuit
 from qdeq.simulation.fusion import block_matrices, fuse
 from qdeq.simulation.statevector import (
     apply_blocks,
     block_size,
-    encode,
+    encode_sum,
     expectation_values,
     is_large,
 )
@@ -23,9 +23,7 @@ class PlainForm(eqx.Module):
     theta: Float[Array, " P"]
     matrices: list[Array] | None
     reinjection: Float[Array, "d q"]
-    circuit: Circuit = eqx.field(static=True)
-    encoding: AmplitudeEncoding | AngleEncoding = eqx.field(static=True)
-    observables: MeasurementEnsemble = eqx.field(static=True)
+    measured: MeasuredCircuit = eqx.field(static=True)
 
     def bind(self, x: Float[Array, " d"]) -> "PlainMap":
         """The model function of one sample with features `x` `(d,)`."""
@@ -40,36 +38,27 @@ class PlainMap(eqx.Module):
 
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
-        form = self.form
-        v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
-        state = encode(form.encoding, v)[:, None]
-        blocks = fuse(form.circuit, block_size(form.circuit.n_qubits))
+        form, measured = self.form, self.form.measured
+        state = encode_sum(measured.encoding, self.x, form.reinjection, m)[:, None]
+        blocks = fuse(measured.circuit, block_size(measured.n_qubits))
         matrices = form.matrices
         if matrices is None:
+            v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
             matrices = block_matrices(blocks, jnp.concatenate([form.theta, v]))
         state = apply_blocks(blocks, matrices, state)
-        return expectation_values(form.observables, state)[:, 0]
+        return expectation_values(measured.observables, state)[:, 0]
 
     def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
         """df/dm at `m` `(q,)`; of a large register column by column, q states at once are many."""
-        if not is_large(2**self.form.circuit.n_qubits):
+        if not is_large(2**self.form.measured.n_qubits):
             return jax.jacfwd(self)(m)
         # Not `jax.linearize`: it would forget how `apply_blocks` is differentiated once more.
         column = jax.checkpoint(lambda direction: jax.jvp(self, (m,), (direction,))[1])
         return jax.lax.map(column, jnp.eye(len(m), dtype=m.dtype)).T
 
 
-def prepare_plain(
-    circuit: Circuit,
-    encoding: AmplitudeEncoding | AngleEncoding,
-    observables: MeasurementEnsemble,
-    theta: jax.Array,
-    reinjection: jax.Array,
-) -> PlainForm:
+def prepare_plain(measured: MeasuredCircuit, theta: jax.Array, reinjection: jax.Array) -> PlainForm:
     """Compute the fused unitaries once, unless features feed the circuit itself (re-uploading)."""
-    matrices = (
-        None
-        if circuit.n_features
-        else block_matrices(fuse(circuit, block_size(circuit.n_qubits)), theta)
-    )
-    return PlainForm(theta, matrices, reinjection, circuit, encoding, observables)
+    blocks = fuse(measured.circuit, block_size(measured.n_qubits))
+    matrices = None if measured.circuit.n_features else block_matrices(blocks, theta)
+    return PlainForm(theta, matrices, reinjection, measured)

@@ -78,6 +78,9 @@ def sample_expectations(
         probabilities = jax.lax.stop_gradient(probabilities)
         counted = jnp.broadcast_to(jnp.asarray(shots, probabilities.dtype), expected[:1])
         weights = sample_counts(key, probabilities, counted) / counted[:, None]
+        # Whatever is drawn from probabilities that are no numbers looks like one.
+        known = jnp.all(jnp.isfinite(probabilities), axis=1, keepdims=True)
+        weights = jnp.where(known, weights, jnp.nan)
     rows = jnp.asarray(signs, weights.dtype)
     read = weights if len(groups) == 1 else jnp.stack([weights[row] for row in setting])
     # An average, not an estimate of a probability: exactly within [-1, 1] but for rounding.

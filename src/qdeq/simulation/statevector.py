@@ -13,6 +13,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from qdeq._precision import PRECISION
+from qdeq._scale import balanced, direction
 from qdeq.circuits import AmplitudeEncoding, AngleEncoding, Circuit, MeasurementEnsemble
 from qdeq.simulation.fusion import Block, block_matrices, complex_dtype, fuse
 
@@ -132,16 +133,20 @@ def unitary_columns(
     """
     n = circuit.n_qubits
     blocks = fuse(circuit, max_wires or block_size(n))
-    if not blocks:
-        return jnp.eye(2**n, n_columns, dtype=complex_dtype(theta.dtype))
     # Column j starts in basis state j: only the last wires differ between columns.
     live = range(n - max(0, n_columns - 1).bit_length(), n)
     matrices = block_matrices(blocks, theta)
-    return basis_images(blocks, matrices, n_qubits=n, live=live)[:, :n_columns]
+    dtype = complex_dtype(theta.dtype)
+    return basis_images(blocks, matrices, n_qubits=n, live=live, dtype=dtype)[:, :n_columns]
 
 
 def basis_images(
-    blocks: Sequence[Block], matrices: Sequence[jax.Array], *, n_qubits: int, live: Sequence[int]
+    blocks: Sequence[Block],
+    matrices: Sequence[jax.Array],
+    *,
+    n_qubits: int,
+    live: Sequence[int],
+    dtype: jnp.dtype,
 ) -> jax.Array:
     """What the blocks make of every basis state of the `live` wires, the others starting in |0>.
 
@@ -151,18 +156,20 @@ def basis_images(
     Parameters
     ----------
     blocks, matrices
-        From `fuse` and `block_matrices`, at least one.
+        From `fuse` and `block_matrices`.
     n_qubits
         Wires of the register.
     live
         Wires that start in either basis state, most significant bit of the column number first.
+    dtype
+        The matrices' complex dtype; there may be none.
 
     Returns
     -------
     Array
         `(2**n_qubits, 2**len(live))` complex.
     """
-    tensor = jnp.ones((), matrices[0].dtype)
+    tensor = jnp.ones((), dtype)
     axes: list[tuple[str, int]] = []  # what every axis of the tensor is: ("out" | "in", wire)
     for block, matrix in zip(blocks, matrices, strict=True):
         gate = matrix.reshape((2,) * (2 * len(block.wires)))
@@ -237,20 +244,37 @@ def encode(encoding: AmplitudeEncoding | AngleEncoding, v: jax.Array) -> jax.Arr
         every expectation value is 0 there, the maximally mixed state's, and no NaN appears.
     """
     if isinstance(encoding, AmplitudeEncoding):
-        norm_squared = v @ v
-        defined = norm_squared > 0
+        v, _, norm_squared = balanced(v)
+        undefined = norm_squared == 0
         # Two `where`s: the gradient of the branch not taken must stay finite as well.
-        inverse_norm = jnp.where(defined, jax.lax.rsqrt(jnp.where(defined, norm_squared, 1)), 0)
+        inverse_norm = jnp.where(undefined, 0, jax.lax.rsqrt(jnp.where(undefined, 1, norm_squared)))
         padded = jnp.zeros(2**encoding.n_qubits, v.dtype).at[: v.shape[0]].set(v * inverse_norm)
         return padded.astype(complex_dtype(v.dtype))
     circuit = Circuit(encoding.n_qubits, encoding.operations)
     blocks = fuse(circuit, block_size(circuit.n_qubits))
-    if blocks and all(len(block.wires) == 1 for block in blocks):
+    dtype = complex_dtype(v.dtype)
+    if all(len(block.wires) == 1 for block in blocks):
         # A product state, which grows wire by wire: all of it costs two passes, not one per wire.
         matrices = block_matrices(blocks, v)
-        return basis_images(blocks, matrices, n_qubits=circuit.n_qubits, live=())[:, 0]
-    zero = jnp.zeros(2**encoding.n_qubits, complex_dtype(v.dtype)).at[0].set(1)
+        return basis_images(blocks, matrices, n_qubits=circuit.n_qubits, live=(), dtype=dtype)[:, 0]
+    zero = jnp.zeros(2**encoding.n_qubits, dtype).at[0].set(1)
     return run(circuit, jnp.zeros(0, v.dtype), zero, features=v)
+
+
+def encode_sum(
+    encoding: AmplitudeEncoding | AngleEncoding,
+    x: jax.Array,
+    reinjection: jax.Array,
+    m: jax.Array,
+) -> jax.Array:
+    """The encoded state of v = x + R m, `(2**n,)` complex as from `encode`.
+
+    For amplitudes the terms are added over a power of two, so that a sum of the smallest numbers
+    keeps its direction.
+    """
+    if isinstance(encoding, AmplitudeEncoding):
+        return encode(encoding, direction(x, reinjection, m)[0])
+    return encode(encoding, x + jnp.matmul(reinjection, m, precision=PRECISION))
 
 
 def expectation_values(observables: MeasurementEnsemble, columns: jax.Array) -> jax.Array:

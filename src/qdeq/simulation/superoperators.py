@@ -23,7 +23,7 @@ from qdeq.simulation.fusion import (
     Factor,
     by_position,
     by_size,
-    lower,
+    factors_of,
     merge_up_to,
     tree_product,
 )
@@ -134,7 +134,7 @@ def fuse_noisy(
     """
     turns: list[Turn] = []
     for operation in circuit.operations:
-        turns += [_turn(factor) for factor in lower(operation, circuit.n_parameters)]
+        turns += [_turn(factor) for factor in factors_of(operation, circuit.n_parameters)]
         for channel, wires in noise.channels_after(operation) if noise else ():
             turns.append(_fixed(wires, transfer_matrix(channel.kraus())))
     blocks = [Block(turn.wires, (turn,)) for turn in turns]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from matplotlib.figure import Figure
 
-from qdeq.runs.diagram import CircuitDiagram
+from qdeq.circuits import MeasuredCircuit
 from qdeq.studies.kinds import result
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Metric, Result, Row, Study, Tell
@@ -51,7 +51,7 @@ class CircuitStudy(Study):
         del out
         return {
             f"circuit-{row.options['n_qubits']}-{row.group}": (
-                _diagram(row).figure(),
+                _measured(row).draw_mpl(),
                 _sentence(results, row),
             )
             for row in results.rows
@@ -61,7 +61,7 @@ class CircuitStudy(Study):
 def count(row: Row, folder: Path, progress: Tell) -> Result:
     """The numbers of a circuit."""
     del folder, progress
-    circuit = _diagram(row).circuit
+    circuit = _measured(row).circuit
     return result(
         [{"seed": seed} for seed in row.seeds],
         angles=circuit.n_parameters,
@@ -70,8 +70,8 @@ def count(row: Row, folder: Path, progress: Tell) -> Result:
     )
 
 
-def _diagram(row: Row) -> CircuitDiagram:
-    return CircuitDiagram.of_paper(row.options["n_qubits"], row.group)
+def _measured(row: Row) -> MeasuredCircuit:
+    return MeasuredCircuit.named(row.options["n_qubits"], row.group)
 
 
 def _sentence(results: Results, row: Row) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from qdeq.runs.diagram import CircuitDiagram
+from qdeq.runs.circuit import circuit_of
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, confusion, styled_figure
 from qdeq.studies.paper import DEPTHS
 from qdeq.studies.results import Results
@@ -225,7 +225,7 @@ def confusion_of_implicit(results: Results, encoding: str) -> Figure | None:
 def circuit(results: Results, encoding: str) -> Figure | None:
     """The circuit of the encoding's first row."""
     rows = [row for row in results.rows if row.group == encoding]
-    return CircuitDiagram.of_config(rows[0].training).figure() if rows else None
+    return circuit_of(rows[0].training).draw_mpl() if rows else None
 
 
 def _find(results: Results, key: str) -> Row | None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from qdeq.data import Dataset
 from qdeq.errors import UserError
+from qdeq.runs.circuit import circuit_of
 from qdeq.runs.dataset import load_dataset
-from qdeq.runs.diagram import CircuitDiagram
 from qdeq.runs.summary import Summary, peak_memory_mb, versions
 from qdeq.studies import baselines
 from qdeq.studies.study import Result, Row, Tell
@@ -108,7 +108,7 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
         _seed_result(config, summary, steps, test=row.options["test"]) for summary in summaries
     ]
     diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
-    drawn = CircuitDiagram.of_config(config).circuit
+    drawn = circuit_of(config).circuit
     traces = None
     if row.options["traces"] and len(diverged) < len(seeds):
         from qdeq.studies.traces import solver_traces
@@ -145,9 +145,9 @@ def _seed_result(
     # The last loss too: a run that ends in NaN has diverged, even if an early model was kept.
     last = history[-1]["valid_loss"] if history else None
     finite = bool(losses) and losses[0] is not None and last is not None and not summary.stopped
-    diagram = CircuitDiagram.of_config(config)
-    cost = run_cost(diagram, config, history)
-    inference = phase_cost(diagram, config, config.mode, summary.solver_steps_mean)
+    measured = circuit_of(config)
+    cost = run_cost(measured, config, history)
+    inference = phase_cost(measured, config, config.mode, summary.solver_steps_mean)
     found = {
         "seed": summary.seed,
         "valid_accuracy": summary.valid_accuracy,

@@ -101,7 +101,8 @@ class PaperTable(Study):
             f"{config.jacobian_weight:g}, {1 - config.valid_fraction:.0%} / "
             f"{config.valid_fraction:.0%} split into training and validation, {len(self.seeds)} "
             f"seeds ({', '.join(map(str, self.seeds))}), trainable angles: {self.trainable}; "
-            f"{config.solver} to {config.tolerance:g} in at most {config.max_steps} steps."
+            f"{config.plain()['solver']} to {config.tolerance:g} in at most {config.max_steps} "
+            "steps."
         )
 
     def config(self, **changes: Any) -> TrainConfig:

@@ -55,6 +55,10 @@ AdjointName = Literal["implicit", "jacobian-free", "neumann", "shine", "unrolled
 _LATER_FIELDS = {"noise": "", "fallback": "none", "start": "zero"}
 
 
+# What a run folder says of a solver or an adjoint that was given as an object.
+_OWN = "own: "
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that determines a training run; the defaults are the paper's recipe.
@@ -147,7 +151,8 @@ class TrainConfig:
     """Weight of the Jacobian penalty that keeps the equilibrium contractive. 0: none."""
 
     solver: SolverName = "broyden"
-    """Method that finds the equilibrium."""
+    """Method that finds the equilibrium; in Python also a solver object, with its own
+    tolerances."""
 
     fallback: Fallback = "homotopy"
     """What solves the samples that the solver leaves over: a curve that almost surely ends at an
@@ -158,7 +163,7 @@ class TrainConfig:
     epoch before (zero where that was no equilibrium). Everything else starts at zero."""
 
     adjoint: AdjointName = "implicit"
-    """How gradients pass the equilibrium."""
+    """How gradients pass the equilibrium; in Python also an adjoint object."""
 
     max_steps: int = 30
     """Most solver steps per sample."""
@@ -180,6 +185,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self)).items():
+            if name in ("solver", "adjoint") and is_own(name, getattr(self, name)):
+                continue
             _check_type(name, getattr(self, name), hint)
             if hint is float:  # JSON and users write 1 for 1.0; equal runs must compare equal
                 object.__setattr__(self, name, float(getattr(self, name)))
@@ -231,7 +238,7 @@ class TrainConfig:
     def _check_noise(self) -> None:
         if not self.noise:
             return
-        from qdeq.circuits.noise import parse_noise  # NumPy: only noisy runs wait for it
+        from qdeq.circuits.noise_text import parse_noise  # NumPy: only noisy runs wait for it
 
         parse_noise(self.noise)
         if self.method == "statevector":
@@ -253,15 +260,41 @@ class TrainConfig:
 
         Results that were computed before a field existed keep their identity.
         """
-        values = dataclasses.asdict(self)
+        values = self.plain()
         for name, default in _LATER_FIELDS.items():
             if values[name] == default:
                 del values[name]
         return values
 
+    def plain(self) -> dict[str, Any]:
+        """Every field as a number or a text; an object as what it is called and made of."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in ("solver", "adjoint"):
+            if not isinstance(values[name], str):
+                values[name] = _OWN + " ".join(repr(values[name]).split())
+        return values
+
     def to_json(self) -> str:
         """Return every field as indented JSON text, in the order of declaration."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return json.dumps(self.plain(), indent=2) + "\n"
+
+    def given_again(self, *, solver: Any = None, adjoint: Any = None) -> "TrainConfig":
+        """The configuration of a run folder with the objects that the run was given in Python.
+
+        Raises
+        ------
+        UserError
+            If it was given one that is not given now.
+        """
+        given = {"solver": solver, "adjoint": adjoint}
+        for name, value in given.items():
+            kept = getattr(self, name)
+            if value is None and isinstance(kept, str) and kept.startswith(_OWN):
+                raise UserError(
+                    f"{name}={kept!r}: the {name} was given in Python, and has to be given again: "
+                    f"{name}=..."
+                )
+        return self.replace(**{name: value for name, value in given.items() if value is not None})
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "config.json") -> "TrainConfig":
@@ -301,6 +334,33 @@ class TrainConfig:
             return cls(**values)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
+
+
+def is_own(name: str, value: object) -> bool:
+    """Whether a solver or an adjoint is an object and no name, checked; or a folder's word for one.
+
+    Parameters
+    ----------
+    name
+        "solver" or "adjoint".
+    value
+        Of the field.
+    """
+    if isinstance(value, str):
+        return value.startswith(_OWN)
+    # JAX: only objects wait for it.
+    from qdeq.equilibrium.attach import check_adjoint
+    from qdeq.equilibrium.solver import check_solver
+
+    {"solver": check_solver, "adjoint": check_adjoint}[name](name, value)
+    try:
+        hash(value)
+    except TypeError:
+        raise UserError(
+            f"{name}={value!r}: in training it is a part of compiled programs, give its numbers "
+            "as Python's and not as arrays"
+        ) from None
+    return True
 
 
 def _check_type(name: str, value: object, hint: Any) -> None:

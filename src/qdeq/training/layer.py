@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qdeq.equilibrium import ADJOINTS, SOLVERS, Direct, Equilibrium, Homotopy
+from qdeq.equilibrium import (
+    AbstractDerivative,
+    Direct,
+    Equilibrium,
+    Homotopy,
+    make_adjoint,
+    make_solver,
+)
+from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.training.config import TrainConfig
 
 _FALLBACK_STEPS = 100  # five times what most samples need
@@ -18,7 +26,7 @@ class LayerRecipe:
     layers
         Applications of the circuit; None: the equilibrium.
     solver, adjoint
-        By name.
+        By name, or an object.
     max_steps
         Of the solver.
     falls_back
@@ -26,8 +34,8 @@ class LayerRecipe:
     """
 
     layers: int | None = None
-    solver: str = "broyden"
-    adjoint: str = "implicit"
+    solver: str | Solver = "broyden"
+    adjoint: str | AbstractDerivative = "implicit"
     max_steps: int = 30
     falls_back: bool = False
 
@@ -40,14 +48,16 @@ class LayerRecipe:
         if (phase or config.mode) == "direct":
             layers = config.warmup_layers if config.mode == "implicit" else config.layers
             return cls(layers=layers)
+        config = config.given_again()
+        solver, adjoint = as_solver(make_solver(config.solver)), make_adjoint(config.adjoint)
         return cls(
             solver=config.solver,
             adjoint=config.adjoint,
             max_steps=config.max_steps,
             falls_back=(
                 config.fallback == "homotopy"
-                and config.solver != "homotopy"
-                and config.adjoint != "unrolled"  # it differentiates one loop
+                and not solver.restarts  # it is one already
+                and not adjoint.differentiates_loop  # it is one loop
                 and config.random_steps_minus == 0  # a few steps are what is asked for
             ),
         )
@@ -63,15 +73,16 @@ class LayerRecipe:
         Parameters
         ----------
         tolerance
-            Relative and absolute, of the equilibrium.
+            Relative and absolute, of a solver by name; an object has its own.
         """
         if self.layers is not None:
             return Direct(layers=self.layers)
+        solver = make_solver(self.solver, rtol=tolerance, atol=tolerance)
         return Equilibrium(
-            solver=SOLVERS[self.solver](rtol=tolerance, atol=tolerance),
-            adjoint=ADJOINTS[self.adjoint](),
+            solver=solver,
+            adjoint=make_adjoint(self.adjoint),
             max_steps=self.max_steps,
-            fallback=Homotopy(rtol=tolerance, atol=tolerance) if self.falls_back else None,
+            fallback=Homotopy(rtol=solver.rtol, atol=solver.atol) if self.falls_back else None,
             fallback_steps=_FALLBACK_STEPS if self.falls_back else 0,
         )
 

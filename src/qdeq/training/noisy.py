@@ -15,7 +15,8 @@ from jaxtyping import Array
 
 from qdeq._numbers import at_least
 from qdeq.data import Split
-from qdeq.equilibrium import Direct, Equilibrium, KrasnoselskiiMann, make_solver, noise_floor
+from qdeq.equilibrium import Direct, Equilibrium, make_solver, noise_floor
+from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.errors import UserError
 from qdeq.models import Classifier
 from qdeq.simulation.sampling import check_shots
@@ -69,7 +70,11 @@ class ShotMetrics:
 
 
 def layer_for_shots(
-    layer: Equilibrium | Direct, shots: Any, n_observables: int, *, solver: str | None = None
+    layer: Equilibrium | Direct,
+    shots: Any,
+    n_observables: int,
+    *,
+    solver: str | Solver | None = None,
 ) -> Equilibrium | Direct:
     """The layer with a tolerance that so many shots can meet.
 
@@ -82,8 +87,8 @@ def layer_for_shots(
     n_observables
         Length of the measured state.
     solver
-        By name; None averages, by `KrasnoselskiiMann`, whatever the model was trained with: at
-        equal total shots its residual is half that of solvers that stop at a measured one.
+        By name, or an object; None averages, by `KrasnoselskiiMann`, whatever the model was trained
+        with: at equal total shots its residual is half that of solvers that stop at a measured one.
 
     Returns
     -------
@@ -104,7 +109,7 @@ def layer_for_shots(
         loosest: Any = at_least(SAMPLING_ERRORS * noise_floor(shots, n_observables), layer.atol)
         return Direct(layer.layers, rtol=layer.rtol, atol=loosest)
     chosen: Any = make_solver("krasnoselskii-mann" if solver is None else solver)
-    if isinstance(chosen, KrasnoselskiiMann):
+    if as_solver(chosen).averages:
         floor = noise_floor(AVERAGED_STEPS * shots, n_observables)
     else:
         floor = SAMPLING_ERRORS * noise_floor(shots, n_observables)
@@ -121,7 +126,7 @@ def evaluate_with_shots(
     *,
     shots: int,
     key: Array,
-    solver: str | None = None,
+    solver: str | Solver | None = None,
 ) -> ShotMetrics:
     """Classify a split on a simulated device with finite shots.
 
@@ -179,7 +184,7 @@ def _measure(
     y: Array,
     keys: Array,
     shots: Array,
-    solver: str | None,
+    solver: str | Solver | None,
 ) -> dict[str, Array]:
     """Per-sample numbers; shots are traced, so that one program serves any number of them."""
     fitted = layer_for_shots(layer, shots, classifier.model.n_observables, solver=solver)

@@ -71,7 +71,7 @@ def describe_solver(config: TrainConfig) -> dict[str, Any]:
     return {
         "mode": "implicit",
         "map": "m with m = f(m, x), from m = 0; f(m, x) are the observables' expectation values",
-        "solver": config.solver,
+        "solver": config.plain()["solver"],
         "max_steps": config.max_steps,
         "tolerance": config.tolerance,
     }

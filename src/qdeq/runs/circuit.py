@@ -1,0 +1,35 @@
+"""The circuit of a configuration: no parameter values, and so no model and no JAX."""
+
+from qdeq.circuits import MeasuredCircuit
+from qdeq.data import DATASETS
+from qdeq.errors import UserError
+from qdeq.runs.summary import Summary
+from qdeq.training.config import OWN_DATA, OWN_MODEL, TrainConfig
+
+
+def circuit_of(config: TrainConfig, summary: Summary | None = None) -> MeasuredCircuit:
+    """What a configuration trains, without its noise; `summary` says the sizes of own data.
+
+    Raises
+    ------
+    UserError
+        For a model function or data of one's own, whose circuit or sizes are not known.
+    """
+    if config.ansatz == OWN_MODEL:
+        raise UserError("ansatz='own': a model function of one's own has no drawing")
+    if summary is not None and summary.n_qubits is not None:
+        n_qubits, n_features = summary.n_qubits, summary.n_features
+    elif config.data == OWN_DATA:
+        raise UserError("data='own': the circuit of such a run is known when it is finished")
+    else:
+        task = DATASETS[config.data]
+        n_qubits = config.n_qubits or (4 if len(task.labels) <= 4 else 10)
+        n_features = config.n_features or task.n_features
+    return MeasuredCircuit.named(
+        n_qubits,
+        config.encoding,
+        trainable=config.trainable,
+        n_features=n_features,
+        ansatz=config.ansatz,
+        ansatz_layers=config.ansatz_layers,
+    )
