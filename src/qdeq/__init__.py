@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from qdeq.errors import UserError as UserError
     from qdeq.interop.sklearn import QDEQClassifier as QDEQClassifier
     from qdeq.models import Classifier as Classifier
+    from qdeq.models import Injection as Injection
     from qdeq.models import ModelFunction as ModelFunction
     from qdeq.models import QuantumModel as QuantumModel
     from qdeq.models import paper_model as paper_model
@@ -65,7 +66,7 @@ _HOMES = {
     ),
     "errors": "UserError",
     "interop.sklearn": "QDEQClassifier",
-    "models": "Classifier ModelFunction QuantumModel paper_model",
+    "models": "Classifier Injection ModelFunction QuantumModel paper_model",
     "runs": "Run load train",
     "training": "TrainConfig",
 }

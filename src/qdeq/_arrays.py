@@ -4,7 +4,7 @@ safetensors holds named arrays and a little text, and cannot run code when it is
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,9 @@ import safetensors.numpy
 from qdeq.errors import UserError
 
 Tree = TypeVar("Tree")
+
+# The ends of names as they are, and as files of version 0.1 have them.
+_FORMER = {".injection.state": ".reinjection"}
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -69,6 +72,7 @@ def arrays_to_tree(template: Tree, arrays: Mapping[str, np.ndarray], *, source: 
     """
     dynamic, static = eqx.partition(template, eqx.is_array)
     leaves, structure = jax.tree_util.tree_flatten_with_path(dynamic)
+    arrays = _renamed(arrays, [_name(path) for path, _ in leaves])
     advice = "it belongs to another configuration or version; restore the file or train again"
     differing = {_name(path) for path, _ in leaves} ^ set(arrays)
     if differing:
@@ -121,6 +125,17 @@ def read_arrays(path: Path, *, kind: str) -> tuple[dict[str, np.ndarray], dict[s
             "written by another program or version of qdeq; restore it or train again"
         )
     return arrays, metadata
+
+
+def _renamed(arrays: Mapping[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays, with the wanted names that they lack where they have them as they once were."""
+    found = dict(arrays)
+    for name in wanted:
+        for end, former in _FORMER.items():
+            before = name.removesuffix(end) + former
+            if name.endswith(end) and name not in found and before in found:
+                found[name] = found.pop(before)
+    return found
 
 
 def _name(path: Any) -> str:

@@ -44,7 +44,7 @@ class DeviceFunction(ModelFunction):
     Parameters
     ----------
     model
-        Supplies theta, circuit, encoding, observables and re-injection; its noise, if any, is left
+        Supplies theta, circuit, encoding, observables and injection; its noise, if any, is left
         to the device.
     executor
         Runs ``Program.of(model).circuit`` and measures the model's observables.
@@ -144,18 +144,18 @@ class DeviceMap(eqx.Module):
 
 def encoder_input(
     model: QuantumModel, m: Float[Array, " q"], x: Float[Array, " d"]
-) -> tuple[Float[Array, " d"], Bool[Array, ""]]:
-    """v = x + R m and whether the model is defined there; where it is not, v is replaced by ones.
+) -> tuple[Float[Array, " a"], Bool[Array, ""]]:
+    """v of the injection and whether the model is defined there; where not, v is all ones.
 
     An amplitude-encoded zero vector is no state: a model's value is 0 there, without derivative.
     Where nothing but amplitudes is fed by v, a positive multiple of it is returned, whose squares
     are numbers.
     """
-    reinjection = jax.lax.stop_gradient(model.reinjection)
-    v = x + jnp.matmul(reinjection, m, precision=PRECISION)
+    (_, state, _), u = model.injection.matrices(), model.injection.inputs(x)
+    v = u + jnp.matmul(state, m, precision=PRECISION)
     if not isinstance(model.encoding, AmplitudeEncoding):
         return v, jnp.array(True)
-    scaled, _ = direction(x, reinjection, m)
+    scaled, _ = direction(u, state, m)
     defined = jnp.any(scaled != 0)
     return jnp.where(defined, v if model.circuit.n_features else scaled, 1), defined
 

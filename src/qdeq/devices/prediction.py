@@ -65,6 +65,9 @@ def estimate(
         - implicit and Neumann: E + P more to train, however many terms or backward steps there are;
           Jacobian-free and SHINE: P; unrolled: (k - 1) E + k P.
 
+        A learned injection needs E for its own gradient: Jacobian-free and SHINE E + P, unrolled
+        k (E + P).
+
         Objects say by their class which of these they are: `uses_jacobian` of a solver,
         `uses_derivatives` and `differentiates_loop` of an adjoint.
     steps
@@ -122,7 +125,8 @@ def estimate(
             f"scale_factors={scale_factors!r}: give numbers of at least 1, such as 1, 3"
         )
     circuit = CircuitCost.of(model)
-    plan = _Plan(circuit, gradient, perturbations, shots, gradient_shots or shots)
+    learned = isinstance(model, QuantumModel) and bool(model.injection.learned)
+    plan = _Plan(circuit, gradient, perturbations, shots, gradient_shots or shots, learned)
     if layers is not None:
         forward, backward = plan.evaluations(layers), plan.unrolled(layers)
         return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
@@ -136,7 +140,7 @@ def estimate(
         forward += plan.jacobians(steps)
     if asked.is_unrolled:
         backward = plan.unrolled(steps)
-    elif asked.input_gradient:
+    elif asked.input_gradient or learned:
         backward = (plan.input_gradient, plan.parameter_gradient)
     else:
         backward = (plan.parameter_gradient,)
@@ -201,6 +205,7 @@ class _Plan:
     perturbations: int
     shots: int | None
     gradient_shots: int | None
+    learns_injection: bool
 
     @property
     def input_gradient(self) -> Submission:
@@ -220,9 +225,10 @@ class _Plan:
         return tuple(_scaled(self.input_gradient, part) for part in _parts(steps))
 
     def unrolled(self, steps: float) -> tuple[Submission, ...]:
-        """Derivatives of every application; the first one's input, m = 0, has none."""
+        """Derivatives of every application; of the first one's m = 0 only the injection's."""
+        by_input = steps if self.learns_injection else steps - 1
         parameters = [_scaled(self.parameter_gradient, part) for part in _parts(steps)]
-        inputs = [_scaled(self.input_gradient, part) for part in _parts(steps - 1)]
+        inputs = [_scaled(self.input_gradient, part) for part in _parts(by_input)]
         return (*parameters, *inputs)
 
 

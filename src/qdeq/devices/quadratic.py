@@ -110,10 +110,11 @@ def _rows(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[jax.Array, .
     m, `(B, q)`.
     """
     program = Program.of(model)
-    columns = balanced_columns(model.reinjection)[0].T
+    matrix = model.reinjection
+    columns = balanced_columns(matrix)[0].T
 
     def one(m: jax.Array, x: jax.Array) -> tuple[jax.Array, ...]:
-        v, turns = direction(x, model.reinjection, m)
+        v, turns = direction(model.injection.inputs(x), matrix, m)
         # A step as long as v itself: the numerators then are as large as the noise-free value.
         lengths = jnp.linalg.norm(columns, axis=1)
         steps = jnp.where(lengths > 0, jnp.linalg.norm(v) / jnp.where(lengths > 0, lengths, 1), 1)

@@ -17,7 +17,7 @@ import numpy as np
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import check_executor
 from qdeq.devices.ledger import BudgetSpent, Ledger
-from qdeq.devices.train_recipe import DeviceRecipe, step_cost
+from qdeq.devices.train_recipe import DeviceRecipe, check_recipe, step_cost
 from qdeq.devices.train_state import DeviceTraining
 from qdeq.devices.train_step import Attempt
 from qdeq.equilibrium._common import check_count
@@ -78,6 +78,7 @@ def train_on_device(
     state = DeviceTraining.start(classifier) if state is None else state
     model = quantum_model(state.classifier.model, "training on a device")
     check_executor(executor, model)
+    check_recipe(recipe, model)
     x, y = _check_data(state.classifier, x, y)
     n_samples = min(recipe.batch_size, len(x))
     needed = step_cost(model, executor, recipe, n_samples)

@@ -40,7 +40,8 @@ class DeviceRecipe:
         given the measured Jacobian if it `uses_derivatives`.
     input_rule
         Of that Jacobian: `"shift"`, or `"quadratic"` for amplitude encoding, exact as well from
-        ``1 + 2 q`` circuits a sample, see `quadratic_jacobian`.
+        ``1 + 2 q`` circuits a sample, see `quadratic_jacobian`; with a learned injection, whose
+        gradient needs the derivative in all of v, only `"shift"`.
     estimator
         Of the derivative in the angles: `"shift"`, exact, ``1 + 2 n_rotations + 4 n_controlled``
         circuits a sample; `"spsa"`, stochastic, ``1 + 2 perturbations`` circuits a sample.
@@ -89,6 +90,16 @@ class DeviceRecipe:
             )
         check_choice("input_rule", self.input_rule, INPUT_RULES)
         check_choice("estimator", self.estimator, ESTIMATORS)
+
+
+def check_recipe(recipe: DeviceRecipe, model: QuantumModel) -> None:
+    """Raise `UserError` where steps of this kind cannot train the model."""
+    if recipe.input_rule == "quadratic" and model.injection.learned:
+        raise UserError(
+            "input_rule='quadratic' measures derivatives by the measured state alone and the model "
+            f"learns its injection's {', '.join(model.injection.learned)}: choose "
+            "input_rule='shift', or an injection that learns nothing"
+        )
 
 
 def step_cost(

@@ -27,7 +27,7 @@ from qdeq.devices.train_state import DeviceTraining, StepRecord, Unfinished
 from qdeq.equilibrium import AbstractAdjoint, robust_inverse
 from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.lowering.program import Program
-from qdeq.models import Classifier, QuantumModel, quantum_model
+from qdeq.models import Classifier, Injection, QuantumModel, quantum_model
 
 
 class Attempt:
@@ -53,11 +53,14 @@ class Attempt:
         angles, defined = batch_angles(model, m, x)
         adjoint = recipe.adjoint
         is_object = not isinstance(adjoint, str)
-        if adjoint.uses_derivatives if is_object else adjoint == "implicit":
-            if self.state.unfinished.input_jacobian is None:
-                measured = _input_jacobian(executor, recipe, model, m, x, angles)
-                self.state = self.state.keep(input_jacobian=measured)
-            jacobians = jnp.asarray(self.state.unfinished.input_jacobian)
+        has_jacobian = adjoint.uses_derivatives if is_object else adjoint == "implicit"
+        learns_injection = bool(model.injection.learned)
+        if has_jacobian or learns_injection:
+            measured = self._input_jacobian(executor, recipe, m, x, angles)
+        else:
+            measured = np.zeros(0)
+        if has_jacobian:
+            jacobians = jnp.asarray(_in_measured_space(recipe, model, m, x, measured))
         else:
             jacobians = jnp.zeros((*m.shape, m.shape[1]), m.dtype)
         if is_object:
@@ -72,6 +75,11 @@ class Attempt:
         gradient = eqx.tree_at(
             lambda c: c.model.theta, gradient, jnp.asarray(theta_gradient, model.theta.dtype)
         )
+        if learns_injection:
+            cotangents = jnp.asarray(np.einsum("bq,bqe->be", weights, measured), m.dtype)
+            gradient = eqx.tree_at(
+                lambda c: c.model.injection, gradient, _injection_gradient(model, m, x, cotangents)
+            )
         classifier, optimiser_state = _update(
             classifier, gradient, self.state.optimiser_state, jnp.asarray(recipe.learning_rate)
         )
@@ -122,6 +130,27 @@ class Attempt:
         self.state = self.state.keep(solution=solution)
         return solution
 
+    def _input_jacobian(
+        self,
+        executor: Executor,
+        recipe: DeviceRecipe,
+        m: jax.Array,
+        x: jax.Array,
+        angles: np.ndarray,
+    ) -> np.ndarray:
+        """Derivatives by the encoding's slots `(B, q, E)`, by m `(B, q, q)` if quadratic."""
+        if self.state.unfinished.input_jacobian is None:
+            shots = recipe.gradient_shots
+            if recipe.input_rule == "quadratic":
+                measured = quadratic_jacobian(self._model, executor, m, x, shots)[1]
+            else:
+                slots = Program.of(self._model).encoding_slots
+                measured = shift_jacobian(executor, angles, slots, shots, purpose="input gradient")[
+                    1
+                ]
+            self.state = self.state.keep(input_jacobian=measured)
+        return np.asarray(self.state.unfinished.input_jacobian)
+
     def _angle_jacobian(
         self, executor: Executor, recipe: DeviceRecipe, angles: np.ndarray
     ) -> np.ndarray:
@@ -156,26 +185,17 @@ def _loss_and_gradients(
     return value, gradient, vectors
 
 
-def _input_jacobian(
-    executor: Executor,
-    recipe: DeviceRecipe,
-    model: QuantumModel,
-    m: jax.Array,
-    x: jax.Array,
-    angles: np.ndarray,
+def _in_measured_space(
+    recipe: DeviceRecipe, model: QuantumModel, m: jax.Array, x: jax.Array, measured: np.ndarray
 ) -> np.ndarray:
     """df/dm of every sample, `(B, q, q)`."""
     if recipe.input_rule == "quadratic":
-        return quadratic_jacobian(model, executor, m, x, recipe.gradient_shots)[1]
-    slots = Program.of(model).encoding_slots
-    _, measured = shift_jacobian(
-        executor, angles, slots, recipe.gradient_shots, purpose="input gradient"
-    )
-    return np.asarray(_in_measured_space(model, m, x, jnp.asarray(measured, m.dtype)))
+        return measured
+    return np.asarray(_by_state(model, m, x, jnp.asarray(measured, m.dtype)))
 
 
 @eqx.filter_jit
-def _in_measured_space(
+def _by_state(
     model: QuantumModel, m: jax.Array, x: jax.Array, slot_jacobian: jax.Array
 ) -> jax.Array:
     program = Program.of(model)
@@ -185,6 +205,29 @@ def _in_measured_space(
         return jnp.where(encoder_input(model, m, x)[1], slot_jacobian @ moved, 0)
 
     return jax.vmap(one)(m, x, slot_jacobian)
+
+
+@eqx.filter_jit
+def _injection_gradient(
+    model: QuantumModel, m: jax.Array, x: jax.Array, cotangents: jax.Array
+) -> Injection:
+    """Gradient by U, W and b from that by the encoding's angles, `(B, E)`."""
+    program = Program.of(model)
+
+    def by_input(m: jax.Array, x: jax.Array, cotangent: jax.Array) -> jax.Array:
+        v = encoder_input(model, m, x)[0]
+        found = jax.vjp(program.encoding_angles, v)[1](cotangent)[0]
+        # Amplitudes whose angles have no derivative say nothing of the injection.
+        return jnp.where(jnp.all(jnp.isfinite(found)), found, 0)
+
+    pulled = jax.vmap(by_input)(m, x, cotangents)
+
+    def along(injection: Injection) -> jax.Array:
+        changed = eqx.tree_at(lambda model: model.injection, model, injection)
+        v = jax.vmap(lambda m, x: encoder_input(changed, m, x)[0])(m, x)
+        return jnp.sum(pulled * v)
+
+    return eqx.filter_grad(along)(model.injection)
 
 
 @jax.jit

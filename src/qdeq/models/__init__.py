@@ -7,9 +7,11 @@ from qdeq.models.function import Bound as Bound
 from qdeq.models.function import ModelFunction as ModelFunction
 from qdeq.models.function import check_model as check_model
 from qdeq.models.function import state_dtype as state_dtype
+from qdeq.models.injection import Injection as Injection
+from qdeq.models.injection import injection_of as injection_of
+from qdeq.models.injection import nearest_neighbour_reinjection as nearest_neighbour_reinjection
 from qdeq.models.paper import paper_model as paper_model
 from qdeq.models.quantum_model import QuantumModel as QuantumModel
 from qdeq.models.quantum_model import evaluation_path as evaluation_path
-from qdeq.models.quantum_model import nearest_neighbour_reinjection as nearest_neighbour_reinjection
 from qdeq.models.quantum_model import quantum_model as quantum_model
 from qdeq.models.sampled import SampledModel as SampledModel

@@ -23,6 +23,7 @@ from qdeq.circuits import (
 )
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction
+from qdeq.models.injection import Injection, injection_of
 from qdeq.simulation import (
     DensityForm,
     LightConeForm,
@@ -47,8 +48,19 @@ TYPICAL_BATCH = 256  # samples that share one `prepare`, for the choice between 
 Form = PlainForm | QuadraticForms | ProjectedColumns | LightConeForm | DensityForm
 
 
+class InjectedForm(eqx.Module):
+    """What `QuantumModel.prepare` computes ahead where features enter by U and b."""
+
+    form: Form
+    injection: Injection
+
+    def bind(self, x: Float[Array, " d"]) -> Callable[..., Array]:
+        """The model function of one sample with features `x` `(d,)`."""
+        return self.form.bind(self.injection.inputs(x))
+
+
 class QuantumModel(ModelFunction):
-    """f_theta(m, x) = < O_k > of the circuit applied to encode(x + R m).
+    """f_theta(m, x) = < O_k > of the circuit applied to encode(v), v = x + R m or U x + W m + b.
 
     One sample in the signature; `jax.vmap` for a batch. `model.prepare().bind(x)(m)` is the same
     number in three stages, so that work is done once per parameter value, once per sample, and once
@@ -62,7 +74,10 @@ class QuantumModel(ModelFunction):
         What runs on the qubits. Angles that the circuit marks as not trainable get zero gradient.
         The attribute `measured` holds them, and the noise, as one value.
     reinjection
-        `(d, q)`: the fixed linear map R from measured state to features.
+        `(d, q)`: the fixed linear map R from measured state to features in the paper's v = x + R m;
+        `nearest_neighbour_reinjection` if neither it nor an injection is given.
+    injection
+        In its place v = U x + W m + b with parts that are learned or fixed, see `Injection`.
     method
         How to evaluate: `"statevector"` (any model without noise), `"quadratic"` (amplitude
         encoding), `"lightcone"` (angle encoding by single rotations), `"density-matrix"` (any
@@ -84,7 +99,7 @@ class QuantumModel(ModelFunction):
     """
 
     theta: Float[Array, " P"]
-    reinjection: Float[Array, "d q"]
+    injection: Injection
     measured: MeasuredCircuit = eqx.field(static=True)
     method: str = eqx.field(static=True)
 
@@ -96,6 +111,7 @@ class QuantumModel(ModelFunction):
         encoding: AmplitudeEncoding | AngleEncoding | None = None,
         observables: MeasurementEnsemble | None = None,
         reinjection: ArrayLike | None = None,
+        injection: Injection | None = None,
         method: str = "auto",
         noise: NoiseModel | EllipsisType | None = ...,
         measured: MeasuredCircuit | None = None,
@@ -104,20 +120,13 @@ class QuantumModel(ModelFunction):
         parts = {"circuit": circuit, "encoding": encoding, "observables": observables}
         self.measured = _measured(measured, parts, noise)
         self.method = method
-        shape = (self.n_features, self.n_observables)
-        if reinjection is None:
-            reinjection = nearest_neighbour_reinjection(*shape)
-        self.reinjection = jnp.asarray(reinjection, self.theta.dtype)
+        shape = (self.measured.n_features, self.measured.n_observables)
+        self.injection = injection_of(injection, reinjection, shape, self.theta.dtype)
         n_parameters = self.measured.n_parameters
         if self.theta.shape != (n_parameters,):
             raise UserError(
                 f"theta has shape {self.theta.shape}: the circuit has {n_parameters} "
                 f"parameters, give an array of shape ({n_parameters},)"
-            )
-        if self.reinjection.shape != shape:
-            raise UserError(
-                f"reinjection has shape {self.reinjection.shape}: it maps {shape[1]} expectation "
-                f"values to {shape[0]} features, give an array of shape {shape}"
             )
         check_choice("method", method, METHODS)
         if method == "statevector" and self.noise is not None:
@@ -157,9 +166,14 @@ class QuantumModel(ModelFunction):
         return self.measured.noise
 
     @property
+    def reinjection(self) -> Float[Array, "a q"]:
+        """R, or W of an injection as the model has it, within its bound."""
+        return self.injection.bounded_state
+
+    @property
     def n_features(self) -> int:
-        """d, the length of the features."""
-        return self.measured.n_features
+        """d, the length of the features; `measured.n_features` is that of v."""
+        return self.injection.n_features
 
     @property
     def n_observables(self) -> int:
@@ -171,11 +185,12 @@ class QuantumModel(ModelFunction):
         """One evaluation for one sample: measured state `(q,)`, features `(d,)` -> `(q,)`."""
         return self.prepare().bind(x)(m)
 
-    def prepare(self) -> Form:
+    def prepare(self) -> Form | InjectedForm:
         """Everything that depends on the parameters alone, computed once per parameter value."""
-        theta, reinjection = self._differentiable_theta(), jax.lax.stop_gradient(self.reinjection)
+        _, state, _ = self.injection.matrices()
         prepare = _PREPARE[evaluation_path(self)]
-        return prepare(self.measured, theta, reinjection)
+        form = prepare(self.measured, self._differentiable_theta(), state)
+        return form if self.injection.keeps_features else InjectedForm(form, self.injection)
 
     @eqx.filter_jit
     def outcome_probabilities(
@@ -194,8 +209,9 @@ class QuantumModel(ModelFunction):
             `(n_settings, 2**n)`, a row per group of `observables.settings()`, wire 0 the most
             significant bit. Uniform where amplitude encoding is undefined.
         """
-        theta, reinjection = self._differentiable_theta(), jax.lax.stop_gradient(self.reinjection)
-        v = x + jnp.matmul(reinjection, m, precision=PRECISION)
+        theta, (_, state, _) = self._differentiable_theta(), self.injection.matrices()
+        u = self.injection.inputs(x)
+        v = u + jnp.matmul(state, m, precision=PRECISION)
         if isinstance(self.encoding, AngleEncoding):
             upload = Circuit(self.encoding.n_qubits, self.encoding.operations)
             return outcome_probabilities(
@@ -209,15 +225,15 @@ class QuantumModel(ModelFunction):
             self.circuit,
             angles,
             self.observables,
-            state=encode_sum(self.encoding, x, reinjection, m),
+            state=encode_sum(self.encoding, u, state, m),
             noise=self.noise,
         )
         return jnp.where(self.is_defined(m, x), probabilities, 1 / probabilities.shape[1])
 
     @property
     def n_parameters(self) -> int:
-        """P, the number of angles."""
-        return self.theta.shape[-1]
+        """How many numbers training changes: P angles, and those of a learned injection."""
+        return self.theta.shape[-1] + self.injection.n_learned
 
     @property
     def n_settings(self) -> int:
@@ -236,19 +252,20 @@ class QuantumModel(ModelFunction):
         return sample_expectations(key, self.outcome_probabilities(m, x), self.observables, shots)
 
     def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
-        """False where v = x + R m = 0 under amplitude encoding; the model function is 0 there."""
+        """False where v = 0 under amplitude encoding; the model function is 0 there."""
         if not isinstance(self.encoding, AmplitudeEncoding):
             return jnp.array(True)
-        return jnp.any(direction(x, jax.lax.stop_gradient(self.reinjection), m)[0] != 0)
+        _, state, _ = self.injection.matrices()
+        return jnp.any(direction(self.injection.inputs(x), state, m)[0] != 0)
 
     @property
     def n_read_out(self) -> int:
-        """d: a head reads the upsampled state."""
-        return self.n_features
+        """What a head reads: d numbers of the paper's upsampled state, q with other injections."""
+        return self.injection.n_read_out
 
-    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " d"]:
-        """The re-injected state z = R m, the paper's z*."""
-        return jnp.matmul(jax.lax.stop_gradient(self.reinjection), m, precision=PRECISION)
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
+        """The paper's z* = R m, with another injection than x + R m the measured state itself."""
+        return self.injection.read_out(m)
 
     def _differentiable_theta(self) -> Float[Array, " P"]:
         if all(self.circuit.trainable):
@@ -296,24 +313,6 @@ def quantum_model(model: Any, purpose: str) -> QuantumModel:
     )
 
 
-def nearest_neighbour_reinjection(n_features: int, n_observables: int) -> np.ndarray:
-    """The paper's R: every measured value is repeated over d/q neighbouring features.
-
-    Where q does not divide d, feature i takes the value number `i * q // d`; with more observables
-    than features the surplus ones are not fed back.
-
-    Returns
-    -------
-    ndarray
-        `(n_features, n_observables)` of zeros and ones.
-    """
-    reinjection = np.zeros((n_features, n_observables))
-    rows = np.arange(n_features)
-    columns = rows * n_observables // n_features if n_observables <= n_features else rows
-    reinjection[rows, columns] = 1
-    return reinjection
-
-
 def evaluation_path(model: QuantumModel) -> str:
     """Which path evaluates the model.
 
@@ -335,7 +334,7 @@ def evaluation_path(model: QuantumModel) -> str:
     """
     if model.method in ("statevector", "lightcone", "density-matrix"):
         return model.method
-    d, q, size = model.n_features, model.n_observables, 2**model.circuit.n_qubits
+    d, q, size = model.measured.n_features, model.n_observables, 2**model.circuit.n_qubits
     if _is_quadratic(model) and model.noise is not None:
         return "quadratic-forms"
     if _is_quadratic(model):

@@ -12,17 +12,16 @@ from jax.extend.core import Var
 from jaxtyping import Array, ArrayLike, Float
 
 from qdeq._pennylane import check_jax, load
-from qdeq._precision import PRECISION
 from qdeq.devices import Ledger, device_errors
 from qdeq.errors import UserError
 from qdeq.interop.pennylane._guest import NATIVE, Guest, cannot_run, example, make_guest, stack
 from qdeq.interop.pennylane._rules import evaluate
 from qdeq.interop.pennylane._tapes import make_tapes
-from qdeq.models import ModelFunction, nearest_neighbour_reinjection
+from qdeq.models import Injection, ModelFunction, injection_of
 
 
 class QNodeModel(ModelFunction):
-    """f_theta(m, x) = what a QNode returns for theta and v = x + R m; made by `model_function`.
+    """f_theta(m, x) = what a QNode returns for theta and v; made by `model_function`.
 
     One sample in the signature; `jax.vmap` for a batch, which a device gets as one submission. It
     can take the place of a `QuantumModel` in an `Equilibrium` and in a `Classifier`.
@@ -31,46 +30,54 @@ class QNodeModel(ModelFunction):
     ----------
     theta
         `(P,)`: the QNode's trainable arguments, flattened; `arguments()` has their shapes.
-    reinjection
-        `(d, q)`: the fixed linear map R from measured state to encoder input.
+    injection
+        From measured state and features to the encoder input v, x + R m unless another was given.
     """
 
     theta: Float[Array, " P"]
-    reinjection: Float[Array, "d q"]
+    injection: Injection
     guest: Guest = eqx.field(static=True)
 
     @property
+    def reinjection(self) -> Float[Array, "a q"]:
+        """R, or W of an injection, within its bound."""
+        return self.injection.bounded_state
+
+    @property
     def n_features(self) -> int:
-        """d, the length of v."""
-        return self.reinjection.shape[0]
+        """d, the length of x."""
+        return self.injection.n_features
 
     @property
     def n_observables(self) -> int:
         """q, the length of what the QNode returns."""
-        return self.reinjection.shape[1]
+        return self.injection.n_observables
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers training changes: theta, and those of a learned injection."""
+        return self.theta.shape[-1] + self.injection.n_learned
 
     def __call__(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Float[Array, " q"]:
         """One evaluation for one sample: measured state `(q,)`, features `(d,)` -> `(q,)`."""
         _check_shape("m", m, self.n_observables)
         _check_shape("x", x, self.n_features)
-        reinjection = jax.lax.stop_gradient(self.reinjection)
-        fed_back = jnp.matmul(reinjection, m, precision=PRECISION)
-        return self.evaluate(self.theta, x + fed_back).astype(jnp.result_type(m))
+        return self.evaluate(self.theta, self.injection(m, x)).astype(jnp.result_type(m))
 
-    def evaluate(self, theta: Float[Array, " P"], v: Float[Array, " d"]) -> Float[Array, " q"]:
-        """The QNode itself: flat theta `(P,)` and encoder input `(d,)` -> `(q,)`."""
+    def evaluate(self, theta: Float[Array, " P"], v: Float[Array, " a"]) -> Float[Array, " q"]:
+        """The QNode itself: flat theta `(P,)` and encoder input `(a,)` -> `(q,)`."""
         _check_shape("theta", theta, self.theta.size)
-        _check_shape("v", v, self.n_features)
+        _check_shape("v", v, self.injection.n_inputs)
         return _evaluate(self.guest, theta, v)
 
     @property
     def n_read_out(self) -> int:
-        """d: a head reads the upsampled state."""
-        return self.n_features
+        """What a head reads, as of a `QuantumModel`."""
+        return self.injection.n_read_out
 
-    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " d"]:
-        """The re-injected state R m."""
-        return jnp.matmul(jax.lax.stop_gradient(self.reinjection), m, precision=PRECISION)
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
+        """The re-injected state R m, with another injection than x + R m the state itself."""
+        return self.injection.read_out(m)
 
     def arguments(self) -> dict[str, Any]:
         """The trainable arguments by name, in the shapes that the QNode takes."""
@@ -84,6 +91,7 @@ def model_function(
     n_features: int,
     inputs: str | None = None,
     reinjection: ArrayLike | None = None,
+    injection: Injection | None = None,
     ledger: Ledger | None = None,
     gradient_shots: int | None = None,
 ) -> QNodeModel:
@@ -104,12 +112,14 @@ def model_function(
         Start of the trainable argument, of any shape; a dictionary by name where there are several;
         None if there is none.
     n_features
-        d, the length of v.
+        The length of v: d, that of the features, unless an injection maps them to v.
     inputs
         Name of the argument for v, where it is not the second (or, with a dictionary, the first one
         that is left).
     reinjection
         `(d, q)` map R in v = x + R m; nearest-neighbour upsampling by default.
+    injection
+        In its place v = U x + W m + b, with parts that are learned or fixed.
     ledger
         Charged before every submission; its executions are those that `qml.Tracker` counts. Not
         with backprop, which runs inside the compiled program where nothing can be counted.
@@ -171,14 +181,7 @@ def model_function(
             "return qml.expval or qml.probs"
         )
     shape = (n_features, found.size)
-    if reinjection is None:
-        reinjection = nearest_neighbour_reinjection(*shape)
-    if np.shape(reinjection) != shape:
-        raise UserError(
-            f"reinjection has shape {np.shape(reinjection)}: it maps the {shape[1]} numbers that "
-            f"the QNode returns to {shape[0]} features, give an array of shape {shape}"
-        )
-    return QNodeModel(flat, jnp.asarray(reinjection, flat.dtype), guest)
+    return QNodeModel(flat, injection_of(injection, reinjection, shape, flat.dtype), guest)
 
 
 @eqx.filter_jit  # traced once: PennyLane builds its tapes anew at every trace

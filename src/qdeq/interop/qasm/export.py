@@ -23,20 +23,21 @@ from qdeq.interop.names import numbered
 from qdeq.interop.qasm.manifest import (
     describe_encoding,
     describe_head,
+    describe_injection,
     describe_inputs,
     describe_preprocessing,
     describe_solver,
 )
 from qdeq.interop.qasm.write import to_qasm3
 from qdeq.lowering.preparation import preparation, preparation_angles
-from qdeq.models import Classifier, QuantumModel, quantum_model
+from qdeq.models import Classifier, ModelFunction, QuantumModel, quantum_model
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.run import moved
 from qdeq.runs.summary import versions
 from qdeq.runs.trained import load
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
-from qdeq.training.loop import untrained
+from qdeq.training.loop import ModelMaker, untrained
 
 FORMAT = "qdeq-export-1"
 
@@ -64,7 +65,12 @@ class TrainedRun:
         return layer_of(self.config)
 
 
-def open_run(run: str | Path, *, data_dir: str | None = None) -> TrainedRun:
+def open_run(
+    run: str | Path,
+    *,
+    data_dir: str | None = None,
+    model: ModelFunction | ModelMaker | None = None,
+) -> TrainedRun:
     """Load the best model of a run with its data set.
 
     Parameters
@@ -73,16 +79,18 @@ def open_run(run: str | Path, *, data_dir: str | None = None) -> TrainedRun:
         A run folder; of many seeds, the model of the highest validation accuracy is taken.
     data_dir
         Where the data set is now, if it has moved.
+    model
+        The model function again (or what makes it), of a run that was given one.
 
     Raises
     ------
     UserError
         When the folder is damaged or no run folder, or the data cannot be found.
     """
-    folder = load(run).best.folder
+    folder = load(run, model=model).best.folder
     config = moved(folder.read_config(), data_dir)
     dataset = load_dataset(config)
-    template = untrained(config, dataset.n_features, dataset.n_classes)
+    template = untrained(config, dataset.n_features, dataset.n_classes, model)
     return TrainedRun(Path(run), config, dataset, folder.load_model(template))
 
 
@@ -98,8 +106,8 @@ def export_run(
     """Write a trained model as text files.
 
     Inputs of the programs are ``t_...``, the trained angles; ``x_...``, the encoded numbers
-    v = x + R m where they are rotation angles themselves; and ``a_...``, the angles of the state
-    preparation under amplitude encoding.
+    v = x + R m (or what another injection gives) where they are rotation angles themselves; and
+    ``a_...``, the angles of the state preparation under amplitude encoding.
 
     Parameters
     ----------
@@ -161,6 +169,7 @@ def export_run(
         "inputs": describe_inputs(names, model, theta, bind),
         "encoding": describe_encoding(model),
         "reinjection": np.asarray(model.reinjection, dtype=float).tolist(),
+        **describe_injection(model),
         "observables": list(model.observables.strings),
         "settings": [
             {"observables": list(setting), "basis": basis, "program": name}
@@ -228,7 +237,7 @@ def _whole_circuit(
     names = numbered("t", circuit.n_parameters)
     if not isinstance(model.encoding, AmplitudeEncoding):
         return Circuit(circuit.n_qubits, model.encoding.operations) + circuit, names
-    prepared = Circuit(circuit.n_qubits, preparation(circuit.n_qubits, model.n_features))
+    prepared = Circuit(circuit.n_qubits, preparation(circuit.n_qubits, model.measured.n_features))
     return prepared + circuit, numbered("a", prepared.n_parameters) + names
 
 
@@ -255,7 +264,7 @@ def _samples(run: TrainedRun, count: int) -> list[dict[str, Any]]:
     prediction = eqx.filter_jit(jax.vmap(lambda row: classifier(row, layer)))(jnp.asarray(x))
     m = prediction.solution.value
     model = quantum_model(classifier.model, "an export")
-    v = jnp.asarray(x) + m @ model.reinjection.T
+    v = jax.vmap(model.injection.inputs)(jnp.asarray(x)) + m @ model.reinjection.T
     amplitude = isinstance(model.encoding, AmplitudeEncoding)
     inputs = jax.vmap(preparation_angles)(v) if amplitude else v
     values = jax.vmap(model)(m, jnp.asarray(x))

@@ -18,7 +18,7 @@ from qdeq.data.images import (
     pooling_matrix,
 )
 from qdeq.interop.names import numbered
-from qdeq.models import Classifier, QuantumModel
+from qdeq.models import Classifier, QuantumModel, quantum_model
 from qdeq.training.config import TrainConfig
 
 
@@ -45,18 +45,35 @@ def describe_inputs(
 def describe_encoding(model: QuantumModel) -> dict[str, Any]:
     """From features and measured state to the inputs that are not trained."""
     whole = "v = x + R m with features x, measured state m and R = reinjection"
+    if not model.injection.keeps_features:
+        whole = (
+            "v = U x + W m + b with features x, measured state m, U = input (null: identity), "
+            "W = reinjection and b = bias (null: zero)"
+        )
     if isinstance(model.encoding, AmplitudeEncoding):
         return {
             "kind": "amplitude",
             "map": f"{whole}; the inputs a_... prepare the state v / |v|, wire 0 being the most "
             "significant bit of an amplitude's number, by uniformly controlled RY (arXiv "
             "quant-ph/0407010): qdeq.lowering.preparation.preparation_angles(v)",
-            "n_features": model.n_features,
+            "n_features": model.measured.n_features,
         }
     return {
         "kind": "angle",
         "map": f"{whole}; input x_i is v[i] in radians",
-        "n_features": model.n_features,
+        "n_features": model.measured.n_features,
+    }
+
+
+def describe_injection(model: QuantumModel) -> dict[str, Any]:
+    """U and b of v = U x + W m + b where features do not enter as they are; else nothing."""
+    injection = model.injection
+    if injection.keeps_features:
+        return {}
+    parts = {"input": injection.input, "bias": injection.bias}
+    return {
+        name: None if part is None else np.asarray(part, dtype=float).tolist()
+        for name, part in parts.items()
     }
 
 
@@ -82,8 +99,10 @@ def describe_head(classifier: Classifier) -> dict[str, Any]:
     if classifier.head is None:
         return {"map": "logits = m, one for each class", "weight": None, "bias": None}
     assert classifier.head.bias is not None
+    upsamples = quantum_model(classifier.model, "an export").injection.is_paper
+    read = "R m" if upsamples else "m"
     return {
-        "map": "logits = weight max(R m, 0) + bias; the class is that of the largest",
+        "map": f"logits = weight max({read}, 0) + bias; the class is that of the largest",
         "weight": np.asarray(classifier.head.weight, dtype=float).tolist(),
         "bias": np.asarray(classifier.head.bias, dtype=float).tolist(),
     }

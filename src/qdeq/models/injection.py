@@ -1,0 +1,318 @@
+"""How features and measured state enter a model function: v = U x + W m + b, learned or fixed.
+
+What is done with v, the encoding's input, is not here; nothing of this file knows circuits.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from qdeq._numbers import at_least
+from qdeq._precision import PRECISION
+from qdeq.errors import UserError, check_choice
+
+PARTS = ("input", "state", "bias")
+"""The parts of an injection, U, W and b, by the names that `Injection` takes."""
+
+
+class Injection(eqx.Module):
+    """v = U x + W m + b: a numbers for an encoding from d features and q measured values.
+
+    Each part is fixed or learned. With everything left out but `state` it is the paper's
+    v = x + R m, R fixed, and nothing more is computed than that.
+
+    Parameters
+    ----------
+    state
+        W, `(a, q)`. Of a `QuantumModel` a is the length of the encoding's input.
+    input
+        U, `(a, d)`. None is the identity, d = a; where it is learned it starts there.
+    bias
+        b, `(a,)`. None is zero; where it is learned it starts there.
+    learned
+        Which of `"input"`, `"state"` and `"bias"` training changes; the others have no gradient.
+    bound
+        The largest gain that W may have: the model function gets ``W min(1, bound / |W|)``, with
+        the spectral norm `|W|`, the most that W makes a state longer. However large W grows, its
+        gain stays at most `bound`; a W within it is used as it is. Differentiable: beyond the bound
+        the gradient has no part along W's leading singular direction. None: not bounded.
+
+    Raises
+    ------
+    UserError
+        For shapes that do not go together, a part that does not exist, or a bound that is no
+        positive number.
+
+    Examples
+    --------
+    Three features, two measured values, and an encoding that reads four angles:
+
+    >>> injection = Injection(np.ones((4, 2)), np.eye(4)[:, :3], learned=("input", "state"))
+    >>> injection(jnp.array([0.5, 1.0]), jnp.array([1.0, 2.0, 3.0]))
+    Array([2.5, 3.5, 4.5, 1.5], dtype=float32)
+    >>> injection.n_learned
+    20
+    """
+
+    input: Float[Array, "a d"] | None
+    state: Float[Array, "a q"]
+    bias: Float[Array, " a"] | None
+    n_inputs: int = eqx.field(static=True)
+    n_features: int = eqx.field(static=True)
+    n_observables: int = eqx.field(static=True)
+    learned: tuple[str, ...] = eqx.field(static=True)
+    bound: float | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        state: ArrayLike,
+        input: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+        *,
+        learned: str | Sequence[str] = (),
+        bound: float | None = None,
+    ):
+        names = (learned,) if isinstance(learned, str) else tuple(learned)
+        for name in names:
+            check_choice("learned", name, PARTS)
+        self.learned = tuple(part for part in PARTS if part in names)
+        if bound is not None and not 0 < bound < math.inf:
+            raise UserError(f"bound={bound!r}: give a number above 0, the largest gain, or None")
+        self.bound = None if bound is None else float(bound)
+        dtype = jnp.result_type(float)
+        self.state = _array("state", state, "(a, q): from q measured values to a inputs", 2, dtype)
+        self.n_inputs, self.n_observables = self.state.shape
+        a = self.n_inputs
+        if input is None and "input" in self.learned:
+            input = jnp.eye(a, dtype=dtype)
+        if bias is None and "bias" in self.learned:
+            bias = jnp.zeros(a, dtype)
+        self.input = self.bias = None
+        self.n_features = a
+        if input is not None:
+            wanted = f"({a}, d): from d features to as many inputs as state has rows"
+            self.input = _array("input", input, wanted, 2, dtype, a)
+            self.n_features = self.input.shape[1]
+        if bias is not None:
+            wanted = f"({a},): one number for each row of state"
+            self.bias = _array("bias", bias, wanted, 1, dtype, a)
+
+    @classmethod
+    def random(
+        cls,
+        n_inputs: int,
+        n_features: int,
+        n_observables: int,
+        *,
+        key: PRNGKeyArray | Array,
+        gain: float = 0.5,
+        learned: str | Sequence[str] = PARTS,
+        bound: float | None = None,
+    ) -> "Injection":
+        """A start for learning, for standardised features and angles in radians.
+
+        Entries of U are normal with variance 1/d, so that those of U x are of order 1. Those of W
+        are so small that its spectral norm is about `gain`: an expectation value moves by at most 1
+        per radian, mostly by less, so the equilibrium starts where iterations contract. b is zero.
+
+        Parameters
+        ----------
+        n_inputs, n_features, n_observables
+            a, d and q.
+        key
+            JAX key.
+        gain
+            Of W; 0 starts without feedback.
+        learned, bound
+            See `Injection`.
+
+        Raises
+        ------
+        UserError
+            For a size below 1 or a negative gain.
+
+        Examples
+        --------
+        >>> injection = Injection.random(12, 13, 4, key=jax.random.key(0))
+        >>> injection.input.shape, injection.state.shape, injection.bias.shape
+        ((12, 13), (12, 4), (12,))
+        """
+        sizes = {"n_inputs": n_inputs, "n_features": n_features, "n_observables": n_observables}
+        for name, size in sizes.items():
+            if size < 1:
+                raise UserError(f"{name}={size}: give a size of at least 1")
+        if not 0 <= gain < math.inf:
+            raise UserError(f"gain={gain!r}: give a number that is at least 0")
+        input_key, state_key = jax.random.split(key)
+        # The norm of a matrix of standard normal numbers tends to the sum of these roots.
+        longest = math.sqrt(n_inputs) + math.sqrt(n_observables)
+        return cls(
+            jax.random.normal(state_key, (n_inputs, n_observables)) * (gain / longest),
+            jax.random.normal(input_key, (n_inputs, n_features)) / math.sqrt(n_features),
+            jnp.zeros(n_inputs),
+            learned=learned,
+            bound=bound,
+        )
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether it is v = x + R m with R fixed, whose R m is the paper's upsampled state."""
+        return self.keeps_features and not self.learned and self.bound is None
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether features enter as they are: U = I, b = 0, neither of them learned."""
+        return self.input is None and self.bias is None
+
+    @property
+    def n_learned(self) -> int:
+        """How many numbers training changes."""
+        sizes = {
+            "input": self.n_inputs * self.n_features,
+            "state": self.n_inputs * self.n_observables,
+            "bias": self.n_inputs,
+        }
+        return sum(sizes[part] for part in self.learned)
+
+    @property
+    def bounded_state(self) -> Float[Array, "a q"]:
+        """W as the model function has it, within the bound."""
+        return self.state if self.bound is None else bounded(self.state, self.bound)
+
+    def matrices(
+        self,
+    ) -> tuple[Float[Array, "a d"] | None, Float[Array, "a q"], Float[Array, " a"] | None]:
+        """U, W and b as the model function has them; no gradient reaches what is fixed.
+
+        Returns
+        -------
+        input
+            `(a, d)`, or None for the identity.
+        state
+            `(a, q)`, within the bound.
+        bias
+            `(a,)`, or None for zero.
+        """
+        return (
+            self._held("input", self.input),
+            self._held("state", self.bounded_state),
+            self._held("bias", self.bias),
+        )
+
+    def inputs(self, x: Float[Array, " d"]) -> Float[Array, " a"]:
+        """U x + b, the part of v that a state does not change; x itself where that is all."""
+        matrix, bias = self._held("input", self.input), self._held("bias", self.bias)
+        u = x if matrix is None else jnp.matmul(matrix, x, precision=PRECISION)
+        return u if bias is None else u + bias
+
+    def __call__(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Float[Array, " a"]:
+        """v = U x + W m + b of one sample: measured state `(q,)`, features `(d,)` -> `(a,)`."""
+        state = self._held("state", self.bounded_state)
+        return self.inputs(x) + jnp.matmul(state, m, precision=PRECISION)
+
+    @property
+    def n_read_out(self) -> int:
+        """Length of what `read_out` returns."""
+        return self.n_inputs if self.is_paper else self.n_observables
+
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
+        """What a head sees of a state: the paper's z = R m, with any other injection m itself."""
+        if not self.is_paper:
+            return m
+        return jnp.matmul(jax.lax.stop_gradient(self.state), m, precision=PRECISION)
+
+    def _held(self, part: str, array: Any) -> Any:
+        if array is None or part in self.learned:
+            return array
+        return jax.lax.stop_gradient(array)
+
+
+def bounded(matrix: Float[Array, "a q"], bound: float) -> Float[Array, "a q"]:
+    """A matrix scaled down until its spectral norm is at most `bound`: M min(1, bound / |M|).
+
+    Examples
+    --------
+    >>> bounded(jnp.diag(jnp.array([2.0, 1.0])), 1.0).tolist()
+    [[1.0, 0.0], [0.0, 0.5]]
+    """
+    return matrix * (bound / at_least(jnp.linalg.norm(matrix, ord=2), bound))
+
+
+def nearest_neighbour_reinjection(n_features: int, n_observables: int) -> np.ndarray:
+    """The paper's R: every measured value is repeated over d/q neighbouring features.
+
+    Where q does not divide d, feature i takes the value number `i * q // d`; with more observables
+    than features the surplus ones are not fed back.
+
+    Returns
+    -------
+    ndarray
+        `(n_features, n_observables)` of zeros and ones.
+    """
+    reinjection = np.zeros((n_features, n_observables))
+    rows = np.arange(n_features)
+    columns = rows * n_observables // n_features if n_observables <= n_features else rows
+    reinjection[rows, columns] = 1
+    return reinjection
+
+
+def injection_of(
+    injection: Injection | None,
+    reinjection: ArrayLike | None,
+    shape: tuple[int, int],
+    dtype: jnp.dtype,
+) -> Injection:
+    """The injection that a model is given, or the paper's: with its R, or the one it is given.
+
+    Parameters
+    ----------
+    injection, reinjection
+        At most one of them.
+    shape
+        `(a, q)`: of the encoding's input and of the measured state.
+    dtype
+        Of the model.
+
+    Raises
+    ------
+    UserError
+        For both, another object, or shapes that do not fit the model.
+    """
+    if injection is None:
+        if reinjection is None:
+            reinjection = nearest_neighbour_reinjection(*shape)
+        if np.shape(reinjection) != shape:
+            raise UserError(
+                f"reinjection has shape {np.shape(reinjection)}: it maps {shape[1]} measured "
+                f"values to {shape[0]} features, give an array of shape {shape}"
+            )
+        injection = Injection(reinjection)
+    elif reinjection is not None:
+        raise UserError("injection and reinjection: give one of them, reinjection is its state")
+    elif not isinstance(injection, Injection):
+        raise UserError(
+            f"injection={type(injection).__name__}: give a qdeq.Injection; a fixed matrix alone is "
+            "reinjection"
+        )
+    elif injection.state.shape != shape:
+        raise UserError(
+            f"the injection's state has shape {injection.state.shape}: it maps {shape[1]} measured "
+            f"values to the {shape[0]} numbers that the encoding reads, give an array of shape "
+            f"{shape}, and an input of {shape[0]} rows"
+        )
+    return jax.tree.map(lambda array: jnp.asarray(array, dtype), injection)
+
+
+def _array(
+    name: str, value: ArrayLike, wanted: str, ndim: int, dtype: jnp.dtype, rows: int | None = None
+) -> Array:
+    shape = np.shape(value)
+    if len(shape) != ndim or 0 in shape or (rows is not None and shape[0] != rows):
+        raise UserError(f"{name} has shape {shape}: give an array of shape {wanted}")
+    return jnp.asarray(value, dtype)
