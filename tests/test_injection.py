@@ -24,6 +24,7 @@ from qdeq.circuits import (
     reuploading,
     z_of_every_wire,
 )
+from qdeq.data import from_arrays
 from qdeq.devices import DeviceFunction, DeviceRecipe, estimate, train_on_device
 from qdeq.equilibrium import Equilibrium, Picard, make_adjoint
 from qdeq.errors import UserError
@@ -506,7 +507,7 @@ def test_unrolled_and_direct_training_are_predicted_to_differentiate_every_input
         assert (found, before) == (10 * shifted, 9 * shifted)
 
 
-def noisy_and_own(key):
+def make_model(key):
     theta_key, key = jax.random.split(key)
     paper = qdeq.paper_model(encoding="angle", key=theta_key)
     injection = Injection.random(16, 5, 4, key=key, bound=0.8)
@@ -518,15 +519,13 @@ def test_a_run_with_a_learned_injection_saves_loads_and_predicts(tmp_path):
     x = np.random.default_rng(0).normal(size=(300, 5))
     names = np.array(["down", "up"])[(x[:, 0] + x[:, 1] > 0).astype(int)]
     config = qdeq.TrainConfig(epochs=8, batch_size=32, learning_rate=0.05, jacobian_weight=0.1)
-    dataset = qdeq.data.from_arrays(x, names)
-    run = qdeq.train(
-        config, seeds=[0, 1], dataset=dataset, model=noisy_and_own, out=tmp_path / "run"
-    )
+    dataset = from_arrays(x, names)
+    run = qdeq.train(config, seeds=[0, 1], dataset=dataset, model=make_model, out=tmp_path / "run")
     model = run.of_seed(0).classifier.model
     assert run.summary.n_parameters == 39 + 16 * (5 + 4 + 1)
-    start = noisy_and_own(jax.random.key(0)).injection
+    start = make_model(jax.random.key(0)).injection
     for before, after in zip(learned_parts(start), learned_parts(model.injection), strict=True):
         assert before.shape == after.shape and np.any(before != after)
-    again = qdeq.load(tmp_path / "run", model=noisy_and_own)
+    again = qdeq.load(tmp_path / "run", model=make_model)
     np.testing.assert_array_equal(again.predict(x), run.predict(x))
     assert np.mean(again.predict(x) == names) > 0.85

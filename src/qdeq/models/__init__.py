@@ -8,7 +8,6 @@ from qdeq.models.function import ModelFunction as ModelFunction
 from qdeq.models.function import check_model as check_model
 from qdeq.models.function import state_dtype as state_dtype
 from qdeq.models.injection import Injection as Injection
-from qdeq.models.injection import injection_of as injection_of
 from qdeq.models.injection import nearest_neighbour_reinjection as nearest_neighbour_reinjection
 from qdeq.models.paper import paper_model as paper_model
 from qdeq.models.quantum_model import QuantumModel as QuantumModel

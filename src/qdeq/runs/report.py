@@ -137,7 +137,8 @@ def summary_rows(summary: Summary) -> dict[str, str]:
         "converged": f"{spread('converged_fraction'):.2%} of test samples",
         "solver steps, mean": f"{spread('solver_steps_mean'):.2f}",
         "circuit executions": f"{summary.circuit_executions:,} in training, forward passes",
-        "parameters": f"{summary.n_parameters} angles, {summary.n_head_parameters} in the head",
+        "parameters": f"{summary.n_parameters} in the model, "
+        f"{summary.n_head_parameters} in the head",
         "training time": f"{summary.train_seconds:.2f} s" + " for all seeds" * bool(many),
         "compile time": f"{summary.compile_seconds:.2f} s",
         "peak memory": f"{summary.peak_memory_mb:.0f} MB",

@@ -17,7 +17,8 @@ from qdeq.errors import UserError
 from qdeq.interop.pennylane._guest import NATIVE, Guest, cannot_run, example, make_guest, stack
 from qdeq.interop.pennylane._rules import evaluate
 from qdeq.interop.pennylane._tapes import make_tapes
-from qdeq.models import Injection, ModelFunction, injection_of
+from qdeq.models import Injection, ModelFunction
+from qdeq.models.injection import injection_of
 
 
 class QNodeModel(ModelFunction):
