@@ -45,6 +45,7 @@ def solve(
     rtol: float | None,
     atol: float | None,
     max_steps: int,
+    largest_dense: int = LARGEST_DENSE,
 ) -> Float[Array, " n"]:
     """x with A x = v, for a linear map A = I - J.
 
@@ -58,6 +59,8 @@ def solve(
         Solved where |v - A x| <= atol + rtol |v|; None for as good as the dtype allows.
     max_steps
         Of each cycle of GMRES; at most four cycles.
+    largest_dense
+        Up to this size A is written out where GMRES failed.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def solve(
     x = jnp.where(jnp.isfinite(found.size), found.x, scaled)
     converted = eqx.filter_closure_convert(system, scaled)
     arrays, rest = eqx.partition(converted, eqx.is_array)
-    if v.shape[0] <= LARGEST_DENSE:
+    if v.shape[0] <= largest_dense:
         x = _densely_where(failed, x, scaled, arrays, rest)
     else:
         x = _warned_where(failed, found.size / length, x)

@@ -1,0 +1,14 @@
+"""Equilibria of networks: wirings as data, the map of all sites, solvers that use the structure."""
+
+from qdeq.equilibrium.networks.injection import EdgeInjection as EdgeInjection
+from qdeq.equilibrium.networks.layer import NETWORK_SOLVERS as NETWORK_SOLVERS
+from qdeq.equilibrium.networks.layer import NetworkEquilibrium as NetworkEquilibrium
+from qdeq.equilibrium.networks.layer import choose_solver as choose_solver
+from qdeq.equilibrium.networks.systems import Structured as Structured
+from qdeq.equilibrium.networks.wired import Wired as Wired
+from qdeq.equilibrium.networks.wiring import AbstractWiring as AbstractWiring
+from qdeq.equilibrium.networks.wiring import Alone as Alone
+from qdeq.equilibrium.networks.wiring import Chain as Chain
+from qdeq.equilibrium.networks.wiring import Edges as Edges
+from qdeq.equilibrium.networks.wiring import Graph as Graph
+from qdeq.equilibrium.networks.wiring import Grid as Grid

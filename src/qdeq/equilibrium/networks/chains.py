@@ -1,0 +1,189 @@
+"""Linear systems along a chain, solved from end to end: affine recursions and block elimination.
+
+A system is (1 + shift) x_i - B_i x_(i-1) - A_i x_(i+1) = b_i with q x q blocks. Recursions run site
+by site in one compiled loop where processors are few and fast: on 2 CPU cores 10,000 sites of 3
+numbers take 0.1 ms, `jax.lax.associative_scan` 0.3 ms; 1,000 sites of 9 numbers, 16 samples, both
+ways take 20 ms, cyclic reduction 66 ms. Elsewhere the causal recursion is an associative scan.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from qdeq._numbers import at_least, at_most
+from qdeq.equilibrium.dense import robust_inverse
+
+
+def affine_recursion(
+    blocks: Float[Array, "N q q"],
+    offsets: Float[Array, "N q"],
+    *,
+    lower: Array | float | None = None,
+    upper: Array | float | None = None,
+    reverse: bool = False,
+    method: str = "auto",
+) -> Float[Array, "N q"]:
+    """y_i = clip(A_i y_(i-1) + b_i), from y = 0 before the first site (after the last, reversed).
+
+    Parameters
+    ----------
+    blocks, offsets
+        A and b.
+    lower, upper
+        What every y_i is clipped to, numbers or arrays that broadcast against `(N, q)`; None: large
+        numbers whose products with blocks stay in range. So nothing overflows, whatever the
+        products of the blocks are.
+    reverse
+        From the last site to the first.
+    method
+        "sequential" (clips at every site), "associative" (scales partial products that grow beyond
+        what means anything, and clips the end), or "auto": sequential on CPUs.
+    """
+    largest = float(jnp.finfo(offsets.dtype).max) ** 0.5
+    lower = jnp.broadcast_to(jnp.asarray(-largest if lower is None else lower), offsets.shape)
+    upper = jnp.broadcast_to(jnp.asarray(largest if upper is None else upper), offsets.shape)
+    lower, upper = lower.astype(offsets.dtype), upper.astype(offsets.dtype)
+    if method == "auto":
+        method = "sequential" if jax.default_backend() == "cpu" else "associative"
+    if method == "associative":
+        return _associative(blocks, offsets, lower, upper, reverse, largest**0.5)
+
+    def site(before: Array, here: tuple[Array, ...]) -> tuple[Array, Array]:
+        block, offset, low, high = here
+        y = _times(block, before) + offset
+        y = at_most(at_least(y, low), high)
+        return y, y
+
+    start = jnp.zeros_like(offsets[0])
+    return lax.scan(site, start, (blocks, offsets, lower, upper), reverse=reverse)[1]
+
+
+def _associative(
+    blocks: Array, offsets: Array, lower: Array, upper: Array, reverse: bool, largest: float
+) -> Array:
+    def after(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+        (a, b), (c, d) = first, second
+        # An affine map that takes the box beyond `largest` says little more than a direction, and
+        # keeps it when it is scaled.
+        slope = jnp.einsum("nij,njk->nik", c, a, precision="highest")
+        shift = jnp.einsum("nij,nj->ni", c, b, precision="highest") + d
+        size = jnp.max(jnp.abs(slope), axis=(1, 2)) + jnp.max(jnp.abs(shift), axis=1)  # NaN: seen
+        factor = jnp.where(size > largest, largest / size, 1)
+        return slope * factor[:, None, None], shift * factor[:, None]
+
+    y = lax.associative_scan(after, (blocks, offsets), reverse=reverse)[1]
+    return at_most(at_least(y, lower), upper)
+
+
+class LineFactors(eqx.Module):
+    """A block-tridiagonal matrix, eliminated from the first site to the last.
+
+    Attributes
+    ----------
+    inverses
+        Of what is left of the diagonal block when the sites before are eliminated, `(N, q, q)`.
+    ahead
+        What site i takes from site i + 1, `(N, q, q)`.
+    before
+        B, `(N, q, q)`.
+    """
+
+    inverses: Float[Array, "N q q"]
+    ahead: Float[Array, "N q q"]
+    before: Float[Array, "N q q"]
+
+    @classmethod
+    def of(
+        cls, before: Float[Array, "N q q"], after: Float[Array, "N q q"], shift: Array | float
+    ) -> "LineFactors":
+        """Eliminate; the first block of `before` and the last of `after` are not looked at.
+
+        Pivots are chosen within a block, and a singular block gets a regularised inverse, so that
+        a wild sample gives a wild answer and no NaN.
+        """
+        q = before.shape[-1]
+        before = before.at[0].set(0)
+        after = after.at[-1].set(0)
+        diagonal = (1 + shift) * jnp.eye(q, dtype=before.dtype)
+
+        def site(ahead: Array, here: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            block, following = here
+            inverse, _ = robust_inverse(diagonal - _product(block, ahead))
+            ahead = _product(inverse, following)
+            return ahead, (inverse, ahead)
+
+        start = jnp.zeros((q, q), before.dtype)
+        _, (inverses, ahead) = lax.scan(site, start, (before, after))
+        return cls(inverses, ahead, before)
+
+    def solve(self, right: Float[Array, "N q"]) -> Float[Array, "N q"]:
+        """x, substituted forwards and backwards."""
+
+        def forwards(known: Array, here: tuple[Array, ...]) -> tuple[Array, Array]:
+            inverse, block, b = here
+            known = _times(inverse, b + _times(block, known))
+            return known, known
+
+        def backwards(x: Array, here: tuple[Array, Array]) -> tuple[Array, Array]:
+            ahead, known = here
+            x = _times(ahead, x) + known
+            return x, x
+
+        zero = jnp.zeros_like(right[0])
+        _, known = lax.scan(forwards, zero, (self.inverses, self.before, right))
+        return lax.scan(backwards, zero, (self.ahead, known), reverse=True)[1]
+
+
+class RingFactors(eqx.Module):
+    """The same with ends that meet: the line of all sites but the last, and the last as a border.
+
+    Attributes
+    ----------
+    line
+        Without the last site.
+    answers
+        What the line's sites take from the last one, `(N - 1, q, q)`.
+    border
+        Inverse of the last site's block when the line is eliminated, `(q, q)`.
+    before, after
+        The last site's own blocks, `(q, q)`.
+    """
+
+    line: LineFactors
+    answers: Float[Array, "N_minus_1 q q"]
+    border: Float[Array, "q q"]
+    before: Float[Array, "q q"]
+    after: Float[Array, "q q"]
+
+    @classmethod
+    def of(
+        cls, before: Float[Array, "N q q"], after: Float[Array, "N q q"], shift: Array | float
+    ) -> "RingFactors":
+        """Eliminate."""
+        n, q = before.shape[0], before.shape[-1]
+        line = LineFactors.of(before[:-1], after[:-1], shift)
+        heard = jnp.zeros((n - 1, q, q), before.dtype)
+        heard = heard.at[0].set(before[0]).at[-1].add(after[-2])
+        answers = jax.vmap(line.solve, in_axes=2, out_axes=2)(heard)
+        diagonal = (1 + shift) * jnp.eye(q, dtype=before.dtype)
+        left = _product(before[-1], answers[-1]) + _product(after[-1], answers[0])
+        border, _ = robust_inverse(diagonal - left)
+        return cls(line, answers, border, before[-1], after[-1])
+
+    def solve(self, right: Float[Array, "N q"]) -> Float[Array, "N q"]:
+        """x."""
+        line = self.line.solve(right[:-1])
+        heard = _times(self.before, line[-1]) + _times(self.after, line[0])
+        last = _times(self.border, right[-1] + heard)
+        return jnp.concatenate([line + _times(self.answers, last), last[None]])
+
+
+# Sums of products and no `@`: XLA's CPU backend fuses them into the loop over sites.
+def _times(block: Float[Array, "*N q q"], x: Float[Array, "*N q"]) -> Float[Array, "*N q"]:
+    return jnp.sum(block * x[..., None, :], axis=-1)
+
+
+def _product(a: Float[Array, "q q"], b: Float[Array, "q q"]) -> Float[Array, "q q"]:
+    return jnp.sum(a[:, :, None] * b[None], axis=1)

@@ -1,0 +1,141 @@
+"""The affine map from what a site hears, and from its features, to the cell's input numbers."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float
+
+from qdeq.equilibrium.networks.wiring import AbstractWiring
+from qdeq.errors import UserError
+
+
+class EdgeInjection(eqx.Module):
+    """v_i = U x_i + sum over kinds r of W_r (sum of what i hears by r) + b.
+
+    Parameters
+    ----------
+    features
+        U `(a, d)`.
+    messages
+        W `(kinds, a, q)`, or `(a, q)` for one kind.
+    offset
+        b `(a,)`; None for 0.
+    max_gain
+        Bound on the two-norm of all W side by side, `(a, kinds q)`: where it is exceeded W counts
+        scaled down to it. None for no bound.
+    learned
+        Whether gradients reach U, W and b.
+
+    Raises
+    ------
+    UserError
+        For shapes that disagree, or a bound that is not above 0.
+    """
+
+    features: Float[Array, "a d"]
+    messages: Float[Array, "kinds a q"]
+    offset: Float[Array, " a"]
+    max_gain: float | None = eqx.field(static=True)
+    learned: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        features: ArrayLike,
+        messages: ArrayLike,
+        offset: ArrayLike | None = None,
+        *,
+        max_gain: float | None = None,
+        learned: bool = True,
+    ) -> None:
+        dtype = jnp.result_type(float)
+        self.features = jnp.asarray(features, dtype)
+        messages = jnp.asarray(messages, dtype)
+        self.messages = messages[None] if messages.ndim == 2 else messages
+        a = self.features.shape[0]
+        self.offset = jnp.zeros(a, dtype) if offset is None else jnp.asarray(offset, dtype)
+        if max_gain is not None and not max_gain > 0:
+            raise UserError(f"max_gain={max_gain!r}: give a number above 0, or None for no bound")
+        self.max_gain, self.learned = max_gain, learned
+        shapes = (self.features.shape, self.messages.shape, self.offset.shape)
+        if (
+            self.features.ndim != 2
+            or self.messages.ndim != 3
+            or self.messages.shape[1] != a
+            or self.offset.shape != (a,)
+        ):
+            raise UserError(
+                f"features, messages and offset have shapes {shapes}: give (a, d), (kinds, a, q) "
+                "and (a,)"
+            )
+
+    @classmethod
+    def random(
+        cls,
+        wiring: AbstractWiring | int,
+        n_inputs: int,
+        n_features: int,
+        n_states: int,
+        *,
+        key: Array,
+        gain: float = 1.0,
+        max_gain: float | None = None,
+    ) -> "EdgeInjection":
+        """U and W normal, of expected two-norm about 1 and `gain`; b = 0.
+
+        Parameters
+        ----------
+        wiring
+            A wiring, or the number of its kinds of edges.
+        n_inputs, n_features, n_states
+            a, d and q.
+        key
+            JAX key.
+        gain
+            The two-norm of all W side by side, exactly.
+        max_gain
+            See the class.
+        """
+        kinds = wiring if isinstance(wiring, int) else wiring.n_kinds
+        for_features, for_messages = jax.random.split(key)
+        features = jax.random.normal(for_features, (n_inputs, n_features)) / n_features**0.5
+        messages = jax.random.normal(for_messages, (kinds, n_inputs, n_states))
+        messages = messages * (gain / two_norm_of(messages))
+        return cls(features, messages, max_gain=max_gain)
+
+    @property
+    def n_inputs(self) -> int:
+        """a, the numbers that a cell takes."""
+        return self.features.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """d, of one site."""
+        return self.features.shape[1]
+
+    @property
+    def n_states(self) -> int:
+        """q, of one site."""
+        return self.messages.shape[2]
+
+    @property
+    def n_kinds(self) -> int:
+        """Kinds of edges."""
+        return self.messages.shape[0]
+
+    def weights(self) -> tuple[Array, Array, Array]:
+        """U, W within its bound, and b; without derivative where they are not learned."""
+        features, messages, offset = self.features, self.messages, self.offset
+        if not self.learned:
+            features, messages, offset = lax.stop_gradient((features, messages, offset))
+        if self.max_gain is not None:
+            norm = two_norm_of(messages)
+            exceeds = norm > self.max_gain
+            messages = messages * jnp.where(exceeds, self.max_gain / jnp.where(exceeds, norm, 1), 1)
+        return features, messages, offset
+
+
+def two_norm_of(messages: Float[Array, "kinds a q"]) -> Float[Array, ""]:
+    """The two-norm of all W side by side."""
+    side_by_side = jnp.moveaxis(messages, 0, 1).reshape(messages.shape[1], -1)
+    return jnp.linalg.norm(side_by_side, 2)

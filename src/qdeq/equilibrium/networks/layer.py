@@ -1,0 +1,286 @@
+"""The equilibrium of a network: a solver by its wiring, the adjoint by the same structure."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from qdeq._numbers import at_most
+from qdeq.equilibrium._common import check_count, check_tolerances
+from qdeq.equilibrium._problem import frozen
+from qdeq.equilibrium._solve import Begun, Outcome, SolveOptions, solve
+from qdeq.equilibrium.anderson import Anderson
+from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
+from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.networks.solvers import FlatNetwork, NewtonBlocks, NewtonScan, Sweep
+from qdeq.equilibrium.networks.systems import Structured
+from qdeq.equilibrium.networks.wired import Wired, masked
+from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
+from qdeq.equilibrium.picard import Picard
+from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.equilibrium.solver import as_solver, check_solver
+from qdeq.errors import UserError
+
+# Shorter causal chains are swept: a round of Newton's method costs as much as a few sites.
+SHORT_CHAIN = 256
+
+#: How each solver is made, and for which wirings (None: for all).
+NETWORK_SOLVERS: dict[str, tuple[Callable[..., Any], tuple[str, ...] | None]] = {
+    "sweep": (Sweep, ("causal",)),
+    "newton-scan": (NewtonScan, ("causal",)),
+    "newton-blocks": (NewtonBlocks, ("apart", "causal", "line", "ring")),
+    "newton-krylov": (
+        lambda network, rtol, atol: NewtonBlocks(
+            network=network, rtol=rtol, atol=atol, krylov=True
+        ),
+        None,
+    ),
+    "anderson": (lambda network, rtol, atol: Anderson(rtol, atol), None),
+    "broyden": (lambda network, rtol, atol: Broyden(rtol, atol, history=20), None),
+    "picard": (lambda network, rtol, atol: Picard(rtol, atol), None),
+}
+
+
+def choose_solver(wiring: AbstractWiring) -> str:
+    """The solver that `auto` takes for a wiring.
+
+    Examples
+    --------
+    >>> choose_solver(Chain(16)), choose_solver(Chain(10_000)), choose_solver(Chain(16, "both"))
+    ('sweep', 'newton-scan', 'newton-blocks')
+    """
+    if wiring.structure == "causal":
+        long = isinstance(wiring, Chain) and wiring.n_sites > SHORT_CHAIN
+        return "newton-scan" if long else "sweep"
+    return "newton-krylov" if wiring.structure == "graph" else "newton-blocks"
+
+
+class NetworkEquilibrium(eqx.Module):
+    """Finds the states z of all sites with z = F(z, x), and differentiates through them.
+
+    One sample; `jax.vmap` for a batch, in which every sample stops on its own residual. Statistics,
+    statuses and the definition of convergence are those of `qdeq.Equilibrium`: |F(z) - z| <= atol +
+    rtol |F(z)| over the states of all sites.
+
+    Parameters
+    ----------
+    solver
+        "sweep" (causal: site after site, exact), "newton-scan" (causal chains: Newton's method on
+        the whole chain, a handful of batched evaluations; what it leaves over is swept),
+        "newton-blocks" (chains both ways, rings, sites apart: block elimination), "newton-krylov",
+        "anderson", "broyden", "picard" (any wiring), "auto" (see `choose_solver`), or a solver
+        such as `Picard(damping=0.5)`, with its own tolerances.
+    rtol, atol
+        Tolerances of a solver by name.
+    max_steps
+        Static bound on the solver's steps.
+    bounds
+        (lower, upper), numbers, that states are known to lie in: (-1, 1) for expectation values.
+        Iterates are clipped to them.
+    stall_steps
+        See `qdeq.Equilibrium`.
+    adjoint
+        How gradients pass: `Structured()` is exact.
+
+    Raises
+    ------
+    UserError
+        For a solver that there is not, or bounds or numbers out of range.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from qdeq.equilibrium.networks import Chain, EdgeInjection, Wired
+    >>> network = Wired(lambda v, x: jnp.tanh(v), EdgeInjection([[1.0]], [[0.5]]), Chain(1000))
+    >>> solution = NetworkEquilibrium()(network, jnp.ones((1000, 1)))
+    >>> bool(solution.stats.converged), solution.value.shape
+    (True, (1000, 1))
+    """
+
+    solver: Any = eqx.field(default="auto", static=False)
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    max_steps: int = eqx.field(default=50, static=True)
+    bounds: tuple[float, float] | None = eqx.field(default=None, static=True)
+    stall_steps: int | None = eqx.field(default=None, static=True)
+    adjoint: AbstractAdjoint = Structured()
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.solver, str):
+            check_solver("solver", self.solver)
+        elif self.solver != "auto" and self.solver not in NETWORK_SOLVERS:
+            raise UserError(
+                f"solver={self.solver!r} is not known: choose one of auto, "
+                f"{', '.join(NETWORK_SOLVERS)}"
+            )
+        check_tolerances(self.rtol, self.atol)
+        check_count("max_steps", self.max_steps)
+        if self.stall_steps is not None:
+            check_count("stall_steps", self.stall_steps)
+        if self.bounds is not None and not (
+            isinstance(self.bounds, tuple) and len(self.bounds) == 2
+        ):
+            raise UserError(f"bounds={self.bounds!r}: give a pair (lower, upper)")
+        if not isinstance(self.adjoint, AbstractAdjoint):
+            raise UserError(
+                f"adjoint={self.adjoint!r}: give an adjoint object such as Structured()"
+            )
+
+    @eqx.filter_jit
+    def __call__(
+        self,
+        network: Wired,
+        x: Float[Array, "N d"],
+        *,
+        z0: Float[Array, "N q"] | None = None,
+        mask: Bool[Array, " N"] | None = None,
+        budget: int | Int[Array, ""] | None = None,
+    ) -> Solution:
+        """Solve z = F(z, x).
+
+        Parameters
+        ----------
+        network
+            What is solved; all its floating-point arrays are differentiated.
+        x
+            Features of every site, `(N, d)`, differentiated.
+        z0
+            Start, `(N, q)`; None for 0.
+        mask
+            Which sites there are, for samples of different length in one batch: a site where it is
+            False has state 0 and sends nothing. Not for rings and periodic grids.
+        budget
+            Steps allowed in this call, possibly traced, at most `max_steps`.
+
+        Returns
+        -------
+        Solution
+            `value` is `(N, q)`.
+
+        Raises
+        ------
+        UserError
+            For shapes that do not fit the wiring, or a solver that does not.
+        """
+        x, start, mask = _checked(network, x, z0, mask)
+        if budget is not None:
+            budget = at_most(jnp.asarray(budget, jnp.int32), self.max_steps)
+        fn, args = FlatNetwork(network), (x, mask)
+        still, still_args = frozen((fn, args))
+        solver = self.solver_for(still)
+        options = SolveOptions(self.max_steps, budget, self._bounds(start), self.stall_steps)
+        outcome = solve(still, solver, start, still_args, options)
+        made = as_solver(solver)
+        jacobians = outcome.steps * made.uses_jacobian
+        evaluations = outcome.steps * getattr(made, "evaluations_per_step", 1)
+        if isinstance(solver, NewtonScan):
+            outcome, more = self._swept(solver, still, outcome, start, still_args, options)
+            evaluations = evaluations + more
+        root = outcome.best.point
+        value = attach(self.adjoint, fn, root, args, None).value
+        quality = adjoint_residual(self.adjoint, still, root, still_args, None)
+        best = outcome.best
+        stats = SolverStats(
+            steps=outcome.steps,
+            residual=relative(best.residual, best.scale),
+            absolute_residual=best.residual,
+            converged=outcome.status == STATUS.converged,
+            adjoint_residual=quality,
+            residual_trace=outcome.trace,
+            evaluations=evaluations,
+            jacobians=jacobians,
+            result=outcome.status,
+        )
+        return Solution(fn.unravel(value, x), frozen(stats))
+
+    def solver_for(self, network: FlatNetwork) -> Any:
+        """The solver object for a network.
+
+        Raises
+        ------
+        UserError
+            Where the wiring does not allow the solver.
+        """
+        if not isinstance(self.solver, str):
+            return self.solver
+        wiring = network.wired.wiring
+        name = choose_solver(wiring) if self.solver == "auto" else self.solver
+        make, structures = NETWORK_SOLVERS[name]
+        fits = structures is None or wiring.structure in structures
+        if name == "newton-scan":
+            fits = fits and isinstance(wiring, Chain)
+        if not fits:
+            raise UserError(
+                f"solver={name!r} cannot solve {wiring!r}: give solver={choose_solver(wiring)!r} "
+                "or 'auto'"
+            )
+        return make(network=network, rtol=self.rtol, atol=self.atol)
+
+    def _swept(
+        self,
+        solver: NewtonScan,
+        fn: FlatNetwork,
+        first: Outcome,
+        start: Array,
+        args: Any,
+        options: SolveOptions,
+    ) -> tuple[Outcome, Array]:
+        """What Newton's method left over, site after site; no step where it left nothing."""
+        sweep = Sweep(network=fn, rtol=solver.rtol, atol=solver.atol)
+        one = SolveOptions(1, None, options.bounds, None)
+        begun = Begun(first.best, first.status != STATUS.converged)
+        second = solve(fn, sweep, start, args, one, begun=begun)
+        outcome = eqx.tree_at(
+            lambda o: (o.best, o.steps, o.status),
+            first,
+            (second.best, first.steps + second.steps, second.status),
+        )
+        return outcome, second.steps * sweep.evaluations_per_step
+
+    def _bounds(self, start: Array) -> tuple[Array, Array] | None:
+        if self.bounds is None:
+            return None
+        lower, upper = (jnp.asarray(bound, start.dtype) for bound in self.bounds)
+        return lower, upper
+
+
+def _checked(network: Wired, x: Any, z0: Any, mask: Any) -> tuple[Array, Array, Array | None]:
+    """Features, flat start and mask."""
+    wiring, injection = network.wiring, network.injection
+    n, q = wiring.n_sites, injection.n_states
+    x = jnp.asarray(x)
+    if x.shape != (n, injection.n_features):
+        raise UserError(
+            f"x has shape {x.shape}: {wiring!r} has {n} sites and the injection takes "
+            f"{injection.n_features} features of each, give ({n}, {injection.n_features}); "
+            "jax.vmap for a batch"
+        )
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        if mask.shape != (n,) or mask.dtype != jnp.bool_:
+            raise UserError(
+                f"mask has shape {mask.shape} and dtype {mask.dtype}: give a bool per site, ({n},)"
+            )
+        if wiring.closes:
+            raise UserError(
+                f"mask with {wiring!r}: leaving a site out would open it; solve samples of "
+                "different size apart"
+            )
+    dtype = jnp.result_type(x.dtype, injection.features.dtype)
+    found = jax.eval_shape(lambda: network(jnp.zeros((n, q), dtype), x))
+    if found.shape != (n, q):
+        raise UserError(
+            f"the cell returned {found.shape[1:]} numbers and the injection's messages take {q}: "
+            f"give a cell that returns ({q},)"
+        )
+    if z0 is None:
+        start = jnp.zeros((n, q), found.dtype)
+    else:
+        start = lax.stop_gradient(jnp.asarray(z0, found.dtype))
+        if start.shape != (n, q):
+            raise UserError(f"z0 has shape {start.shape}: give a state per site, ({n}, {q})")
+    return x.astype(dtype), masked(start, mask).reshape(-1), mask

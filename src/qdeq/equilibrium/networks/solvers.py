@@ -1,0 +1,216 @@
+"""Solvers that know the network: the sweep, and Newton's method by the wiring.
+
+They are solvers like any other of this package (the four verbs), made for one network by
+`NetworkEquilibrium`: they linearise it in blocks instead of asking for f alone.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from qdeq.equilibrium._common import project, two_norm
+from qdeq.equilibrium.networks.chains import affine_recursion
+from qdeq.equilibrium.networks.systems import is_eliminated, krylov_step, solver_of
+from qdeq.equilibrium.networks.wired import Wired
+from qdeq.equilibrium.networks.wiring import Chain
+from qdeq.equilibrium.solver import AbstractSolver
+
+_NO_SHIFT = 0.0
+_FIRST_SHIFT = 0.25
+_KRYLOV_RTOL = 1e-3  # of a Newton step: the next one measures what is left
+
+
+class FlatNetwork(eqx.Module):
+    """A network as the loops of this package want it: `fn(flat, (x, mask)) -> flat`."""
+
+    wired: Wired
+
+    def __call__(self, y: Float[Array, " n"], args: tuple[Array, Array | None]) -> Array:
+        """F(y), flat."""
+        x, mask = args
+        return self.wired(self.unravel(y, x), x, mask).reshape(-1)
+
+    def linearise(self, y: Float[Array, " n"], args: tuple) -> tuple[Array, Array]:
+        """F(y), `(N, q)`, and the blocks of its Jacobian."""
+        x, mask = args
+        return self.wired.linearise(self.unravel(y, x), x, mask)
+
+    def unravel(self, y: Float[Array, " n"], x: Array) -> Float[Array, "N q"]:
+        """A state per site."""
+        return y.reshape(x.shape[0], self.wired.injection.n_states)
+
+
+class _NetworkSolver(AbstractSolver, optx.AbstractFixedPointSolver):
+    """A solver of one network; tolerances as everywhere."""
+
+    network: FlatNetwork
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    norm: Callable[[PyTree], Array] = optx.two_norm
+
+    def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> PyTree:
+        """Nothing is known before."""
+        del fn, y, args, options, f_struct, aux_struct, tags
+
+    def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
+        """Never by itself: the loop of `NetworkEquilibrium` tests the residual."""
+        del fn, y, args, options, state, tags
+        return jnp.asarray(False), optx.RESULTS.successful
+
+
+class Sweep(_NetworkSolver):
+    """A causal network in one go, site after site: N evaluations of the cell, exact.
+
+    A causal graph is applied as often as its longest path has sites.
+    """
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """Of the whole map: N cells in order are one, and one more measures the residual."""
+        wiring = self.network.wired.wiring
+        return 1 + (1 if isinstance(wiring, Chain) else wiring.depth)
+
+    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, PyTree, Any]:
+        """The whole solve; F is evaluated once more, to measure the residual."""
+        del tags
+        z = self._sweep(y, args)
+        out, aux = fn(z.reshape(-1), args)
+        return project(out, options), state, aux
+
+    def _sweep(self, y: Array, args: tuple) -> Float[Array, "N q"]:
+        wired, (x, mask) = self.network.wired, args
+        zero = jnp.zeros_like(self.network.unravel(y, x))
+        if not isinstance(wired.wiring, Chain):
+            return lax.fori_loop(0, wired.wiring.depth, lambda _, z: wired(z, x, mask), zero)
+        _, messages, _ = wired.injection.weights()
+        silent = wired.heard(zero, x)
+        present = jnp.ones(x.shape[0], bool) if mask is None else mask
+
+        def site(before: Array, here: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            alone, features, is_present = here
+            v = alone + jnp.matmul(messages[0], before, precision="highest")
+            m = jnp.where(is_present, wired.cell(v, features), 0)
+            return m, m
+
+        return lax.scan(site, zero[0], (silent, x, present))[1]
+
+
+class NewtonScan(_NetworkSolver):
+    """Newton's method on a whole causal chain: a few batched evaluations, whatever its length.
+
+    Every round linearises all cells at once and solves the affine recursion that comes out, each
+    site clipped to the bounds. After k rounds the first k sites are exact, whatever they started
+    from, so it always ends; where the chain forgets, or the bounds catch what grows, it takes a
+    handful of rounds.
+
+    References
+    ----------
+    Y. H. Lim et al., Parallelizing non-linear sequential models over the sequence length, ICLR
+    2024 (DEER). X. Gonzalez et al., Towards scalable and stable parallelization of nonlinear RNNs,
+    NeurIPS 2024 (ELK), on steps that grow along the chain.
+    """
+
+    uses_jacobian: ClassVar[bool] = True
+    may_rise: ClassVar[bool] = True
+
+    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, PyTree, Any]:
+        """Linearise, substitute from the first site to the last."""
+        del fn, tags
+        out, blocks = self.network.linearise(y, args)
+        z = self.network.unravel(y, args[0])
+        # z' = F + J (z' - z), as a recursion in z' - z: its clipping is that of z'.
+        lower, upper = _box(options, z)
+        move = affine_recursion(
+            _finite_or_zero(blocks[0]), _finite_or_zero(out - z), lower=lower, upper=upper
+        )
+        new = project((z + move).reshape(-1), options)
+        return new, state, (y, out.reshape(-1))
+
+
+def _box(options: dict[str, Any], z: Array) -> tuple[Array | None, Array | None]:
+    def room(bound: Any) -> Array | None:
+        if bound is None:
+            return None
+        bound = jnp.asarray(bound, z.dtype)
+        return (bound if bound.ndim == 0 else bound.reshape(z.shape)) - z
+
+    return room(options.get("lower")), room(options.get("upper"))
+
+
+def _finite_or_zero(a: Array) -> Array:
+    return jnp.where(jnp.isfinite(a), a, 0)
+
+
+class _NewtonState(eqx.Module):
+    base: Float[Array, "N q"]  # the best point so far, F there, its blocks and residual
+    out: Float[Array, "N q"]
+    blocks: Float[Array, "kinds N q q"]
+    residual: Float[Array, ""]
+    shift: Float[Array, ""]
+
+
+class NewtonBlocks(_NetworkSolver):
+    """Newton's method on the whole network, its linear systems solved by the wiring.
+
+    A step that makes the residual larger is taken back, and the next one is that of (1 + shift) I -
+    J: shorter, and turned towards a damped application of F. Small residuals bring the shift back
+    to 0.
+
+    Parameters
+    ----------
+    krylov
+        GMRES also where the wiring allows elimination.
+
+    References
+    ----------
+    C. T. Kelley and D. E. Keyes, Convergence analysis of pseudo-transient continuation, SIAM J.
+    Numer. Anal. 35 (1998).
+    """
+
+    uses_jacobian: ClassVar[bool] = True
+
+    krylov: bool = eqx.field(default=False, static=True)
+
+    def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _NewtonState:
+        """The first point is accepted whatever its residual is."""
+        del fn, options, f_struct, aux_struct, tags
+        z = jnp.zeros_like(self.network.unravel(y, args[0]))
+        kinds, q = self.network.wired.wiring.n_kinds, z.shape[1]
+        blocks = jnp.zeros((kinds, z.shape[0], q, q), z.dtype)
+        infinite, none = jnp.asarray(jnp.inf, z.dtype), jnp.asarray(_NO_SHIFT, z.dtype)
+        return _NewtonState(z, z, blocks, infinite, none)
+
+    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, _NewtonState, Any]:
+        """Linearise, accept or take back, solve."""
+        del fn, tags
+        z = self.network.unravel(y, args[0])
+        out, blocks = self.network.linearise(y, args)
+        residual = two_norm((out - z).reshape(-1))
+        better = residual < state.residual  # false for NaN
+        small = jnp.asarray(1e-3, z.dtype)
+        eased = jnp.where(state.shift > small, state.shift / 4, _NO_SHIFT)
+        new = _NewtonState(
+            base=jnp.where(better, z, state.base),
+            out=jnp.where(better, out, state.out),
+            blocks=jnp.where(better, _finite_or_zero(blocks), state.blocks),
+            residual=jnp.where(better, residual, state.residual),
+            shift=jnp.where(
+                better, eased, jnp.where(state.shift > 0, 4 * state.shift, _FIRST_SHIFT)
+            ),
+        )
+        right = new.out - new.base
+        wiring = self.network.wired.wiring
+        if self.krylov or not is_eliminated(wiring):
+            move = krylov_step(wiring, new.blocks, new.shift, right, _KRYLOV_RTOL)
+        else:
+            move = solver_of(wiring, new.blocks, new.shift)(right)
+        # Without a usable direction: towards F.
+        usable = jnp.all(jnp.isfinite(move))
+        move = jnp.where(usable, move, right / (1 + new.shift))
+        following = project((new.base + move).reshape(-1), options)
+        return following, new, (y, out.reshape(-1))

@@ -1,0 +1,162 @@
+"""The network's map: every site's cell applied to what it hears, and its Jacobian in blocks."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from qdeq._precision import PRECISION
+from qdeq.equilibrium._derivatives import value_and_matrix
+from qdeq.equilibrium.networks.injection import EdgeInjection
+from qdeq.equilibrium.networks.wiring import AbstractWiring
+from qdeq.errors import UserError
+
+
+@runtime_checkable
+class CellWithLinearisation(Protocol):
+    """A cell that knows its value and its Jacobian by v in one go."""
+
+    def __call__(self, v: Float[Array, " a"], x: Float[Array, " d"]) -> Float[Array, " q"]:
+        """The state of a site."""
+        ...
+
+    def linearise(self, v: Array, x: Array) -> tuple[Float[Array, " q"], Float[Array, "q a"]]:
+        """The state, and its derivative by v."""
+        ...
+
+
+class Wired(eqx.Module):
+    """F(z)_i = cell(v_i, x_i), v_i = U x_i + sum over edges (j -> i, kind r) of W_r z_j + b.
+
+    All sites share the cell and the weights, so the same object runs on wirings of any size
+    (`on`).
+
+    Parameters
+    ----------
+    cell
+        `cell(v, x) -> m`: what a site hears `(a,)` and its features `(d,)` to its state `(q,)`,
+        any JAX function with a forward derivative by v. A pytree, such as an Equinox module, where
+        it has parameters.
+    injection
+        U, W and b.
+    wiring
+        Who hears whom.
+
+    Raises
+    ------
+    UserError
+        Where wiring and injection have different numbers of kinds.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from qdeq.equilibrium.networks import Chain
+    >>> injection = EdgeInjection([[1.0]], [[0.5]])
+    >>> network = Wired(lambda v, x: jnp.tanh(v), injection, Chain(3))
+    >>> network(jnp.zeros((3, 1)), jnp.ones((3, 1)))[:, 0].round(3).tolist()
+    [0.7620000243186951, 0.7620000243186951, 0.7620000243186951]
+    """
+
+    cell: Callable[[Array, Array], Array]
+    injection: EdgeInjection
+    wiring: AbstractWiring = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        check_kinds(self.wiring, self.injection.n_kinds)
+
+    def on(self, wiring: AbstractWiring) -> "Wired":
+        """The same cell and weights on another wiring."""
+        return Wired(self.cell, self.injection, wiring)
+
+    def heard(self, z: Float[Array, "N q"], x: Float[Array, "N d"]) -> Float[Array, "N a"]:
+        """v of every site."""
+        features, messages, offset = self.injection.weights()
+        gathered = self.wiring.gather(z)
+        return offset + _matmul(x, features.T) + _sum_of_kinds(gathered, messages)
+
+    def __call__(
+        self,
+        z: Float[Array, "N q"],
+        x: Float[Array, "N d"],
+        mask: Bool[Array, " N"] | None = None,
+    ) -> Float[Array, "N q"]:
+        """One application. A site where `mask` is False has state 0, and so sends nothing."""
+        return masked(jax.vmap(self.cell)(self.heard(z, x), x), mask)
+
+    def linearise(
+        self,
+        z: Float[Array, "N q"],
+        x: Float[Array, "N d"],
+        mask: Bool[Array, " N"] | None = None,
+    ) -> tuple[Float[Array, "N q"], Float[Array, "kinds N q q"]]:
+        """F(z), and dF_i by what i hears of each kind; memory linear in N q^2."""
+        v = self.heard(z, x)
+        messages = self.injection.weights()[1]
+        kinds, a, q = messages.shape
+        if isinstance(self.cell, CellWithLinearisation):
+            value, slopes = jax.vmap(self.cell.linearise)(v, x)
+        elif kinds * q < a:  # fewer directions than the cell has inputs
+            side_by_side = jnp.moveaxis(messages, 0, 1).reshape(a, kinds * q)
+            zero = jnp.zeros(kinds * q, v.dtype)
+
+            def along(v: Array, x: Array) -> tuple[Array, Array]:
+                def moved(s: Array) -> tuple[Array, None]:
+                    return self.cell(v + _matmul(side_by_side, s), x), None
+
+                return value_and_matrix(moved, zero)[:2]
+
+            value, blocks = jax.vmap(along)(v, x)
+            blocks = jnp.moveaxis(blocks.reshape(*value.shape, kinds, q), 2, 0)
+            return masked(value, mask), masked(blocks, mask)
+        else:
+
+            def one(v: Array, x: Array) -> tuple[Array, Array]:
+                return value_and_matrix(lambda v: (self.cell(v, x), None), v)[:2]
+
+            value, slopes = jax.vmap(one)(v, x)
+        slopes = masked(slopes, mask)
+        return masked(value, mask), jnp.stack([_matmul(slopes, w) for w in messages])
+
+
+def push(
+    wiring: AbstractWiring, blocks: Float[Array, "kinds N q q"], move: Float[Array, "N q"]
+) -> Float[Array, "N q"]:
+    """J `move`, for the blocks of `Wired.linearise`."""
+    gathered = wiring.gather(move)
+    return jnp.sum(blocks * gathered[:, :, None, :], axis=(0, 3))
+
+
+def masked(values: Array, mask: Array | None) -> Array:
+    """0 at sites that are left out; sites are the first axis, or the second after kinds."""
+    if mask is None:
+        return values
+    sites = 1 if values.ndim == 4 else 0
+    shape = [-1 if axis == sites else 1 for axis in range(values.ndim)]
+    return jnp.where(mask.reshape(shape), values, 0)
+
+
+def check_kinds(wiring: Any, n_kinds: int) -> None:
+    """Raise `UserError` for something that is no wiring, or one of other kinds of edges."""
+    if not isinstance(wiring, AbstractWiring):
+        raise UserError(f"wiring={wiring!r}: give Alone(), Chain(n), Grid(rows, columns) or Graph")
+    if wiring.n_kinds != n_kinds:
+        raise UserError(
+            f"wiring={wiring!r} has {wiring.n_kinds} kinds of edges and the injection weights for "
+            f"{n_kinds}: give messages of shape ({wiring.n_kinds}, a, q)"
+        )
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=PRECISION)
+
+
+def _sum_of_kinds(
+    gathered: Float[Array, "kinds N q"], messages: Float[Array, "kinds a q"]
+) -> Array:
+    total = _matmul(gathered[0], messages[0].T)
+    for kind in range(1, messages.shape[0]):
+        total = total + _matmul(gathered[kind], messages[kind].T)
+    return total

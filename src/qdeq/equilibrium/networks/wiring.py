@@ -1,0 +1,500 @@
+"""Wirings as data: which sites hear which, by kinds of edges. Nothing is computed with them here.
+
+A wiring is checked once, when it is made, and never changes; what is learned does not know its
+size.
+"""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from qdeq.errors import UserError, check_choice
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Who hears whom, one entry per edge, sorted by receiver.
+
+    Attributes
+    ----------
+    senders, receivers
+        Numbers of sites from 0, `(n_edges,)`.
+    kinds
+        Kind of every edge from 0, `(n_edges,)`.
+    """
+
+    senders: Int[np.ndarray, " n_edges"]
+    receivers: Int[np.ndarray, " n_edges"]
+    kinds: Int[np.ndarray, " n_edges"]
+
+    def __len__(self) -> int:
+        return len(self.senders)
+
+
+class AbstractWiring(abc.ABC):
+    """What the solvers ask of a wiring; a subclass is a frozen dataclass.
+
+    Attributes
+    ----------
+    structure
+        What may be used of it: "apart" (sites hear themselves at most), "causal" (a site hears
+        nothing that hears it), "line" and "ring" (neighbours on both sides), or "graph".
+    closes
+        Whether its ends meet: then a site cannot be left out of it by a mask.
+    """
+
+    closes: ClassVar[bool] = False
+
+    @property
+    @abc.abstractmethod
+    def structure(self) -> str: ...
+
+    @property
+    @abc.abstractmethod
+    def n_sites(self) -> int:
+        """N."""
+
+    @property
+    @abc.abstractmethod
+    def n_kinds(self) -> int:
+        """How many kinds of edges there are, at least 1; each has a weight matrix."""
+
+    @property
+    @abc.abstractmethod
+    def edges(self) -> Edges:
+        """All edges."""
+
+    @property
+    @abc.abstractmethod
+    def depth(self) -> int:
+        """For a causal wiring the sites on its longest path: as many applications are exact."""
+
+    def gather(self, states: Float[Array, "N q"]) -> Float[Array, "kinds N q"]:
+        """What every site hears, by kind: the sum of its senders' states, 0 where none sends."""
+        kinds = []
+        for sources, targets, single in self._by_kind:
+            if single:
+                zero = jnp.zeros((1, states.shape[1]), states.dtype)
+                kinds.append(jnp.concatenate([states, zero])[sources])
+            else:
+                total = jnp.zeros_like(states).at[targets].add(states[sources])
+                kinds.append(total)
+        return jnp.stack(kinds)
+
+    @cached_property
+    def _by_kind(self) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+        """For each kind the senders: of every site (N for none), or edge by edge with receivers."""
+        edges, n, found = self.edges, self.n_sites, []
+        for kind in range(self.n_kinds):
+            chosen = edges.kinds == kind
+            senders, receivers = edges.senders[chosen], edges.receivers[chosen]
+            if len(np.unique(receivers)) == len(receivers):
+                sources = np.full(n, n)
+                sources[receivers] = senders
+                found.append((sources, receivers, True))
+            else:
+                found.append((senders, receivers, False))
+        return found
+
+    @property
+    def has_self_loops(self) -> bool:
+        """Whether a site hears itself."""
+        return bool(np.any(self.edges.senders == self.edges.receivers))
+
+
+def _check_size(name: str, value: object, least: int = 1, why: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
+
+
+@dataclass(frozen=True)
+class Alone(AbstractWiring):
+    """Every site hears itself and no other: the paper's model, `n` times.
+
+    Parameters
+    ----------
+    n
+        Sites, at least 1.
+    """
+
+    n: int = 1
+
+    def __post_init__(self) -> None:
+        _check_size("n", self.n)
+
+    @property
+    def structure(self) -> str:
+        return "apart"
+
+    @property
+    def n_sites(self) -> int:
+        return self.n
+
+    @property
+    def n_kinds(self) -> int:
+        return 1
+
+    @property
+    def edges(self) -> Edges:
+        sites = np.arange(self.n)
+        return Edges(sites, sites, np.zeros(self.n, int))
+
+    @property
+    def depth(self) -> int:
+        raise UserError("Alone() hears itself: no number of applications is exact")
+
+    def gather(self, states: Float[Array, "N q"]) -> Float[Array, "kinds N q"]:
+        return states[None]
+
+
+@dataclass(frozen=True)
+class Chain(AbstractWiring):
+    """Sites in a row: each hears the one before it, or its neighbours on both sides.
+
+    Parameters
+    ----------
+    n
+        Sites, at least 1; a ring has at least 3.
+    direction
+        "causal": site i hears site i - 1, one kind of edge. "both": it hears i - 1 (kind 0) and
+        i + 1 (kind 1).
+    ring
+        Whether the ends meet, for "both" only: a ring is a cycle.
+
+    Raises
+    ------
+    UserError
+        For a size or a direction that there is not, or a causal ring.
+
+    Examples
+    --------
+    >>> Chain(3).edges.senders.tolist(), Chain(3).edges.receivers.tolist()
+    ([0, 1], [1, 2])
+    """
+
+    n: int
+    direction: str = "causal"
+    ring: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("direction", self.direction, ["causal", "both"])
+        if self.ring and self.direction == "causal":
+            raise UserError(
+                "ring=True with direction='causal': a ring is a cycle, in which nothing comes "
+                "first; give direction='both'"
+            )
+        why = ": the two neighbours of a site in a ring are two others" if self.ring else ""
+        _check_size("n", self.n, 3 if self.ring else 1, why)
+
+    @property
+    def closes(self) -> bool:
+        return self.ring
+
+    @property
+    def structure(self) -> str:
+        if self.direction == "causal":
+            return "causal"
+        return "ring" if self.ring else "line"
+
+    @property
+    def n_sites(self) -> int:
+        return self.n
+
+    @property
+    def n_kinds(self) -> int:
+        return 1 if self.direction == "causal" else 2
+
+    @property
+    def edges(self) -> Edges:
+        sites = np.arange(self.n)
+        before = sites[1:] - 1, sites[1:]
+        if self.direction == "causal":
+            return Edges(*before, np.zeros(self.n - 1, int))
+        after = sites[:-1] + 1, sites[:-1]
+        if self.ring:
+            before, after = ((sites - 1) % self.n, sites), ((sites + 1) % self.n, sites)
+        pairs = np.concatenate([before, after], axis=1)
+        return _sorted(pairs[0], pairs[1], np.repeat([0, 1], len(before[0])))
+
+    @property
+    def depth(self) -> int:
+        if self.direction != "causal":
+            raise UserError("a chain both ways has cycles: no number of applications is exact")
+        return self.n
+
+    def gather(self, states: Float[Array, "N q"]) -> Float[Array, "kinds N q"]:
+        # Shifts and no gather: XLA's CPU backend copies the rows of a gather one by one.
+        zero = jnp.zeros((1, states.shape[1]), states.dtype)
+        first, last = (states[-1:], states[:1]) if self.ring else (zero, zero)
+        before = jnp.concatenate([first, states[:-1]])
+        if self.direction == "causal":
+            return before[None]
+        return jnp.stack([before, jnp.concatenate([states[1:], last])])
+
+
+_DIRECTIONS = {
+    4: ((-1, 0), (1, 0), (0, -1), (0, 1)),
+    8: ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1)),
+}
+
+
+@dataclass(frozen=True)
+class Grid(AbstractWiring):
+    """Sites in rows and columns, row by row, that hear their neighbours; a kind per direction.
+
+    Parameters
+    ----------
+    rows, columns
+        At least 1 each; at least 3 where the grid is periodic.
+    neighbours
+        4 (above, below, left, right: kinds 0 to 3), or 8 (and the diagonals: kinds 4 to 7).
+    periodic
+        Whether opposite borders meet.
+
+    Raises
+    ------
+    UserError
+        For a size that is too small, or another number of neighbours.
+    """
+
+    rows: int
+    columns: int
+    neighbours: int = 4
+    periodic: bool = False
+
+    def __post_init__(self) -> None:
+        least, why = (3, " where the grid is periodic") if self.periodic else (1, "")
+        _check_size("rows", self.rows, least, why)
+        _check_size("columns", self.columns, least, why)
+        if self.neighbours not in _DIRECTIONS:
+            raise UserError(f"neighbours={self.neighbours!r}: give 4 or 8")
+
+    @property
+    def closes(self) -> bool:
+        return self.periodic
+
+    @property
+    def structure(self) -> str:
+        return "graph"
+
+    @property
+    def n_sites(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def n_kinds(self) -> int:
+        return self.neighbours
+
+    @cached_property
+    def edges(self) -> Edges:
+        row, column = np.divmod(np.arange(self.n_sites), self.columns)
+        senders, receivers, kinds = [], [], []
+        for kind, (down, right) in enumerate(_DIRECTIONS[self.neighbours]):
+            r, c = row + down, column + right
+            if self.periodic:
+                r, c = r % self.rows, c % self.columns
+            there = (r >= 0) & (r < self.rows) & (c >= 0) & (c < self.columns)
+            senders.append((r * self.columns + c)[there])
+            receivers.append(np.flatnonzero(there))
+            kinds.append(np.full(int(there.sum()), kind))
+        return _sorted(*(np.concatenate(part) for part in (senders, receivers, kinds)))
+
+    @property
+    def depth(self) -> int:
+        raise UserError("a grid has cycles: no number of applications is exact")
+
+
+@dataclass(frozen=True, eq=False)
+class Graph(AbstractWiring):
+    """Any wiring, as a list of edges.
+
+    Sites that nothing reaches hear their features alone; a site may hear itself. Several graphs
+    are one: number their sites one after the other.
+
+    Parameters
+    ----------
+    n
+        Sites, at least 1.
+    edges
+        Pairs (sender, receiver), an array `(n_edges, 2)` or a sequence; it may be empty.
+    kinds
+        Kind of every edge, numbers from 0, as long as `edges`; None: one kind.
+    n_kinds
+        How many kinds there are; None: those that occur. Say it where graphs that share weights
+        have not all kinds.
+    causal
+        That there is no cycle: it is checked, and used.
+
+    Raises
+    ------
+    UserError
+        For numbers of sites or kinds that there are not, an edge that is there twice, or a cycle
+        in a causal graph.
+
+    Examples
+    --------
+    >>> star = Graph(4, [(1, 0), (2, 0), (3, 0)])
+    >>> star.n_kinds, len(star.edges)
+    (1, 3)
+    """
+
+    n: int
+    connections: tuple[tuple[int, int], ...] | np.ndarray | Sequence
+    edge_kinds: Sequence[int] | np.ndarray | None
+    number_of_kinds: int
+    causal: bool
+
+    def __init__(
+        self,
+        n: int,
+        edges: Sequence | np.ndarray = (),
+        kinds: Sequence[int] | np.ndarray | None = None,
+        *,
+        n_kinds: int | None = None,
+        causal: bool = False,
+    ) -> None:
+        _check_size("n", n)
+        pairs = _whole_numbers("edges", edges, "pairs (sender, receiver) of site numbers")
+        pairs = pairs.reshape(-1, 2) if pairs.size == 0 else pairs
+        if pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise UserError(f"edges has shape {pairs.shape}: give pairs (sender, receiver)")
+        wrong = (pairs < 0) | (pairs >= n)
+        if wrong.any():
+            at = int(np.flatnonzero(wrong.any(axis=1))[0])
+            raise UserError(
+                f"edges[{at}]=({pairs[at, 0]}, {pairs[at, 1]}): sites are numbered from 0 to "
+                f"{n - 1}"
+            )
+        marks = np.zeros(len(pairs), int)
+        if kinds is not None:
+            marks = _whole_numbers("kinds", kinds, "a number from 0 for every edge")
+        if marks.shape != (len(pairs),):
+            raise UserError(f"kinds has shape {marks.shape}: there are {len(pairs)} edges")
+        most = int(marks.max()) + 1 if len(marks) else 1
+        if n_kinds is not None:
+            _check_size("n_kinds", n_kinds)
+        if len(marks) and (marks.min() < 0 or (n_kinds is not None and most > n_kinds)):
+            value = int(marks.min()) if marks.min() < 0 else most - 1
+            allowed = "0 on" if n_kinds is None else f"0 to {n_kinds - 1}"
+            raise UserError(f"kinds holds {value}: kinds are numbered from {allowed}")
+        rows, counts = np.unique(np.column_stack([pairs, marks]), axis=0, return_counts=True)
+        if (counts > 1).any():
+            sender, receiver, kind = rows[int(np.argmax(counts > 1))]
+            raise UserError(
+                f"edges holds ({sender}, {receiver}) of kind {kind} twice: give every edge once"
+            )
+        for name, value in (
+            ("n", int(n)),
+            ("connections", pairs),
+            ("edge_kinds", marks),
+            ("number_of_kinds", most if n_kinds is None else int(n_kinds)),
+            ("causal", bool(causal)),
+        ):
+            object.__setattr__(self, name, value)
+        if causal and self._levels is None:
+            raise UserError(
+                f"causal=True: the edges hold a cycle{self._cycle()}; leave causal out, or the edge"
+            )
+
+    def _identity(self) -> tuple:
+        edges = self.edges
+        parts = (edges.senders, edges.receivers, edges.kinds)
+        return (self.n, self.number_of_kinds, self.causal, *(part.tobytes() for part in parts))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Graph) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        causal = ", causal=True" if self.causal else ""
+        return f"Graph(n={self.n}, {len(self.edges)} edges, {self.n_kinds} kinds{causal})"
+
+    @property
+    def structure(self) -> str:
+        return "causal" if self.causal else "graph"
+
+    @property
+    def n_sites(self) -> int:
+        return self.n
+
+    @property
+    def n_kinds(self) -> int:
+        return self.number_of_kinds
+
+    @cached_property
+    def edges(self) -> Edges:
+        pairs = np.asarray(self.connections)
+        return _sorted(pairs[:, 0], pairs[:, 1], np.asarray(self.edge_kinds))
+
+    @property
+    def depth(self) -> int:
+        if self._levels is None:
+            raise UserError("the graph has cycles: no number of applications is exact")
+        return int(self._levels.max()) + 1
+
+    @cached_property
+    def _levels(self) -> np.ndarray | None:
+        """The longest path to every site, in edges; None where there is a cycle."""
+        senders, receivers = self.edges.senders, self.edges.receivers
+        levels = np.zeros(self.n, int)
+        for _ in range(self.n + 1):
+            new = levels.copy()
+            np.maximum.at(new, receivers, levels[senders] + 1)
+            if (new == levels).all():
+                return levels
+            if new.max() >= self.n:
+                return None
+            levels = new
+        return None
+
+    def _cycle(self) -> str:
+        """An edge of a cycle, in words."""
+        loops = np.flatnonzero(self.edges.senders == self.edges.receivers)
+        if len(loops):
+            site = int(self.edges.senders[loops[0]])
+            return f", site {site} hears itself"
+        # Sites that stay when those without a sender are taken away again and again; a cycle is
+        # found by walking back along senders among them.
+        left = np.ones(self.n, bool)
+        while True:
+            live = left[self.edges.senders] & left[self.edges.receivers]
+            has_sender = np.zeros(self.n, bool)
+            has_sender[self.edges.receivers[live]] = True
+            if (has_sender == left).all():
+                break
+            left = has_sender
+        before = dict(
+            zip(self.edges.receivers[live].tolist(), self.edges.senders[live].tolist(), strict=True)
+        )
+        site, walked = next(iter(before)), []
+        while site not in walked:
+            walked.append(site)
+            site = before[site]
+        cycle = [*walked[walked.index(site) :], site][::-1]
+        shown = cycle if len(cycle) <= 8 else [*cycle[:7], "..."]
+        return f", {' -> '.join(map(str, shown))}"
+
+
+def _sorted(senders: np.ndarray, receivers: np.ndarray, kinds: np.ndarray) -> Edges:
+    order = np.lexsort((senders, kinds, receivers))
+    return Edges(senders[order], receivers[order], kinds[order])
+
+
+def _whole_numbers(name: str, values: object, wanted: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if array.size == 0:
+        return np.zeros(array.shape if array.ndim else (0,), int)
+    if array.dtype.kind not in "iu":
+        raise UserError(f"{name} holds other things than whole numbers: give {wanted}")
+    return array.astype(int)

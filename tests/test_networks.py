@@ -1,0 +1,398 @@
+"""Networks of cells at equilibrium against dense NumPy: solves, gradients, wirings, masks."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qdeq.equilibrium import STATUS, Picard
+from qdeq.equilibrium.networks import (
+    Alone,
+    Chain,
+    EdgeInjection,
+    Graph,
+    Grid,
+    NetworkEquilibrium,
+    Structured,
+    Wired,
+    choose_solver,
+)
+from qdeq.equilibrium.networks.chains import affine_recursion
+from qdeq.equilibrium.networks.solvers import FlatNetwork
+from qdeq.errors import UserError
+
+A, D, Q = 3, 2, 2
+MIX = np.array([[1.0, 1.0, 0.0], [-0.5, 0.0, 1.0]])
+
+# Isolated sites, self-loops, two kinds of edges, several edges of one kind into a site.
+ODD_GRAPH = Graph(6, [(0, 1), (2, 1), (1, 3), (3, 3), (3, 0)], [0, 0, 1, 1, 0])
+TREE = Graph(5, [(2, 1), (3, 1), (1, 0)], causal=True)
+WIRINGS = {
+    "alone": Alone(2),
+    "causal": Chain(5),
+    "causal of one": Chain(1),
+    "line": Chain(5, "both"),
+    "line of two": Chain(2, "both"),
+    "ring": Chain(4, "both", ring=True),
+    "ring of three": Chain(3, "both", ring=True),
+    "grid": Grid(2, 3),
+    "torus of 8": Grid(3, 3, 8, periodic=True),
+    "graph": ODD_GRAPH,
+    "tree": TREE,
+    "no edges": Graph(3),
+}
+
+
+def cell(v, x):
+    return jnp.tanh(jnp.asarray(MIX, v.dtype) @ v)
+
+
+def network_on(wiring, gain=0.7, seed=0):
+    return Wired(
+        cell, EdgeInjection.random(wiring, A, D, Q, key=jax.random.key(seed), gain=gain), wiring
+    )
+
+
+def features_of(wiring, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(wiring.n_sites, D)))
+
+
+def dense_map(network, z, x):
+    """F(z) in NumPy, edge by edge."""
+    inj = network.injection
+    v = np.asarray(x) @ np.asarray(inj.features).T + np.asarray(inj.offset)
+    edges = network.wiring.edges
+    for sender, receiver, kind in zip(edges.senders, edges.receivers, edges.kinds, strict=True):
+        v[receiver] += np.asarray(inj.messages)[kind] @ z[sender]
+    return np.tanh(v @ MIX.T)
+
+
+def dense_jacobian(network, z, x):
+    """dF/dz in NumPy, edge by edge, `(N q, N q)`."""
+    out, n = dense_map(network, z, x), len(z)
+    jacobian = np.zeros((n, Q, n, Q))
+    edges = network.wiring.edges
+    for sender, receiver, kind in zip(edges.senders, edges.receivers, edges.kinds, strict=True):
+        slope = (1 - out[receiver] ** 2)[:, None] * MIX
+        jacobian[receiver, :, sender] += slope @ np.asarray(network.injection.messages)[kind]
+    return jacobian.reshape(n * Q, n * Q)
+
+
+def tight(solver="auto", **settings):
+    return NetworkEquilibrium(solver, rtol=1e-12, atol=1e-12, max_steps=80, **settings)
+
+
+@pytest.mark.parametrize("name", WIRINGS)
+def test_the_map_and_its_structured_inverse_are_the_dense_ones(name, x64):
+    wiring = WIRINGS[name]
+    network, x = network_on(wiring), features_of(wiring)
+    rng = np.random.default_rng(2)
+    z, v = rng.normal(size=(2, wiring.n_sites, Q))
+    np.testing.assert_allclose(network(jnp.asarray(z), x), dense_map(network, z, x), atol=1e-12)
+    fn = FlatNetwork(network)
+
+    @jax.jit
+    def both(z, v):
+        solve = Structured().operator(fn, z, (x, None), None)
+        return solve(v), jax.linear_transpose(solve, v)(v)[0]
+
+    there, back = both(jnp.asarray(z).reshape(-1), jnp.asarray(v).reshape(-1))
+    system = np.eye(wiring.n_sites * Q) - dense_jacobian(network, z, x)
+    np.testing.assert_allclose(there, np.linalg.solve(system, v.reshape(-1)), atol=1e-10)
+    np.testing.assert_allclose(back, np.linalg.solve(system.T, v.reshape(-1)), atol=1e-10)
+
+
+CASES = [
+    ("alone", "newton-blocks"),
+    ("causal", "sweep"),
+    ("causal", "newton-scan"),
+    ("line", "newton-blocks"),
+    ("ring", "newton-blocks"),
+    ("graph", "newton-krylov"),
+    ("tree", "sweep"),
+]
+MORE_CASES = [
+    ("causal of one", "sweep"),
+    ("causal of one", "newton-scan"),
+    ("causal", "newton-blocks"),
+    ("causal", "anderson"),
+    ("causal", "picard"),
+    ("line of two", "newton-blocks"),
+    ("line", "newton-krylov"),
+    ("line", "broyden"),
+    ("ring of three", "newton-blocks"),
+    ("ring", "newton-krylov"),
+    ("grid", "newton-krylov"),
+    ("grid", "anderson"),
+    ("grid", "broyden"),
+    ("torus of 8", "newton-krylov"),
+    ("torus of 8", "broyden"),
+    ("graph", "anderson"),
+    ("tree", "newton-blocks"),
+    ("no edges", "newton-krylov"),
+    ("no edges", "broyden"),
+]
+
+
+def check_against_dense(name, solver):
+    """Equilibrium and gradients of one wiring by one solver: Newton in NumPy, differences."""
+    wiring = WIRINGS[name]
+    network, x = network_on(wiring), features_of(wiring)
+    target = jnp.asarray(np.random.default_rng(3).normal(size=(wiring.n_sites, Q)))
+    layer = tight(solver)
+
+    @jax.jit
+    def loss(messages, x):
+        changed = eqx.tree_at(lambda n: n.injection.messages, network, messages)
+
+        def of(messages, x):
+            wired = eqx.tree_at(lambda n: n.injection.messages, changed, messages)
+            solution = layer(wired, x)
+            return jnp.sum(target * solution.value**2), solution
+
+        return jax.value_and_grad(of, argnums=(0, 1), has_aux=True)(messages, x)
+
+    messages = network.injection.messages
+    (_, solution), slopes = loss(messages, x)
+    assert bool(solution.stats.converged)
+    assert int(solution.stats.evaluations) >= int(solution.stats.steps) >= 1
+    z = np.zeros((wiring.n_sites, Q))
+    for _ in range(30):
+        system = np.eye(z.size) - dense_jacobian(network, z, x)
+        z = z + np.linalg.solve(system, (dense_map(network, z, x) - z).reshape(-1)).reshape(z.shape)
+    # The residual is at most 1e-12 of |F|; |(I - J)^-1| is about 2 here.
+    np.testing.assert_allclose(solution.value, z, atol=1e-10)
+    assert float(solution.stats.adjoint_residual) < 1e-9
+    rng, step = np.random.default_rng(4), 1e-5
+    move = (rng.normal(size=messages.shape), rng.normal(size=x.shape))
+    ahead, behind = (
+        loss(messages + sign * step * move[0], x + sign * step * move[1])[0][0] for sign in (1, -1)
+    )
+    expected = float(ahead - behind) / (2 * step)
+    found = float(jnp.sum(slopes[0] * move[0]) + jnp.sum(slopes[1] * move[1]))
+    assert abs(found - expected) < 1e-6 * max(1, abs(expected))
+
+
+@pytest.mark.parametrize(("name", "solver"), CASES)
+def test_equilibria_and_gradients_are_those_of_a_dense_solve(name, solver, x64):
+    check_against_dense(name, solver)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "solver"), MORE_CASES)
+def test_every_solver_that_fits_a_wiring_gives_them(name, solver, x64):
+    check_against_dense(name, solver)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["causal", "line", "graph"])
+def test_second_derivatives_are_central_differences_of_first_ones(name, x64):
+    wiring = WIRINGS[name]
+    network, x = network_on(wiring), features_of(wiring)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(tight()(network, x).value ** 3)))
+    move = features_of(wiring, seed=5)
+    curvature = jax.jit(lambda x: jax.jvp(slope, (x,), (move,))[1])(x)
+    expected = (slope(x + 1e-5 * move) - slope(x - 1e-5 * move)) / 2e-5
+    np.testing.assert_allclose(curvature, expected, atol=1e-7)
+
+
+def test_a_batch_gives_what_its_samples_give_alone(x64):
+    wiring = Chain(5, "both")
+    network, layer = network_on(wiring, gain=1.2), NetworkEquilibrium(rtol=1e-9, atol=1e-9)
+    x = jnp.stack([scale * features_of(wiring, seed) for seed, scale in ((1, 1.0), (2, 9.0))])
+    together = jax.jit(jax.vmap(lambda x: layer(network, x)))(x)
+    alone = [layer(network, sample) for sample in x]
+    steps = [int(solution.stats.steps) for solution in alone]
+    assert together.stats.steps.tolist() == steps
+    for sample, solution in zip(together.value, alone, strict=True):
+        np.testing.assert_allclose(sample, solution.value, atol=1e-13)
+
+
+def test_a_sample_that_is_not_finite_leaves_its_batch_mates_alone(x64):
+    wiring = Chain(5)
+    network = network_on(wiring)
+    x = jnp.stack([features_of(wiring), features_of(wiring).at[2].set(jnp.nan)])
+
+    @jax.jit
+    def solved(x):
+        def of(x):
+            solution = jax.vmap(lambda x: tight("newton-scan")(network, x))(x)
+            return jnp.sum(solution.value[0]), solution.stats
+
+        return jax.value_and_grad(of, has_aux=True)(x)
+
+    (value, stats), slope = solved(x)
+    assert stats.converged.tolist() == [True, False]
+    assert jax.tree.map(lambda leaf: leaf[1], stats.result) == STATUS.nonfinite
+    (other, _), other_slope = solved(x.at[1].set(x[0]))
+    np.testing.assert_allclose(value, other, atol=1e-12)
+    np.testing.assert_allclose(slope[0], other_slope[0], atol=1e-12)
+
+
+@pytest.mark.parametrize(("wiring", "solver"), [(Chain(7), "sweep"), (Chain(7, "both"), "auto")])
+def test_sites_that_are_masked_out_do_not_change_the_others(wiring, solver, x64):
+    network, x = network_on(wiring), features_of(wiring)
+    mask = jnp.arange(7) < 4
+    padded = tight(solver)(network, x, mask=mask)
+    short = tight(solver)(network.on(type(wiring)(4, wiring.direction)), x[:4])
+    np.testing.assert_allclose(padded.value[:4], short.value, atol=1e-12)
+    assert not np.asarray(padded.value[4:]).any()
+    np.testing.assert_allclose(padded.stats.residual, short.stats.residual, atol=1e-12)
+    # What stands at sites that are not there has no influence, not even when it is not a number.
+    noise = tight(solver)(network, x.at[4:].set(1e3), mask=mask)
+    np.testing.assert_array_equal(noise.value, padded.value)
+
+
+def test_the_numbering_of_sites_does_not_matter(x64):
+    order = np.random.default_rng(0).permutation(6)  # site i becomes order[i]
+    edges = np.column_stack([ODD_GRAPH.edges.senders, ODD_GRAPH.edges.receivers])
+    renumbered = Graph(6, order[edges], ODD_GRAPH.edges.kinds)
+    x = features_of(ODD_GRAPH)
+    moved = jnp.zeros_like(x).at[order].set(x)
+    here = tight("picard")(network_on(ODD_GRAPH), x).value
+    there = tight("picard")(network_on(renumbered), moved).value
+    np.testing.assert_allclose(there[order], here, atol=1e-11)
+
+
+def test_parts_that_are_not_connected_are_solved_as_if_alone(x64):
+    two = Graph(6, [(0, 1), (1, 0), (3, 4), (4, 5), (5, 3)])
+    one = Graph(2, [(0, 1), (1, 0)])
+    x = features_of(two)
+    whole = tight("picard")(network_on(two), x).value
+    part = tight("picard")(network_on(one), x[:2]).value
+    np.testing.assert_allclose(whole[:2], part, atol=1e-11)
+    # Site 2 hears nothing: its state is the cell's of its features alone.
+    np.testing.assert_allclose(whole[2], dense_map(network_on(two), np.zeros((6, Q)), x)[2])
+
+
+@pytest.mark.parametrize("method", ["sequential", "associative"])
+def test_an_affine_recursion_never_overflows(method):
+    # Products of these blocks reach 3^2000 in float32, whose largest number is 3.4e38.
+    n = 2000
+    signs = np.sign(np.random.default_rng(0).normal(size=(n, 1, 1))).astype(np.float32)
+    offsets = np.zeros((n, 1), np.float32)
+    offsets[0] = 1e-3
+    recursion = jax.jit(lambda a, b: affine_recursion(a, b, lower=-1, upper=1, method=method))
+    y = recursion(jnp.asarray(3 * signs), jnp.asarray(offsets))
+    # Clipped at the bounds it still knows the product of all signs.
+    expected = np.cumprod(np.concatenate([[1.0], signs[1:, 0, 0]]))
+    np.testing.assert_array_equal(np.sign(np.asarray(y[:, 0])), expected)
+    assert np.abs(np.asarray(y)).max() == 1
+
+
+def test_both_forms_of_the_recursion_agree(x64):
+    rng = np.random.default_rng(1)
+    blocks, offsets = 0.5 * rng.normal(size=(40, 3, 3)), rng.normal(size=(40, 3))
+    for reverse in (False, True):
+        a, b = jax.jit(
+            lambda *system, reverse=reverse: [
+                affine_recursion(*system, method=method, reverse=reverse)
+                for method in ("sequential", "associative")
+            ]
+        )(jnp.asarray(blocks), jnp.asarray(offsets))
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_newton_on_a_chain_that_grows_ends_at_the_answer_of_the_sweep():
+    # Gain 3: from 0 the linearised chain of 2,000 sites grows by hundreds of orders of magnitude.
+    wiring = Chain(2000)
+    network = network_on(wiring, gain=3.0)
+    x = features_of(wiring).astype(jnp.float32)
+    newton = NetworkEquilibrium("newton-scan", bounds=(-1.0, 1.0))(network, x)
+    sweep = NetworkEquilibrium("sweep")(network, x)
+    assert bool(newton.stats.converged)
+    np.testing.assert_allclose(newton.value, sweep.value, atol=1e-4)
+
+
+def test_a_budget_stops_a_solve_and_says_so(x64):
+    wiring = Chain(5, "both")
+    solution = tight()(network_on(wiring, gain=1.5), features_of(wiring), budget=2)
+    assert int(solution.stats.steps) == 2
+    assert solution.stats.result == STATUS.max_steps_reached
+    assert int(np.isfinite(np.asarray(solution.stats.residual_trace)).sum()) == 2
+
+
+def test_wirings_are_values():
+    assert Chain(3) == Chain(3) and hash(Grid(2, 2)) == hash(Grid(2, 2))
+    again = Graph(6, [(3, 0), (3, 3), (0, 1), (2, 1), (1, 3)], [0, 1, 0, 0, 1])
+    assert again == ODD_GRAPH and hash(again) == hash(ODD_GRAPH)
+    assert again != Graph(6, [(3, 0)])
+    assert [
+        choose_solver(WIRINGS[name]) for name in ("causal", "line", "ring", "grid", "tree")
+    ] == [*("sweep", "newton-blocks", "newton-blocks", "newton-krylov", "sweep")]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Chain(0), "n=0: give an integer that is at least 1"),
+        (lambda: Chain(2.5), "n=2.5"),
+        (lambda: Chain(3, "left"), "causal, both"),
+        (lambda: Chain(4, ring=True), "a ring is a cycle"),
+        (lambda: Chain(2, "both", ring=True), "at least 3"),
+        (lambda: Alone(0), "n=0"),
+        (lambda: Grid(0, 3), "rows=0"),
+        (lambda: Grid(2, 3, periodic=True), "at least 3 where the grid is periodic"),
+        (lambda: Grid(2, 3, 6), "neighbours=6: give 4 or 8"),
+        (lambda: Graph(0), "n=0"),
+        (lambda: Graph(3, [(0, 3)]), r"edges\[0\]=\(0, 3\): sites are numbered from 0 to 2"),
+        (lambda: Graph(3, [(0, -1)]), r"\(0, -1\)"),
+        (lambda: Graph(3, [(0, 1, 2)]), "pairs"),
+        (lambda: Graph(3, [(0.5, 1)]), "whole numbers"),
+        (lambda: Graph(3, [(0, 1)], [0, 1]), "there are 1 edges"),
+        (lambda: Graph(3, [(0, 1)], [-1]), "kinds holds -1"),
+        (lambda: Graph(3, [(0, 1)], [2], n_kinds=2), "kinds holds 2"),
+        (lambda: Graph(3, [(0, 1), (0, 1)]), r"\(0, 1\) of kind 0 twice"),
+        (lambda: Graph(3, [(0, 1), (1, 2), (2, 0)], causal=True), "hold a cycle, .* -> "),
+        (lambda: Graph(3, [(1, 1)], causal=True), "site 1 hears itself"),
+        (lambda: NetworkEquilibrium("gauss"), "solver='gauss' is not known"),
+        (lambda: NetworkEquilibrium(max_steps=0), "max_steps=0"),
+        (lambda: NetworkEquilibrium(bounds=1.0), "bounds=1.0"),
+        (lambda: EdgeInjection(np.ones((3, 2)), np.ones((2, 2, 2))), "shapes"),
+        (lambda: EdgeInjection(np.ones((3, 2)), np.ones((1, 3, 2)), max_gain=0), "max_gain=0"),
+        (
+            lambda: Wired(cell, EdgeInjection(np.ones((3, 2)), np.ones((3, 2))), Grid(2, 2)),
+            "4 kinds",
+        ),
+        (lambda: Wired(cell, EdgeInjection(np.ones((3, 2)), np.ones((3, 2))), 5), "wiring=5"),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_a_call_that_does_not_fit_is_refused_in_one_line():
+    chain, ring = network_on(Chain(5)), network_on(Chain(5, "both", ring=True))
+    x = features_of(Chain(5))
+    for call, message in [
+        (lambda: NetworkEquilibrium()(chain, x[:4]), "5 sites"),
+        (lambda: NetworkEquilibrium()(chain, x[:, :1]), r"\(5, 2\)"),
+        (lambda: NetworkEquilibrium()(chain, x, z0=jnp.zeros(5)), "z0 has shape"),
+        (lambda: NetworkEquilibrium()(chain, x, mask=jnp.ones(5)), "a bool per site"),
+        (lambda: NetworkEquilibrium()(ring, x, mask=jnp.ones(5, bool)), "would open it"),
+        (lambda: NetworkEquilibrium("sweep")(ring, x), "solver='sweep' cannot solve"),
+        (lambda: NetworkEquilibrium("newton-scan")(network_on(TREE), x), "cannot solve"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_a_bounded_gain_scales_messages_down_and_never_up():
+    def norm_of(injection):
+        return np.linalg.norm(np.concatenate(list(injection.weights()[1]), axis=1), 2)
+
+    wide = EdgeInjection.random(2, A, D, Q, key=jax.random.key(0), gain=3.0, max_gain=0.9)
+    assert norm_of(wide) == pytest.approx(0.9, rel=1e-5)
+    narrow = EdgeInjection.random(2, A, D, Q, key=jax.random.key(0), gain=0.5, max_gain=0.9)
+    assert norm_of(narrow) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_an_own_solver_with_its_tolerances_is_taken_as_it_is(x64):
+    wiring = Chain(5, "both")
+    layer = NetworkEquilibrium(Picard(1e-12, 1e-12, damping=0.2), max_steps=200)
+    solution = layer(network_on(wiring), features_of(wiring))
+    np.testing.assert_allclose(
+        solution.value, tight()(network_on(wiring), features_of(wiring)).value, atol=1e-10
+    )
