@@ -14,6 +14,7 @@ from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium._problem import WithLinearisation
 from qdeq.errors import UserError
 from qdeq.models.function import ModelFunction
+from qdeq.models.injection import Injection
 from qdeq.models.quantum_model import QuantumModel
 
 
@@ -69,11 +70,14 @@ def prepared_cell(cell: Any) -> Any:
     UserError
         For something that cannot be called.
     """
-    if isinstance(cell, QuantumModel) and cell.n_features <= cell.n_observables:
-        a, q = cell.n_features, cell.n_observables
-        fed_back = eqx.tree_at(lambda c: c.reinjection, cell, jnp.eye(a, q, dtype=cell.theta.dtype))
-        bound = fed_back.prepare().bind(jnp.zeros(a, cell.theta.dtype))
-        return _FedBack(bound, a, q)
+    if isinstance(cell, QuantumModel):
+        a, q, dtype = cell.measured.n_features, cell.n_observables, cell.theta.dtype
+        # Its own injection is off: v is what the encoding reads.
+        feedback = Injection(jnp.eye(a, q, dtype=dtype))
+        form = QuantumModel(
+            cell.theta, measured=cell.measured, method=cell.method, injection=feedback
+        ).prepare()
+        return _Fed(form, q) if a > q else _FedBack(form.bind(jnp.zeros(a, dtype)), a, q)
     if isinstance(cell, ModelFunction):
         return _Fed(cell.prepare(), cell.n_observables)
     if not callable(cell):
