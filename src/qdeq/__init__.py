@@ -40,11 +40,18 @@ if TYPE_CHECKING:
     from qdeq.equilibrium import Picard as Picard
     from qdeq.equilibrium import Shine as Shine
     from qdeq.equilibrium import Unrolled as Unrolled
+    from qdeq.equilibrium.networks import Alone as Alone
+    from qdeq.equilibrium.networks import Chain as Chain
+    from qdeq.equilibrium.networks import EdgeInjection as EdgeInjection
+    from qdeq.equilibrium.networks import Graph as Graph
+    from qdeq.equilibrium.networks import Grid as Grid
+    from qdeq.equilibrium.networks import NetworkEquilibrium as NetworkEquilibrium
     from qdeq.errors import UserError as UserError
     from qdeq.interop.sklearn import QDEQClassifier as QDEQClassifier
     from qdeq.models import Classifier as Classifier
     from qdeq.models import Injection as Injection
     from qdeq.models import ModelFunction as ModelFunction
+    from qdeq.models import Network as Network
     from qdeq.models import QuantumModel as QuantumModel
     from qdeq.models import paper_model as paper_model
     from qdeq.runs import Run as Run
@@ -64,9 +71,10 @@ _HOMES = {
         "Anderson Broyden Direct Dogleg Equilibrium Homotopy Implicit JacobianFree "
         "KrasnoselskiiMann LevenbergMarquardt Neumann Newton Picard Shine Unrolled"
     ),
+    "equilibrium.networks": "Alone Chain EdgeInjection Graph Grid NetworkEquilibrium",
     "errors": "UserError",
     "interop.sklearn": "QDEQClassifier",
-    "models": "Classifier Injection ModelFunction QuantumModel paper_model",
+    "models": "Classifier Injection ModelFunction Network QuantumModel paper_model",
     "runs": "Run load train",
     "training": "TrainConfig",
 }

@@ -9,6 +9,7 @@ from qdeq.models.function import check_model as check_model
 from qdeq.models.function import state_dtype as state_dtype
 from qdeq.models.injection import Injection as Injection
 from qdeq.models.injection import nearest_neighbour_reinjection as nearest_neighbour_reinjection
+from qdeq.models.network import Network as Network
 from qdeq.models.paper import paper_model as paper_model
 from qdeq.models.quantum_model import QuantumModel as QuantumModel
 from qdeq.models.quantum_model import evaluation_path as evaluation_path

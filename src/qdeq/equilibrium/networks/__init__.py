@@ -4,6 +4,10 @@ from qdeq.equilibrium.networks.injection import EdgeInjection as EdgeInjection
 from qdeq.equilibrium.networks.layer import NETWORK_SOLVERS as NETWORK_SOLVERS
 from qdeq.equilibrium.networks.layer import NetworkEquilibrium as NetworkEquilibrium
 from qdeq.equilibrium.networks.layer import choose_solver as choose_solver
+from qdeq.equilibrium.networks.stability import PathIndependence as PathIndependence
+from qdeq.equilibrium.networks.stability import growth as growth
+from qdeq.equilibrium.networks.stability import path_independence as path_independence
+from qdeq.equilibrium.networks.stability import stability_penalty as stability_penalty
 from qdeq.equilibrium.networks.systems import Structured as Structured
 from qdeq.equilibrium.networks.wired import Wired as Wired
 from qdeq.equilibrium.networks.wiring import AbstractWiring as AbstractWiring

@@ -1,0 +1,233 @@
+"""A network of cells as a model: any model function at every site, learned edges, a read-out.
+
+The mathematics of wirings and solvers is in `qdeq.equilibrium.networks`.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from qdeq.equilibrium.networks import (
+    AbstractWiring,
+    EdgeInjection,
+    NetworkEquilibrium,
+    Wired,
+)
+from qdeq.equilibrium.solution import Solution
+from qdeq.errors import UserError, check_choice
+from qdeq.models.cells import prepared_cell
+from qdeq.models.function import ModelFunction
+from qdeq.models.quantum_model import QuantumModel
+
+READ_OUTS = ("sites", "mean", "last")
+
+
+class Network(ModelFunction):
+    """m_i = cell(U x_i + sum over edges (j -> i, kind r) of W_r m_j + b) at every site i.
+
+    `solve` finds the equilibrium with the solver that the wiring allows, `outputs` reads it out.
+    All sites share cell, weights and head, so that a network trained on one size runs on any other:
+    `on(wiring)`. It is a model function too, of the flat state `(N q,)` and flat features `(N d,)`.
+
+    Parameters
+    ----------
+    cell
+        A `QuantumModel`, whose own feedback is off: what a site hears is what its encoding reads.
+        Or another model function, evaluated at state 0, or a function `cell(v, x) -> m` of what a
+        site hears `(a,)` and its features `(d,)`.
+    injection
+        U, W and b, with a norm that may be bounded.
+    wiring
+        Who hears whom.
+    read_out
+        What the head reads: the state of every site ("sites"), their mean, or that of the last.
+    n_outputs
+        Outputs of a linear head, per site for "sites"; None for no head.
+    key
+        JAX key of the head's weights.
+
+    Raises
+    ------
+    UserError
+        For sizes that do not fit together, an unknown read-out, or a head without a key.
+
+    Examples
+    --------
+    >>> import qdeq
+    >>> from qdeq.equilibrium.networks import Chain
+    >>> circuit = qdeq.hardware_efficient(2, 2)
+    >>> encoding = qdeq.AngleEncoding.from_rotations(2, [("RY", 0, 0), ("RY", 1, 1)])
+    >>> cell = qdeq.QuantumModel(
+    ...     jnp.linspace(-1, 1, 8), circuit, encoding=encoding, observables=qdeq.z_strings(2, 2)
+    ... )
+    >>> wiring = Chain(16)
+    >>> injection = EdgeInjection.random(wiring, 2, 1, 3, key=jax.random.key(0))
+    >>> network = Network(cell, injection, wiring, n_outputs=1, key=jax.random.key(1))
+    >>> solution = network.solve(jnp.ones((16, 1)))
+    >>> network.outputs(solution.value).shape
+    (16, 1)
+    >>> network.on(Chain(64)).solve(jnp.ones((64, 1))).value.shape
+    (64, 3)
+    """
+
+    cell: Any
+    injection: EdgeInjection
+    head: eqx.nn.Linear | None
+    wiring: AbstractWiring = eqx.field(static=True)
+    reads: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        cell: Any,
+        injection: EdgeInjection,
+        wiring: AbstractWiring,
+        *,
+        read_out: str = "sites",
+        n_outputs: int | None = None,
+        key: PRNGKeyArray | Array | None = None,
+    ):
+        check_choice("read_out", read_out, READ_OUTS)
+        if (n_outputs is None) != (key is None):
+            raise UserError(
+                f"n_outputs={n_outputs!r} {'with' if key is not None else 'without'} a key: a head "
+                "has a number of outputs and a key for its weights, give both or neither"
+            )
+        if isinstance(cell, QuantumModel):
+            sizes = cell.measured.n_features, cell.n_observables
+        elif isinstance(cell, ModelFunction):
+            sizes = cell.n_features, cell.n_observables
+        else:  # a function says nothing of its sizes
+            sizes = injection.n_inputs, injection.n_states
+        if sizes != (injection.n_inputs, injection.n_states):
+            raise UserError(
+                f"the injection gives {injection.n_inputs} numbers and takes states of "
+                f"{injection.n_states}, the cell reads {sizes[0]} and measures {sizes[1]}: give "
+                f"features of {sizes[0]} rows and messages of shape (kinds, {sizes[0]}, {sizes[1]})"
+            )
+        self.cell, self.injection, self.wiring, self.reads = cell, injection, wiring, read_out
+        self.head = None
+        if key is not None and n_outputs is not None:
+            self.head = eqx.nn.Linear(injection.n_states, n_outputs, key=key)
+        self.wired()  # its checks
+
+    def on(self, wiring: AbstractWiring) -> "Network":
+        """The same network on another wiring with the same kinds of edges."""
+        new = eqx.tree_at(lambda n: n.injection, self, self.injection)
+        object.__setattr__(new, "wiring", wiring)
+        new.wired()
+        return new
+
+    def wired(self) -> Wired:
+        """The map of all sites, prepared for the current parameters."""
+        return Wired(prepared_cell(self.cell), self.injection, self.wiring)
+
+    def solve(
+        self,
+        x: Float[Array, "N d"],
+        *,
+        layer: NetworkEquilibrium | None = None,
+        z0: Float[Array, "N q"] | None = None,
+        mask: Bool[Array, " N"] | None = None,
+    ) -> Solution:
+        """The equilibrium of one sample; `jax.vmap` for a batch.
+
+        Parameters
+        ----------
+        x
+            Features of every site.
+        layer
+            Solver, tolerances and adjoint; None for `NetworkEquilibrium()`, within (-1, 1) where
+            the cell is a circuit.
+        z0, mask
+            See `NetworkEquilibrium`.
+        """
+        if layer is None:
+            bounds = (-1.0, 1.0) if isinstance(self.cell, QuantumModel) else None
+            layer = NetworkEquilibrium(bounds=bounds)
+        return layer(self.wired(), x, z0=z0, mask=mask)
+
+    def apply(
+        self, x: Float[Array, "N d"], layers: int, *, mask: Bool[Array, " N"] | None = None
+    ) -> Float[Array, "N q"]:
+        """The map applied `layers` times from 0, the weight-tied baseline direct(L)."""
+        wired = self.wired()
+        z = jnp.zeros((self.wiring.n_sites, self.injection.n_states), x.dtype)
+
+        def once(z: Array, _: None) -> tuple[Array, None]:
+            return wired(z, x, mask), None
+
+        return jax.lax.scan(once, z, None, length=layers)[0]
+
+    def outputs(
+        self, states: Float[Array, "N q"], mask: Bool[Array, " N"] | None = None
+    ) -> Float[Array, "..."]:
+        """What the head makes of the states: `(N, n_outputs)` for "sites", else `(n_outputs,)`.
+
+        Without a head the states, their mean, or the last of them. With a mask the mean is over the
+        sites that there are, and the last is the last of them.
+        """
+        read = self._read(states, mask)
+        if self.head is None:
+            return read
+        return jax.vmap(self.head)(read) if self.reads == "sites" else self.head(read)
+
+    def _read(self, states: Float[Array, "N q"], mask: Array | None = None) -> Array:
+        if self.reads == "mean":
+            present = jnp.ones(len(states)) if mask is None else mask
+            present = present.astype(states.dtype)
+            return jnp.sum(states * present[:, None], axis=0) / jnp.sum(present)
+        if self.reads == "last":
+            last = -1 if mask is None else jnp.max(jnp.where(mask, jnp.arange(len(states)), 0))
+            return states[last]
+        return states
+
+    @property
+    def n_features(self) -> int:
+        """N d, the features of all sites."""
+        return self.wiring.n_sites * self.injection.n_features
+
+    @property
+    def n_observables(self) -> int:
+        """N q, the states of all sites."""
+        return self.wiring.n_sites * self.injection.n_states
+
+    @property
+    def n_read_out(self) -> int:
+        """N q for "sites", else q."""
+        return self.n_observables if self.reads == "sites" else self.injection.n_states
+
+    def __call__(self, m: Float[Array, " Nq"], x: Float[Array, " Nd"], **options: Any) -> Array:
+        """One application to the states of all sites, flat."""
+        return self.prepare().bind(x)(m, **options)
+
+    def prepare(self) -> "PreparedNetwork":
+        """The map with prepared cells."""
+        return PreparedNetwork(self.wired())
+
+    def read_out(self, m: Float[Array, " Nq"]) -> Float[Array, " r"]:
+        """What a head sees of the flat state."""
+        return self._read(m.reshape(-1, self.injection.n_states)).reshape(-1)
+
+
+class PreparedNetwork(eqx.Module):
+    """A network with prepared cells, as a model function's second stage."""
+
+    wired: Wired
+
+    def bind(self, x: Float[Array, " Nd"]) -> "BoundNetwork":
+        """The function of the flat state alone."""
+        return BoundNetwork(self.wired, x.reshape(self.wired.wiring.n_sites, -1))
+
+
+class BoundNetwork(eqx.Module):
+    """F(z) of one sample, flat."""
+
+    wired: Wired
+    x: Float[Array, "N d"]
+
+    def __call__(self, m: Float[Array, " Nq"]) -> Float[Array, " Nq"]:
+        """The next states of all sites."""
+        return self.wired(m.reshape(self.x.shape[0], -1), self.x).reshape(-1)
