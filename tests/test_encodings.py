@@ -9,6 +9,7 @@ from qdeq.circuits import (
     hardware_efficient,
     paper_angle_encoding,
     reuploading,
+    table_circuit,
 )
 from qdeq.errors import UserError
 
@@ -89,3 +90,42 @@ def test_reuploading_checks_its_layers():
         reuploading(encoding, [])
     with pytest.raises(UserError, match="cannot be joined"):
         reuploading(encoding, [hardware_efficient(3, 1)] * 2)
+
+
+def test_an_encoding_may_leave_features_to_the_circuit():
+    encoding = AngleEncoding(1, (Operation("RX", (0,), feature=0),), n_inputs=3)
+    assert encoding.n_features == 3
+    with pytest.raises(UserError, match="n_inputs=1: the encoding reads feature 1"):
+        AngleEncoding(1, (Operation("RX", (0,), feature=1),), n_inputs=1)
+
+
+@pytest.mark.parametrize("n_uploads", [1, 2, 3])
+def test_every_rotation_of_a_table_circuit_reads_a_number_of_its_own(n_uploads):
+    measured = table_circuit(3, axes=("RY", "RX"), n_uploads=n_uploads, ansatz_layers=2)
+    operations = measured.encoding.operations + measured.circuit.operations
+    read = [(op.feature, op.wires[0], op.name) for op in operations if op.feature is not None]
+    expected = [
+        ((2 * upload + j) * 3 + wire, wire, axis)
+        for upload in range(n_uploads)
+        for j, axis in enumerate(("RY", "RX"))
+        for wire in range(3)
+    ]
+    assert read == expected and measured.n_features == 6 * n_uploads
+    layer = hardware_efficient(3, 2)
+    assert measured.n_parameters == n_uploads * layer.n_parameters
+    assert measured.circuit.operations[-len(layer.operations) :][0].name == "RY"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"axes": ("RZ", "RX")}, "the first of them RX or RY"),
+        ({"axes": ()}, "at least one rotation"),
+        ({"axes": ("RX", "H")}, "axes='H' is not known: choose one of RX, RY, RZ"),
+        ({"n_uploads": 0}, "n_uploads=0: give a number of at least 1"),
+        ({"ansatz": "deep"}, "ansatz='deep' is not known"),
+    ],
+)
+def test_table_circuits_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        table_circuit(2, **options)

@@ -22,6 +22,7 @@ from qdeq.circuits import (
     Rule,
     hardware_efficient,
     reuploading,
+    table_circuit,
     z_of_every_wire,
 )
 from qdeq.data import from_arrays
@@ -52,6 +53,8 @@ class Case:
     noise: object = None
 
 
+TABLE = table_circuit(2, axes=("RX", "RY"))
+UPLOADED = table_circuit(2, axes=("RY", "RZ"), n_uploads=2)  # 8 numbers, each read once
 AGAIN = reuploading(ROTATIONS, [LAYER, LAYER])
 AMPLITUDES = AmplitudeEncoding(2, 3)
 CASES = {
@@ -60,6 +63,10 @@ CASES = {
         "projected-columns", AmplitudeEncoding(3, 8), hardware_efficient(3, 1), z_of_every_wire(3)
     ),
     "light cones": Case("lightcone", method="lightcone"),
+    "table": Case("lightcone", TABLE.encoding, TABLE.circuit, TABLE.observables, "lightcone"),
+    "table, uploaded twice": Case(
+        "statevector", UPLOADED.encoding, UPLOADED.circuit, UPLOADED.observables
+    ),
     "statevector": Case("statevector", method="statevector"),
     "statevector of amplitudes": Case("statevector", AMPLITUDES, method="statevector"),
     "statevector, fed again": Case("statevector", circuit=AGAIN),
@@ -176,7 +183,7 @@ def value_and_gradients(model, m, x, c):
 
 
 @pytest.mark.parametrize(
-    "name", few("forms", "columns", "light cones", "statevector", "noisy forms", "density matrix")
+    "name", few("forms", "columns", "table", "statevector", "noisy forms", "density matrix")
 )
 def test_values_and_gradients_are_those_of_dense_matrices_and_differences(name, x64):
     model = model_of(name)
@@ -213,6 +220,38 @@ def test_kernels_and_jax_agree_with_learned_injections(name, x64, monkeypatch):
     found = program(*arguments)
     monkeypatch.setattr(native, "serves", lambda dtype: False)
     expected = jax.jit(lambda *a: value_and_gradients(*a))(*arguments)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow  # compiles four programs
+@pytest.mark.parametrize("shared", [True, False])
+def test_kernels_and_jax_agree_where_seeds_have_injections_of_their_own(shared, x64, monkeypatch):
+    if native.availability() != "used":
+        pytest.skip("no C++ compiler: there are no kernels to compare")
+    model = model_of("light cones")
+    rng = np.random.default_rng(0)
+    injections = jax.tree.map(
+        lambda a: a + jnp.asarray(rng.normal(size=(3, *a.shape))), model.injection
+    )
+    m, x, _ = sample(model)
+    ms, xs = jnp.stack([m, -m]), jnp.stack([x, x / 2])
+
+    def loss(injection, ms, xs):
+        form = eqx.tree_at(lambda model: model.injection, model, injection).prepare()
+        value, slope = jax.vmap(lambda x, m: form.bind(x).linearise(m))(xs, ms)
+        return jnp.sum(jnp.sin(value)) + jnp.sum(slope**2)
+
+    def gradients(injections):
+        if shared:  # all samples of a seed have its injection
+            return jax.vmap(lambda i: jax.grad(loss)(i, ms, xs))(injections)
+        return jax.vmap(lambda i, x: jax.grad(loss)(i, ms[:1], x[None]))(
+            injections, jnp.stack([x, x / 2, -x])
+        )
+
+    found = jax.jit(lambda i: gradients(i))(injections)
+    monkeypatch.setattr(native, "serves", lambda dtype: False)
+    expected = jax.jit(lambda i: gradients(i))(injections)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qdeq.circuits import parse_noise as parse_noise
     from qdeq.circuits import reuploading as reuploading
     from qdeq.circuits import strongly_entangling as strongly_entangling
+    from qdeq.circuits import table_circuit as table_circuit
     from qdeq.circuits import xyz_of_every_wire as xyz_of_every_wire
     from qdeq.circuits import z_of_every_wire as z_of_every_wire
     from qdeq.circuits import z_strings as z_strings
@@ -65,7 +66,7 @@ _HOMES = {
     "circuits": (
         "AmplitudeEncoding AngleEncoding Circuit MeasuredCircuit MeasurementEnsemble NoiseModel "
         "Operation hardware_efficient paper_angle_encoding paper_ansatz parse_noise reuploading "
-        "strongly_entangling xyz_of_every_wire z_of_every_wire z_strings"
+        "strongly_entangling table_circuit xyz_of_every_wire z_of_every_wire z_strings"
     ),
     "equilibrium": (
         "Anderson Broyden Direct Dogleg Equilibrium Homotopy Implicit JacobianFree "

@@ -37,3 +37,4 @@ from qdeq.circuits.observables import xyz_of_every_wire as xyz_of_every_wire
 from qdeq.circuits.observables import z_of_every_wire as z_of_every_wire
 from qdeq.circuits.observables import z_strings as z_strings
 from qdeq.circuits.operation import Operation as Operation
+from qdeq.circuits.tables import table_circuit as table_circuit

@@ -66,11 +66,15 @@ class AngleEncoding:
     operations
         Operations on one wire with `Operation.feature` set, in time order; `Operation.factor` and
         `Operation.offset` scale and shift a feature on its way into the angle.
+    n_inputs
+        How many features there are, where the circuit after it reads more of them than the
+        encoding does. None: as many as the encoding reads.
 
     Raises
     ------
     UserError
-        If an operation is not fed by a feature or acts on several wires.
+        If an operation is not fed by a feature or acts on several wires, or reads a feature beyond
+        `n_inputs`.
 
     Examples
     --------
@@ -81,6 +85,7 @@ class AngleEncoding:
 
     n_qubits: int
     operations: tuple[Operation, ...]
+    n_inputs: int | None = None
 
     def __post_init__(self) -> None:
         check_n_qubits(self.n_qubits)
@@ -95,6 +100,12 @@ class AngleEncoding:
                     "encoding: use rotations of one wire with feature= (put other gates into the "
                     "circuit)"
                 )
+        read = Circuit(self.n_qubits, self.operations).n_features
+        if self.n_inputs is not None and self.n_inputs < read:
+            raise UserError(
+                f"n_inputs={self.n_inputs}: the encoding reads feature {read - 1}; give at least "
+                f"{read}, or None"
+            )
 
     @classmethod
     def from_rotations(
@@ -106,7 +117,9 @@ class AngleEncoding:
 
     @property
     def n_features(self) -> int:
-        """One more than the largest feature index."""
+        """`n_inputs`, or one more than the largest feature index."""
+        if self.n_inputs is not None:
+            return self.n_inputs
         return Circuit(self.n_qubits, self.operations).n_features
 
 

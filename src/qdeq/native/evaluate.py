@@ -31,19 +31,27 @@ class Kernel:
     Attributes
     ----------
     kind
-        "rational" or "product".
+        "rational" or "product"; "product_moved" for the derivative of the latter.
     plan
         Its structure, as integers that `cpp/product.h` reads.
     n_fixed
         How many of the operands come first that the function is not linear in.
     reference
         `reference(operands, m) -> f(m)`: the same for one sample in JAX.
+    moved
+        The derivative of f along changes of the fixed operands, as a function that is linear in
+        these: all operands of f are its fixed ones, and the changes follow. None: derivatives by
+        fixed operands go through the reference.
+    evaluates
+        Whether there is a kernel for values; else they are the reference's.
     """
 
     kind: str
     plan: tuple[int, ...]
     n_fixed: int
     reference: Callable[[Sequence[Array], Array], Array]
+    moved: "Kernel | None" = None
+    evaluates: bool = True
 
 
 def evaluate(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -> Array:
@@ -95,6 +103,9 @@ def _evaluate_shapes(*arrays: Any, kernel: Kernel, rank: int, jacobian: bool) ->
 
 
 def _evaluate_call(*arrays: Array, kernel: Kernel, rank: int, jacobian: bool) -> Sequence[Array]:
+    if not kernel.evaluates:
+        function = functools.partial(_evaluate_reference, kernel, jacobian)
+        return _lifted(function, arrays, rank)
     shapes = _result_shapes(arrays, rank, jacobian)
     results = [jax.ShapeDtypeStruct(shape, arrays[-1].dtype) for shape in shapes]
     call = jax.ffi.ffi_call(target(f"qdeq_evaluate_{kernel.kind}", arrays[-1].dtype), results)
@@ -149,9 +160,17 @@ def _evaluate_jvp(
     primals: Sequence[Array], tangents: Sequence[Any], *, kernel: Kernel, rank: int, jacobian: bool
 ) -> Any:
     n = kernel.n_fixed
-    by_point = _any(tangents[-1:])
+    by_point, by_fixed = _any(tangents[-1:]), _any(tangents[:n])
+    changes: list[Array] = []
+    if by_point or by_fixed:
+        changes = _instantiated((*tangents[:n], tangents[-1]), (*primals[:n], primals[-1]))
+    moved: Any = None
+    if by_fixed and kernel.moved is not None:
+        operands = (*primals[:-1], *changes[:n], primals[-1])
+        moved = evaluate_p.bind(*operands, kernel=kernel.moved, rank=rank, jacobian=jacobian)
+        by_fixed, changes[:n] = False, [jnp.zeros_like(p) for p in primals[:n]]
     # The derivative by the point alone is the Jacobian, which the kernel gives with the value.
-    first_order = by_point and not jacobian and not _any(tangents[:n])
+    first_order = by_point and not jacobian and not by_fixed
     bind = functools.partial(evaluate_p.bind, kernel=kernel, rank=rank)
     values = bind(*primals, jacobian=jacobian or first_order)
     total: list[Any] = []
@@ -159,20 +178,20 @@ def _evaluate_jvp(
         values, matrix = values[:1], values[1]
         move = jnp.broadcast_to(tangents[-1], values[0].shape)
         total = [jnp.einsum("...kl,...l->...k", matrix, move, precision="highest")]
-    elif by_point or _any(tangents[:n]):
+    elif by_point or by_fixed:
         linear = primals[n:-1]
 
-        def by_fixed(*arrays: Array) -> list[Array]:
+        def along(*arrays: Array) -> list[Array]:
             arrays = (*arrays[:n], *linear, arrays[n])
             return _lifted(functools.partial(_evaluate_reference, kernel, jacobian), arrays, rank)
 
-        moved = (*primals[:n], primals[-1])
-        changes = _instantiated((*tangents[:n], tangents[-1]), moved)
-        total = jax.jvp(by_fixed, moved, tuple(changes))[1]
+        total = jax.jvp(along, (*primals[:n], primals[-1]), tuple(changes))[1]
     if _any(tangents[n:-1]):
         linear = _instantiated(tangents[n:-1], primals[n:-1])
         change = bind(*primals[:n], *linear, primals[-1], jacobian=jacobian)
         total = [a + b for a, b in zip(total, change, strict=True)] if total else change
+    if moved is not None:
+        total = [a + b for a, b in zip(total, moved, strict=True)] if total else moved
     return values, total
 
 

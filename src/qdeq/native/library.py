@@ -39,6 +39,7 @@ FLAGS = (
 )
 KERNELS = (
     "qdeq_invert",
+    "qdeq_pull_back_product_moved",
     *(
         f"qdeq_{w}_{k}"
         for w in ("broyden", "evaluate", "pull_back")

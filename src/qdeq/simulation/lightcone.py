@@ -135,7 +135,18 @@ def _native_kernel(measured: MeasuredCircuit) -> native.Kernel:
         wires = [wire for cone in group.cones for wire in cone.wires]
         order = [k for cone in group.cones for k in cone.observables]
         plan += [len(wires), *wires, len(order), *order]
-    return native.Kernel("product", tuple(plan), 2, functools.partial(_reference, measured))
+    reference = functools.partial(_reference, measured)
+    n_operands = 2 + len(groups)
+
+    def moved(operands: Sequence[Array], m: Array) -> Array:
+        """The derivative along a change of offset and slope, the last two operands."""
+        fixed, coefficients = operands[:2], operands[2:n_operands]
+        along = tuple(operands[n_operands:])
+        return jax.jvp(lambda *f: reference((*f, *coefficients), m), tuple(fixed), along)[1]
+
+    plan_of_moved = (n_operands, *plan)
+    derivative = native.Kernel("product_moved", plan_of_moved, n_operands, moved, evaluates=False)
+    return native.Kernel("product", tuple(plan), 2, reference, derivative)
 
 
 def prepare_lightcone(

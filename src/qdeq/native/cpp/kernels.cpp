@@ -20,6 +20,7 @@
 
 #include "broyden.h"
 #include "homotopy.h"
+#include "moved.h"
 #include "product.h"
 #include "rational.h"
 
@@ -256,10 +257,10 @@ template <class T, template <class> class Map>
 ffi::Error pull_back(ffi::RemainingArgs arguments, ffi::RemainingRets results,
                      ffi::Span<const int64_t> plan, ffi::Span<const int64_t> leading) {
   constexpr int W = Lanes<T>::width;
-  constexpr size_t n_fixed = Map<T>::n_fixed;
+  const size_t n_fixed = Map<T>::fixed(plan);
   bool shared = together<Map<T>>(arguments, n_fixed, leading.size());
   for (size_t i = 0; i < results.size() && leading.size() > 0; ++i)
-    shared &= !Map<T>::is_parameter(n_fixed + i) ||
+    shared &= !Map<T>::is_shared_result(i) ||
               (*results.get<ffi::AnyBuffer>(i).value()).dimensions()[leading.size() - 1] == 1;
   const Batch batch(leading, shared);
   const auto operands = operands_of<T>(arguments, 0, n_fixed, batch);
@@ -331,6 +332,14 @@ ffi::Error invert_real(Reals matrices, ffi::Result<Reals> inverses,
 
 using namespace qdeq;
 
+#define QDEQ_PULL_BACK(kind, Map)                                           \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_pull_back_##kind, pull_back_real<Map>, \
+                                ffi::Ffi::Bind()                            \
+                                    .RemainingArgs()                        \
+                                    .RemainingRets()                        \
+                                    .Attr<ffi::Span<const int64_t>>("plan") \
+                                    .Attr<ffi::Span<const int64_t>>("leading"))
+
 #define QDEQ_KERNELS(kind, Map)                                             \
   XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_broyden_##kind, solve_real<Map>,       \
                                 ffi::Ffi::Bind()                            \
@@ -355,14 +364,10 @@ using namespace qdeq;
                                     .RemainingArgs()                        \
                                     .RemainingRets()                        \
                                     .Attr<ffi::Span<const int64_t>>("plan")); \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_pull_back_##kind, pull_back_real<Map>, \
-                                ffi::Ffi::Bind()                            \
-                                    .RemainingArgs()                        \
-                                    .RemainingRets()                        \
-                                    .Attr<ffi::Span<const int64_t>>("plan") \
-                                    .Attr<ffi::Span<const int64_t>>("leading"))
+  QDEQ_PULL_BACK(kind, Map)
 
 QDEQ_KERNELS(rational, Rational);
 QDEQ_KERNELS(product, Product);
+QDEQ_PULL_BACK(product_moved, ProductMoved);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_invert, invert_real,
                               ffi::Ffi::Bind().Arg<Reals>().Ret<Reals>().Ret<ffi::Buffer<ffi::PRED>>());

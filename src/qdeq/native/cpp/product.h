@@ -14,6 +14,8 @@ template <class T>
 struct Product {
   static constexpr size_t n_fixed = 2;  // offset, slope; then the coefficients of every group of cones
   static bool is_parameter(size_t operand) { return operand != 0; }
+  static size_t fixed(ffi::Span<const int64_t>) { return n_fixed; }
+  static bool is_shared_result(size_t) { return true; }
 
   struct Class {
     std::vector<int64_t> axes, wires;
@@ -118,7 +120,7 @@ struct Product {
       halves(group, cone, false);
       for (int64_t k = 0; k < group.observables; ++k) {
         const int64_t row = cone * group.observables + k;
-        contract_right(group, row);
+        contract_right(group, row, right.value.data());
         value[group.order[row]] = against(left.value.data(), group.left);
       }
     });
@@ -130,11 +132,11 @@ struct Product {
       halves(group, cone, true);
       for (int64_t k = 0; k < group.observables; ++k) {
         const int64_t row = cone * group.observables + k;
-        contract_right(group, row);
+        contract_right(group, row, right.value.data());
         value[group.order[row]] = against(left.value.data(), group.left);
         V<T>* into = jacobian + group.order[row] * n;
         for (int l = 0; l < n; ++l) into[l] = against(&left.slopes[l * longest], group.left);
-        contract_left(group, row);
+        contract_left(group, row, left.value.data());
         for (int l = 0; l < n; ++l) into[l] += against(&right.slopes[l * longest], group.right);
       }
     });
@@ -181,13 +183,18 @@ struct Product {
     }
   }
 
- private:
-  int64_t taken = 0;
-
+ protected:
   template <class F>
   void each_cone(F f) {
     for (const Cones& group : groups)
       for (int64_t cone = 0; cone < group.cones; ++cone) f(group, cone);
+  }
+
+  // Sine and cosine of an angle, after `encode`.
+  void turn(int64_t angle, V<T>& s, V<T>& c) const {
+    const int64_t same = alike[angle];
+    s = sines[angle] * turn_cosines[same] + cosines[angle] * turn_sines[same];
+    c = cosines[angle] * turn_cosines[same] - sines[angle] * turn_sines[same];
   }
 
   // A tile of 4 x 4 entries, over all groups of samples.
@@ -216,9 +223,9 @@ struct Product {
   void encode(const V<T>* m, bool slopes) {
     for (int64_t i = 0; i < n_angles; ++i) {
       if (alike[i] != i) continue;
-      V<T> turn{};
-      for (int l = 0; l < n; ++l) turn += slope[i * n + l] * m[l];
-      sine_cosine(turn, turn_sines[i], turn_cosines[i]);
+      V<T> moved{};
+      for (int l = 0; l < n; ++l) moved += slope[i * n + l] * m[l];
+      sine_cosine(moved, turn_sines[i], turn_cosines[i]);
     }
     int64_t angle = 0;
     for (const Class& turns : classes) {
@@ -230,9 +237,8 @@ struct Product {
       for (int64_t axis : turns.axes) {
         const int64_t from = 1 + (axis + 1) % 3, to = 1 + (axis + 2) % 3;
         for (int64_t wire : turns.wires) {
-          const int64_t same = alike[angle];
-          const V<T> s = sines[angle] * turn_cosines[same] + cosines[angle] * turn_sines[same];
-          const V<T> c = cosines[angle] * turn_cosines[same] - sines[angle] * turn_sines[same];
+          V<T> s, c;
+          turn(angle, s, c);
           V<T>* bloch = &components[4 * wire];
           const V<T> b = bloch[from], a = bloch[to];
           bloch[from] = b * c - a * s;
@@ -291,11 +297,10 @@ struct Product {
     return (s[0] + s[1]) + (s[2] + s[3]);
   }
 
-  // half_a = sum_b C_ab right_b, eight rows at a time: every right_b is loaded once for them.
-  void contract_right(const Cones& group, int64_t row) {
+  // half_a = sum_b C_ab values_b, eight rows at a time: every value is loaded once for them.
+  void contract_right(const Cones& group, int64_t row, const V<T>* values) {
     const int64_t A = group.left, B = group.right;
     const T* c = group.coefficients + row * A * B;
-    const V<T>* values = right.value.data();
     V<T>* into = half.data();
     int64_t a = 0;
     for (; a + kRows <= A; a += kRows, c += kRows * B) {
@@ -313,11 +318,10 @@ struct Product {
     }
   }
 
-  // half_b = sum_a left_a C_ab, eight columns at a time.
-  void contract_left(const Cones& group, int64_t row) {
+  // half_b = sum_a values_a C_ab, eight columns at a time.
+  void contract_left(const Cones& group, int64_t row, const V<T>* values) {
     const int64_t A = group.left, B = group.right;
     const T* c = group.coefficients + row * A * B;
-    const V<T>* values = left.value.data();
     V<T>* into = half.data();
     int64_t b = 0;
     for (; b + kRows <= B; b += kRows) {
@@ -336,6 +340,9 @@ struct Product {
   }
 
   static constexpr int kRows = 8;  // as many sums as there are registers for
+
+ private:
+  int64_t taken = 0;
 };
 
 }  // namespace qdeq

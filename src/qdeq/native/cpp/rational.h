@@ -20,6 +20,8 @@ template <class T>
 struct Rational {
   static constexpr size_t n_fixed = 5;  // s, g, G, e, r; then c, b, Q
   static bool is_parameter(size_t operand) { return operand == 2 || operand == 4 || operand == 7; }
+  static size_t fixed(ffi::Span<const int64_t>) { return n_fixed; }
+  static bool is_shared_result(size_t result) { return is_parameter(n_fixed + result); }
 
   const std::vector<Operand<T>>& operands;
   const int n, pairs;
