@@ -37,8 +37,10 @@ class DeviceFunction(ModelFunction):
     shifted, where only theta is, only trainable circuit slots; the Jacobian is measured once per
     sample, however many tangents or backward steps use it. The implicit gradient of an equilibrium
     so costs, per sample and under `jax.jit`, ``k + (1 + 2 n_encoding) + (1 + 2 n_rotations + 4
-    n_controlled)`` circuits, k the solver's steps. Inside a loop under `jax.vmap` every step runs
-    the whole batch until its last sample is done; `solve_on_device` submits the unfinished only.
+    n_controlled)`` circuits, k the solver's steps; the gradient of a learned injection measures the
+    encoding's Jacobian once more (`train_on_device` does not). Inside a loop under `jax.vmap` every
+    step runs the whole batch until its last sample is done; `solve_on_device` submits the
+    unfinished only.
     Reading `stats.adjoint_residual` measures two more Jacobians; left alone it costs nothing.
 
     Parameters

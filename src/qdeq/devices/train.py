@@ -39,9 +39,9 @@ def train_on_device(
     """Train a classifier with a device as the only evaluator of circuits.
 
     A step solves the equilibria of a batch, measures one Jacobian per sample in the encoding's
-    angles and one in the circuit's, and moves angles and head by Adam. Before each step the most
-    that it can cost is compared with what the ledger's budget leaves: training stops there, not in
-    the middle of a step.
+    angles and one in the circuit's, and moves angles, head and what an injection learns by Adam.
+    Before each step the most that it can cost is compared with what the ledger's budget leaves:
+    training stops there, not in the middle of a step.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """A model function's value and Jacobian as JAX primitives, differentiable to any order.
 
 `evaluate_p` is linear in some of its operands, the circuit's numbers, and its transpose in those is
-`pull_back_p`: the two serve what training asks for. Every other derivative, by the point or by the
-fixed operands beyond first order, goes through the plain JAX `reference` of the same function.
+`pull_back_p`: the two serve what training asks for. Along the fixed operands a kernel may have its
+derivative as one more such function, `moved`. Every other derivative, by the point or beyond first
+order, goes through the plain JAX `reference` of the same function.
 
 Under `jax.vmap` every operand gets a leading axis, of length 1 where it is shared: the cotangents
 of parameters are summed over the batch inside the kernel.
