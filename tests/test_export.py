@@ -12,7 +12,7 @@ from qdeq import UserError
 from qdeq.circuits import xyz_of_every_wire
 from qdeq.cli.main import main
 from qdeq.interop.qasm.export import TrainedRun, export_run, open_run, write_export
-from qdeq.models import Classifier, QuantumModel
+from qdeq.models import Classifier, Injection, QuantumModel
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.run_folder import RunFolder
 from qdeq.training.config import TrainConfig
@@ -72,6 +72,28 @@ def test_the_files_give_the_samples_measured_state_and_class(run):
         head, r = manifest["head"], np.array(manifest["reinjection"])
         logits = np.array(head["weight"]) @ np.maximum(r @ m, 0) + head["bias"]
         assert manifest["classes"][np.argmax(logits)] == sample["predicted"]
+
+
+@pytest.mark.slow  # compiles a solve of its own
+@pytest.mark.parametrize("run_folder", ["angle"], indirect=True)
+def test_an_injection_of_ones_own_is_in_the_manifest(run):
+    made = Injection.random(16, 16, 4, key=jax.random.key(1), bound=0.3)
+    model = run.classifier.model
+    own = QuantumModel(model.theta, measured=model.measured, injection=made)
+    classifier = Classifier(own, 4, key=jax.random.key(0))
+    files = export_run(TrainedRun(run.path, run.config, run.dataset, classifier), samples=2)
+    manifest = json.loads(files["manifest.json"])
+    u, w, b = (np.array(manifest[name]) for name in ("input", "reinjection", "bias"))
+    assert np.linalg.norm(w, 2) == pytest.approx(0.3, rel=1e-5)  # as the model has it
+    for sample in manifest["samples"]:
+        m = np.array(sample["measured_state"])
+        v = u @ sample["features"] + w @ m + b
+        np.testing.assert_allclose(sample["encoder_inputs"], v, atol=1e-5)
+        f = classify(manifest, files["circuit.qasm"], v)
+        np.testing.assert_allclose(f(0 * m), sample["expectation_values"], atol=1e-5)
+        logits = np.array(manifest["head"]["weight"]) @ np.maximum(m, 0) + manifest["head"]["bias"]
+        assert manifest["classes"][np.argmax(logits)] == sample["predicted"]
+    assert "max(m, 0)" in manifest["head"]["map"] and "U x" in manifest["encoding"]["map"]
 
 
 def test_the_inputs_are_listed_in_qiskits_order(run):

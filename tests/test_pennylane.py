@@ -438,6 +438,30 @@ def test_a_qnode_has_the_three_stages_of_a_model():
     assert (f.n_features, f.n_observables, bool(f.is_defined(m, x))) == (2, 2, True)
 
 
+def test_a_learned_injection_has_our_own_gradients_through_a_qnode(x64):
+    injection = qdeq.Injection(
+        CONTRACTING, [[0.5, -1, 2], [1, 0.3, 0.1]], learned=("input", "state")
+    )
+    f = model_function(_qnode(), theta=THETA, n_features=2, injection=injection)
+    own = qdeq.QuantumModel(
+        THETA, ANSATZ, encoding=ENCODING, observables=ENSEMBLE, injection=injection
+    )
+    assert (f.n_features, f.n_read_out, f.n_parameters) == (3, 2, own.n_parameters)
+    m, x = jnp.array([0.2, -0.1]), jnp.array([0.4, -0.7, 0.2])
+
+    def gradient(model):
+        def value(injection):
+            changed = eqx.tree_at(lambda model: model.injection, model, injection)
+            return jnp.sum(jnp.sin(3 * changed(m, x)))
+
+        return jax.grad(value)(model.injection)
+
+    found, expected = gradient(f), gradient(own)
+    np.testing.assert_allclose(found.input, expected.input, atol=1e-10)
+    np.testing.assert_allclose(found.state, expected.state, atol=1e-10)
+    assert np.any(found.input) and np.any(found.state)
+
+
 @pytest.mark.slow  # a compilation of ten seconds
 def test_a_classifier_takes_a_qnode_for_its_model():
     f = _model(_qnode("lightning.qubit", "adjoint"))
@@ -461,6 +485,12 @@ def test_a_classifier_takes_a_qnode_for_its_model():
         (
             lambda: model_function(_qnode(), theta=THETA, n_features=2, reinjection=np.eye(3)),
             r"reinjection has shape \(3, 3\)",
+        ),
+        (
+            lambda: model_function(
+                _qnode(), theta=THETA, n_features=2, injection=qdeq.Injection(np.eye(3))
+            ),
+            r"the injection's state has shape \(3, 3\).*shape \(2, 2\)",
         ),
     ],
 )
