@@ -14,7 +14,8 @@ from benchmarks.programs import Program, published_epoch, qdeq_epoch, with_class
 from benchmarks.published import OWN_SETTINGS, SAME_WORK
 from benchmarks.timing import take_turns
 from qdeq.models import QuantumModel, quantum_model
-from qdeq.training.config import Encoding, TrainConfig
+from qdeq.names import Encoding
+from qdeq.training.config import TrainConfig
 from qdeq.training.loop import Trainer, TrainState
 from qdeq.training.parallel import Layout, seeds_at_once
 

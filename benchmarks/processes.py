@@ -9,8 +9,9 @@ from benchmarks.measurements import Entry, Measurement, Ratio
 from benchmarks.startup import first_step_seconds, import_seconds, kernel_build_seconds
 from benchmarks.timing import summarise
 from qdeq import native
+from qdeq.names import Encoding
 from qdeq.runs.run import train
-from qdeq.training.config import Encoding, TrainConfig
+from qdeq.training.config import TrainConfig
 
 
 def import_group(bench: Bench, *, repeats: int = 5) -> list[Entry]:

@@ -8,8 +8,9 @@ import pytest
 from qdeq.circuits import ANSAETZE, make_ansatz, paper_ansatz, without_entanglers
 from qdeq.errors import UserError
 from qdeq.models import Classifier, build_classifier, paper_model
+from qdeq.names import OWN_MODEL, Ansatz
 from qdeq.runs.circuit import circuit_of
-from qdeq.training.config import OWN_MODEL, Ansatz, TrainConfig
+from qdeq.training.config import TrainConfig
 
 KEYS = jax.random.split(jax.random.key(0))
 

@@ -24,7 +24,7 @@ def fake(monkeypatch, tmp_path):
         pass
 
     monkeypatch.setattr(session, "Trainer", Trainer)
-    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])  # a second per run
     monkeypatch.chdir(tmp_path)
     return Trainer
 

@@ -1,16 +1,20 @@
 """A configuration refuses what cannot be trained, and survives its JSON form."""
 
+import ast
 import json
 import typing
+from pathlib import Path
 
 import pytest
 
+import qdeq
+from qdeq import names
 from qdeq.data import DATASETS
 from qdeq.equilibrium import ADJOINTS, SOLVERS
 from qdeq.errors import UserError
-from qdeq.models.quantum_model import METHODS
-from qdeq.training import config as config_module
-from qdeq.training.config import OWN_DATA, PRESETS, PresetName, TrainConfig
+from qdeq.training.config import PRESETS, TrainConfig
+
+SOURCE = Path(qdeq.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_json_that_lacks_a_key_or_is_cut_short_is_refused():
 
 def test_a_configuration_from_before_a_field_is_one_without():
     values = json.loads(TrainConfig(epochs=3).to_json())
-    del values["noise"], values["start"]
+    del values["noise"], values["start"], values["observables"]
     assert TrainConfig.from_json(json.dumps(values)) == TrainConfig(epochs=3)
     # What was computed before the field existed keeps its identity; noisy runs have their own.
     assert TrainConfig(epochs=3).identity() == values
@@ -94,16 +98,44 @@ def test_a_configuration_from_before_a_field_is_one_without():
     assert TrainConfig.from_json(noisy.to_json()) == noisy
 
 
-def test_the_choices_are_those_that_the_library_has():
-    # config.py spells them out, because it must not import JAX.
-    def choices(name):
-        return typing.get_args(getattr(config_module, name))
+def test_what_is_built_by_name_is_what_the_names_say():
+    # What stands for a name is a dictionary's value; its keys are the names, in their order.
+    assert typing.get_args(names.NamedData) == tuple(DATASETS)
+    assert typing.get_args(names.SolverName) == tuple(SOLVERS)
+    assert typing.get_args(names.AdjointName) == tuple(ADJOINTS)
+    assert typing.get_args(names.PresetName) == tuple(PRESETS)
 
-    assert choices("DataName") == (*DATASETS, OWN_DATA)
-    assert choices("SolverName") == tuple(SOLVERS)
-    assert choices("AdjointName") == tuple(ADJOINTS)
-    assert set(choices("Method")) == set(METHODS)
-    assert typing.get_args(PresetName) == tuple(PRESETS)
+
+def lists_of_names():
+    """Every list of names with more than one."""
+    found = {n: typing.get_args(kind) for n, kind in vars(names).items() if typing.get_args(kind)}
+    assert len(found) > 12
+    return found
+
+
+def literals_in(path):
+    """The texts of every literal list in a file: tuples, lists, sets and Literal[...]."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            texts = [e.value for e in node.elts if isinstance(e, ast.Constant)]
+            yield node.lineno, {text for text in texts if isinstance(text, str)}
+
+
+def test_every_list_of_names_stands_once():
+    copies = [
+        f"{path.relative_to(SOURCE)}:{line} repeats {name}"
+        for path in SOURCE.rglob("*.py")
+        if path != Path(names.__file__)
+        for line, texts in literals_in(path)
+        for name, listed in lists_of_names().items()
+        # Which encodings the paper has results for is a fact of its own, and so is any other
+        # choice of one or two.
+        if set(listed) - {"own"} <= texts and len(listed) > 2
+    ]
+    assert not copies
+    # The test sees what it looks for.
+    here = [texts for _, texts in literals_in(Path(names.__file__))]
+    assert set(SOLVERS) in here
 
 
 def test_the_defaults_are_the_papers():

@@ -32,7 +32,7 @@ def fake(monkeypatch):
 
     monkeypatch.setattr(session, "Trainer", Fake)
     monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])  # a second per run
     return Fake
 
 

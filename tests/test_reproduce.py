@@ -61,7 +61,7 @@ def computed(monkeypatch):
 
     monkeypatch.setattr(runner, "in_process", launch)
     monkeypatch.setattr(session, "Trainer", Trainer)
-    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])  # a second per run
     trace = {"median": [1.0, 0.1], "high": [1.0, 0.5]}
     stub = {"n_samples": 4, "tolerance": 1e-5, "solvers": {"picard": trace}}
     monkeypatch.setattr("qdeq.studies.traces.solver_traces", lambda _: stub)

@@ -31,7 +31,7 @@ def fake(monkeypatch):
 
     monkeypatch.setattr(session, "Trainer", Trainer)
     monkeypatch.setattr(session, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(session, "write_report", lambda _: [])  # a second per run
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])  # a second per run
     return Trainer
 
 
@@ -205,7 +205,7 @@ def test_the_compiled_loop_resumes_bit_by_bit(monkeypatch, tmp_path):
         evaluate_seeds = FakeTrainer.evaluate_seeds
 
     monkeypatch.setattr(session, "Trainer", Trainer)
-    monkeypatch.setattr(session, "write_report", lambda _: [])
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])
     config = TrainConfig(
         epochs=3,
         warmup_epochs=1,

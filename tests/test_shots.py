@@ -33,7 +33,7 @@ def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "finished"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "Trainer", Trainer)
-        patch.setattr(session, "write_report", lambda _: [])  # a second per run
+        patch.setattr(session, "write_report", lambda *_, **__: [])  # a second per run
         run_module.train(TrainConfig(epochs=1), out=path)
     return path
 
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 def fake(monkeypatch):
     """Nothing is trained, nothing is compiled but the measurement itself."""
     monkeypatch.setattr(session, "Trainer", Trainer)
-    monkeypatch.setattr(session, "write_report", lambda _: [])
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])
 
 
 def test_a_sampled_model_is_unbiased_and_its_derivative_exact():

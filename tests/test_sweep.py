@@ -25,7 +25,7 @@ def fake(monkeypatch):
             return [{**values, "accuracy": self.config.learning_rate} for values in found]
 
     monkeypatch.setattr(session, "Trainer", Fake)
-    monkeypatch.setattr(session, "write_report", lambda _: [])
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])
     return Fake
 
 

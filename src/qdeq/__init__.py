@@ -3,12 +3,12 @@
 Public names load on first use, so that `import qdeq` and the command line start at once.
 """
 
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 from qdeq._lazy import attach as _attach
 
 if TYPE_CHECKING:
+    from qdeq._version import __version__ as __version__
     from qdeq.circuits import AmplitudeEncoding as AmplitudeEncoding
     from qdeq.circuits import AngleEncoding as AngleEncoding
     from qdeq.circuits import Circuit as Circuit
@@ -60,9 +60,8 @@ if TYPE_CHECKING:
     from qdeq.runs import train as train
     from qdeq.training import TrainConfig as TrainConfig
 
-__version__ = _version("qdeq")
-
 _HOMES = {
+    "_version": "__version__",
     "circuits": (
         "AmplitudeEncoding AngleEncoding Circuit MeasuredCircuit MeasurementEnsemble NoiseModel "
         "Operation hardware_efficient paper_angle_encoding paper_ansatz parse_noise reuploading "

@@ -4,6 +4,7 @@ Encodings are in `encodings`; the paper's whole model is assembled in `qdeq.mode
 """
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from qdeq.circuits.circuit import Circuit, check_n_qubits
 from qdeq.circuits.gates import GATES
 from qdeq.circuits.operation import Operation
 from qdeq.errors import UserError, check_choice
+from qdeq.names import Trainable
 
 _RANDOM_GATES = ("RX", "RY", "RZ", "CNOT")
 
@@ -80,7 +82,7 @@ def paper_ansatz(
     >>> circuit.n_parameters, sum(circuit.trainable)
     (39, 35)
     """
-    check_choice("trainable", trainable, ("all", "published"))
+    check_choice("trainable", trainable, get_args(Trainable))
     if n_qubits < 4:
         raise UserError(
             f"n_qubits={n_qubits}: a block of the paper's ansatz needs at least 4 wires"

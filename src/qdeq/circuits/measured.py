@@ -6,19 +6,21 @@ Parameter values and the re-injection belong to `qdeq.models`; nothing is evalua
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from qdeq import names
 from qdeq.circuits.circuit import Circuit
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding, paper_angle_encoding
 from qdeq.circuits.named import make_ansatz
 from qdeq.circuits.noise import NoiseModel
-from qdeq.circuits.observables import MeasurementEnsemble, z_of_every_wire
+from qdeq.circuits.observables import MeasurementEnsemble, make_observables
+from qdeq.circuits.parts import check_part
 from qdeq.errors import UserError, check_choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ENCODINGS = ("amplitude", "angle")
+ENCODINGS = get_args(names.Encoding)
 """Encodings by the names that configurations and the command line use."""
 
 
@@ -48,7 +50,7 @@ class MeasuredCircuit:
 
     Examples
     --------
-    >>> from qdeq.circuits import hardware_efficient
+    >>> from qdeq.circuits import hardware_efficient, z_of_every_wire
     >>> circuit = hardware_efficient(2, 1, rotations=("RY",))
     >>> measured = MeasuredCircuit(circuit, AmplitudeEncoding(2, 4), z_of_every_wire(2))
     >>> measured.n_features, measured.n_observables, measured.n_parameters
@@ -93,26 +95,29 @@ class MeasuredCircuit:
     def named(
         cls,
         n_qubits: int,
-        encoding: str,
+        encoding: str | Encoding,
         *,
-        ansatz: str = "paper",
+        ansatz: str | Circuit = "paper",
         ansatz_layers: int = 3,
+        observables: str | MeasurementEnsemble = "z",
         trainable: str = "all",
         n_features: int | None = None,
         noise: NoiseModel | None = None,
     ) -> MeasuredCircuit:
-        """A circuit by names that measures <Z> of every wire, the paper's by default.
+        """A circuit by the names of its parts, the paper's by default, or of parts.
 
         Parameters
         ----------
         n_qubits
             Number of wires.
         encoding
-            ``"amplitude"``, or ``"angle"`` for the paper's angle encoding.
+            ``"amplitude"``, or ``"angle"`` for the paper's angle encoding; or an encoding.
         ansatz, ansatz_layers, trainable
-            See `make_ansatz`.
+            See `make_ansatz`; or a circuit, which has layers and trainable angles of its own.
+        observables
+            See `make_observables`; or an ensemble.
         n_features
-            d; ``n_qubits**2`` when None, and always with angle encoding.
+            d; ``n_qubits**2`` when None, and always with angle encoding; an encoding has its own.
         noise
             None is a perfect device.
 
@@ -126,11 +131,19 @@ class MeasuredCircuit:
         >>> MeasuredCircuit.named(4, "angle").n_parameters
         39
         """
-        check_choice("encoding", encoding, ENCODINGS)
         encoder: Encoding
-        if encoding == "amplitude":
+        if not isinstance(encoding, str):
+            check_part("encoding", encoding)
+            encoder = encoding
+            if n_features not in (None, encoder.n_features):
+                raise UserError(
+                    f"n_features={n_features}: the encoding reads {encoder.n_features} features; "
+                    "give it as many"
+                )
+        elif encoding == "amplitude":
             encoder = AmplitudeEncoding(n_qubits, n_qubits**2 if n_features is None else n_features)
         else:
+            check_choice("encoding", encoding, ENCODINGS)
             encoder = paper_angle_encoding(n_qubits)
             if n_features not in (None, encoder.n_features):
                 raise UserError(
@@ -138,8 +151,15 @@ class MeasuredCircuit:
                     f"{encoder.n_features} features; ask for {encoder.n_features} of them, or for "
                     "as many qubits as the root of their number"
                 )
-        circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
-        return cls(circuit, encoder, z_of_every_wire(n_qubits), noise)
+        if isinstance(ansatz, str):
+            circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
+        else:
+            check_part("ansatz", ansatz)
+            circuit = ansatz
+        if isinstance(observables, str):
+            observables = make_observables(observables, n_qubits)
+        check_part("observables", observables)
+        return cls(circuit, encoder, observables, noise)
 
     @classmethod
     def of(cls, model: Any) -> MeasuredCircuit:

@@ -4,17 +4,14 @@ The circuits themselves are in `ansatz`; here is only the choice between them, a
 made from another: the paper's without its two-qubit gates, or many times over.
 """
 
+from typing import get_args
+
 from qdeq.circuits.ansatz import hardware_efficient, paper_ansatz, strongly_entangling
 from qdeq.circuits.circuit import Circuit
 from qdeq.errors import UserError, check_choice
+from qdeq.names import NamedAnsatz
 
-ANSAETZE = (
-    "paper",
-    "hardware-efficient",
-    "strongly-entangling",
-    "paper-unentangled",
-    "paper-repeated",
-)
+ANSAETZE = get_args(NamedAnsatz)
 
 
 def make_ansatz(name: str, n_qubits: int, *, n_layers: int = 3, trainable: str = "all") -> Circuit:

@@ -107,6 +107,11 @@ def parse_noise(text: str) -> NoiseModel:
     return NoiseModel(tuple(rules), _readout(text, readout))
 
 
+def as_noise(noise: str | NoiseModel) -> NoiseModel | None:
+    """The noise model of a text, see `parse_noise`; one passes as it is, and no text is none."""
+    return noise if isinstance(noise, NoiseModel) else parse_noise(noise) if noise else None
+
+
 def _numbers(text: str, entry: str, value: str) -> list[float]:
     try:
         return [float(part) for part in value.split("/")]

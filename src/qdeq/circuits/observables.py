@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
+from typing import get_args
 
 import numpy as np
 
+from qdeq import names
 from qdeq.circuits.circuit import check_n_qubits
 from qdeq.circuits.gates import GATES
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_choice
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,33 @@ def _merge(first: str, second: str) -> str:
 
 def _pauli_string(n_qubits: int, letter: str, wires: Sequence[int]) -> str:
     return "".join(letter if wire in wires else "I" for wire in range(n_qubits))
+
+
+def make_observables(name: str, n_qubits: int) -> MeasurementEnsemble:
+    """An ensemble by the name that configurations and the command line use.
+
+    Parameters
+    ----------
+    name
+        ``"z"``: `z_of_every_wire`; ``"z-pairs"``: products of one Z or two, see `z_strings`;
+        ``"xyz"``: `xyz_of_every_wire`.
+    n_qubits
+        Number of wires.
+
+    Raises
+    ------
+    UserError
+        For an unknown name.
+
+    Examples
+    --------
+    >>> make_observables("z-pairs", 2).strings
+    ('ZI', 'IZ', 'ZZ')
+    """
+    check_choice("observables", name, get_args(names.Observables))
+    if name == "xyz":
+        return xyz_of_every_wire(n_qubits)
+    return z_strings(n_qubits, 1 if name == "z" else min(2, n_qubits))
 
 
 def z_of_every_wire(n_qubits: int) -> MeasurementEnsemble:

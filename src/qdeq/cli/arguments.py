@@ -9,14 +9,14 @@ import dataclasses
 import difflib
 import io
 import re
-import types
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import tyro
 
 from qdeq.errors import UserError
+from qdeq.training.checked import plain_type
 
 
 class Command(Protocol):
@@ -100,7 +100,7 @@ def _check(command: type, argv: Sequence[str], prog: str) -> frozenset[str]:
         if option in options:
             name = options[option]
             given.add(name)
-            if _plain(hints[name]) is bool:
+            if plain_type(hints[name]) is bool:
                 if has_value:
                     raise UserError(f"{option} takes no value: leave out {value!r}")
                 continue
@@ -126,7 +126,7 @@ def _check(command: type, argv: Sequence[str], prog: str) -> frozenset[str]:
 
 
 def _check_value(option: str, value: str, hint: Any) -> None:
-    plain = _plain(hint)
+    plain = plain_type(hint)
     try:
         if typing.get_origin(plain) is Literal:
             known = typing.get_args(plain)
@@ -141,20 +141,10 @@ def _check_value(option: str, value: str, hint: Any) -> None:
 
 
 def _expected(hint: Any) -> str:
-    plain = _plain(hint)
+    plain = plain_type(hint)
     if typing.get_origin(plain) is Literal:
         return f"choose one of {', '.join(typing.get_args(plain))}"
     return {int: "give a whole number", float: "give a number"}.get(plain, "give a text")
-
-
-def _plain(hint: Any) -> Any:
-    """Strip annotations and `| None` from a field's type."""
-    if typing.get_origin(hint) is Annotated:
-        return _plain(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
-        return _plain(hint)
-    return hint
 
 
 def _is_positional(hint: Any) -> bool:

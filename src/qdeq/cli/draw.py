@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from qdeq.errors import UserError
-from qdeq.training.config import Encoding, Trainable
+from qdeq.names import Encoding, Trainable
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 

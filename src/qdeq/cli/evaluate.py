@@ -4,13 +4,13 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from qdeq.cli.console import make_console, print_rows
 from qdeq.errors import UserError
-from qdeq.training.config import SolverName
+from qdeq.names import SolverName, SplitName
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class EvaluateCommand:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder that `qdeq train` wrote, of one seed or many."""
 
-    split: Literal["test", "valid", "train"] = "test"
+    split: SplitName = "test"
     """Part of the data set to evaluate on."""
 
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None

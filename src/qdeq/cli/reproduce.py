@@ -16,10 +16,10 @@ from rich.table import Table
 from qdeq.cli.arguments import closest
 from qdeq.cli.console import make_console, print_path
 from qdeq.errors import UserError
+from qdeq.names import DataName, Encoding, Trainable
 from qdeq.runs.seeds import parse_seeds
 from qdeq.studies.catalogue import STUDIES, study_type
 from qdeq.studies.study import Row, Study
-from qdeq.training.config import DataName, Encoding, Trainable
 
 if TYPE_CHECKING:
     from qdeq.studies.results import Results

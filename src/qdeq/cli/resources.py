@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -13,7 +13,7 @@ from qdeq.cli.console import make_console, print_rows
 from qdeq.devices.ledger import Budget
 from qdeq.devices.timing import parse_timing
 from qdeq.errors import UserError
-from qdeq.training.config import AdjointName, Ansatz, Encoding, SolverName, Trainable
+from qdeq.names import AdjointName, Ansatz, Encoding, Gradient, SolverName, Trainable
 
 if TYPE_CHECKING:
     from qdeq.circuits import MeasuredCircuit
@@ -70,7 +70,7 @@ class ResourcesCommand:
     layers: int | None = None
     """Of direct(L), only so many layers; otherwise 1, 2, 5 and 10."""
 
-    gradient: Literal["parameter-shift", "spsa"] = "parameter-shift"
+    gradient: Gradient = "parameter-shift"
     """How the device gives derivatives by the circuit's angles: exactly, or estimated from random
     directions."""
 
@@ -170,12 +170,12 @@ class ResourcesCommand:
     def _entries(self, measured: "MeasuredCircuit") -> "list[Entry]":
         """Every solver with every adjoint that it goes with, then direct(L); or what was chosen."""
         from qdeq.cli.resources_tables import Entry
-        from qdeq.devices.prediction import COMBINATIONS, estimate
+        from qdeq.devices.prediction import combinations, estimate
 
         options = self._options()
         pairs = [
             (solver, adjoint)
-            for solver, adjoint in COMBINATIONS
+            for solver, adjoint in combinations()
             if self.solver in (None, solver) and self.adjoint in (None, adjoint)
         ]
         entries: list[Entry] = []

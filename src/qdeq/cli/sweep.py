@@ -11,8 +11,9 @@ import tyro
 from qdeq.cli.console import make_console, print_path
 from qdeq.cli.train import preset_defaults
 from qdeq.errors import UserError
+from qdeq.names import PresetName
 from qdeq.runs.seeds import parse_seeds
-from qdeq.training.config import PresetName, TrainConfig
+from qdeq.training.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.errors import UserError
+from qdeq.names import PresetName
 from qdeq.runs.seeds import parse_seeds
-from qdeq.training.config import PRESETS, PresetName, TrainConfig
+from qdeq.training.config import PRESETS, TrainConfig
 from qdeq.training.cores import device_environment
 from qdeq.training.processes import Processes
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from qdeq.data.sources import Source, check_images, open_source
 from qdeq.data.splits import Dataset, Split, assemble, check_fraction, stratified_indices
 from qdeq.data.tables import ImageCollection
 from qdeq.errors import check_choice
+from qdeq.names import SplitName
 
 _DIGITS = ImageCollection(name="digits", classes=tuple(range(10)), side=8, white=16.0)
 _MNIST = ImageCollection(
@@ -224,7 +226,7 @@ def _load_extracted(
         return {f"{part}_{a}": getattr(split, a) for part, split in parts.items() for a in "xy"}
 
     arrays = cached_arrays(f"{name}-{features}-{n_features}", key, compute)
-    splits = {p: Split(arrays[f"{p}_x"], arrays[f"{p}_y"]) for p in ("train", "valid", "test")}
+    splits = {p: Split(arrays[f"{p}_x"], arrays[f"{p}_y"]) for p in get_args(SplitName)}
     classes = tuple(spec.collection.classes[label] for label in spec.labels)
     return Dataset(name=name, **splits, classes=classes, image_shape=(1, n_features))
 

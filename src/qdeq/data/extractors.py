@@ -6,14 +6,16 @@ Both are fitted to the training split alone and applied to all three; the networ
 
 import numbers
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 
 from qdeq.data.splits import Dataset, Split
 from qdeq.errors import UserError, check_choice
+from qdeq.names import Features
 
 #: What an image can become: pooled pixels, principal components, latent means.
-FEATURES = ("pool", "pca", "vae")
+FEATURES = get_args(Features)
 
 #: Raise when an extractor changes meaning, so that cached features of older versions are not used.
 EXTRACTOR_VERSION = 1

@@ -9,31 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from qdeq.circuits import MeasuredCircuit
 from qdeq.devices.circuit_cost import CircuitCost
 from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.timing import DeviceTiming
+from qdeq.equilibrium import ADJOINTS, SOLVERS, make_adjoint, make_solver
+from qdeq.equilibrium.solver import as_solver, builds_inverse
 from qdeq.errors import UserError, check_choice
 from qdeq.models import QuantumModel
+from qdeq.names import Gradient
 
-WITH_JACOBIAN = ("newton", "homotopy", "dogleg", "levenberg-marquardt")
-"""The solvers that need the Jacobian in the measured state at every step."""
+GRADIENTS = get_args(Gradient)
 
-SOLVER_NAMES = ("picard", "anderson", "broyden", "krasnoselskii-mann", *WITH_JACOBIAN)
 
-ADJOINT_NAMES = ("implicit", "jacobian-free", "neumann", "shine", "unrolled")
-GRADIENTS = ("parameter-shift", "spsa")
-
-COMBINATIONS = tuple(
-    (solver, adjoint)
-    for solver in SOLVER_NAMES
-    for adjoint in ADJOINT_NAMES
-    if not (adjoint == "shine" and solver != "broyden")
-    and not (adjoint == "unrolled" and solver in WITH_JACOBIAN)
-)
-"""The solvers and adjoints that go together on a device."""
+def combinations() -> list[tuple[str, str]]:
+    """The names of solvers and adjoints that go together on a device."""
+    return [
+        (solver, adjoint)
+        for solver in SOLVERS
+        for adjoint in ADJOINTS
+        if not _Asked.by(solver, adjoint).why_not
+    ]
 
 
 def estimate(
@@ -114,6 +112,8 @@ def estimate(
     {'forward': 10, 'input gradient': 33, 'parameter gradient': 81}
     """
     asked = _Asked.by(solver, adjoint)
+    if asked.why_not and layers is None:
+        raise UserError(f"adjoint={adjoint!r} with solver {solver!r}: {asked.why_not}")
     check_choice("gradient", gradient, GRADIENTS)
     counts = (("steps", steps), ("layers", layers), ("perturbations", perturbations))
     counts += (("shots", shots), ("gradient_shots", gradient_shots))
@@ -130,11 +130,6 @@ def estimate(
     if layers is not None:
         forward, backward = plan.evaluations(layers), plan.unrolled(layers)
         return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
-    if asked.is_unrolled and asked.steps_with_jacobian:
-        raise UserError(
-            f"adjoint={adjoint!r} with solver {solver!r}: its steps hold Jacobians, whose own "
-            "derivatives no device is asked for; choose picard, anderson or broyden"
-        )
     forward = plan.evaluations(steps)
     if asked.steps_with_jacobian:
         forward += plan.jacobians(steps)
@@ -149,38 +144,29 @@ def estimate(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a solver and an adjoint ask a device for."""
+    """What a solver and an adjoint ask a device for, and why they cannot where they cannot."""
 
     steps_with_jacobian: bool
     is_unrolled: bool
     input_gradient: bool
+    why_not: str = ""
 
     @classmethod
     def by(cls, solver: Any, adjoint: Any) -> _Asked:
-        if isinstance(solver, str):
-            check_choice("solver", solver, SOLVER_NAMES)
-        if isinstance(adjoint, str):
-            check_choice("adjoint", adjoint, ADJOINT_NAMES)
-        if isinstance(solver, str) and isinstance(adjoint, str):
-            if adjoint == "shine" and solver != "broyden":
-                raise UserError(
-                    f"adjoint='shine' with solver {solver!r}: it reuses the inverse that Broyden's "
-                    "method builds, set solver to 'broyden'"
-                )
-            return cls(
-                steps_with_jacobian=solver in WITH_JACOBIAN,
-                is_unrolled=adjoint == "unrolled",
-                input_gradient=adjoint in ("implicit", "neumann"),
+        found, made = make_adjoint(adjoint), as_solver(make_solver(solver))
+        why_not = ""
+        if found.needs_inverse and not builds_inverse(made):
+            why_not = "it reuses the inverse that Broyden's method builds, set solver to 'broyden'"
+        elif found.differentiates_loop and made.uses_jacobian:
+            why_not = (
+                "its steps hold Jacobians, whose own derivatives no device is asked for; choose "
+                "picard, anderson or broyden"
             )
-        # JAX: only objects wait for it.
-        from qdeq.equilibrium import make_adjoint, make_solver
-        from qdeq.equilibrium.solver import as_solver
-
-        found = make_adjoint(adjoint)
         return cls(
-            steps_with_jacobian=as_solver(make_solver(solver)).uses_jacobian,
+            steps_with_jacobian=made.uses_jacobian,
             is_unrolled=found.differentiates_loop,
             input_gradient=found.uses_derivatives,
+            why_not=why_not,
         )
 
 

@@ -124,7 +124,8 @@ def step_cost(
 
     cost = estimate(
         model,
-        solver="picard",  # like every solver here, one evaluation a step
+        # Like every solver here one evaluation a step; SHINE takes the inverse that it builds.
+        solver="broyden",
         adjoint=recipe.adjoint,
         steps=recipe.max_steps,
         gradient="spsa" if recipe.estimator == "spsa" else "parameter-shift",

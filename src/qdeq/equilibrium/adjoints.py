@@ -154,6 +154,7 @@ class Shine(AbstractAdjoint):
     """
 
     uses_derivatives: ClassVar[bool] = False
+    needs_inverse: ClassVar[bool] = True
 
     max_gain: float = 10.0
 

@@ -37,10 +37,13 @@ class AbstractDerivative(eqx.Module):
     uses_derivatives
         Whether derivatives of f by the state are needed beside those of the last evaluation; on a
         device they are circuits.
+    needs_inverse
+        Whether it takes the inverse that a solver has built, see `AbstractSolver.inverse_jacobian`.
     """
 
     differentiates_loop: eqx.AbstractClassVar[bool]
     uses_derivatives: ClassVar[bool] = True
+    needs_inverse: ClassVar[bool] = False
 
 
 class AbstractAdjoint(AbstractDerivative):

@@ -1,6 +1,8 @@
 """The names of solvers and adjoints, as the command line and configurations spell them."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 from qdeq.equilibrium.adjoints import Implicit, JacobianFree, Neumann, Shine, Unrolled
 from qdeq.equilibrium.anderson import Anderson
@@ -14,24 +16,18 @@ from qdeq.equilibrium.solver import Solver, check_solver
 from qdeq.equilibrium.trust_region import Dogleg, LevenbergMarquardt
 from qdeq.errors import check_choice
 
-SOLVERS: dict[str, Callable[..., Solver]] = {
-    "picard": Picard,
-    "anderson": Anderson,
-    "broyden": Broyden,
-    "newton": Newton,
-    "homotopy": Homotopy,
-    "dogleg": Dogleg,
-    "levenberg-marquardt": LevenbergMarquardt,
-    "krasnoselskii-mann": KrasnoselskiiMann,
-}
 
-ADJOINTS: dict[str, Callable[..., AbstractDerivative]] = {
-    "implicit": Implicit,
-    "jacobian-free": JacobianFree,
-    "neumann": Neumann,
-    "shine": Shine,
-    "unrolled": Unrolled,
-}
+def _by_name(*kinds: type) -> dict[str, Any]:
+    """Classes by their names, in words: `JacobianFree` is "jacobian-free"."""
+    return {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in kinds}
+
+
+SOLVERS: dict[str, Callable[..., Solver]] = _by_name(
+    *(Picard, Anderson, Broyden, Newton, Homotopy, Dogleg, LevenbergMarquardt, KrasnoselskiiMann)
+)
+ADJOINTS: dict[str, Callable[..., AbstractDerivative]] = _by_name(
+    *(Implicit, JacobianFree, Neumann, Shine, Unrolled)
+)
 
 
 def make_solver(name: str | Solver, *, rtol: float = 1e-5, atol: float = 1e-5) -> Solver:

@@ -187,6 +187,11 @@ def check_solver(name: str, solver: Any) -> None:
         )
 
 
+def builds_inverse(solver: AbstractSolver) -> bool:
+    """Whether it has an `inverse_jacobian` to give."""
+    return type(solver).inverse_jacobian is not AbstractSolver.inverse_jacobian
+
+
 def kernel_of(solver: Any) -> str | None:
     """The compiled loop that takes the iterates of exactly this class."""
     return vars(type(solver)).get("kernel")

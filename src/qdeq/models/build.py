@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from qdeq.circuits import MeasuredCircuit, NoiseModel
+from qdeq.circuits import Circuit, Encoding, MeasuredCircuit, MeasurementEnsemble, NoiseModel
 from qdeq.models.classifier import Classifier
 from qdeq.models.quantum_model import QuantumModel
 
@@ -14,9 +14,10 @@ def build_classifier(
     n_classes: int,
     *,
     n_features: int,
-    encoding: str = "amplitude",
-    ansatz: str = "paper",
+    encoding: str | Encoding = "amplitude",
+    ansatz: str | Circuit = "paper",
     ansatz_layers: int = 3,
+    observables: str | MeasurementEnsemble = "z",
     trainable: str = "all",
     head: str = "linear",
     dropout: float = 0.05,
@@ -25,16 +26,14 @@ def build_classifier(
     model_key: PRNGKeyArray | Array,
     head_key: PRNGKeyArray | Array,
 ) -> Classifier:
-    """A classifier over the equilibrium of a named circuit that measures <Z> of every wire.
+    """A classifier over the equilibrium of a circuit, each part by its name or as an object.
 
     Parameters
     ----------
     n_qubits, n_classes, n_features
         Sizes. Angle encoding takes `n_qubits**2` features.
-    encoding
-        `"amplitude"` or `"angle"`, the paper's.
-    ansatz, ansatz_layers, trainable
-        See `qdeq.circuits.make_ansatz`.
+    encoding, ansatz, ansatz_layers, observables, trainable
+        See `qdeq.circuits.MeasuredCircuit.named`.
     head
         `"linear"` or `"none"`, see `Classifier`.
     dropout
@@ -63,6 +62,7 @@ def build_classifier(
         encoding,
         ansatz=ansatz,
         ansatz_layers=ansatz_layers,
+        observables=observables,
         trainable=trainable,
         n_features=n_features,
         noise=noise,

@@ -1,7 +1,7 @@
 """The classifier: an equilibrium (or direct) layer over a quantum model, dropout, head."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -14,8 +14,9 @@ from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction, check_model, state_dtype
 from qdeq.models.sampled import SampledModel
+from qdeq.names import Head
 
-HEADS = ("linear", "none")
+HEADS = get_args(Head)
 
 
 class Prediction(eqx.Module):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from types import EllipsisType
-from typing import Any
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -24,6 +24,7 @@ from qdeq.circuits import (
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction
 from qdeq.models.injection import Injection, injection_of
+from qdeq.names import Method
 from qdeq.simulation import (
     DensityForm,
     LightConeForm,
@@ -41,7 +42,7 @@ from qdeq.simulation import (
     sample_expectations,
 )
 
-METHODS = ("auto", "statevector", "quadratic", "lightcone", "density-matrix")
+METHODS = get_args(Method)
 TYPICAL_BATCH = 256  # samples that share one `prepare`, for the choice between evaluation paths
 
 

@@ -1,10 +1,14 @@
 """The circuit of a configuration: no parameter values, and so no model and no JAX."""
 
+from textwrap import shorten
+
 from qdeq.circuits import MeasuredCircuit
 from qdeq.data import DATASETS
 from qdeq.errors import UserError
+from qdeq.names import OWN_DATA, OWN_MODEL
 from qdeq.runs.summary import Summary
-from qdeq.training.config import OWN_DATA, OWN_MODEL, TrainConfig
+from qdeq.training.checked import is_own
+from qdeq.training.config import TrainConfig
 
 
 def circuit_of(config: TrainConfig, summary: Summary | None = None) -> MeasuredCircuit:
@@ -17,13 +21,17 @@ def circuit_of(config: TrainConfig, summary: Summary | None = None) -> MeasuredC
     """
     if config.ansatz == OWN_MODEL:
         raise UserError("ansatz='own': a model function of one's own has no drawing")
+    for name in ("encoding", "ansatz", "observables"):
+        if is_own(getattr(config, name)):
+            kept = shorten(getattr(config, name), 80, placeholder=" ...")
+            raise UserError(f"{name}='{kept}': it was given in Python; draw the circuit there")
     if summary is not None and summary.n_qubits is not None:
         n_qubits, n_features = summary.n_qubits, summary.n_features
     elif config.data == OWN_DATA:
         raise UserError("data='own': the circuit of such a run is known when it is finished")
     else:
         task = DATASETS[config.data]
-        n_qubits = config.n_qubits or (4 if len(task.labels) <= 4 else 10)
+        n_qubits = config.given_n_qubits or (4 if len(task.labels) <= 4 else 10)
         n_features = config.n_features or task.n_features
     return MeasuredCircuit.named(
         n_qubits,
@@ -32,4 +40,5 @@ def circuit_of(config: TrainConfig, summary: Summary | None = None) -> MeasuredC
         n_features=n_features,
         ansatz=config.ansatz,
         ansatz_layers=config.ansatz_layers,
+        observables=config.observables,
     )

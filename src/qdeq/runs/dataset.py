@@ -2,7 +2,8 @@
 
 from qdeq.data import Dataset, load
 from qdeq.errors import UserError
-from qdeq.training.config import OWN_DATA, TrainConfig
+from qdeq.names import OWN_DATA
+from qdeq.training.config import TrainConfig
 
 
 def load_dataset(config: TrainConfig) -> Dataset:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -11,14 +11,14 @@ from qdeq.data import Dataset, Split
 from qdeq.equilibrium import SOLVERS
 from qdeq.errors import UserError, check_choice
 from qdeq.models import Classifier, ModelFunction
+from qdeq.names import SplitName
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import confusion_matrix, make_trainer
 from qdeq.simulation.sampling import check_shots
+from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
 from qdeq.training.loop import ModelMaker, Trainer
 from qdeq.training.noisy import evaluate_with_shots
-
-SplitName = Literal["test", "valid", "train"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def evaluate(
     repeats: int = 5,
     seed: int = 0,
     solver: str | None = None,
+    config: TrainConfig | None = None,
 ) -> Evaluation:
     """Load the best model of a run (of every seed) and evaluate it on one split of its data set.
 
@@ -104,6 +105,8 @@ def evaluate(
         With shots: how often the split is evaluated, and the seed of all shots.
     solver
         By name. None is the run's own, and with shots `"krasnoselskii-mann"`.
+    config
+        A configuration with the same objects, of a run whose configuration held any.
 
     Raises
     ------
@@ -115,14 +118,14 @@ def evaluate(
     --------
     >>> evaluate("runs/digits", noise="depolarising=0.01", shots=1000)  # doctest: +SKIP
     """
-    check_choice("split", split, ("test", "valid", "train"))
+    check_choice("split", split, get_args(SplitName))
     check_shots("shots", shots)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise UserError(f"repeats={repeats!r}: give a whole number of at least 1")
     if solver is not None:
         check_choice("solver", solver, SOLVERS)
     folder = RunFolder.open(run)
-    config = folder.read_config()
+    config = folder.read_config().given_again(config)
     config = config if data_dir is None else config.replace(data_dir=data_dir)
     if noise is not None and noise != config.noise:
         config = config.replace(noise=noise, method="auto" if noise else config.method)
@@ -161,7 +164,7 @@ def evaluate(
         confusion_matrix=confusion_matrix(
             labels, np.concatenate(predictions), trainer.dataset.n_classes
         ),
-        noise=config.noise,
+        noise=config.plain()["noise"],
         seeds=folder.read_seeds() if folder.has_many_seeds else None,
         **extra,
     )

@@ -3,6 +3,7 @@
 Both are made from the files of a finished run folder alone, so they can be made again at any time.
 """
 
+import contextlib
 import dataclasses
 import html
 import shlex
@@ -15,7 +16,7 @@ from qdeq.runs import pages
 from qdeq.runs.circuit import circuit_of
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
-from qdeq.training.config import OWN_MODEL, TrainConfig
+from qdeq.training.config import TrainConfig
 
 _CAPTIONS = {
     "training": "Loss and accuracy per epoch. The kept model is the one with the lowest validation "
@@ -28,13 +29,15 @@ _CAPTIONS = {
 }
 
 
-def write_report(run: str | Path) -> list[Path]:
+def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[Path]:
     """Draw the pictures of a finished run and write its `report.html`.
 
     Parameters
     ----------
     run
         A run folder with a summary, of one seed or many.
+    config
+        A configuration with the same objects, of a run whose configuration held any.
 
     Returns
     -------
@@ -49,7 +52,8 @@ def write_report(run: str | Path) -> list[Path]:
     from qdeq.runs import figures  # Matplotlib takes half a second that `draw` does not need
 
     folder = RunFolder.open(run)
-    config, summary = folder.read_config(), folder.read_summary()
+    kept, summary = folder.read_config(), folder.read_summary()
+    config = kept if config is None else kept.given_again(config)
     histories = folder.read_histories()
     if folder.has_many_seeds:
         drawn = {"seeds": figures.training_bands(histories)}
@@ -60,7 +64,7 @@ def write_report(run: str | Path) -> list[Path]:
             summary.residual_trace, tolerance=config.tolerance
         )
     drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
-    if config.ansatz != OWN_MODEL:
+    with contextlib.suppress(UserError):  # of parts of one's own that are not given
         drawn["circuit"] = circuit_of(config, summary).draw_mpl()
     pictures = {name: figures.png(figure) for name, figure in drawn.items()}
     paths = folder.write_figures(pictures)
@@ -187,9 +191,9 @@ def command_line(config: TrainConfig) -> str:
     >>> command_line(TrainConfig(epochs=5, data_dir="my data"))
     "qdeq train --data-dir 'my data' --epochs 5"
     """
-    words = ["qdeq", "train"]
+    words, values = ["qdeq", "train"], config.plain()
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+        value = values[field.name]
         if value != field.default:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     return shlex.join(words)

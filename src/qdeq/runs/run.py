@@ -15,12 +15,13 @@ from qdeq.equilibrium import AbstractDerivative
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction
+from qdeq.names import OWN_DATA, OWN_MODEL
 from qdeq.runs.run_folder import Checkpoint, RunFolder
 from qdeq.runs.seeds import check_seeds
 from qdeq.runs.session import OnEpoch, OnStage, Session, ignore, is_writer, make_trainer
 from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
 from qdeq.runs.trained import Run
-from qdeq.training.config import OWN_DATA, OWN_MODEL, TrainConfig
+from qdeq.training.config import TrainConfig
 from qdeq.training.loop import ModelMaker, Trainer, TrainState
 
 
@@ -108,7 +109,7 @@ def train(
             histories=[[] for _ in range(n_seeds)],
         )
         session.finish(on_epoch, on_stage)
-    return _run(folder, config, model)
+    return Run(folder, model, config)
 
 
 def resume(
@@ -120,6 +121,7 @@ def resume(
     model: ModelFunction | ModelMaker | None = None,
     solver: Solver | None = None,
     adjoint: AbstractDerivative | None = None,
+    config: TrainConfig | None = None,
     devices: int | None = None,
     on_epoch: OnEpoch | None = None,
     on_stage: OnStage | None = None,
@@ -140,7 +142,9 @@ def resume(
     dataset, model
         The data set and the model function again, of a run that was given them.
     solver, adjoint
-        The same of a run whose configuration held objects.
+        The same of a run whose configuration held objects there.
+    config
+        A configuration with the same objects, of a run whose configuration held any.
     devices, on_epoch, on_stage
         As in `train`; `on_epoch` is called for new epochs only.
 
@@ -154,8 +158,8 @@ def resume(
     """
     folder = RunFolder.open(run)
     with folder.held() if is_writer() else contextlib.nullcontext():
-        config, seeds = moved(folder.read_config(), data_dir), folder.read_seeds()
-        config = config.given_again(solver=solver, adjoint=adjoint)
+        kept, seeds = moved(folder.read_config(), data_dir), folder.read_seeds()
+        config = kept.given_again(config, solver=solver, adjoint=adjoint)
         if epochs is not None:
             config = config.replace(epochs=epochs)
         configs = [config.replace(seed=seed) for seed in seeds]
@@ -194,13 +198,7 @@ def resume(
             compile_seconds=0.0 if checkpoint is None else checkpoint.compile_seconds,
         )
         session.finish(on_epoch, on_stage)
-    return _run(folder, config, model)
-
-
-def _run(folder: RunFolder, config: TrainConfig, model: ModelFunction | ModelMaker | None) -> Run:
-    """The run, with the objects that its configuration holds."""
-    given = {name: getattr(config, name) for name in ("solver", "adjoint")}
-    return Run(folder, model, **{k: v for k, v in given.items() if not isinstance(v, str)})
+    return Run(folder, model, config)
 
 
 def _new_folder(config: TrainConfig, out: str | Path | None) -> RunFolder:

@@ -24,11 +24,12 @@ from qdeq._arrays import tree_to_arrays
 from qdeq.data import Dataset
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction
+from qdeq.names import OWN_MODEL
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.report import write_report
 from qdeq.runs.run_folder import Checkpoint, Metrics, RunFolder
 from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
-from qdeq.training.config import OWN_MODEL, TrainConfig
+from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence, first_divergence
 from qdeq.training.loop import ModelMaker, Trainer, TrainState, n_qubits_of
 from qdeq.training.parallel import Layout, seeds_at_once
@@ -200,7 +201,7 @@ class Session:
                         self.folder.write_summary(together)
                     on_stage("drawing")
                     for folder in {self.folder.path, self.seed_folders[0].path}:
-                        write_report(folder)
+                        write_report(folder, config=self.trainer.config)
                 return summaries
             except KeyboardInterrupt:
                 self._stop()
@@ -278,7 +279,7 @@ class Session:
                 dataset=config.data,
                 n_features=data.n_features,
                 n_qubits=n_qubits,
-                encoding=config.encoding,
+                encoding=config.plain()["encoding"],
                 mode=config.mode,
                 solver=config.plain()["solver"],
                 adjoint=config.plain()["adjoint"],

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from qdeq._arrays import write_atomically
 from qdeq.errors import UserError, check_choice
+from qdeq.training.checked import hints_of, plain_type
 from qdeq.training.config import TrainConfig
 
 SHOWN = ("valid_accuracy", "test_accuracy", "residual_max", "converged_fraction")
@@ -73,7 +74,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     >>> parse_grid(["learning-rate=0.001,0.005", "solver=broyden,newton"])
     {'learning_rate': [0.001, 0.005], 'solver': ['broyden', 'newton']}
     """
-    hints = typing.get_type_hints(TrainConfig)
+    hints = hints_of(TrainConfig)
     axes: dict[str, list[Any]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
@@ -338,10 +339,9 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
 
 def _value(name: str, text: str, hint: Any) -> Any:
     """A value of a configuration's field from its text."""
-    if isinstance(hint, types.UnionType):
-        if text == "none":
-            return None
-        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+    if text == "none" and types.NoneType in typing.get_args(hint):
+        return None
+    hint = plain_type(hint)
     if typing.get_origin(hint) is Literal:
         check_choice(name, text, typing.get_args(hint))
         return text

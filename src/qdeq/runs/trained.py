@@ -34,8 +34,8 @@ class Run:
         The run folder.
     model
         The model function (or what makes it), of a run that was given one; its values are replaced.
-    solver, adjoint
-        Objects, of a run that was given them in its configuration.
+    given
+        A configuration with the objects that the run was given in Python.
 
     Examples
     --------
@@ -46,8 +46,7 @@ class Run:
 
     folder: RunFolder
     model: ModelFunction | ModelMaker | None = None
-    solver: Solver | None = None
-    adjoint: AbstractDerivative | None = None
+    given: TrainConfig | None = None
 
     @property
     def path(self) -> Path:
@@ -57,8 +56,7 @@ class Run:
     @functools.cached_property
     def config(self) -> TrainConfig:
         """What was trained."""
-        config = self.folder.read_config()
-        return config.given_again(solver=self.solver, adjoint=self.adjoint)
+        return self.folder.read_config().given_again(self.given)
 
     @functools.cached_property
     def seeds(self) -> list[int]:
@@ -137,6 +135,7 @@ def load(
     model: ModelFunction | ModelMaker | None = None,
     solver: Solver | None = None,
     adjoint: AbstractDerivative | None = None,
+    config: TrainConfig | None = None,
 ) -> Run:
     """Load a run that `qdeq.train` or `qdeq train` wrote, of one seed or many.
 
@@ -147,7 +146,9 @@ def load(
     model
         The model function again (or what makes it), of a run that was given one.
     solver, adjoint
-        The same of a run whose configuration held objects.
+        The same of a run whose configuration held objects there.
+    config
+        A configuration with the same objects, of a run whose configuration held any.
 
     Raises
     ------
@@ -155,6 +156,6 @@ def load(
         When there is no run in the folder, it is of a newer version, or it needs its model.
     """
     folder = RunFolder.open(run)
-    found = Run(folder, model, solver, adjoint)
-    check_model_given(found.config, model)
-    return found
+    given = folder.read_config().given_again(config, solver=solver, adjoint=adjoint)
+    check_model_given(given, model)
+    return Run(folder, model, given)

@@ -1,16 +1,15 @@
 """The studies by the names that `qdeq reproduce` knows; none is imported before it is asked for."""
 
 import importlib
-from typing import Any
+from typing import Any, get_args
 
 from qdeq.errors import check_choice
+from qdeq.names import NamedData
 from qdeq.studies.study import Study
-
-_TABLES = ("mnist-4", "mnist-10", "fashion-10", "cifar-10", "digits-4", "digits-10")
 
 #: Module and class of every study, and the options that its name fixes.
 STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    **{name: ("paper", "PaperTable", {"data": name}) for name in _TABLES},
+    **{name: ("paper", "PaperTable", {"data": name}) for name in get_args(NamedData)},
     "overlap": ("overlap", "OverlapStudy", {}),
     "circuits": ("circuits", "CircuitStudy", {}),
     "warmup": ("warmup", "WarmupStudy", {}),

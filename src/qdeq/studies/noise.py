@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdeq.errors import UserError
+from qdeq.names import DataName, Encoding
 from qdeq.studies.paper import WARMUP_EPOCHS, WARMUP_LAYERS, table_row
 from qdeq.studies.study import Device, Metric, Numbers, Row, Study, Tell
-from qdeq.training.config import PRESETS, DataName, Encoding, TrainConfig
+from qdeq.training.config import PRESETS, TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdeq.errors import UserError
+from qdeq.names import DataName, Trainable
 from qdeq.studies.study import Metric, Row, Study
-from qdeq.training.config import DataName, Trainable, TrainConfig
+from qdeq.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

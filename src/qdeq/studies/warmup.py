@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qdeq.names import DataName, Encoding, Trainable
 from qdeq.studies.paper import PaperTable, table_row
 from qdeq.studies.study import Metric, Row, Study
-from qdeq.training.config import DataName, Encoding, Trainable
 
 if TYPE_CHECKING:
     from pathlib import Path

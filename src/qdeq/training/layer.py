@@ -7,7 +7,6 @@ from qdeq.equilibrium import (
     AbstractDerivative,
     Direct,
     Equilibrium,
-    Homotopy,
     make_adjoint,
     make_solver,
 )
@@ -29,15 +28,15 @@ class LayerRecipe:
         By name, or an object.
     max_steps
         Of the solver.
-    falls_back
-        Whether a homotopy solves what the solver leaves over.
+    fallback
+        What solves what the solver leaves over, by name, or an object; None: nothing.
     """
 
     layers: int | None = None
     solver: str | Solver = "broyden"
     adjoint: str | AbstractDerivative = "implicit"
     max_steps: int = 30
-    falls_back: bool = False
+    fallback: str | Solver | None = None
 
     @classmethod
     def of(cls, config: TrainConfig, phase: str | None = None) -> "LayerRecipe":
@@ -50,16 +49,17 @@ class LayerRecipe:
             return cls(layers=layers)
         config = config.given_again()
         solver, adjoint = as_solver(make_solver(config.solver)), make_adjoint(config.adjoint)
+        falls_back = (
+            config.fallback != "none"
+            and not (solver.restarts and config.fallback == "homotopy")  # it is one already
+            and not adjoint.differentiates_loop  # it is one loop
+            and config.random_steps_minus == 0  # a few steps are what is asked for
+        )
         return cls(
             solver=config.solver,
             adjoint=config.adjoint,
             max_steps=config.max_steps,
-            falls_back=(
-                config.fallback == "homotopy"
-                and not solver.restarts  # it is one already
-                and not adjoint.differentiates_loop  # it is one loop
-                and config.random_steps_minus == 0  # a few steps are what is asked for
-            ),
+            fallback=config.fallback if falls_back else None,
         )
 
     @property
@@ -78,12 +78,15 @@ class LayerRecipe:
         if self.layers is not None:
             return Direct(layers=self.layers)
         solver = make_solver(self.solver, rtol=tolerance, atol=tolerance)
+        fallback = None
+        if self.fallback is not None:
+            fallback = make_solver(self.fallback, rtol=solver.rtol, atol=solver.atol)
         return Equilibrium(
             solver=solver,
             adjoint=make_adjoint(self.adjoint),
             max_steps=self.max_steps,
-            fallback=Homotopy(rtol=solver.rtol, atol=solver.atol) if self.falls_back else None,
-            fallback_steps=_FALLBACK_STEPS if self.falls_back else 0,
+            fallback=fallback,
+            fallback_steps=0 if fallback is None else _FALLBACK_STEPS,
         )
 
 

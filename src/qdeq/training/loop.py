@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from qdeq.circuits import parse_noise
+from qdeq.circuits.noise_text import as_noise
 from qdeq.data import Dataset, Split
 from qdeq.errors import UserError
 from qdeq.models import (
@@ -356,7 +356,7 @@ def untrained(
     UserError
         When the configuration, the sizes and the model do not go together.
     """
-    n_qubits = config.n_qubits or _n_qubits(n_classes)
+    n_qubits = _n_qubits(config, n_classes)
     with kept_on_disk():
         state = _fresh(
             jax.device_put(np.uint32(config.seed)),
@@ -370,6 +370,7 @@ def _choices(
     config: TrainConfig, n_qubits: int, n_features: int, n_classes: int
 ) -> tuple[tuple[str, Any], ...]:
     """What `build_classifier` is told, hashable."""
+    config = config.given_again()
     choices = {
         "n_qubits": n_qubits,
         "n_classes": n_classes,
@@ -377,10 +378,11 @@ def _choices(
         "encoding": config.encoding,
         "ansatz": config.ansatz,
         "ansatz_layers": config.ansatz_layers,
+        "observables": config.observables,
         "trainable": config.trainable,
         "head": config.head,
         "method": config.method,
-        "noise": parse_noise(config.noise) if config.noise else None,
+        "noise": as_noise(config.noise),
     }
     return tuple(choices.items())
 
@@ -477,12 +479,12 @@ def padded_rows(n_samples: int, batch_size: int) -> int:
 
 def n_qubits_of(config: TrainConfig, dataset: Dataset) -> int:
     """The qubits of a configuration's circuit on a data set."""
-    return config.n_qubits or _n_qubits(dataset.n_classes)
+    return _n_qubits(config, dataset.n_classes)
 
 
-def _n_qubits(n_classes: int) -> int:
-    """The paper's: 4 qubits for 4 classes, 10 for 10."""
-    return 4 if n_classes <= 4 else 10
+def _n_qubits(config: TrainConfig, n_classes: int) -> int:
+    """The paper's where none are given: 4 qubits for 4 classes, 10 for 10."""
+    return config.given_n_qubits or (4 if n_classes <= 4 else 10)
 
 
 def _averages(metrics: BatchMetrics) -> list[dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""The names that configurations, the command line and functions take, each list once.
+
+What a name stands for is defined where it is built; lists elsewhere follow from these by
+`typing.get_args`. Imports nothing, so that parsing a command line stays fast.
+"""
+
+from typing import Literal
+
+NamedData = Literal["digits-4", "digits-10", "mnist-4", "mnist-10", "fashion-10", "cifar-10"]
+DataName = Literal[NamedData, "own"]
+OWN_DATA: DataName = "own"
+"""The name of a data set that Python code gave; it cannot be loaded by its name."""
+
+Features = Literal["pool", "pca", "vae"]
+SplitName = Literal["test", "valid", "train"]
+
+Encoding = Literal["amplitude", "angle"]
+NamedAnsatz = Literal[
+    "paper",
+    "hardware-efficient",
+    "strongly-entangling",
+    "paper-unentangled",
+    "paper-repeated",
+]
+Ansatz = Literal[NamedAnsatz, "own"]
+OWN_MODEL: Ansatz = "own"
+"""The circuit of a model function that Python code gave; it cannot be made by its name."""
+
+Observables = Literal["z", "z-pairs", "xyz"]
+Trainable = Literal["all", "published"]
+Method = Literal["auto", "statevector", "quadratic", "lightcone", "density-matrix"]
+Head = Literal["linear", "none"]
+
+Mode = Literal["implicit", "direct"]
+SolverName = Literal[
+    "picard",
+    "anderson",
+    "broyden",
+    "newton",
+    "homotopy",
+    "dogleg",
+    "levenberg-marquardt",
+    "krasnoselskii-mann",
+]
+Fallback = Literal["homotopy", "none"]
+Start = Literal["zero", "previous"]
+AdjointName = Literal["implicit", "jacobian-free", "neumann", "shine", "unrolled"]
+Gradient = Literal["parameter-shift", "spsa"]
+
+PresetName = Literal["paper", "demo", "published"]

@@ -1,0 +1,231 @@
+"""The options of a training run in groups: their types, ranges, defaults and what they exclude.
+
+`TrainConfig` inherits from all of them, so that options, JSON and the command line stay flat.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+from qdeq.errors import UserError
+from qdeq.names import (
+    AdjointName,
+    Ansatz,
+    DataName,
+    Encoding,
+    Fallback,
+    Features,
+    Head,
+    Method,
+    Mode,
+    Observables,
+    SolverName,
+    Start,
+    Trainable,
+)
+from qdeq.training.checked import Objects, is_own
+
+Count = Annotated[int, Meta(ge=1)]
+WholeNumber = Annotated[int, Meta(ge=0)]
+Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a number of at least 0 and below 2**32")]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Probability = Annotated[float, Meta(ge=0, lt=1, description="a probability from 0 to below 1")]
+Fraction = Annotated[
+    float,
+    Meta(
+        gt=0,
+        lt=1,
+        description="a fraction between 0 and 1, both excluded, because the best model is chosen "
+        "on the validation split",
+    ),
+]
+
+_PART = Objects("qdeq.circuits.parts:check_part")
+_SOLVER = Objects("qdeq.equilibrium.solver:check_solver")
+_ADJOINT = Objects("qdeq.equilibrium.attach:check_adjoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which samples, and as which features."""
+
+    data: DataName = "digits-4"
+    """Data set and number of classes; all but the built-in digits are read from the data folder
+    or downloaded."""
+
+    data_dir: str | None = None
+    """Folder that holds the data set's files; otherwise the download cache."""
+
+    n_features: Count | None = None
+    """Numbers per image after pooling, a square such as 16 or 100; otherwise the data set's own
+    choice, the paper's for the paper's tasks."""
+
+    features: Features = "pool"
+    """How an image becomes features: pooled pixels, principal components, or the latent means of a
+    small variational autoencoder; the last two are fitted to the training split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The model function and the head on it."""
+
+    n_qubits: Count | None = None
+    """Qubits of the circuit; otherwise the paper's, 4 for 4-class tasks and 10 for 10 classes."""
+
+    encoding: Annotated[Encoding, _PART] = "amplitude"
+    """How features enter the circuit: as amplitudes of the state or as rotation angles."""
+
+    ansatz: Annotated[Ansatz, _PART] = "paper"
+    """The circuit: the paper's, one of two common families, the paper's without its two-qubit
+    gates, or the paper's many times over."""
+
+    ansatz_layers: Count = 3
+    """Layers of the hardware-efficient and the strongly-entangling circuit, and repetitions of the
+    paper's in paper-repeated."""
+
+    observables: Annotated[Observables, _PART] = "z"
+    """What is measured: Z of every wire, also products of two Z, or X, Y and Z of every wire."""
+
+    trainable: Trainable = "all"
+    """Which angles learn: all of them, or only those of the published code's random layer."""
+
+    method: Method = "auto"
+    """How expectation values are computed; auto picks the fastest exact one."""
+
+    noise: Annotated[str, _PART] = ""
+    """What goes wrong on the device that is trained for, such as depolarising=0.01,readout=0.02;
+    simulated exactly. Nothing by default."""
+
+    head: Head = "linear"
+    """What turns the measured state into class scores: a linear layer that learns, or nothing, the
+    first measured values being the scores of the classes."""
+
+    def check_model(self) -> None:
+        """Raise `UserError` for options that contradict each other."""
+        if self.trainable == "published" and not self.is_published:
+            raise UserError(
+                f"trainable='published' with ansatz {self.ansatz!r}: only the paper's circuits "
+                "were published; set it to 'all'"
+            )
+        if self.noise and isinstance(self.noise, str) and not is_own(self.noise):
+            from qdeq.circuits.noise_text import parse_noise  # NumPy: only noisy runs wait for it
+
+            parse_noise(self.noise)
+        if self.noise and self.method == "statevector":
+            raise UserError(
+                f"noise={self.noise!r} with method 'statevector', which knows no mixtures: set "
+                "method to 'auto' or 'density-matrix'"
+            )
+
+    @property
+    def given_n_qubits(self) -> int | None:
+        """`n_qubits`, or else those of a part that is an object."""
+        parts = (self.ansatz, self.encoding, self.observables)
+        own = (part.n_qubits for part in parts if not isinstance(part, str))
+        return next(own, None) if self.n_qubits is None else self.n_qubits
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the circuit is made of the paper's."""
+        return isinstance(self.ansatz, str) and self.ansatz.startswith("paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseOptions:
+    """Whether the measured state is an equilibrium, and from which epoch on."""
+
+    mode: Mode = "implicit"
+    """Solve for the equilibrium (implicit), or apply the circuit a fixed number of times
+    (direct)."""
+
+    layers: Count = 1
+    """Applications of the circuit in mode direct; implicit mode ignores it."""
+
+    warmup_epochs: WholeNumber = 0
+    """First epochs of an implicit run that train in mode direct."""
+
+    warmup_layers: Count = 5
+    """Applications of the circuit during warm-up."""
+
+    def check_phases(self) -> None:
+        """Raise `UserError` for options that contradict each other."""
+        if self.mode == "direct" and self.warmup_epochs:
+            raise UserError(
+                f"warmup_epochs={self.warmup_epochs}: mode 'direct' has no warm-up; set it to 0 "
+                "or use mode 'implicit'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserOptions:
+    """How the parameters learn."""
+
+    epochs: Count = 100
+    """Passes over the training split."""
+
+    batch_size: Count = 256
+    """Samples per optimiser step."""
+
+    learning_rate: Positive = 0.005
+    """Adam's step size."""
+
+    gradient_clip: NotNegative = 0.25
+    """Largest norm of the gradient; longer ones are scaled down to it. 0: never."""
+
+    dropout: Probability = 0.05
+    """Probability that a measured value is hidden from the head during training."""
+
+    jacobian_weight: NotNegative = 0.8
+    """Weight of the Jacobian penalty that keeps the equilibrium contractive. 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EquilibriumOptions:
+    """How the equilibrium is found and differentiated."""
+
+    solver: Annotated[SolverName, _SOLVER] = "broyden"
+    """Method that finds the equilibrium."""
+
+    fallback: Annotated[Fallback, _SOLVER] = "homotopy"
+    """What solves the samples that the solver leaves over: a curve that almost surely ends at an
+    equilibrium, or nothing. Not used with random_steps_minus and with adjoint unrolled."""
+
+    start: Start = "zero"
+    """Where the solver starts in training: at zero, or at what it found for the same sample one
+    epoch before (zero where that was no equilibrium). Everything else starts at zero."""
+
+    adjoint: Annotated[AdjointName, _ADJOINT] = "implicit"
+    """How gradients pass the equilibrium."""
+
+    max_steps: Count = 30
+    """Most solver steps per sample."""
+
+    tolerance: Positive = 1e-5
+    """Relative and absolute residual at which a sample counts as solved."""
+
+    random_steps_minus: WholeNumber = 0
+    """In training, end the solver up to this many steps earlier, drawn anew for every batch."""
+
+    def check_equilibrium(self) -> None:
+        """Raise `UserError` for options that contradict each other."""
+        if self.random_steps_minus >= self.max_steps:
+            raise UserError(
+                f"random_steps_minus={self.random_steps_minus}: must be below max_steps="
+                f"{self.max_steps}, so that at least one solver step is left"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions:
+    """What is left to chance, and which samples choose the best model."""
+
+    valid_fraction: Fraction = 0.2
+    """Part of the official training set that is kept for validation."""
+
+    split_seed: Seed = 0
+    """Seed of the split into training and validation; runs with other seeds keep the split."""
+
+    seed: Seed = 0
+    """Seed of the initial angles, the order of the batches, dropout and probes."""
