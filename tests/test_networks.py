@@ -113,6 +113,9 @@ CASES = [
     ("tree", "sweep"),
 ]
 MORE_CASES = [
+    ("line", "picard-newton"),
+    ("torus of 8", "picard-newton"),
+    ("no edges", "picard-newton"),
     ("causal of one", "sweep"),
     ("causal of one", "newton-scan"),
     ("causal", "newton-blocks"),
@@ -313,6 +316,23 @@ def test_a_budget_stops_a_solve_and_says_so(x64):
     assert int(np.isfinite(np.asarray(solution.stats.residual_trace)).sum()) == 2
 
 
+def test_newton_takes_over_where_applications_do_not_settle(x64):
+    # Two sites that hear each other with a negative sign: applications swing between two states.
+    swinging = Wired(
+        lambda v, x: jnp.tanh(v), EdgeInjection([[1.0]], [[[-3.0]], [[-3.0]]]), Chain(2, "both")
+    )
+    x = jnp.ones((2, 1))
+    layer = NetworkEquilibrium(rtol=1e-12, atol=1e-12)
+    mixed, alone = layer(swinging, x), NetworkEquilibrium("picard", max_steps=200)(swinging, x)
+    assert bool(mixed.stats.converged) and not bool(alone.stats.converged)
+    assert 0 < int(mixed.stats.jacobians) < int(mixed.stats.steps)
+    traced = np.isfinite(np.asarray(mixed.stats.residual_trace))
+    assert traced.sum() == int(mixed.stats.steps) and traced[: traced.sum()].all()
+    np.testing.assert_allclose(
+        mixed.value, np.tanh(1 - 3 * np.asarray(mixed.value)[::-1]), atol=1e-11
+    )
+
+
 def test_wirings_are_values():
     assert Chain(3) == Chain(3) and hash(Grid(2, 2)) == hash(Grid(2, 2))
     again = Graph(6, [(3, 0), (3, 3), (0, 1), (2, 1), (1, 3)], [0, 1, 0, 0, 1])
@@ -320,7 +340,7 @@ def test_wirings_are_values():
     assert again != Graph(6, [(3, 0)])
     assert [
         choose_solver(WIRINGS[name]) for name in ("causal", "line", "ring", "grid", "tree")
-    ] == [*("sweep", "newton-blocks", "newton-blocks", "newton-krylov", "sweep")]
+    ] == [*("sweep", "picard-newton", "picard-newton", "picard-newton", "sweep")]
 
 
 @pytest.mark.parametrize(

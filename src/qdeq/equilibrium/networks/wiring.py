@@ -93,9 +93,11 @@ class AbstractWiring(abc.ABC):
         edges, n, found = self.edges, self.n_sites, []
         for kind in range(self.n_kinds):
             chosen = edges.kinds == kind
-            senders, receivers = edges.senders[chosen], edges.receivers[chosen]
+            # Of a type that JAX has in float32 and in float64 programs.
+            senders = edges.senders[chosen].astype(np.int32)
+            receivers = edges.receivers[chosen].astype(np.int32)
             if len(np.unique(receivers)) == len(receivers):
-                sources = np.full(n, n)
+                sources = np.full(n, n, np.int32)
                 sources[receivers] = senders
                 found.append((sources, receivers, True))
             else:
