@@ -1,5 +1,7 @@
 """Encoding, circuit, observables, noise and fallback as objects go wherever their names go."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,13 +99,13 @@ def test_sizes_of_parts_must_agree_with_each_other_and_with_the_data():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"encoding": 3}, "encoding=3: give an AmplitudeEncoding or an AngleEncoding, or a text"),
+        ({"encoding": 3}, "encoding=3: give an AmplitudeEncoding or an AngleEncoding, or a name"),
         ({"encoding": qdeq.AngleEncoding}, "give an AmplitudeEncoding"),
         ({"ansatz": OBJECTS["encoding"]}, "give a Circuit"),
         ({"ansatz": "deep"}, "hardware-efficient"),
         ({"observables": ("ZI",)}, "give a MeasurementEnsemble"),
         ({"observables": "zzz"}, "observables='zzz' is not known: choose one of z, z-pairs, xyz"),
-        ({"noise": 0.1}, "give a NoiseModel, or a text"),
+        ({"noise": 0.1}, "give a NoiseModel or a text"),
         ({"noise": NOISE, "method": "statevector"}, "knows no mixtures"),
         ({"fallback": qdeq.Implicit()}, "give a solver object"),
         ({"ansatz": hardware_efficient(2, 1), "trainable": "published"}, "paper's circuits"),
@@ -142,6 +144,18 @@ def test_an_encoding_of_ones_own_is_solved_here_and_on_devices_and_has_a_cost(x6
     np.testing.assert_allclose(here.value, there.value, atol=1e-4)  # two tolerances of 1e-5
     # Six rotations by features, two evaluations for each, and the unshifted one.
     assert estimate(model, steps=2).training_step(1).by_purpose["input gradient"] == 2 * 13
+
+
+@pytest.mark.slow  # trains
+def test_the_estimator_takes_all_of_them():
+    data = numbers().train
+    settings = {"epochs": 1, "batch_size": 16, "max_steps": 10, "random_state": 0}
+    fitted = qdeq.QDEQClassifier(**OBJECTS, **settings).fit(data.x, data.y)
+    model = fitted.classifier_.model
+    assert (model.encoding, model.observables) == (OBJECTS["encoding"], OBJECTS["observables"])
+    assert fitted.n_qubits_ == 3 and fitted.config_.fallback == OBJECTS["fallback"]
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(copy.predict_proba(data.x), fitted.predict_proba(data.x))
 
 
 @pytest.mark.slow  # trains

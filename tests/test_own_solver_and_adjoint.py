@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import pickle
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ import numpy as np
 import optimistix as optx
 import pytest
 from execution_problems import simulator, tiny_inputs, tiny_model
+from sklearn.base import clone
 
 import qdeq
 from qdeq.data import from_arrays
@@ -198,8 +200,12 @@ def test_a_configuration_takes_them_and_its_folder_asks_for_them_again(tmp_path)
 def test_the_estimator_takes_them():
     data = digits().train
     settings = {"epochs": 1, "batch_size": 16, "n_qubits": 4, "random_state": 0}
-    own = qdeq.QDEQClassifier(solver=Halved(), adjoint=FirstTwoTerms(), **settings)
-    assert own.fit(data.x, data.y).predict(data.x).shape == data.y.shape
+    objects = {"solver": Halved(), "adjoint": FirstTwoTerms(), "fallback": Halved(atol=1e-3)}
+    own = clone(qdeq.QDEQClassifier(**objects, **settings)).fit(data.x, data.y)
+    assert own.predict(data.x).shape == data.y.shape
+    assert own.config_.solver == Halved() and own.config_.fallback == Halved(atol=1e-3)
+    copy = pickle.loads(pickle.dumps(own))
+    np.testing.assert_array_equal(copy.predict_proba(data.x), own.predict_proba(data.x))
 
 
 def test_cost_prediction_takes_them():

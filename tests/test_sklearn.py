@@ -1,9 +1,11 @@
 """The scikit-learn estimator: its contract, and that it is the library's own training."""
 
+import numbers
 import pickle
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from compilations import compilations
@@ -13,9 +15,11 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
 
 import qdeq
+from qdeq.circuits import hardware_efficient
 from qdeq.training import TrainConfig, Trainer
 
 # direct(2) compiles in a fraction of the time; what the contract is about does not depend on it.
@@ -32,6 +36,7 @@ QUICK = {
     "dropout": 0.0,
     "random_state": 0,
 }
+OWN_PARAMETERS = {"model", "random_state"}  # of the estimator alone
 NAMES = np.array(["setosa", "versicolor", "virginica"])
 
 
@@ -48,14 +53,17 @@ def fitted(iris):
 
 def test_defaults_are_those_of_a_training_run():
     parameters = qdeq.QDEQClassifier().get_params()
-    del parameters["random_state"]
+    for name in OWN_PARAMETERS:
+        assert parameters.pop(name) is None
     assert parameters == {name: getattr(TrainConfig(), name) for name in parameters}
 
 
 def test_every_choice_of_a_training_run_but_the_data_is_a_parameter():
     fields = set(vars(TrainConfig()))
     elsewhere = {"data", "data_dir", "n_features", "features", "split_seed", "seed"}
-    assert set(qdeq.QDEQClassifier().get_params()) - {"random_state"} == fields - elsewhere
+    parameters = set(qdeq.QDEQClassifier().get_params())
+    assert parameters - OWN_PARAMETERS == fields - elsewhere
+    assert set(qdeq.QDEQClassifier._parameter_constraints) == parameters
 
 
 def test_importing_qdeq_does_not_import_scikit_learn():
@@ -204,7 +212,17 @@ def test_the_fewest_qubits_that_serve_are_taken(parameters, n_features, n_qubits
     ("parameters", "sentence"),
     [
         ({"solver": "magic"}, "solver='magic' is not known: choose one of picard"),
+        ({"solver": qdeq.Implicit()}, r"solver=Implicit.*: give a solver object such as Broyden"),
         ({"epochs": 0}, "epochs=0: give a number of at least 1"),
+        ({"epochs": 0}, r"'epochs' parameter .* an int in the range \[1, inf\). Got 0 instead"),
+        ({"epochs": True}, "epochs=True: give a whole number"),
+        ({"learning_rate": np.inf}, "learning_rate=inf: give a finite number"),
+        ({"dropout": 1}, r"range \[0.0, 1.0\)"),
+        ({"noise": "frost=1"}, "noise='frost=1': 'frost' is not known"),
+        ({"ansatz": "own"}, "'ansatz' parameter of QDEQClassifier must be a str among"),
+        ({"observables": ["ZI"]}, "give a MeasurementEnsemble"),
+        ({"model": "quantum"}, "'model' .* must be .* a callable or None. Got 'quantum'"),
+        ({"random_state": "x"}, "'random_state' parameter of QDEQClassifier must be"),
         (
             {"encoding": "angle", "n_qubits": None},
             "encoding='angle' with 5 features: it takes n \\* n features",
@@ -212,6 +230,15 @@ def test_the_fewest_qubits_that_serve_are_taken(parameters, n_features, n_qubits
         ({"n_qubits": 2}, "n_qubits=2: amplitude encoding of 5 features needs at least 3"),
         ({"ansatz": "paper", "n_qubits": 3}, "n_qubits=3: a block of the paper's ansatz"),
         ({"valid_fraction": 0.0}, "valid_fraction=0.0: give a fraction between"),
+        ({"n_qubits": 2, "ansatz": hardware_efficient(3, 1)}, "n_qubits=2: amplitude encoding of"),
+        (
+            {"encoding": qdeq.AmplitudeEncoding(3, 4), "n_qubits": None},
+            "acts on 3 qubits|reads 4 features",
+        ),
+        (
+            {"model": qdeq.paper_model(key=jax.random.key(0), n_features=5)},
+            "model=QuantumModel with ansatz, ansatz_layers, n_qubits: a model function is given",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(parameters, sentence):
@@ -252,6 +279,120 @@ EXPECTED_FAILURES = {
     "check_classifiers_train": "wants 83 % on blobs in 2 features: the head sees as many numbers "
     "as there are features, after a ReLU, and two are too few"
 }
+
+
+@pytest.mark.filterwarnings("ignore")  # of scikit-learn's own
+def test_scikit_learn_finds_a_constraint_for_every_parameter():
+    check_param_validation("QDEQClassifier", qdeq.QDEQClassifier(**QUICK))
+
+
+# Just inside and just outside what scikit-learn's constraints allow.
+def edges(allowed):
+    if isinstance(allowed, StrOptions):
+        return list(allowed.options), ["no such name"]
+    if not isinstance(allowed, Interval):
+        return [], []
+    near = 1 if allowed.type is numbers.Integral else 1e-9
+    low, high = allowed.left, allowed.right
+    inside = [low if allowed.closed == "left" else low + near]
+    outside = [low - near if allowed.closed == "left" else low]
+    if high is not None:
+        inside.append(high - near)
+        outside.append(high)
+    return inside, outside
+
+
+def test_scikit_learn_allows_what_a_training_run_allows():
+    free = {"epochs": 10, "max_steps": 2**40, "ansatz": "paper", "warmup_epochs": 0}
+    seen = 0
+    for name, constraints in qdeq.QDEQClassifier._parameter_constraints.items():
+        if name in OWN_PARAMETERS:
+            continue
+        for allowed in constraints:
+            inside, outside = edges(allowed)
+            for value in inside:
+                assert getattr(TrainConfig(**{**free, name: value}), name) == value
+            for value in outside:
+                with pytest.raises(qdeq.UserError, match=f"^{name}="):
+                    TrainConfig(**{**free, name: value})
+            seen += len(inside) + len(outside)
+    assert seen > 60  # most parameters have a range or names
+
+
+def test_objects_in_the_place_of_names_are_those_that_the_names_mean(iris):
+    x, y = iris
+    options = {**QUICK, "epochs": 2, "n_qubits": 2, "ansatz_layers": 1, "noise": "readout=0.02"}
+    by_name = qdeq.QDEQClassifier(**options).fit(x, y)
+    objects = {
+        "n_qubits": None,
+        "encoding": qdeq.AmplitudeEncoding(2, 4),
+        "ansatz": hardware_efficient(2, 1),
+        "observables": qdeq.z_of_every_wire(2),
+        "noise": qdeq.parse_noise("readout=0.02"),
+    }
+    estimator = clone(qdeq.QDEQClassifier(**{**options, **objects}))
+    by_object = estimator.fit(x, y)
+    np.testing.assert_array_equal(by_object.decision_function(x), by_name.decision_function(x))
+    assert by_object.n_qubits_ == by_name.n_qubits_ == 2
+    # The trained model is the same, and so are the programs.
+    with compilations() as found:
+        clone(estimator).set_params(learning_rate=0.01, **objects).fit(x, y)
+    assert not found
+    assert estimator.get_params()["ansatz"] == objects["ansatz"]
+    assert "encoding=AmplitudeEncoding(" in repr(estimator)
+    copy = pickle.loads(pickle.dumps(by_object))
+    np.testing.assert_array_equal(copy.predict(x), by_object.predict(x))
+    assert clone(copy).get_params()["noise"] == objects["noise"]
+
+
+@pytest.mark.slow  # compiles three solvers
+def test_a_grid_runs_over_solvers_as_names_and_as_objects(iris):
+    options = {**QUICK, "mode": "implicit", "n_qubits": 2, "epochs": 1, "jacobian_weight": 0.0}
+    solvers = ["picard", qdeq.Picard(1e-5, 1e-5), qdeq.Anderson(1e-4, 1e-4)]
+    search = GridSearchCV(qdeq.QDEQClassifier(**options), {"solver": solvers}, cv=2).fit(*iris)
+    scores = search.cv_results_["mean_test_score"]
+    assert scores[0] == scores[1]  # the same solver with the same tolerances
+    assert list(search.cv_results_["param_solver"]) == solvers
+    best = pickle.loads(pickle.dumps(search)).best_estimator_
+    assert best.config_.solver == search.best_params_["solver"]
+
+
+class Squash(qdeq.ModelFunction):
+    """A classical cell."""
+
+    weight: jax.Array
+    mix: jax.Array
+
+    @property
+    def n_features(self):
+        return self.mix.shape[1]
+
+    @property
+    def n_observables(self):
+        return len(self.mix)
+
+    def __call__(self, m, x):
+        return jax.numpy.tanh(self.weight * m + self.mix @ x)
+
+
+def make_squash(key):
+    return Squash(jax.numpy.full(3, 0.2), jax.random.normal(key, (3, 4)))
+
+
+def test_a_model_function_of_ones_own_is_trained(iris):
+    x, y = iris
+    options = {"mode": "direct", "layers": 2, "epochs": 3, "learning_rate": 0.05, "batch_size": 32}
+    made = clone(qdeq.QDEQClassifier(model=make_squash, random_state=0, **options)).fit(x, y)
+    assert made.n_qubits_ is None and made.equilibria(x).value.shape == (150, 3)
+    trained = made.classifier_.model
+    assert isinstance(trained, Squash) and not np.allclose(trained.weight, 0.2)
+    copy = pickle.loads(pickle.dumps(made))
+    np.testing.assert_array_equal(copy.predict_proba(x), made.predict_proba(x))
+    # One with values starts from them, whatever the seed of its head.
+    start = make_squash(jax.random.key(7))
+    given = qdeq.QDEQClassifier(model=start, random_state=1, **options).fit(x, y)
+    assert not np.allclose(given.classifier_.model.mix, start.mix)
+    np.testing.assert_allclose(given.classifier_.model.mix, start.mix, atol=1)  # 3 epochs
 
 
 @pytest.mark.slow  # some forty fits of as many sizes, each compiled

@@ -14,7 +14,6 @@ from qdeq.circuits.encodings import AmplitudeEncoding, Encoding, paper_angle_enc
 from qdeq.circuits.named import make_ansatz
 from qdeq.circuits.noise import NoiseModel
 from qdeq.circuits.observables import MeasurementEnsemble, make_observables
-from qdeq.circuits.parts import check_part
 from qdeq.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -67,6 +66,13 @@ class MeasuredCircuit:
 
     def __post_init__(self) -> None:
         circuit, encoding = self.circuit, self.encoding
+        for name, kind, advice in (
+            ("circuit", Circuit, "a Circuit"),
+            ("encoding", Encoding, "an AmplitudeEncoding or an AngleEncoding"),
+            ("observables", MeasurementEnsemble, "a MeasurementEnsemble"),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                raise UserError(f"{name}={getattr(self, name)!r}: give {advice}")
         for what, n_qubits in (
             ("encoding", encoding.n_qubits),
             ("observables", self.observables.n_qubits),
@@ -133,13 +139,7 @@ class MeasuredCircuit:
         """
         encoder: Encoding
         if not isinstance(encoding, str):
-            check_part("encoding", encoding)
             encoder = encoding
-            if n_features not in (None, encoder.n_features):
-                raise UserError(
-                    f"n_features={n_features}: the encoding reads {encoder.n_features} features; "
-                    "give it as many"
-                )
         elif encoding == "amplitude":
             encoder = AmplitudeEncoding(n_qubits, n_qubits**2 if n_features is None else n_features)
         else:
@@ -152,14 +152,16 @@ class MeasuredCircuit:
                     "as many qubits as the root of their number"
                 )
         if isinstance(ansatz, str):
-            circuit = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
-        else:
-            check_part("ansatz", ansatz)
-            circuit = ansatz
+            ansatz = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers, trainable=trainable)
         if isinstance(observables, str):
             observables = make_observables(observables, n_qubits)
-        check_part("observables", observables)
-        return cls(circuit, encoder, observables, noise)
+        made = cls(ansatz, encoder, observables, noise)
+        if n_features not in (None, made.n_features):
+            raise UserError(
+                f"n_features={n_features}: the encoding reads {made.n_features} features; give it "
+                "as many"
+            )
+        return made
 
     @classmethod
     def of(cls, model: Any) -> MeasuredCircuit:

@@ -4,8 +4,11 @@ Only the translation lives here: estimator parameters to `TrainConfig`, arrays t
 classes to labels. What is computed is the training loop's, epoch by epoch.
 """
 
+import dataclasses
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -14,18 +17,26 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from qdeq.circuits import Circuit, Encoding, MeasurementEnsemble, NoiseModel
 from qdeq.data import Dataset, Split
 from qdeq.data.inputs import cast_features
 from qdeq.data.splits import stratified_indices
-from qdeq.equilibrium import Solution
+from qdeq.equilibrium import AbstractDerivative, Solution
+from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
-from qdeq.models import Prediction
+from qdeq.interop._parameters import check_parameters, constraints
+from qdeq.models import ModelFunction, Prediction
+from qdeq.names import OWN_MODEL
 from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence
-from qdeq.training.loop import Trainer, only
+from qdeq.training.loop import ModelMaker, Trainer, only
+from qdeq.training.options import ModelOptions
 from qdeq.training.predict import predict, probabilities
 
+_DEFAULT = ModelOptions()
 
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class QDEQClassifier(ClassifierMixin, BaseEstimator):
     """Quantum deep equilibrium classifier.
 
@@ -40,23 +51,29 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
+    model
+        A model function of your own (`qdeq.ModelFunction`), or what makes one from a JAX key; None:
+        a circuit, by the parameters from `n_qubits` to `noise`.
     n_qubits
         Qubits. None: the fewest that hold the features and that the circuit and the head allow.
         Amplitude encoding holds up to 2**n_qubits features, angle encoding exactly n_qubits**2.
     encoding
-        `"amplitude"` or `"angle"`.
+        `"amplitude"`, `"angle"`, or an encoding object.
     ansatz
         `"paper"` and `"paper-unentangled"` (4 qubits or more), `"hardware-efficient"` or
-        `"strongly-entangling"` (2 or more).
+        `"strongly-entangling"` (2 or more); or a `qdeq.Circuit`.
     ansatz_layers
-        Layers of the last two.
+        Layers of the last two names.
+    observables
+        What is measured: `"z"` of every wire, `"z-pairs"` as well, `"xyz"` of every wire, or a
+        `qdeq.MeasurementEnsemble`.
     trainable
         `"all"` angles, or only those of the `"published"` code.
     method
         How expectation values are computed; `"auto"` picks the cheapest exact way.
     noise
-        Of the device that is trained for, such as `"depolarising=0.01,readout=0.02"`, simulated
-        exactly; `""` for none.
+        Of the device that is trained for, such as `"depolarising=0.01,readout=0.02"` or a
+        `qdeq.NoiseModel`, simulated exactly; `""` for none.
     head
         `"linear"`, or `"none"`: the first measured values are the scores.
     mode
@@ -72,9 +89,10 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
     jacobian_weight
         Weight of the Jacobian penalty that keeps the equilibrium contractive. 0: none.
     solver, adjoint
-        Names in `qdeq.equilibrium.SOLVERS` and `qdeq.equilibrium.ADJOINTS`.
+        Names in `qdeq.equilibrium.SOLVERS` and `qdeq.equilibrium.ADJOINTS`, or objects such as
+        `qdeq.Anderson(history=3)`, with tolerances of their own.
     fallback
-        What solves the samples that the solver leaves over, `"homotopy"` or `"none"`.
+        What solves the samples that the solver leaves over: `"homotopy"`, `"none"` or a solver.
     start
         Where the solver starts in training: `"zero"`, or `"previous"`, the sample's equilibrium of
         the epoch before.
@@ -96,9 +114,9 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_
         d.
     n_qubits_
-        Qubits of the circuit.
+        Qubits of the circuit; None of a model function that has none.
     classifier_
-        The trained `qdeq.Classifier`; `classifier_.model` is the quantum model.
+        The trained `qdeq.Classifier`; `classifier_.model` is the model function.
     config_
         The `TrainConfig` of the fit.
     history_
@@ -109,10 +127,10 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
     Raises
     ------
     UserError
-        A `ValueError`, in `fit`, for parameters out of range, sizes that do not fit together, a
-        single class, features that are not finite in float32, or a loss that is not finite in the
-        first epoch. If that happens in a later one, `fit` ends with a `ConvergenceWarning` and the
-        best model so far.
+        A `ValueError`, in `fit`, for parameters out of range (scikit-learn's
+        `InvalidParameterError` as well), sizes that do not fit together, a single class, features
+        that are not finite in float32, or a loss that is not finite in the first epoch. If that
+        happens in a later one, `fit` ends with a `ConvergenceWarning` and the best model so far.
 
     Notes
     -----
@@ -138,64 +156,37 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
     True
     """
 
-    def __init__(
-        self,
-        *,
-        n_qubits: int | None = None,
-        encoding: str = "amplitude",
-        ansatz: str = "paper",
-        ansatz_layers: int = 3,
-        trainable: str = "all",
-        method: str = "auto",
-        noise: str = "",
-        head: str = "linear",
-        mode: str = "implicit",
-        layers: int = 1,
-        warmup_epochs: int = 0,
-        warmup_layers: int = 5,
-        epochs: int = 100,
-        batch_size: int = 256,
-        learning_rate: float = 0.005,
-        gradient_clip: float = 0.25,
-        dropout: float = 0.05,
-        jacobian_weight: float = 0.8,
-        solver: str = "broyden",
-        fallback: str = "homotopy",
-        start: str = "zero",
-        adjoint: str = "implicit",
-        max_steps: int = 30,
-        tolerance: float = 1e-5,
-        random_steps_minus: int = 0,
-        valid_fraction: float = 0.2,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        self.n_qubits = n_qubits
-        self.encoding = encoding
-        self.ansatz = ansatz
-        self.ansatz_layers = ansatz_layers
-        self.trainable = trainable
-        self.method = method
-        self.noise = noise
-        self.head = head
-        self.mode = mode
-        self.layers = layers
-        self.warmup_epochs = warmup_epochs
-        self.warmup_layers = warmup_layers
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.gradient_clip = gradient_clip
-        self.dropout = dropout
-        self.jacobian_weight = jacobian_weight
-        self.solver = solver
-        self.fallback = fallback
-        self.start = start
-        self.adjoint = adjoint
-        self.max_steps = max_steps
-        self.tolerance = tolerance
-        self.random_steps_minus = random_steps_minus
-        self.valid_fraction = valid_fraction
-        self.random_state = random_state
+    model: ModelFunction | ModelMaker | None = None
+    n_qubits: int | None = None
+    encoding: str | Encoding = "amplitude"
+    ansatz: str | Circuit = "paper"
+    ansatz_layers: int = 3
+    observables: str | MeasurementEnsemble = "z"
+    trainable: str = "all"
+    method: str = "auto"
+    noise: str | NoiseModel = ""
+    head: str = "linear"
+    mode: str = "implicit"
+    layers: int = 1
+    warmup_epochs: int = 0
+    warmup_layers: int = 5
+    epochs: int = 100
+    batch_size: int = 256
+    learning_rate: float = 0.005
+    gradient_clip: float = 0.25
+    dropout: float = 0.05
+    jacobian_weight: float = 0.8
+    solver: str | Solver = "broyden"
+    fallback: str | Solver = "homotopy"
+    start: str = "zero"
+    adjoint: str | AbstractDerivative = "implicit"
+    max_steps: int = 30
+    tolerance: float = 1e-5
+    random_steps_minus: int = 0
+    valid_fraction: float = 0.2
+    random_state: int | np.random.RandomState | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]]
 
     def fit(self, X: Any, y: Any) -> "QDEQClassifier":
         """Train from random angles.
@@ -223,7 +214,7 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
             )
         config = self._config(X.shape[1], len(self.classes_))
         dataset = _dataset(X, counted.astype(np.int32), config)
-        trainer = Trainer(config, dataset)
+        trainer = Trainer(config, dataset, model=self.model)
         states = trainer.init_seeds([config.seed])
         self.history_ = []
         for _ in range(config.epochs):
@@ -241,7 +232,8 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
                 break
         self.classifier_ = only(states.best_classifier)
         self.config_ = config
-        self.n_qubits_ = trainer.n_qubits
+        circuit = getattr(self.classifier_.model, "circuit", None)
+        self.n_qubits_ = getattr(circuit, "n_qubits", None)
         self.n_iter_ = len(self.history_)
         return self
 
@@ -286,14 +278,17 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         return self._predictions(X).solution
 
     def _config(self, n_features: int, n_classes: int) -> TrainConfig:
-        values = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
-        random_state = values.pop("random_state")
-        if isinstance(random_state, int):
-            seed = random_state
+        values = self.get_params(deep=False)
+        check_parameters(self._parameter_constraints, values, type(self).__name__)
+        model, random_state = values.pop("model"), values.pop("random_state")
+        if isinstance(random_state, Integral):
+            seed = int(random_state)
         else:
             seed = int(check_random_state(random_state).randint(2**31))
         config = TrainConfig(**values, seed=seed)
-        if config.n_qubits is not None:
+        if model is not None:
+            return _with_model(config, model)
+        if config.given_n_qubits is not None:
             return config
         return config.replace(n_qubits=_fewest_qubits(config, n_features, n_classes))
 
@@ -303,19 +298,33 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         return predict(self.classifier_, self.config_, X)
 
 
+QDEQClassifier._parameter_constraints = {
+    **constraints(set(QDEQClassifier().get_params()) - {"model", "random_state"}),
+    "model": [ModelFunction, callable, None],
+    "random_state": ["random_state"],
+}
+
+
 def _finite(x: Any, estimator: BaseEstimator) -> np.ndarray:
     """Features in the model's type; the error names row and column, as scikit-learn's does not."""
     name = "Input X contains NaN, infinity or a number beyond float32"
     return cast_features(x, name=name, columns=getattr(estimator, "feature_names_in_", None))
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy scalar, such as those of a parameter grid made by `np.arange`, as Python's own."""
-    return value.item() if isinstance(value, np.generic) else value
+def _with_model(config: TrainConfig, model: Any) -> TrainConfig:
+    """The configuration of a model function of one's own, which has a circuit or needs none."""
+    others = {field.name for field in dataclasses.fields(ModelOptions)} - {"head"}
+    given = [name for name in sorted(others) if getattr(config, name) != getattr(_DEFAULT, name)]
+    if given:
+        raise UserError(
+            f"model={type(model).__name__} with {', '.join(given)}: a model function is given with "
+            "all that it consists of; leave one of them out"
+        )
+    return config.replace(ansatz=OWN_MODEL)
 
 
 def _fewest_qubits(config: TrainConfig, n_features: int, n_classes: int) -> int:
-    fewest = 4 if config.ansatz.startswith("paper") else 2
+    fewest = 4 if config.is_published else 2
     if config.head == "none":
         fewest = max(fewest, n_classes)
     if config.encoding == "amplitude":

@@ -26,17 +26,26 @@ class Objects:
 
     Parameters
     ----------
-    check
-        `"module:function"` of what raises `UserError`, called with the field's name and the object,
-        unless it is of the right kind. Imported when an object comes: it may need JAX.
+    where
+        `"module:name"` of its class, or of several. Imported when an object comes: it may need JAX.
+    advice
+        What to give, for messages.
     """
 
-    check: str
+    where: str
+    advice: str
+
+    @property
+    def kinds(self) -> tuple[type, ...]:
+        """The classes."""
+        module, _, name = self.where.partition(":")
+        found = getattr(importlib.import_module(module), name)
+        return found if isinstance(found, tuple) else typing.get_args(found) or (found,)
 
     def read(self, name: str, value: Any) -> Any:
         """The object, checked; it becomes part of compiled programs, so it must be hashable."""
-        module, _, function = self.check.partition(":")
-        getattr(importlib.import_module(module), function)(name, value)
+        if not isinstance(value, self.kinds):
+            raise UserError(f"{name}={value!r}: give {self.advice}, or a name")
         try:
             hash(value)
         except TypeError:
@@ -56,7 +65,7 @@ def hints_of(kind: type) -> dict[str, Any]:
 @functools.cache
 def object_fields(kind: type) -> tuple[str, ...]:
     """The fields of a dataclass in which objects may stand."""
-    return tuple(name for name, hint in hints_of(kind).items() if _first(hint, Objects))
+    return tuple(name for name, hint in hints_of(kind).items() if objects_of(hint))
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:
@@ -83,7 +92,7 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     ...
     qdeq.errors.UserError: epochs=0: give a number of at least 1
     """
-    objects = _first(hint, Objects)
+    objects = objects_of(hint)
     if objects is not None:
         if is_own(value):
             return value
@@ -133,6 +142,11 @@ def plain_type(hint: Any) -> Any:
 def range_of(hint: Any) -> msgspec.Meta | None:
     """The declared range of a type."""
     return _first(hint, msgspec.Meta)
+
+
+def objects_of(hint: Any) -> Objects | None:
+    """The objects that may stand in the place of a name."""
+    return _first(hint, Objects)
 
 
 def _why_not(name: str, value: Any, hint: Any) -> str:

@@ -42,9 +42,12 @@ Fraction = Annotated[
     ),
 ]
 
-_PART = Objects("qdeq.circuits.parts:check_part")
-_SOLVER = Objects("qdeq.equilibrium.solver:check_solver")
-_ADJOINT = Objects("qdeq.equilibrium.attach:check_adjoint")
+_ENCODING = Objects("qdeq.circuits:Encoding", "an AmplitudeEncoding or an AngleEncoding")
+_CIRCUIT = Objects("qdeq.circuits:Circuit", "a Circuit")
+_ENSEMBLE = Objects("qdeq.circuits:MeasurementEnsemble", "a MeasurementEnsemble")
+_NOISE = Objects("qdeq.circuits:NoiseModel", "a NoiseModel or a text")
+_SOLVER = Objects("qdeq.equilibrium.solver:KINDS", "a solver object such as Broyden()")
+_ADJOINT = Objects("qdeq.equilibrium:AbstractDerivative", "an adjoint object such as Implicit()")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +77,10 @@ class ModelOptions:
     n_qubits: Count | None = None
     """Qubits of the circuit; otherwise the paper's, 4 for 4-class tasks and 10 for 10 classes."""
 
-    encoding: Annotated[Encoding, _PART] = "amplitude"
+    encoding: Annotated[Encoding, _ENCODING] = "amplitude"
     """How features enter the circuit: as amplitudes of the state or as rotation angles."""
 
-    ansatz: Annotated[Ansatz, _PART] = "paper"
+    ansatz: Annotated[Ansatz, _CIRCUIT] = "paper"
     """The circuit: the paper's, one of two common families, the paper's without its two-qubit
     gates, or the paper's many times over."""
 
@@ -85,7 +88,7 @@ class ModelOptions:
     """Layers of the hardware-efficient and the strongly-entangling circuit, and repetitions of the
     paper's in paper-repeated."""
 
-    observables: Annotated[Observables, _PART] = "z"
+    observables: Annotated[Observables, _ENSEMBLE] = "z"
     """What is measured: Z of every wire, also products of two Z, or X, Y and Z of every wire."""
 
     trainable: Trainable = "all"
@@ -94,7 +97,7 @@ class ModelOptions:
     method: Method = "auto"
     """How expectation values are computed; auto picks the fastest exact one."""
 
-    noise: Annotated[str, _PART] = ""
+    noise: Annotated[str, _NOISE] = ""
     """What goes wrong on the device that is trained for, such as depolarising=0.01,readout=0.02;
     simulated exactly. Nothing by default."""
 
