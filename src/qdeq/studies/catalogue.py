@@ -14,6 +14,7 @@ STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "circuits": ("circuits", "CircuitStudy", {}),
     "warmup": ("warmup", "WarmupStudy", {}),
     "noise": ("noise", "NoiseStudy", {}),
+    "parity": ("parity", "ParityStudy", {}),
 }
 
 

@@ -241,7 +241,7 @@ class NetworkEquilibrium(eqx.Module):
         return choose_solver(wiring) if self.solver == "auto" else self.solver
 
     def _picard_newton(
-        self, solver: Picard, fn: FlatNetwork, start: Array, args: Any, options: SolveOptions
+        self, solver: Any, fn: FlatNetwork, start: Array, args: Any, options: SolveOptions
     ) -> tuple[Outcome, Array]:
         """Both, and how many Jacobians; Newton's method takes no step where Picard converged."""
         few = min(_APPLICATIONS, self.max_steps)

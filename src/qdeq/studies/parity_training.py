@@ -1,0 +1,198 @@
+"""Trains a network on prefix parity and measures how far its answers carry; one row of `parity`.
+
+Bits are drawn as they are needed, so that no data set is kept and no sample is seen twice.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from qdeq.circuits import AngleEncoding, hardware_efficient, z_strings
+from qdeq.equilibrium.networks import (
+    Chain,
+    EdgeInjection,
+    NetworkEquilibrium,
+    path_independence,
+)
+from qdeq.models import Network, QuantumModel
+from qdeq.studies.kinds import failed, peak_memory, result
+from qdeq.studies.study import Result, Row, Tell
+
+#: Learning rates, and norms of the initial messages, to choose from.
+LEARNING_RATES = (0.01, 0.03)
+GAINS = (0.8, 1.5)
+
+_VALIDATION = 512  # sequences of the trained length
+_SPREAD_LENGTH, _SPREAD_STARTS = 512, 4
+
+
+class Tanh(eqx.Module):
+    """A cell of one unit, for comparison."""
+
+    def __call__(self, v: Array, x: Array) -> Array:
+        """The unit's state."""
+        del x
+        return jnp.tanh(v)
+
+
+def initial_network(cell: str, length: int, gain: float, key: Array) -> Network:
+    """A network with random parameters.
+
+    Parameters
+    ----------
+    cell
+        "circuit" (two qubits, three Z strings) or "tanh" (one unit).
+    length
+        Sites.
+    gain
+        Two-norm of the initial messages.
+    key
+        JAX key.
+    """
+    for_cell, for_edges, for_head = jax.random.split(key, 3)
+    wiring = Chain(length)
+    if cell == "tanh":
+        injection = EdgeInjection.random(wiring, 1, 1, 1, key=for_edges, gain=gain)
+        return Network(Tanh(), injection, wiring, n_outputs=1, key=for_head)
+    circuit = hardware_efficient(2, 2)
+    theta = jax.random.uniform(for_cell, (circuit.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
+    encoding = AngleEncoding.from_rotations(2, [("RY", 0, 0), ("RY", 1, 1)])
+    model = QuantumModel(theta, circuit, encoding=encoding, observables=z_strings(2, 2))
+    injection = EdgeInjection.random(wiring, 2, 1, 3, key=for_edges, gain=gain)
+    return Network(model, injection, wiring, n_outputs=1, key=for_head)
+
+
+def parities(key: Array, n: int, length: int) -> tuple[Float[Array, "n T 1"], Float[Array, "n T"]]:
+    """Random bits as features -1 and 1, and the parity of the bits up to every position."""
+    bits = jax.random.bernoulli(key, 0.5, (n, length))
+    features = jnp.where(bits, 1.0, -1.0)[..., None]
+    return features, (jnp.cumsum(bits, axis=1) % 2).astype(features.dtype)
+
+
+def logits(network: Network, x: Float[Array, "n T 1"], layers: int | None) -> Any:
+    """Answers `(n, T)` of the equilibrium, or after `layers` applications, and which converged."""
+    network = network.on(Chain(x.shape[1]))
+    if layers is None:
+        solution = jax.vmap(network.solve)(x)
+        states, converged = solution.value, solution.stats.converged
+    else:
+        states = jax.vmap(lambda x: network.apply(x, layers))(x)
+        converged = jnp.ones(len(x), bool)
+    return jax.vmap(network.outputs)(states)[..., 0], converged
+
+
+@eqx.filter_jit
+def trained(
+    network: Network, key: Array, learning_rate: Array, layers: int | None, steps: int, batch: int
+) -> tuple[Network, Array]:
+    """The network after all steps, and its loss on validation sequences."""
+    arrays, rest = eqx.partition(network, eqx.is_inexact_array)
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+    length = network.wiring.n_sites
+
+    def loss(arrays: Any, x: Array, y: Array) -> Array:
+        found, _ = logits(eqx.combine(arrays, rest), x, layers)
+        return jnp.mean(optax.sigmoid_binary_cross_entropy(found, y))
+
+    def step(carry: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], None]:
+        arrays, state = carry
+        x, y = parities(jax.random.fold_in(key, number), batch, length)
+        slope = jax.grad(loss)(arrays, x, y)
+        change, state = optimiser.update(slope, state)
+        arrays = jax.tree.map(lambda a, c: a - learning_rate * c, arrays, change)
+        return (arrays, state), None
+
+    begin = (arrays, optimiser.init(arrays))
+    (arrays, _), _ = jax.lax.scan(step, begin, jnp.arange(steps))
+    held_out = parities(jax.random.fold_in(key, steps), _VALIDATION, length)
+    return eqx.combine(arrays, rest), loss(arrays, *held_out)
+
+
+@eqx.filter_jit
+def _right(
+    network: Network, x: Array, y: Array, layers: int | None
+) -> tuple[Float[Array, " n"], Array]:
+    found, converged = logits(network, x, layers)
+    is_right = ((found > 0) == (y > 0.5)) & jnp.isfinite(found)
+    return jnp.mean(is_right, axis=1), converged
+
+
+def measured(
+    network: Network, layers: int | None, tests: dict[str, int], seed: int
+) -> dict[str, float]:
+    """Accuracy over all positions by length, and what fraction of the equilibria converged."""
+    found, converged = {}, []
+    for length, n in ((int(text), n) for text, n in tests.items()):
+        x, y = parities(jax.random.fold_in(jax.random.key(1_000_003 + seed), length), n, length)
+        rights, settled = _right(network, x, y, layers)
+        found[f"accuracy_{length}"] = float(jnp.mean(rights))
+        converged.append(np.asarray(settled))
+    if layers is None:
+        found["converged_fraction"] = float(np.concatenate(converged).mean())
+        found["spread"] = _spread(network, seed)
+    return found
+
+
+@eqx.filter_jit
+def _spread_of(network: Network, x: Array, key: Array) -> Array:
+    layer = NetworkEquilibrium("newton-scan", bounds=(-1.0, 1.0))
+    wired = network.on(Chain(_SPREAD_LENGTH)).wired()
+    return path_independence(layer, wired, x, key=key, n_starts=_SPREAD_STARTS).spread
+
+
+def _spread(network: Network, seed: int) -> float:
+    key = jax.random.key(2_000_003 + seed)
+    x, _ = parities(key, 1, _SPREAD_LENGTH)
+    return float(_spread_of(network, x[0], key))
+
+
+def train_row(row: Row, folder: Path, progress: Tell) -> Result:
+    """Choose learning rate and gain at the first seed, train every seed, measure."""
+    del folder
+    options = row.options
+    layers, length = options["layers"], options["length"]
+    sizes = {"layers": layers, "steps": options["steps"], "batch": options["batch"]}
+
+    def fit(seed: int, rate: float, gain: float) -> tuple[Network, float]:
+        for_network, for_data = jax.random.split(jax.random.key(seed))
+        network = initial_network(options["cell"], length, gain, for_network)
+        network, loss = trained(network, for_data, jnp.asarray(rate), **sizes)
+        return network, float(loss)
+
+    began = time.perf_counter()
+    choices = [(rate, gain) for rate in LEARNING_RATES for gain in GAINS]
+    tried = []
+    for number, (rate, gain) in enumerate(choices, start=1):
+        network, loss = fit(row.seeds[0], rate, gain)
+        tried.append((loss if math.isfinite(loss) else math.inf, rate, gain, network))
+        progress({"stage": "choosing", "epoch": number, "epochs": len(choices)})
+    loss, rate, gain, first = min(tried, key=lambda trial: trial[0])
+    if math.isinf(loss):
+        return failed("no choice of learning rate and gain had a finite loss on validation data")
+    seeds = []
+    for number, seed in enumerate(row.seeds, start=1):
+        network = first if seed == row.seeds[0] else None
+        if network is None:
+            network, loss = fit(seed, rate, gain)
+        found = measured(network, layers, options["tests"], seed)
+        seeds.append({"seed": seed, "valid_loss": loss, **found})
+        progress({"stage": "training", "epoch": number, "epochs": len(row.seeds)})
+    diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
+    return result(
+        seeds,
+        status="diverged" if diverged else "done",
+        reason=f"seeds {diverged} have no finite loss" if diverged else None,
+        note=f"learning rate {rate}, initial gain {gain}, chosen on validation data of seed "
+        f"{row.seeds[0]}",
+        parameters=first.n_parameters,
+        train_seconds=time.perf_counter() - began,
+        peak_memory_mb=peak_memory(),
+    )
