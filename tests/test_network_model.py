@@ -142,6 +142,17 @@ def test_a_network_is_a_model_function(x64):
     np.testing.assert_allclose(z.reshape(-1), again, atol=1e-14)
 
 
+def test_applications_carry_a_bit_as_far_as_their_number_and_an_equilibrium_all_the_way(x64):
+    network = chain_of_circuits(Chain(12))
+    x = features_of(12)
+    other = x.at[0].add(1.0)
+    for layers in (1, 3, 7):
+        change = network.apply(other, layers) - network.apply(x, layers)
+        assert np.abs(change[:layers]).max() > 0 and not np.asarray(change[layers:]).any()
+    change = network.solve(other).value - network.solve(x).value
+    assert (np.abs(change).max(axis=1) > 0).all()
+
+
 class Gru(eqx.Module):
     """A cell of the user, which wants its features beside the injection."""
 

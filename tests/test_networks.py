@@ -236,15 +236,30 @@ def test_a_sample_that_is_not_finite_leaves_its_batch_mates_alone(x64):
 @pytest.mark.parametrize(("wiring", "solver"), [(Chain(7), "sweep"), (Chain(7, "both"), "auto")])
 def test_sites_that_are_masked_out_do_not_change_the_others(wiring, solver, x64):
     network, x = network_on(wiring), features_of(wiring)
+    short = network.on(type(wiring)(4, wiring.direction))
     mask = jnp.arange(7) < 4
-    padded = tight(solver)(network, x, mask=mask)
-    short = tight(solver)(network.on(type(wiring)(4, wiring.direction)), x[:4])
-    np.testing.assert_allclose(padded.value[:4], short.value, atol=1e-12)
-    assert not np.asarray(padded.value[4:]).any()
-    np.testing.assert_allclose(padded.stats.residual, short.stats.residual, atol=1e-12)
+
+    @eqx.filter_jit
+    def solved(network, x, mask):
+        def of(pair):
+            solution = tight(solver)(*pair, mask=mask)
+            return jnp.sum(solution.value**3), (solution.value, solution.stats.residual)
+
+        return eqx.filter_value_and_grad(of, has_aux=True)((network, x))
+
+    (_, (padded, residual)), slope = solved(network, x, mask)
+    (_, (alone, expected)), alone_slope = solved(short, x[:4], None)
+    np.testing.assert_allclose(padded[:4], alone, atol=1e-12)
+    assert not np.asarray(padded[4:]).any()
+    np.testing.assert_allclose(residual, expected, atol=1e-12)
+    np.testing.assert_allclose(slope[1][:4], alone_slope[1], atol=1e-12)
+    np.testing.assert_allclose(
+        slope[0].injection.messages, alone_slope[0].injection.messages, atol=1e-12
+    )
     # What stands at sites that are not there has no influence, not even when it is not a number.
-    noise = tight(solver)(network, x.at[4:].set(1e3), mask=mask)
-    np.testing.assert_array_equal(noise.value, padded.value)
+    (_, (noisy, _)), noisy_slope = solved(network, x.at[4:].set(jnp.nan), mask)
+    np.testing.assert_array_equal(noisy, padded)
+    np.testing.assert_array_equal(noisy_slope[1], slope[1])
 
 
 def test_the_numbering_of_sites_does_not_matter(x64):
@@ -323,14 +338,75 @@ def test_newton_takes_over_where_applications_do_not_settle(x64):
     )
     x = jnp.ones((2, 1))
     layer = NetworkEquilibrium(rtol=1e-12, atol=1e-12)
-    mixed, alone = layer(swinging, x), NetworkEquilibrium("picard", max_steps=200)(swinging, x)
-    assert bool(mixed.stats.converged) and not bool(alone.stats.converged)
-    assert 0 < int(mixed.stats.jacobians) < int(mixed.stats.steps)
-    traced = np.isfinite(np.asarray(mixed.stats.residual_trace))
-    assert traced.sum() == int(mixed.stats.steps) and traced[: traced.sum()].all()
-    np.testing.assert_allclose(
-        mixed.value, np.tanh(1 - 3 * np.asarray(mixed.value)[::-1]), atol=1e-11
-    )
+
+    @jax.jit  # together, and without what is not looked at
+    def both(x):
+        mixed, alone = layer(swinging, x), NetworkEquilibrium("picard")(swinging, x)
+        stats = mixed.stats
+        counts = (stats.steps, stats.jacobians, jnp.isfinite(stats.residual_trace))
+        return mixed.value, counts, stats.converged, alone.stats.converged
+
+    value, (steps, jacobians, traced), converged, alone = both(x)
+    assert bool(converged) and not bool(alone)
+    assert 0 < int(jacobians) < int(steps)
+    assert traced.tolist() == [number < int(steps) for number in range(50)]
+    np.testing.assert_allclose(value, np.tanh(1 - 3 * np.asarray(value)[::-1]), atol=1e-11)
+
+
+def largest_array(jaxpr):
+    """The most numbers that any array of a traced program holds, loops included."""
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        sizes += [v.aval.size for v in equation.outvars if hasattr(v.aval, "size")]
+        for value in equation.params.values():
+            inner = value if isinstance(value, (list, tuple)) else [value]
+            sizes += [largest_array(getattr(j, "jaxpr", j)) for j in inner if is_program(j)]
+    return max(sizes)
+
+
+def is_program(value):
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+
+
+@pytest.mark.parametrize(
+    "wiring",
+    [
+        Chain(2000),
+        Chain(2000, "both"),
+        Chain(2000, "both", ring=True),
+        Grid(40, 50),
+        Alone(2000),
+        Graph(2000, [(i, i + 1) for i in range(1999)], causal=True),
+    ],
+)
+def test_memory_is_linear_in_the_number_of_sites(wiring):
+    network, x = network_on(wiring), jnp.zeros((2000, D))
+
+    def loss(x):
+        solution = NetworkEquilibrium()(network, x)
+        return jnp.sum(solution.value**2), solution.stats
+
+    traced = jax.make_jaxpr(jax.value_and_grad(loss, has_aux=True))(x)
+    # GMRES keeps 200 directions of N q numbers, everything else a few times N q^2.
+    # All sites against all would be 4000^2 = 16 million.
+    assert largest_array(traced.jaxpr) <= 201 * 2000 * Q
+
+
+@pytest.mark.slow
+def test_a_long_chain_that_remembers_takes_a_few_rounds():
+    # Every site keeps or turns the sign of what it hears, as its feature says: nothing is
+    # forgotten, and the cell is flat where the states lie.
+    def flip(v, x):
+        return jnp.tanh(3 * x * v)
+
+    n = 3000
+    network = Wired(flip, EdgeInjection([[0.0]], [[1.0]], [0.3]), Chain(n))
+    x = jnp.asarray(np.sign(np.random.default_rng(0).normal(size=(n, 1))), jnp.float32)
+    layer = NetworkEquilibrium("newton-scan", bounds=(-1.0, 1.0))
+    guessed = layer(network, x)
+    swept = NetworkEquilibrium("sweep")(network, x)
+    assert bool(guessed.stats.converged) and int(guessed.stats.jacobians) <= 8
+    np.testing.assert_allclose(guessed.value, swept.value, atol=1e-4)
 
 
 def test_wirings_are_values():

@@ -7,6 +7,7 @@ from qdeq._lazy import attach
 if TYPE_CHECKING:
     from qdeq.studies.noise import NoiseStudy as NoiseStudy
     from qdeq.studies.paper import PaperTable as PaperTable
+    from qdeq.studies.parity import ParityStudy as ParityStudy
     from qdeq.studies.reproduction import reproduce as reproduce
     from qdeq.studies.results import Grid as Grid
     from qdeq.studies.results import Results as Results
@@ -21,6 +22,7 @@ __getattr__ = attach(
     {
         "NoiseStudy": "noise",
         "PaperTable": "paper",
+        "ParityStudy": "parity",
         "reproduce": "reproduction",
         "Grid": "results",
         "Results": "results",

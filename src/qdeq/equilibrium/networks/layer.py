@@ -319,6 +319,7 @@ def _checked(network: Wired, x: Any, z0: Any, mask: Any) -> tuple[Array, Array, 
                 f"mask with {wiring!r}: leaving a site out would open it; solve samples of "
                 "different size apart"
             )
+        x = masked(x, mask)  # so that what stands there is in no gradient either
     dtype = jnp.result_type(x.dtype, injection.features.dtype)
     found = jax.eval_shape(lambda: network(jnp.zeros((n, q), dtype), x))
     if found.shape != (n, q):

@@ -1,0 +1,158 @@
+"""Networks of cells against a plain scan and against the general equilibrium layer.
+
+From a clone's root: `python -m benchmarks.networks` (about three minutes on two cores).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax import lax
+from jaxtyping import Array
+
+import qdeq
+from benchmarks.timing import take_turns
+from qdeq.equilibrium.networks import NetworkEquilibrium
+from qdeq.studies.parity_training import initial_network, parities, trained
+
+_TRAINED, _STEPS, _BATCH = 32, 600, 64
+
+
+@dataclass(frozen=True)
+class NetworkBenchmark:
+    """Solve and gradient of a long causal chain, and a training step of chains both ways."""
+
+    sites: int = 10_000
+    """Of the causal chain, whose 2-qubit cell was trained on parity before."""
+
+    both_ways: int = 1_000
+    """Sites of the chains both ways, with 3-qubit cells that measure 9 numbers."""
+
+    batch: int = 16
+    """Chains both ways in a step."""
+
+    gain: float = 1.6
+    """Two-norm of the messages there; from about 2 on repeated application does not settle."""
+
+    seconds: float = 30.0
+    """Of each comparison."""
+
+    skip_general: bool = False
+    """Leave out the general layer (Broyden, GMRES), which may take minutes."""
+
+
+def plain_scan(network: qdeq.Network, x: Array) -> Array:
+    """The states of a causal chain by `lax.scan` of the same cell, with ordinary gradients."""
+    wired = network.wired()
+    features, messages, offset = wired.injection.weights()
+
+    def site(before: Array, x: Array) -> tuple[Array, Array]:
+        m = wired.cell(features @ x + messages[0] @ before + offset, x)
+        return m, m
+
+    return lax.scan(site, jnp.zeros(wired.injection.n_states), x)[1]
+
+
+def causal_chain(options: NetworkBenchmark) -> None:
+    """One chain, its equilibrium and the gradient through it, float32."""
+    key = jax.random.key(0)
+    small = initial_network("circuit", _TRAINED, 1.5, key)
+    small, _ = trained(small, key, jnp.asarray(0.03), None, _STEPS, _BATCH)
+    network = small.on(qdeq.Chain(options.sites))
+    x, y = parities(jax.random.key(1), 1, options.sites)
+    solves: dict[str, Callable[[qdeq.Network, Array], Array]] = {"lax.scan": plain_scan}
+    for name in ("sweep", "newton-scan"):
+        layer = NetworkEquilibrium(name, bounds=(-1.0, 1.0))
+        solves[name] = lambda network, x, layer=layer: network.solve(x, layer=layer).value
+    layer = NetworkEquilibrium("newton-scan", bounds=(-1.0, 1.0))
+    found = eqx.filter_jit(lambda n, x: network.solve(x, layer=layer))(network, x[0])
+    right = np.mean((network.outputs(found.value)[:, 0] > 0) == (y[0] > 0.5))
+    print(f"causal chain, {options.sites:,} sites, 2-qubit cell trained on {_TRAINED} bits")
+    print(f"  accuracy {right:.4f}, Newton rounds {int(found.stats.jacobians)}, residual ", end="")
+    print(f"{float(found.stats.residual):.1e}")
+    programs: dict[str, dict[str, Callable]] = {"solve": {}, "solve and gradient": {}}
+    for name, solve in solves.items():
+        value = eqx.filter_jit(solve)
+        slope = eqx.filter_jit(eqx.filter_grad(lambda n, x, f=solve: jnp.sum(f(n, x) ** 2)))
+        programs["solve"][name] = lambda value=value: value(network, x[0])
+        programs["solve and gradient"][name] = lambda slope=slope: slope(network, x[0])
+    for what, calls in programs.items():
+        _show(what, calls, options.seconds, "lax.scan")
+
+
+def both_ways(options: NetworkBenchmark) -> None:
+    """A training step without the optimiser: loss and gradient, float32."""
+    circuit = qdeq.hardware_efficient(3, 3)
+    turns = [(g, w, 2 * w + i) for w in range(3) for i, g in enumerate(("RY", "RZ"))]
+    theta = jax.random.uniform(jax.random.key(0), (circuit.n_parameters,), minval=-3, maxval=3)
+    cell = qdeq.QuantumModel(
+        theta,
+        circuit,
+        encoding=qdeq.AngleEncoding.from_rotations(3, turns),
+        observables=qdeq.xyz_of_every_wire(3),
+    )
+    wiring = qdeq.Chain(options.both_ways, "both")
+    injection = qdeq.EdgeInjection.random(wiring, 6, 1, 9, key=jax.random.key(1), gain=options.gain)
+    network = qdeq.Network(cell, injection, wiring)
+    shape = (options.batch, options.both_ways)
+    x = jax.random.normal(jax.random.key(2), (*shape, 1))
+    y = jax.random.normal(jax.random.key(3), (*shape, 9))
+
+    def structured(network: qdeq.Network) -> Any:
+        wired = network.wired()
+        layer = NetworkEquilibrium(bounds=(-1.0, 1.0))
+        return jax.vmap(lambda x: layer(wired, x))(x)
+
+    def general(network: qdeq.Network) -> Any:
+        prepared, layer = network.prepare(), qdeq.Equilibrium(max_steps=60)
+        start = jnp.zeros(9 * options.both_ways)
+        return jax.vmap(lambda x: layer(prepared.bind(x.reshape(-1)), start))(x)
+
+    kinds = {"qdeq.Equilibrium, Broyden and GMRES": general, "NetworkEquilibrium": structured}
+    if options.skip_general:
+        del kinds["qdeq.Equilibrium, Broyden and GMRES"]
+    print(f"chains both ways, {shape[1]:,} sites, 3-qubit cells, batch {shape[0]}", end="")
+    print(f", gain {options.gain}")
+    calls = {}
+    for name, solve in kinds.items():
+
+        def loss(network: qdeq.Network, solve: Callable = solve) -> tuple[Array, Any]:
+            solution = solve(network)
+            stats = solution.stats
+            return jnp.mean((solution.value.reshape(y.shape) - y) ** 2), (
+                stats.converged,
+                stats.steps,
+                stats.adjoint_residual,
+            )
+
+        step = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
+        (_, (converged, steps, quality)), _ = step(network)
+        print(
+            f"  {name}: {float(converged.mean()):.0%} converged, at most {int(steps.max())} ",
+            end="",
+        )
+        print(f"steps, adjoint residual at most {float(quality.max()):.0e}", flush=True)
+        calls[name] = lambda step=step: step(network)
+    _show("training step", calls, options.seconds, next(iter(kinds)))
+
+
+def _show(what: str, calls: dict[str, Callable], seconds: float, reference: str) -> None:
+    timings = take_turns(calls, seconds=seconds)
+    for name, timing in timings.items():
+        ratio = timings[reference].median / timing.median
+        print(
+            f"  {what}, {name}: median {1e3 * timing.median:.1f} ms, least "
+            f"{1e3 * timing.minimum:.1f} ms, {ratio:.1f}x",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(NetworkBenchmark, description=__doc__)
+    causal_chain(chosen)
+    both_ways(chosen)
