@@ -48,6 +48,11 @@ def cell(v, x):
     return jnp.tanh(jnp.asarray(MIX, v.dtype) @ v)
 
 
+def narrow_cell(v, x):
+    """One input, two states."""
+    return jnp.tanh(jnp.stack([v[0], -0.5 * v[0] + 0.2]))
+
+
 def network_on(wiring, gain=0.7, seed=0):
     return Wired(
         cell, EdgeInjection.random(wiring, A, D, Q, key=jax.random.key(seed), gain=gain), wiring
@@ -101,6 +106,25 @@ def test_the_map_and_its_structured_inverse_are_the_dense_ones(name, x64):
     system = np.eye(wiring.n_sites * Q) - dense_jacobian(network, z, x)
     np.testing.assert_allclose(there, np.linalg.solve(system, v.reshape(-1)), atol=1e-10)
     np.testing.assert_allclose(back, np.linalg.solve(system.T, v.reshape(-1)), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["line", "line of two", "ring", "ring of three"])
+def test_cells_with_fewer_inputs_than_states_are_solved_by_their_inputs(name, x64):
+    wiring = WIRINGS[name]
+    injection = EdgeInjection.random(wiring, 1, D, Q, key=jax.random.key(0), gain=0.9)
+    network, x = Wired(narrow_cell, injection, wiring), features_of(wiring)
+    z, v = jnp.asarray(np.random.default_rng(2).normal(size=(2, wiring.n_sites * Q)))
+    fn = FlatNetwork(network)
+
+    @jax.jit
+    def both(z, v):
+        solve = Structured().operator(fn, z, (x, None), None)
+        jacobian = jax.jacfwd(lambda z: fn(z, (x, None)))(z)
+        return solve(v), jax.linear_transpose(solve, v)(v)[0], jnp.eye(len(v)) - jacobian
+
+    there, back, system = both(z, v)
+    np.testing.assert_allclose(there, np.linalg.solve(system, v), atol=1e-10)
+    np.testing.assert_allclose(back, np.linalg.solve(system.T, v), atol=1e-10)
 
 
 CASES = [

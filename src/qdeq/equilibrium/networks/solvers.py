@@ -1,13 +1,14 @@
 """Solvers that know the network: the sweep, and Newton's method by the wiring.
 
 They are solvers like any other of this package (the four verbs), made for one network by
-`NetworkEquilibrium`: they linearise it in blocks instead of asking for f alone.
+`NetworkEquilibrium`: they linearise it along the wiring instead of asking for f alone.
 """
 
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from qdeq.equilibrium._common import project, two_norm
 from qdeq.equilibrium.networks.chains import affine_recursion
 from qdeq.equilibrium.networks.systems import is_eliminated, krylov_step, solver_of
-from qdeq.equilibrium.networks.wired import Wired
+from qdeq.equilibrium.networks.wired import Jacobian, Wired
 from qdeq.equilibrium.networks.wiring import Chain
 from qdeq.equilibrium.solver import AbstractSolver
 
@@ -35,8 +36,8 @@ class FlatNetwork(eqx.Module):
         x, mask = args
         return self.wired(self.unravel(y, x), x, mask).reshape(-1)
 
-    def linearise(self, y: Float[Array, " n"], args: tuple) -> tuple[Array, Array]:
-        """F(y), `(N, q)`, and the blocks of its Jacobian."""
+    def linearise(self, y: Float[Array, " n"], args: tuple) -> tuple[Array, Jacobian]:
+        """F(y), `(N, q)`, and its Jacobian."""
         x, mask = args
         return self.wired.linearise(self.unravel(y, x), x, mask)
 
@@ -121,12 +122,13 @@ class NewtonScan(_NetworkSolver):
     def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, PyTree, Any]:
         """Linearise, substitute from the first site to the last."""
         del fn, tags
-        out, blocks = self.network.linearise(y, args)
+        out, jacobian = self.network.linearise(y, args)
+        blocks = jacobian.where_finite().blocks()[0]
         z = self.network.unravel(y, args[0])
         # z' = F + J (z' - z), as a recursion in z' - z: its clipping is that of z'.
         lower, upper = _box(options, z)
         move = affine_recursion(
-            _finite_or_zero(blocks[0]), _finite_or_zero(out - z), lower=lower, upper=upper
+            blocks, jnp.where(jnp.isfinite(out), out - z, 0), lower=lower, upper=upper
         )
         new = project((z + move).reshape(-1), options)
         return new, state, (y, out.reshape(-1))
@@ -142,14 +144,10 @@ def _box(options: dict[str, Any], z: Array) -> tuple[Array | None, Array | None]
     return room(options.get("lower")), room(options.get("upper"))
 
 
-def _finite_or_zero(a: Array) -> Array:
-    return jnp.where(jnp.isfinite(a), a, 0)
-
-
 class _NewtonState(eqx.Module):
-    base: Float[Array, "N q"]  # the best point so far, F there, its blocks and residual
+    base: Float[Array, "N q"]  # the best point so far, F there, its Jacobian and residual
     out: Float[Array, "N q"]
-    blocks: Float[Array, "kinds N q q"]
+    jacobian: Jacobian
     residual: Float[Array, ""]
     shift: Float[Array, ""]
 
@@ -180,16 +178,16 @@ class NewtonBlocks(_NetworkSolver):
         """The first point is accepted whatever its residual is."""
         del fn, options, f_struct, aux_struct, tags
         z = jnp.zeros_like(self.network.unravel(y, args[0]))
-        kinds, q = self.network.wired.wiring.n_kinds, z.shape[1]
-        blocks = jnp.zeros((kinds, z.shape[0], q, q), z.dtype)
+        struct = jax.eval_shape(lambda: self.network.linearise(y, args)[1])
+        jacobian = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), struct)
         infinite, none = jnp.asarray(jnp.inf, z.dtype), jnp.asarray(_NO_SHIFT, z.dtype)
-        return _NewtonState(z, z, blocks, infinite, none)
+        return _NewtonState(z, z, jacobian, infinite, none)
 
     def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, _NewtonState, Any]:
         """Linearise, accept or take back, solve."""
         del fn, tags
         z = self.network.unravel(y, args[0])
-        out, blocks = self.network.linearise(y, args)
+        out, jacobian = self.network.linearise(y, args)
         residual = two_norm((out - z).reshape(-1))
         better = residual < state.residual  # false for NaN
         small = jnp.asarray(1e-3, z.dtype)
@@ -197,7 +195,9 @@ class NewtonBlocks(_NetworkSolver):
         new = _NewtonState(
             base=jnp.where(better, z, state.base),
             out=jnp.where(better, out, state.out),
-            blocks=jnp.where(better, _finite_or_zero(blocks), state.blocks),
+            jacobian=jax.tree.map(
+                lambda a, b: jnp.where(better, a, b), jacobian.where_finite(), state.jacobian
+            ),
             residual=jnp.where(better, residual, state.residual),
             shift=jnp.where(
                 better, eased, jnp.where(state.shift > 0, 4 * state.shift, _FIRST_SHIFT)
@@ -206,9 +206,9 @@ class NewtonBlocks(_NetworkSolver):
         right = new.out - new.base
         wiring = self.network.wired.wiring
         if self.krylov or not is_eliminated(wiring):
-            move = krylov_step(wiring, new.blocks, new.shift, right, _KRYLOV_RTOL)
+            move = krylov_step(new.jacobian, new.shift, right, _KRYLOV_RTOL)
         else:
-            move = solver_of(wiring, new.blocks, new.shift)(right)
+            move = solver_of(new.jacobian, new.shift)(right)
         # Without a usable direction: towards F.
         usable = jnp.all(jnp.isfinite(move))
         move = jnp.where(usable, move, right / (1 + new.shift))

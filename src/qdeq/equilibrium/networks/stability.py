@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from qdeq._numbers import at_least, largest
 from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.networks.layer import NetworkEquilibrium
-from qdeq.equilibrium.networks.wired import Wired, push
+from qdeq.equilibrium.networks.wired import Jacobian, Wired
 from qdeq.equilibrium.regularisers import hinge
 from qdeq.errors import UserError
 
@@ -53,21 +53,20 @@ def growth(
     """
     check_count("warm_up", warm_up)
     check_count("steps", steps)
-    blocks = network.linearise(z, x, mask)[1]
-    wiring = network.wiring
+    jacobian = network.linearise(z, x, mask)[1]
     start = jax.random.normal(jax.random.key(0), z.shape, z.dtype)
 
-    def product(p: Array, matrix: Array) -> tuple[Array, Array]:
-        p = push(wiring, matrix, p)
+    def product(p: Array, matrix: Jacobian) -> tuple[Array, Array]:
+        p = matrix.push(p)
         # Not at 0, where a length has no derivative.
         square = jnp.sum(p**2)
         alive = square > 0
         length = jnp.sqrt(jnp.where(alive, square, 1))
         return jnp.where(alive, p / length, 0), jnp.where(alive, jnp.log(length), -jnp.inf)
 
-    still = lax.stop_gradient(blocks)
+    still = lax.stop_gradient(jacobian)
     p, _ = lax.scan(lambda p, _: product(p, still), start, None, length=warm_up)
-    _, logs = lax.scan(lambda p, _: product(p, blocks), p, None, length=steps)
+    _, logs = lax.scan(lambda p, _: product(p, jacobian), p, None, length=steps)
     return jnp.exp(jnp.mean(logs))
 
 

@@ -19,10 +19,9 @@ from qdeq.equilibrium import linear_systems
 from qdeq.equilibrium.attach import AbstractAdjoint
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.networks.chains import LineFactors, RingFactors, affine_recursion
-from qdeq.equilibrium.networks.wired import push
+from qdeq.equilibrium.networks.wired import Jacobian
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 
-Blocks = Float[Array, "kinds N q q"]
 Solve = Callable[[Float[Array, "N q"]], Float[Array, "N q"]]
 
 
@@ -31,40 +30,75 @@ def is_eliminated(wiring: AbstractWiring) -> bool:
     return wiring.structure != "graph"
 
 
-def solver_of(wiring: AbstractWiring, blocks: Blocks, shift: Array | float = 0.0) -> Solve:
+def solver_of(jacobian: Jacobian, shift: Array | float = 0.0) -> Solve:
     """b -> x with (1 + shift) x - J x = b, for a wiring whose systems are solved exactly."""
-    scale = 1 + shift
+    scale, wiring = 1 + shift, jacobian.wiring
     if wiring.structure == "apart":
-        identity = jnp.eye(blocks.shape[-1], dtype=blocks.dtype)
-        inverses = jax.vmap(lambda b: robust_inverse(scale * identity - b)[0])(blocks[0])
-        return lambda b: _each(inverses, b)
+        return _apart(jacobian.blocks()[0], scale)
     if isinstance(wiring, Chain) and wiring.structure == "causal":
-        return lambda b: affine_recursion(blocks[0] / scale, b / scale)
+        blocks = jacobian.blocks()[0] / scale
+        return lambda b: affine_recursion(blocks, b / scale)
     if wiring.structure == "causal":
-        return lambda b: _series(lambda x: push(wiring, blocks, x) / scale, b / scale, wiring.depth)
-    factors = RingFactors if wiring.structure == "ring" else LineFactors
-    return factors.of(blocks[0], blocks[1], shift).solve
+        return lambda b: _series(lambda x: jacobian.push(x) / scale, b / scale, wiring.depth)
+    if not _by_inputs(jacobian):
+        before, after = jacobian.blocks()
+        return _factors(wiring).of(before, after, shift).solve
+    # J = C W: with u = W x it is (1 + shift) u - W C u = W b, in fewer numbers.
+    before, after = jacobian.blocks_of_inputs()
+    of_inputs = _factors(wiring).of(before, after, shift)
+
+    def solve(b: Array) -> Array:
+        u = of_inputs.solve(jacobian.heard(b))
+        return (b + _each(jacobian.slopes, u)) / scale
+
+    return solve
 
 
-def transposed_solver_of(wiring: AbstractWiring, blocks: Blocks) -> Solve:
+def transposed_solver_of(jacobian: Jacobian) -> Solve:
     """b -> x with x - J' x = b, for the same wirings."""
-    turned = jnp.swapaxes(blocks, -1, -2)
+    wiring, slopes = jacobian.wiring, jacobian.slopes
     if wiring.structure == "apart":
-        return solver_of(wiring, turned)
+        return _apart(jnp.swapaxes(jacobian.blocks()[0], -1, -2), 1.0)
     if isinstance(wiring, Chain) and wiring.structure == "causal":
+        turned = jnp.swapaxes(jacobian.blocks()[0], -1, -2)
         # What i tells i + 1 comes back from there.
-        later = jnp.concatenate([turned[0, 1:], jnp.zeros_like(turned[0, :1])])
+        later = jnp.concatenate([turned[1:], jnp.zeros_like(turned[:1])])
         return lambda b: affine_recursion(later, b, reverse=True)
+    state = jax.ShapeDtypeStruct(slopes.shape[:2], slopes.dtype)
     if wiring.structure == "causal":
-        back = jax.linear_transpose(
-            lambda x: push(wiring, blocks, x),
-            jax.ShapeDtypeStruct((blocks.shape[1], blocks.shape[-1]), blocks.dtype),
-        )
+        back = jax.linear_transpose(jacobian.push, state)
         return lambda b: _series(lambda x: back(x)[0], b, wiring.depth)
-    before = jnp.roll(turned[1], 1, axis=0)
-    after = jnp.roll(turned[0], -1, axis=0)
-    factors = RingFactors if wiring.structure == "ring" else LineFactors
-    return factors.of(before, after, 0.0).solve
+    if not _by_inputs(jacobian):
+        return _factors(wiring).of(*_turned(jacobian.blocks()), 0.0).solve
+    of_inputs = _factors(wiring).of(*_turned(jacobian.blocks_of_inputs()), 0.0)
+    back = jax.linear_transpose(jacobian.heard, state)
+
+    def solve(b: Array) -> Array:
+        u = of_inputs.solve(jnp.sum(slopes * b[:, :, None], axis=1))
+        return b + back(u)[0]
+
+    return solve
+
+
+def _by_inputs(jacobian: Jacobian) -> bool:
+    """Whether a cell has fewer inputs than states: elimination costs the cube of either."""
+    return jacobian.slopes.shape[2] < jacobian.slopes.shape[1]
+
+
+def _factors(wiring: AbstractWiring) -> type[LineFactors] | type[RingFactors]:
+    return RingFactors if wiring.structure == "ring" else LineFactors
+
+
+def _turned(blocks: Float[Array, "2 N k k"]) -> tuple[Array, Array]:
+    """Before and after of the transposed system of a chain both ways."""
+    before, after = jnp.swapaxes(blocks, -1, -2)
+    return jnp.roll(after, 1, axis=0), jnp.roll(before, -1, axis=0)
+
+
+def _apart(blocks: Float[Array, "N q q"], scale: Array | float) -> Solve:
+    identity = jnp.eye(blocks.shape[-1], dtype=blocks.dtype)
+    inverses = jax.vmap(lambda block: robust_inverse(scale * identity - block)[0])(blocks)
+    return lambda b: _each(inverses, b)
 
 
 def _each(blocks: Float[Array, "N q q"], x: Float[Array, "N q"]) -> Float[Array, "N q"]:
@@ -77,21 +111,18 @@ def _series(product: Solve, b: Array, terms: int) -> Array:
 
 
 def krylov_step(
-    wiring: AbstractWiring, blocks: Blocks, shift: Array, right: Float[Array, "N q"], rtol: float
+    jacobian: Jacobian, shift: Array, right: Float[Array, "N q"], rtol: float
 ) -> Float[Array, "N q"]:
     """x with |b - (1 + shift) x + J x| <= rtol |b|, or as good as a few cycles of GMRES find."""
     scale = 1 + shift
 
     def system(x: Array) -> Array:
-        return scale * x - push(wiring, blocks, x)
+        return scale * x - jacobian.push(x)
 
-    if wiring.has_self_loops:
-        own = _own_blocks(wiring, blocks)
-        identity = jnp.eye(own.shape[-1], dtype=own.dtype)
-        inverses = jax.vmap(lambda b: robust_inverse(scale * identity - b)[0])(own)
-        product, right = (lambda x: _each(inverses, system(x))), _each(inverses, right)
-    else:  # the diagonal is that of a multiple of the identity
-        product = system
+    product = system
+    if jacobian.wiring.has_self_loops:  # without them the diagonal is a multiple of the identity
+        own = _apart(_own_blocks(jacobian), scale)
+        product, right = (lambda x: own(system(x))), own(right)
     operator = lx.FunctionLinearOperator(product, jax.ShapeDtypeStruct(right.shape, right.dtype))
     gmres = lx.GMRES(rtol=rtol, atol=0.0, restart=20, max_steps=10, stagnation_iters=5)
     # Scaled, so that the smallest residuals keep their digits.
@@ -100,13 +131,14 @@ def krylov_step(
     return lx.linear_solve(operator, right / size, gmres, throw=False).value * size
 
 
-def _own_blocks(wiring: AbstractWiring, blocks: Blocks) -> Float[Array, "N q q"]:
+def _own_blocks(jacobian: Jacobian) -> Float[Array, "N q q"]:
     """What every site hears of itself."""
-    edges = wiring.edges
+    edges, dtype = jacobian.wiring.edges, jacobian.slopes.dtype
     loops = edges.senders == edges.receivers
-    weights = np.zeros(blocks.shape[:2])
+    weights = np.zeros((len(jacobian.messages), jacobian.wiring.n_sites))
     weights[edges.kinds[loops], edges.receivers[loops]] = 1
-    return jnp.sum(blocks * jnp.asarray(weights, blocks.dtype)[:, :, None, None], axis=0)
+    heard = jnp.einsum("rn,raq->naq", jnp.asarray(weights, dtype), jacobian.messages)
+    return jnp.matmul(jacobian.slopes, heard, precision="highest")
 
 
 class Structured(AbstractAdjoint):
@@ -130,15 +162,16 @@ class Structured(AbstractAdjoint):
     def operator(self, fn: Any, root: Array, x: Any, memory: Any) -> Callable[[Array], Array]:
         """v -> (I - J)^-1 v; `fn` is a `FlatNetwork`."""
         del memory
-        wiring = fn.wired.wiring
-        blocks = fn.linearise(root, x)[1]
-        blocks = jnp.where(jnp.all(jnp.isfinite(blocks)), blocks, 0)
-        shape = blocks.shape[1], blocks.shape[-1]
+        jacobian = fn.linearise(root, x)[1]
+        finite = jnp.all(jnp.isfinite(jacobian.slopes))
+        slopes = jnp.where(finite, jacobian.slopes, 0)
+        jacobian = Jacobian(slopes, jacobian.messages, jacobian.wiring)
+        shape = slopes.shape[:2]
 
         def system(v: Array) -> Array:
-            return v - push(wiring, blocks, v.reshape(shape)).reshape(-1)
+            return v - jacobian.push(v.reshape(shape)).reshape(-1)
 
-        if not is_eliminated(wiring):
+        if not is_eliminated(jacobian.wiring):
 
             def solution(product: Callable[[Array], Array], v: Array) -> Array:
                 return linear_systems.solve(
@@ -154,7 +187,7 @@ class Structured(AbstractAdjoint):
 
         def exactly(make: Callable[..., Solve]) -> Callable[[Callable, Array], Array]:
             def solution(product: Callable[[Array], Array], v: Array) -> Array:
-                solve = make(wiring, lax.stop_gradient(blocks))
+                solve = make(lax.stop_gradient(jacobian))
                 x = solve(v.reshape(shape)).reshape(-1)
                 # Once more on what is left over: elimination pivots within a block only.
                 change = solve((v - product(x)).reshape(shape)).reshape(-1)

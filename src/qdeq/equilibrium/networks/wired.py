@@ -1,4 +1,4 @@
-"""The network's map: every site's cell applied to what it hears, and its Jacobian in blocks."""
+"""The network's map: every site's cell applied to what it hears, and its Jacobian in factors."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -91,14 +91,14 @@ class Wired(eqx.Module):
         z: Float[Array, "N q"],
         x: Float[Array, "N d"],
         mask: Bool[Array, " N"] | None = None,
-    ) -> tuple[Float[Array, "N q"], Float[Array, "kinds N q q"]]:
-        """F(z), and dF_i by what i hears of each kind; memory linear in N q^2."""
+    ) -> tuple[Float[Array, "N q"], "Jacobian"]:
+        """F(z), and its Jacobian; memory linear in N q^2."""
         v = self.heard(z, x)
         messages = self.injection.weights()[1]
         kinds, a, q = messages.shape
         if isinstance(self.cell, CellWithLinearisation):
             value, slopes = jax.vmap(self.cell.linearise)(v, x)
-        elif kinds * q < a:  # fewer directions than the cell has inputs
+        elif kinds * q < a:  # fewer directions than the cell has inputs: along what is heard
             side_by_side = jnp.moveaxis(messages, 0, 1).reshape(a, kinds * q)
             zero = jnp.zeros(kinds * q, v.dtype)
 
@@ -108,34 +108,66 @@ class Wired(eqx.Module):
 
                 return value_and_matrix(moved, zero)[:2]
 
-            value, blocks = jax.vmap(along)(v, x)
-            blocks = jnp.moveaxis(blocks.reshape(*value.shape, kinds, q), 2, 0)
-            return masked(value, mask), masked(blocks, mask)
+            value, slopes = jax.vmap(along)(v, x)
+            identity = jnp.eye(kinds * q, dtype=messages.dtype).reshape(kinds * q, kinds, q)
+            messages = jnp.moveaxis(identity, 1, 0)
         else:
 
             def one(v: Array, x: Array) -> tuple[Array, Array]:
                 return value_and_matrix(lambda v: (self.cell(v, x), None), v)[:2]
 
             value, slopes = jax.vmap(one)(v, x)
-        slopes = masked(slopes, mask)
-        return masked(value, mask), jnp.stack([_matmul(slopes, w) for w in messages])
+        return masked(value, mask), Jacobian(masked(slopes, mask), messages, self.wiring)
 
 
-def push(
-    wiring: AbstractWiring, blocks: Float[Array, "kinds N q q"], move: Float[Array, "N q"]
-) -> Float[Array, "N q"]:
-    """J `move`, for the blocks of `Wired.linearise`."""
-    gathered = wiring.gather(move)
-    return jnp.sum(blocks * gathered[:, :, None, :], axis=(0, 3))
+class Jacobian(eqx.Module):
+    """dF/dz as it comes about: C_i, the slopes of every cell, after what its site hears by W_r.
+
+    Attributes
+    ----------
+    slopes
+        C, `(N, q, a)`.
+    messages
+        W, `(kinds, a, q)`.
+    wiring
+        Who hears whom.
+    """
+
+    slopes: Float[Array, "N q a"]
+    messages: Float[Array, "kinds a q"]
+    wiring: AbstractWiring = eqx.field(static=True)
+
+    def heard(self, move: Float[Array, "N q"]) -> Float[Array, "N a"]:
+        """How what every site hears changes with the states."""
+        return _sum_of_kinds(self.wiring.gather(move), self.messages)
+
+    def push(self, move: Float[Array, "N q"]) -> Float[Array, "N q"]:
+        """J `move`."""
+        return jnp.sum(self.slopes * self.heard(move)[:, None, :], axis=-1)
+
+    def blocks(self) -> Float[Array, "kinds N q q"]:
+        """C_i W_r: how the state of i changes with what it hears by r."""
+        return jnp.stack([_matmul(self.slopes, w) for w in self.messages])
+
+    def blocks_of_inputs(self) -> Float[Array, "kinds N a a"]:
+        """W_r C_j, j the sender: how the inputs of i change with the inputs of j."""
+        n, q, a = self.slopes.shape
+        gathered = self.wiring.gather(self.slopes.reshape(n, q * a))
+        return jnp.stack(
+            [_matmul(w, c.reshape(n, q, a)) for w, c in zip(self.messages, gathered, strict=True)]
+        )
+
+    def where_finite(self) -> "Jacobian":
+        """Slopes that are not finite as 0."""
+        finite = jnp.where(jnp.isfinite(self.slopes), self.slopes, 0)
+        return Jacobian(finite, self.messages, self.wiring)
 
 
 def masked(values: Array, mask: Array | None) -> Array:
-    """0 at sites that are left out; sites are the first axis, or the second after kinds."""
+    """0 at sites that are left out; sites are the first axis."""
     if mask is None:
         return values
-    sites = 1 if values.ndim == 4 else 0
-    shape = [-1 if axis == sites else 1 for axis in range(values.ndim)]
-    return jnp.where(mask.reshape(shape), values, 0)
+    return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
 
 
 def check_kinds(wiring: Any, n_kinds: int) -> None:
