@@ -6,7 +6,12 @@ from pathlib import Path
 from benchmarks import targets
 from benchmarks.groups import Bench
 from benchmarks.measurements import Entry, Measurement, Ratio
-from benchmarks.startup import first_step_seconds, import_seconds, kernel_build_seconds
+from benchmarks.startup import (
+    first_step_seconds,
+    fit_seconds,
+    import_seconds,
+    kernel_build_seconds,
+)
 from benchmarks.timing import summarise
 from qdeq import native
 from qdeq.names import Encoding
@@ -74,6 +79,34 @@ def kernels_group(bench: Bench) -> list[Entry]:
         return [Entry("kernels", work, skipped=f"kernels {native.availability()}")]
     measured = {"qdeq.native": Measurement(seconds, seconds)}
     return [Entry("kernels", work, reached=seconds, measurements=measured)]
+
+
+def fits_group(bench: Bench) -> list[Entry]:
+    """A grid of fits in one process, and what the next fit costs beside its epochs."""
+    bench.stage("a grid of fits in fresh processes")
+    rows = []
+    for temperature, found in zip(("cold", "warm"), fit_seconds(), strict=True):
+        second = summarise(found["second"], [0.0])
+        rows += [
+            Entry(
+                f"grid-{temperature}",
+                "4 learning rates x 3 folds x 10 epochs of wine in scikit-learn's grid search, "
+                f"{temperature} compilation cache",
+                target=targets.GRID,
+                reached=found["grid"],
+                measurements={"qdeq": Measurement(found["grid"], found["grid"])},
+                note=f"{found['n_compiled']} programs, {found['compile']:.2f} s",
+            ),
+            Entry(
+                f"second-fit-{temperature}",
+                "the next fit, another learning rate and number of rows, beside its epochs",
+                target=targets.SECOND_FIT,
+                reached=second.median,
+                measurements={"qdeq": Measurement(second.median, second.minimum, second.spread)},
+                note=f"{found['n_compiled_later']} programs compiled",
+            ),
+        ]
+    return rows
 
 
 def training_group(bench: Bench) -> list[Entry]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import qdeq
 from qdeq import native
@@ -49,14 +50,22 @@ def first_step_seconds(n_qubits: int, encoding: str) -> tuple[dict[str, float], 
         and `ready`, the sum of all but the import.
     """
     with tempfile.TemporaryDirectory() as folder:
-        variables = {
-            "JAX_COMPILATION_CACHE_DIR": folder,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+        variables = _cache_in(folder)
         native.serves("float32")  # builds them where this is the first time
         arguments = ["-m", "benchmarks.startup", str(n_qubits), encoding]
         cold, warm = (json.loads(_child(arguments, variables)) for _ in range(2))
+        return cold, warm
+
+
+def fit_seconds() -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `benchmarks.fits` finds in a fresh process with an empty cache, then with a warm one.
+
+    The kernels are there already, as in `first_step_seconds`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        native.serves("float32")
+        variables = _cache_in(folder)
+        cold, warm = (json.loads(_child(["-m", "benchmarks.fits"], variables)) for _ in range(2))
         return cold, warm
 
 
@@ -71,6 +80,14 @@ def kernel_build_seconds() -> float | None:
         began = time.perf_counter()
         _child(["-c", "from qdeq import native; native.serves('float32')"], {"QDEQ_CACHE": folder})
         return both - (time.perf_counter() - began)
+
+
+def _cache_in(folder: str) -> dict[str, str]:
+    return {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 def _child(arguments: list[str], variables: dict[str, str]) -> str:

@@ -15,7 +15,13 @@ import jax
 from benchmarks.floors import machine_peaks
 from benchmarks.groups import Bench, seeds_group, step_group
 from benchmarks.measurements import Curve, Entry, Results
-from benchmarks.processes import import_group, kernels_group, ready_group, training_group
+from benchmarks.processes import (
+    fits_group,
+    import_group,
+    kernels_group,
+    ready_group,
+    training_group,
+)
 from benchmarks.scaling import batch_curve, layers_curve, qubits_curve, seeds_curve
 from benchmarks.wide import wide_group
 from qdeq import native
@@ -37,6 +43,7 @@ GROUPS: dict[str, Callable[[Bench], Sequence[Entry | Curve]]] = {
     "ready-4": partial(ready_group, n_qubits=4),
     "ready-10": partial(ready_group, n_qubits=10),
     "kernels": kernels_group,
+    "fits": fits_group,
     "training": training_group,
     "scaling-qubits": qubits_curve,
     "scaling-layers": layers_curve,

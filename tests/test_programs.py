@@ -172,6 +172,43 @@ def test_programs_are_kept_for_the_next_process_where_the_user_allows_it(tmp_pat
     assert done.stdout.split() == [expected]
 
 
+_FITS = """
+import jax, numpy as np, qdeq
+counted = {"compiled": 0, "missed": 0}
+def compiled(event, _, **__):
+    counted["compiled"] += event == "/jax/core/compile/backend_compile_duration"
+def missed(event, **_):
+    counted["missed"] += event == "/jax/compilation_cache/cache_misses"
+jax.monitoring.register_event_duration_secs_listener(compiled)
+jax.monitoring.register_event_listener(missed)
+x = np.random.default_rng(0).normal(size=(60, 3))
+y = (x[:, 0] > x[:, 1]).astype(int)
+chosen = dict(ansatz="hardware-efficient", ansatz_layers=1, epochs=2, batch_size=16, random_state=0)
+for rate, n in ((0.1, 60), (0.03, 41)):
+    qdeq.QDEQClassifier(**chosen, mode="direct", learning_rate=rate).fit(x[:n], y[:n]).predict(x)
+    print(counted["compiled"], counted["missed"])
+"""
+
+
+@pytest.mark.slow  # three processes
+def test_the_next_process_finds_all_programs_of_a_fit_and_the_next_fit_needs_no_more(tmp_path):
+    def fits(cache):
+        environment = {**os.environ, "QDEQ_CACHE": cache, "QDEQ_NATIVE": "off"}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        command = [sys.executable, "-c", _FITS]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+
+    first, second = fits(str(tmp_path)), fits(str(tmp_path))
+    n_programs, missed = first[0]
+    # Initial values, an epoch, validation, predictions.
+    assert n_programs == missed == 4
+    # A program that is read from the folder counts as compiled, and not as missed.
+    assert first == [(4, 4)] * 2 and second == [(4, 0)] * 2
+    without = fits("off")
+    assert without[0] == without[1] and without[0][1] == 0
+
+
 def test_a_cache_folder_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("")

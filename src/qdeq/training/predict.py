@@ -3,13 +3,14 @@
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from qdeq.models import Classifier, Prediction
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import Values
 from qdeq.training.layer import LayerRecipe
-from qdeq.training.programs import kept_on_disk
+from qdeq.training.parallel import Layout
+from qdeq.training.programs import Structure, compiled
 
 # Samples predicted at once: one compiled shape, so that a sample's scores are the same bits
 # whatever else is predicted with it.
@@ -32,24 +33,32 @@ def predict(classifier: Classifier, config: TrainConfig, x: Float[np.ndarray, "N
     tolerance = Values.of(config, 1).tolerance
     # No part of a program: a grid over dropout has one for all.
     classifier = eqx.tree_at(lambda c: c.dropout, classifier, 0.0)
+    dynamic, static = eqx.partition(classifier, eqx.is_array)
+    dynamic = jax.tree.map(lambda leaf: np.asarray(leaf)[None], dynamic)
+    program = compiled(
+        _predict,
+        (layer, Structure.of(static)),
+        Layout(),
+        (dynamic, jax.ShapeDtypeStruct((_CHUNK, x.shape[1]), x.dtype), tolerance),
+        split_results=(False,),
+    )
     parts = []
-    with kept_on_disk():
-        for start in range(0, len(x), _CHUNK):
-            chosen = np.arange(start, start + _CHUNK) % len(x)
-            part = _predict(classifier, layer, tolerance, jax.device_put(x[chosen]))
-            parts.append(jax.tree.map(np.asarray, part))
+    for start in range(0, len(x), _CHUNK):
+        chosen = np.arange(start, start + _CHUNK) % len(x)
+        (part,) = program(dynamic, x[chosen], tolerance)
+        parts.append(jax.tree.map(lambda leaf: np.asarray(leaf)[0], part))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(x)], *parts)
 
 
-@eqx.filter_jit
 def _predict(
-    classifier: Classifier,
     layer: LayerRecipe,
-    tolerance: Float[Array, ""],
+    structure: Structure,
+    dynamic: PyTree,
     x: Float[Array, "B d"],
-) -> Prediction:
-    built = layer.build(tolerance)
-    return jax.vmap(lambda x: classifier(x, built))(x)
+    tolerance: Float[Array, ""],
+) -> tuple[Prediction]:
+    classifier, built = eqx.combine(dynamic, structure.tree), layer.build(tolerance)
+    return (jax.vmap(lambda x: classifier(x, built))(x),)
 
 
 def probabilities(logits: ArrayLike) -> Float[np.ndarray, "N C"]:
