@@ -1,17 +1,27 @@
 """A configuration refuses what cannot be trained, and survives its JSON form."""
 
 import ast
+import dataclasses
 import json
+import shlex
 import typing
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import qdeq
 from qdeq import names
+from qdeq.cli.arguments import parse
+from qdeq.cli.train import TrainCommand
 from qdeq.data import DATASETS
 from qdeq.equilibrium import ADJOINTS, SOLVERS
 from qdeq.errors import UserError
+from qdeq.runs.report import command_line
+from qdeq.training.checked import hints_of, plain_type, range_of
 from qdeq.training.config import PRESETS, TrainConfig
 
 SOURCE = Path(qdeq.__file__).parent
@@ -54,6 +64,70 @@ def test_a_value_that_cannot_be_trained_is_refused_with_what_is_allowed(values, 
     # What a noise text holds is named by its own word: "depolarising probability=2.0: ...".
     assert name == "noise" or str(caught.value).startswith(f"{name}=")
     assert words in str(caught.value)
+
+
+JUNK = (
+    *(None, True, "", "no such name", "own", b"bytes", -1, 0, 2, 2**70, 10**400, 0.5, -1e-300),
+    *(float("inf"), float("nan"), 1j, [], {}, (1, 2), object(), TrainConfig, np.array([1, 2])),
+    *(np.float32(0.5), np.int64(3), np.array(2.5), np.str_("angle"), Decimal("0.5"), "1"),
+)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainConfig)])
+def test_whatever_is_given_a_field_takes_it_or_names_itself_in_one_line(name):
+    for value in JUNK:
+        try:
+            config = TrainConfig(**{"max_steps": 2**71, "epochs": 2**71, name: value})
+        except UserError as error:
+            # Either its own value is refused, or the pair with another field of fixed value.
+            assert name in str(error) or "noise" in str(error), (value, error)
+            assert "\n" not in str(error)
+            continue
+        # What is taken is Python's own, and JSON gives it back.
+        kept = getattr(config, name)
+        assert kept is None or type(kept) in (int, float, str), value
+        if not isinstance(kept, int) or abs(kept) < 2**63:
+            assert TrainConfig.from_json(config.replace(max_steps=30, epochs=100).to_json())
+
+
+def options_of(hint):
+    """Values that a field's declared type allows."""
+    plain, limits = plain_type(hint), range_of(hint)
+    if typing.get_origin(plain) is typing.Literal:
+        values = st.sampled_from(typing.get_args(plain))
+    elif limits is None:
+        values = st.sampled_from(["", "depolarising=0.01"])
+    elif plain is int:
+        values = st.integers(limits.ge, 2**31)
+    else:
+        low, open_low = (limits.ge, False) if limits.gt is None else (limits.gt, True)
+        values = st.floats(
+            low,
+            limits.lt,
+            exclude_min=open_low,
+            exclude_max=limits.lt is not None,
+            width=64,
+            allow_infinity=False,
+            allow_nan=False,
+        )
+    return st.none() | values if type(None) in typing.get_args(hint) else values
+
+
+OPTIONS = {name: options_of(hint) for name, hint in hints_of(TrainConfig).items()}
+
+
+@given(st.fixed_dictionaries({}, optional=OPTIONS))
+def test_every_configuration_comes_back_from_json_and_from_its_command_line(values):
+    try:
+        config = TrainConfig(**values)
+    except UserError as error:  # two fields that contradict each other
+        assert any(name in str(error) for name in values)
+        assume(False)
+    assert TrainConfig.from_json(config.to_json()) == config
+    assert TrainConfig(**config.plain()) == config and hash(config.replace()) == hash(config)
+    words = shlex.split(command_line(config))[2:]
+    command, _ = parse(TrainCommand, words, prog="qdeq train")
+    assert command.config() == config
 
 
 def test_json_gives_back_the_same_configuration():

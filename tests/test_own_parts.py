@@ -170,6 +170,10 @@ def test_a_run_takes_objects_and_its_folder_asks_for_them_again(tmp_path):
     np.testing.assert_array_equal(again.predict_proba(x), expected)
     found = evaluate(tmp_path / "own", dataset=data, config=chosen)
     assert found.accuracy == run.summary.test_accuracy and found.noise.startswith("own: ")
+    noisy = evaluate(
+        tmp_path / "own", dataset=data, config=chosen, solver=Picard(), noise=qdeq.NoiseModel()
+    )
+    assert noisy.solver.startswith("own: Picard(") and noisy.noise.startswith("own: NoiseModel(")
     # Every folder may be drawn again, with the objects and (but for the circuit) without.
     names = {path.name for path in write_report(tmp_path / "own", config=chosen)}
     assert "circuit.png" in names

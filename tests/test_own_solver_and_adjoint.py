@@ -333,7 +333,7 @@ def concrete_classes():
     """Every solver and adjoint of the package by name, and the file that defines it."""
     kinds = {"AbstractSolver", "AbstractAdjoint", "AbstractDerivative", "AbstractGaussNewton"}
     found = {}
-    for path in (SOURCE / "equilibrium").glob("*.py"):
+    for path in (SOURCE / "equilibrium").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 bases = {ast.unparse(base).split(".")[-1] for base in node.bases}

@@ -36,5 +36,5 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     qdeq.errors.UserError: encoding='phase' is not known: choose one of amplitude, angle
     """
     allowed = list(allowed)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:  # an array has no one truth value
         raise UserError(f"{name}={value!r} is not known: choose one of {', '.join(allowed)}")

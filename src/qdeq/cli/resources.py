@@ -13,7 +13,7 @@ from qdeq.cli.console import make_console, print_rows
 from qdeq.devices.ledger import Budget
 from qdeq.devices.timing import parse_timing
 from qdeq.errors import UserError
-from qdeq.names import AdjointName, Ansatz, Encoding, Gradient, SolverName, Trainable
+from qdeq.names import AdjointName, Ansatz, Encoding, Gradient, Observables, SolverName, Trainable
 
 if TYPE_CHECKING:
     from qdeq.circuits import MeasuredCircuit
@@ -51,6 +51,9 @@ class ResourcesCommand:
 
     ansatz: Ansatz = "paper"
     """The circuit."""
+
+    observables: Observables = "z"
+    """What is measured: Z of every wire, also products of two Z, or X, Y and Z of every wire."""
 
     ansatz_layers: int = 3
     """Layers of the hardware-efficient and the strongly-entangling circuit."""
@@ -131,6 +134,7 @@ class ResourcesCommand:
             n_features=self.n_features,
             ansatz=self.ansatz,
             ansatz_layers=self.ansatz_layers,
+            observables=self.observables,
         )
         work = tables.Workload(self.batch_size, self.samples, self.epochs, self._budget())
         entries = self._entries(measured)

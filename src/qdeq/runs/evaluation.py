@@ -7,14 +7,17 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
+from qdeq.circuits import NoiseModel
 from qdeq.data import Dataset, Split
-from qdeq.equilibrium import SOLVERS
+from qdeq.equilibrium import make_solver
+from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError, check_choice
 from qdeq.models import Classifier, ModelFunction
 from qdeq.names import SplitName
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import confusion_matrix, make_trainer
 from qdeq.simulation.sampling import check_shots
+from qdeq.training.checked import as_text
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
 from qdeq.training.loop import ModelMaker, Trainer
@@ -77,11 +80,11 @@ def evaluate(
     data_dir: str | None = None,
     dataset: Dataset | None = None,
     model: ModelFunction | ModelMaker | None = None,
-    noise: str | None = None,
+    noise: str | NoiseModel | None = None,
     shots: int | None = None,
     repeats: int = 5,
     seed: int = 0,
-    solver: str | None = None,
+    solver: str | Solver | None = None,
     config: TrainConfig | None = None,
 ) -> Evaluation:
     """Load the best model of a run (of every seed) and evaluate it on one split of its data set.
@@ -97,14 +100,14 @@ def evaluate(
     dataset, model
         The data set and the model function again, of a run that was given them.
     noise
-        Channels of the device, see `qdeq.circuits.parse_noise`; None keeps those that the model
-        was trained with, `""` has none.
+        Channels of the device, see `qdeq.circuits.parse_noise`, or a noise model; None keeps those
+        that the model was trained with, `""` has none.
     shots
         Per circuit execution; None computes expectation values exactly.
     repeats, seed
         With shots: how often the split is evaluated, and the seed of all shots.
     solver
-        By name. None is the run's own, and with shots `"krasnoselskii-mann"`.
+        By name, or a solver. None is the run's own, and with shots `"krasnoselskii-mann"`.
     config
         A configuration with the same objects, of a run whose configuration held any.
 
@@ -123,14 +126,16 @@ def evaluate(
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise UserError(f"repeats={repeats!r}: give a whole number of at least 1")
     if solver is not None:
-        check_choice("solver", solver, SOLVERS)
+        make_solver(solver)  # its message
     folder = RunFolder.open(run)
     config = folder.read_config().given_again(config)
     config = config if data_dir is None else config.replace(data_dir=data_dir)
     if noise is not None and noise != config.noise:
         config = config.replace(noise=noise, method="auto" if noise else config.method)
     if solver is not None and config.mode == "direct":
-        raise UserError(f"solver={solver!r}: a run of mode 'direct' has no solver; leave it out")
+        raise UserError(
+            f"solver={as_text(solver)!r}: a run of mode 'direct' has no solver; leave it out"
+        )
     if solver is not None and shots is None:
         config = config.replace(solver=solver)
     trainer = make_trainer(config, devices=1, dataset=dataset, model=model)
@@ -142,10 +147,12 @@ def evaluate(
     ]
     found, extra = _combined(results)
     if shots is None:
-        extra["solver"] = solver
+        extra["solver"] = as_text(solver)
     else:
         extra |= {"shots": shots, "repeats": repeats}
-        extra["solver"] = None if config.mode == "direct" else solver or "krasnoselskii-mann"
+        extra["solver"] = (
+            None if config.mode == "direct" else as_text(solver or "krasnoselskii-mann")
+        )
     predictions = [r["predictions"] for repeated in results for r in repeated]
     labels = np.tile(chosen.y, len(predictions))
     return Evaluation(
@@ -175,7 +182,7 @@ class _Device:
     shots: int | None
     repeats: int
     seed: int
-    solver: str | None
+    solver: str | Solver | None
 
 
 def _measure(

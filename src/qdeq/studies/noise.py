@@ -146,7 +146,10 @@ class NoiseStudy(Study):
         if not row.shown:
             return ()
         exact = [self.exact(strength) for strength in self.strengths]
-        return [*exact, *(self.sampled(shots, row.training.noise) for shots in self.shots)]
+        return [
+            *exact,
+            *(self.sampled(shots, row.training.plain()["noise"]) for shots in self.shots),
+        ]
 
     def exact(self, strength: float) -> Device:
         """A device with noise channels and exact expectation values."""

@@ -98,8 +98,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
             return value
         if not isinstance(value, str):
             return objects.read(name, value)
-    if not isinstance(value, str) and getattr(value, "shape", None) == ():
-        value = value.item()
+    if getattr(value, "shape", None) == ():
+        value = getattr(value, "item", lambda: value)()
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name}={value!r}: give a finite number")
     try:

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from msgspec import Meta
 
@@ -42,12 +42,34 @@ Fraction = Annotated[
     ),
 ]
 
-_ENCODING = Objects("qdeq.circuits:Encoding", "an AmplitudeEncoding or an AngleEncoding")
-_CIRCUIT = Objects("qdeq.circuits:Circuit", "a Circuit")
-_ENSEMBLE = Objects("qdeq.circuits:MeasurementEnsemble", "a MeasurementEnsemble")
-_NOISE = Objects("qdeq.circuits:NoiseModel", "a NoiseModel or a text")
-_SOLVER = Objects("qdeq.equilibrium.solver:KINDS", "a solver object such as Broyden()")
-_ADJOINT = Objects("qdeq.equilibrium:AbstractDerivative", "an adjoint object such as Implicit()")
+if TYPE_CHECKING:  # what callers may give; this module imports no JAX
+    from qdeq import circuits
+    from qdeq.equilibrium import AbstractDerivative
+    from qdeq.equilibrium.solver import Solver
+
+    EncodingOption: TypeAlias = Encoding | circuits.Encoding
+    AnsatzOption: TypeAlias = Ansatz | circuits.Circuit
+    ObservablesOption: TypeAlias = Observables | circuits.MeasurementEnsemble
+    NoiseOption: TypeAlias = str | circuits.NoiseModel
+    SolverOption: TypeAlias = SolverName | Solver
+    FallbackOption: TypeAlias = Fallback | Solver
+    AdjointOption: TypeAlias = AdjointName | AbstractDerivative
+else:  # what is read from words and from JSON, and which objects are let through
+    _SOLVER = Objects("qdeq.equilibrium.solver:KINDS", "a solver object such as Broyden()")
+    EncodingOption = Annotated[
+        Encoding, Objects("qdeq.circuits:Encoding", "an AmplitudeEncoding or an AngleEncoding")
+    ]
+    AnsatzOption = Annotated[Ansatz, Objects("qdeq.circuits:Circuit", "a Circuit")]
+    ObservablesOption = Annotated[
+        Observables, Objects("qdeq.circuits:MeasurementEnsemble", "a MeasurementEnsemble")
+    ]
+    NoiseOption = Annotated[str, Objects("qdeq.circuits:NoiseModel", "a NoiseModel or a text")]
+    SolverOption = Annotated[SolverName, _SOLVER]
+    FallbackOption = Annotated[Fallback, _SOLVER]
+    AdjointOption = Annotated[
+        AdjointName,
+        Objects("qdeq.equilibrium:AbstractDerivative", "an adjoint object such as Implicit()"),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +99,10 @@ class ModelOptions:
     n_qubits: Count | None = None
     """Qubits of the circuit; otherwise the paper's, 4 for 4-class tasks and 10 for 10 classes."""
 
-    encoding: Annotated[Encoding, _ENCODING] = "amplitude"
+    encoding: EncodingOption = "amplitude"
     """How features enter the circuit: as amplitudes of the state or as rotation angles."""
 
-    ansatz: Annotated[Ansatz, _CIRCUIT] = "paper"
+    ansatz: AnsatzOption = "paper"
     """The circuit: the paper's, one of two common families, the paper's without its two-qubit
     gates, or the paper's many times over."""
 
@@ -88,7 +110,7 @@ class ModelOptions:
     """Layers of the hardware-efficient and the strongly-entangling circuit, and repetitions of the
     paper's in paper-repeated."""
 
-    observables: Annotated[Observables, _ENSEMBLE] = "z"
+    observables: ObservablesOption = "z"
     """What is measured: Z of every wire, also products of two Z, or X, Y and Z of every wire."""
 
     trainable: Trainable = "all"
@@ -97,7 +119,7 @@ class ModelOptions:
     method: Method = "auto"
     """How expectation values are computed; auto picks the fastest exact one."""
 
-    noise: Annotated[str, _NOISE] = ""
+    noise: NoiseOption = ""
     """What goes wrong on the device that is trained for, such as depolarising=0.01,readout=0.02;
     simulated exactly. Nothing by default."""
 
@@ -188,10 +210,10 @@ class OptimiserOptions:
 class EquilibriumOptions:
     """How the equilibrium is found and differentiated."""
 
-    solver: Annotated[SolverName, _SOLVER] = "broyden"
+    solver: SolverOption = "broyden"
     """Method that finds the equilibrium."""
 
-    fallback: Annotated[Fallback, _SOLVER] = "homotopy"
+    fallback: FallbackOption = "homotopy"
     """What solves the samples that the solver leaves over: a curve that almost surely ends at an
     equilibrium, or nothing. Not used with random_steps_minus and with adjoint unrolled."""
 
@@ -199,7 +221,7 @@ class EquilibriumOptions:
     """Where the solver starts in training: at zero, or at what it found for the same sample one
     epoch before (zero where that was no equilibrium). Everything else starts at zero."""
 
-    adjoint: Annotated[AdjointName, _ADJOINT] = "implicit"
+    adjoint: AdjointOption = "implicit"
     """How gradients pass the equilibrium."""
 
     max_steps: Count = 30
