@@ -69,15 +69,27 @@ def test_the_papers_model_as_a_network_gives_its_numbers(x64):
 
 @pytest.mark.parametrize("a_and_q", ["few inputs", "many inputs"])
 def test_a_circuit_as_a_cell_is_the_circuit_without_feedback(a_and_q, x64):
-    model = two_qubits() if a_and_q == "few inputs" else qdeq.paper_model(key=jax.random.key(0))
+    model = two_qubits()
+    if a_and_q == "many inputs":
+        circuit = qdeq.hardware_efficient(2, 1)
+        encoding, observables = qdeq.AmplitudeEncoding(2, 4), qdeq.z_of_every_wire(2)
+        theta = np.linspace(-1, 2, circuit.n_parameters)
+        model = qdeq.QuantumModel(theta, circuit, encoding=encoding, observables=observables)
     v = jnp.asarray(np.random.default_rng(1).normal(size=model.n_features))
     silent = jnp.zeros(model.n_observables)
-    cell = prepared_cell(model)
-    np.testing.assert_allclose(cell(v, None), model(silent, v), atol=1e-14)
-    wired_slopes = jax.jacfwd(lambda v: cell(v, None))(v)
-    np.testing.assert_allclose(wired_slopes, jax.jacfwd(lambda v: model(silent, v))(v), atol=1e-13)
-    if hasattr(cell, "linearise"):
-        np.testing.assert_allclose(cell.linearise(v, None)[1], wired_slopes, atol=1e-13)
+
+    @jax.jit
+    def all_at_once(v):
+        cell = prepared_cell(model)
+        slopes = jax.jacfwd(lambda v: cell(v, None))(v)
+        own = cell.linearise(v, None)[1] if hasattr(cell, "linearise") else slopes
+        expected = model(silent, v), jax.jacfwd(lambda v: model(silent, v))(v)
+        return cell(v, None), slopes, own, expected
+
+    value, slopes, own, (expected, expected_slopes) = all_at_once(v)
+    np.testing.assert_allclose(value, expected, atol=1e-14)
+    np.testing.assert_allclose(slopes, expected_slopes, atol=1e-13)
+    np.testing.assert_allclose(own, expected_slopes, atol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +181,8 @@ def test_a_gru_on_a_causal_chain_is_the_ordinary_recurrence(x64):
     x = features_of(6, d=2)
     _, expected = jax.lax.scan(lambda h, x: (gru(x, h), gru(x, h)), jnp.zeros(3), x)
     layer = NetworkEquilibrium("newton-scan", rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(network.solve(x, layer=layer).value, expected, atol=1e-11)
+    found = jax.jit(lambda x: network.solve(x, layer=layer).value)(x)
+    np.testing.assert_allclose(found, expected, atol=1e-11)
 
 
 def test_read_outs_leave_out_masked_sites():
@@ -199,6 +212,13 @@ def test_all_cells_of_a_step_are_one_call_of_the_kernel():
 def test_what_does_not_fit_is_refused_in_one_line(settings, message):
     with pytest.raises(qdeq.UserError, match=message):
         chain_of_circuits(Chain(3), **settings)
+
+
+@pytest.mark.parametrize("cell", [3, eqx.nn.GRUCell])
+def test_what_is_no_cell_is_refused_in_one_line(cell):
+    injection = EdgeInjection.random(1, 2, 1, 3, key=jax.random.key(0))
+    with pytest.raises(qdeq.UserError, match="cell="):
+        qdeq.Network(cell, injection, Chain(3))
 
 
 def test_an_injection_for_another_cell_is_refused_in_one_line():

@@ -84,11 +84,30 @@ def dense_jacobian(network, z, x):
     return jacobian.reshape(n * Q, n * Q)
 
 
+@eqx.filter_jit
+def equilibrium(layer, network, x):
+    """The states alone: what only statistics need is not compiled."""
+    return layer(network, x).value
+
+
 def tight(solver="auto", **settings):
     return NetworkEquilibrium(solver, rtol=1e-12, atol=1e-12, max_steps=80, **settings)
 
 
-@pytest.mark.parametrize("name", WIRINGS)
+SMALL_OR_COSTLY = (
+    "causal of one",
+    "line of two",
+    "ring of three",
+    "grid",
+    "torus of 8",
+    "no edges",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in SMALL_OR_COSTLY)) for n in WIRINGS],
+)
 def test_the_map_and_its_structured_inverse_are_the_dense_ones(name, x64):
     wiring = WIRINGS[name]
     network, x = network_on(wiring), features_of(wiring)
@@ -108,7 +127,7 @@ def test_the_map_and_its_structured_inverse_are_the_dense_ones(name, x64):
     np.testing.assert_allclose(back, np.linalg.solve(system.T, v.reshape(-1)), atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["line", "line of two", "ring", "ring of three"])
+@pytest.mark.parametrize("name", ["line", "ring of three"])
 def test_cells_with_fewer_inputs_than_states_are_solved_by_their_inputs(name, x64):
     wiring = WIRINGS[name]
     injection = EdgeInjection.random(wiring, 1, D, Q, key=jax.random.key(0), gain=0.9)
@@ -257,7 +276,9 @@ def test_a_sample_that_is_not_finite_leaves_its_batch_mates_alone(x64):
     np.testing.assert_allclose(slope[0], other_slope[0], atol=1e-12)
 
 
-@pytest.mark.parametrize(("wiring", "solver"), [(Chain(7), "sweep"), (Chain(7, "both"), "auto")])
+@pytest.mark.parametrize(
+    ("wiring", "solver"), [(Chain(7), "sweep"), (Chain(7, "both"), "newton-blocks")]
+)
 def test_sites_that_are_masked_out_do_not_change_the_others(wiring, solver, x64):
     network, x = network_on(wiring), features_of(wiring)
     short = network.on(type(wiring)(4, wiring.direction))
@@ -292,8 +313,8 @@ def test_the_numbering_of_sites_does_not_matter(x64):
     renumbered = Graph(6, order[edges], ODD_GRAPH.edges.kinds)
     x = features_of(ODD_GRAPH)
     moved = jnp.zeros_like(x).at[order].set(x)
-    here = tight("picard")(network_on(ODD_GRAPH), x).value
-    there = tight("picard")(network_on(renumbered), moved).value
+    here = equilibrium(tight("picard"), network_on(ODD_GRAPH), x)
+    there = equilibrium(tight("picard"), network_on(renumbered), moved)
     np.testing.assert_allclose(there[order], here, atol=1e-11)
 
 
@@ -301,8 +322,8 @@ def test_parts_that_are_not_connected_are_solved_as_if_alone(x64):
     two = Graph(6, [(0, 1), (1, 0), (3, 4), (4, 5), (5, 3)])
     one = Graph(2, [(0, 1), (1, 0)])
     x = features_of(two)
-    whole = tight("picard")(network_on(two), x).value
-    part = tight("picard")(network_on(one), x[:2]).value
+    whole = equilibrium(tight("picard"), network_on(two), x)
+    part = equilibrium(tight("picard"), network_on(one), x[:2])
     np.testing.assert_allclose(whole[:2], part, atol=1e-11)
     # Site 2 hears nothing: its state is the cell's of its features alone.
     np.testing.assert_allclose(whole[2], dense_map(network_on(two), np.zeros((6, Q)), x)[2])
@@ -512,7 +533,6 @@ def test_a_bounded_gain_scales_messages_down_and_never_up():
 def test_an_own_solver_with_its_tolerances_is_taken_as_it_is(x64):
     wiring = Chain(5, "both")
     layer = NetworkEquilibrium(Picard(1e-12, 1e-12, damping=0.2), max_steps=200)
-    solution = layer(network_on(wiring), features_of(wiring))
-    np.testing.assert_allclose(
-        solution.value, tight()(network_on(wiring), features_of(wiring)).value, atol=1e-10
-    )
+    network, x = network_on(wiring), features_of(wiring)
+    found, expected = equilibrium(layer, network, x), equilibrium(tight(), network, x)
+    np.testing.assert_allclose(found, expected, atol=1e-10)

@@ -80,9 +80,14 @@ def prepared_cell(cell: Any) -> Any:
         return _Fed(form, q) if a > q else _FedBack(form.bind(jnp.zeros(a, dtype)), a, q)
     if isinstance(cell, ModelFunction):
         return _Fed(cell.prepare(), cell.n_observables)
-    if not callable(cell):
+    check_cell(cell)
+    return cell
+
+
+def check_cell(cell: Any) -> None:
+    """Raise `UserError` for something that cannot be called."""
+    if isinstance(cell, type) or not callable(cell):
         raise UserError(
             f"cell={cell!r}: give a model function such as QuantumModel, or a function cell(v, x) "
             "of what a site hears and its features"
         )
-    return cell

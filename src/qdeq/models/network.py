@@ -3,6 +3,7 @@
 The mathematics of wirings and solvers is in `qdeq.equilibrium.networks`.
 """
 
+import copy
 from typing import Any
 
 import equinox as eqx
@@ -16,9 +17,10 @@ from qdeq.equilibrium.networks import (
     NetworkEquilibrium,
     Wired,
 )
+from qdeq.equilibrium.networks.wired import check_kinds
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError, check_choice
-from qdeq.models.cells import prepared_cell
+from qdeq.models.cells import check_cell, prepared_cell
 from qdeq.models.function import ModelFunction
 from qdeq.models.quantum_model import QuantumModel
 
@@ -111,13 +113,14 @@ class Network(ModelFunction):
         self.head = None
         if key is not None and n_outputs is not None:
             self.head = eqx.nn.Linear(injection.n_states, n_outputs, key=key)
-        self.wired()  # its checks
+        check_cell(cell)
+        check_kinds(wiring, injection.n_kinds)
 
     def on(self, wiring: AbstractWiring) -> "Network":
         """The same network on another wiring with the same kinds of edges."""
-        new = eqx.tree_at(lambda n: n.injection, self, self.injection)
+        check_kinds(wiring, self.injection.n_kinds)
+        new = copy.copy(self)
         object.__setattr__(new, "wiring", wiring)
-        new.wired()
         return new
 
     def wired(self) -> Wired:
