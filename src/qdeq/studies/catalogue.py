@@ -7,9 +7,12 @@ from qdeq.errors import check_choice
 from qdeq.names import NamedData
 from qdeq.studies.study import Study
 
+# The paper's data first; the digits stand for them where nothing can be downloaded.
+_TABLES = sorted(get_args(NamedData), key=lambda name: name.startswith("digits"))
+
 #: Module and class of every study, and the options that its name fixes.
 STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    **{name: ("paper", "PaperTable", {"data": name}) for name in get_args(NamedData)},
+    **{name: ("paper", "PaperTable", {"data": name}) for name in _TABLES},
     "overlap": ("overlap", "OverlapStudy", {}),
     "circuits": ("circuits", "CircuitStudy", {}),
     "warmup": ("warmup", "WarmupStudy", {}),
