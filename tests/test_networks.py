@@ -255,15 +255,29 @@ def test_a_batch_gives_what_its_samples_give_alone(x64):
         np.testing.assert_allclose(sample, solution.value, atol=1e-13)
 
 
-def test_a_sample_that_is_not_finite_leaves_its_batch_mates_alone(x64):
-    wiring = Chain(5)
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    [
+        ("causal", "newton-scan"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                *(("alone", "auto"), ("causal", "sweep"), ("line", "auto"), ("ring", "auto")),
+                *(("line", "newton-blocks"), ("graph", "auto"), ("graph", "newton-krylov")),
+                *(("graph", "anderson"), ("graph", "broyden"), ("tree", "sweep")),
+            ]
+        ),
+    ],
+)
+def test_a_sample_that_is_not_finite_leaves_its_batch_mates_alone(name, solver, x64):
+    wiring = WIRINGS[name]
     network = network_on(wiring)
-    x = jnp.stack([features_of(wiring), features_of(wiring).at[2].set(jnp.nan)])
+    x = jnp.stack([features_of(wiring), features_of(wiring).at[1].set(jnp.nan)])
 
     @jax.jit
     def solved(x):
         def of(x):
-            solution = jax.vmap(lambda x: tight("newton-scan")(network, x))(x)
+            solution = jax.vmap(lambda x: tight(solver)(network, x))(x)
             return jnp.sum(solution.value[0]), solution.stats
 
         return jax.value_and_grad(of, has_aux=True)(x)
