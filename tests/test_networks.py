@@ -157,6 +157,10 @@ CASES = [
 ]
 MORE_CASES = [
     ("line", "picard-newton"),
+    ("line", "homotopy"),
+    ("ring", "homotopy"),
+    ("alone", "homotopy"),
+    ("causal", "homotopy"),
     ("torus of 8", "picard-newton"),
     ("no edges", "picard-newton"),
     ("causal of one", "sweep"),
@@ -408,8 +412,36 @@ def test_newton_takes_over_where_applications_do_not_settle(x64):
     value, (steps, jacobians, traced), converged, alone = both(x)
     assert bool(converged) and not bool(alone)
     assert 0 < int(jacobians) < int(steps)
-    assert traced.tolist() == [number < int(steps) for number in range(50)]
+    assert traced.tolist() == [number < int(steps) for number in range(100)]
     np.testing.assert_allclose(value, np.tanh(1 - 3 * np.asarray(value)[::-1]), atol=1e-11)
+
+
+@pytest.mark.slow
+def test_a_homotopy_solves_what_newton_is_caught_in(x64):
+    # Cells at a gain at which repeated application is chaotic.
+    wiring = Chain(12, "both")
+
+    def wild(v, x):
+        return jnp.sin(3 * jnp.stack([v[0] + v[1], v[2] - v[0]]))
+
+    injection = EdgeInjection.random(wiring, A, D, Q, key=jax.random.key(0), gain=0.9)
+    network = Wired(wild, injection, wiring)
+    x = jnp.stack([features_of(wiring, seed) for seed in range(20)])
+
+    @jax.jit
+    def converged(x):
+        def by(solver):
+            layer = NetworkEquilibrium(solver, max_steps=400, bounds=(-1.0, 1.0))
+            return jax.vmap(lambda x: layer(network, x).stats)(x)
+
+        stats = {name: by(name) for name in ("picard", "newton-blocks", "homotopy", "auto")}
+        return {name: (s.converged, s.residual) for name, s in stats.items()}
+
+    found = converged(x)
+    fractions = {name: float(np.mean(settled)) for name, (settled, _) in found.items()}
+    assert fractions["picard"] == 0 and fractions["newton-blocks"] < 0.5
+    assert fractions["homotopy"] == fractions["auto"] == 1
+    assert float(found["homotopy"][1].max()) < 2e-5
 
 
 def largest_array(jaxpr):

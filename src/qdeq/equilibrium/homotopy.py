@@ -107,17 +107,13 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
         del options, tags
         flat, unravel = flatten(y)
         n, dtype = flat.shape[0], flat.dtype
-        g, jacobian, aux = value_and_jacobian(fn, y, args)
-        identity = jnp.eye(n + 1, dtype=dtype)
-        slopes = jacobian + identity[:n, :n]  # df/dy
+        g, slopes, aux = self._linearise(fn, y, args)
         reach = g + flat - state.start  # f(y) - a
         off = flat - state.start - state.s * reach
         distance = two_norm(off)
         accepted = ~state.final & (state.first | (distance < NEAR * state.length))
-        row = jnp.where(state.final, identity[n], state.tangent)
-        top = jnp.concatenate([identity[:n, :n] - state.s * slopes, -reach[:, None]], axis=1)
-        inverse, _ = robust_inverse(jnp.concatenate([top, row[None]]))
-        ahead, back = inverse[:, n], -(inverse[:, :n] @ off)
+        row = jnp.where(state.final, jnp.zeros(n + 1, dtype).at[n].set(1), state.tangent)
+        ahead, back = self._directions(slopes, state.s, reach, row, off)
         corrected = ~accepted & (state.corrections < CORRECTIONS)
         corrected &= distance < CONTRACTION * state.distance
         corrected &= two_norm(back) < FARTHEST
@@ -152,6 +148,24 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
         lost = ~corrected & (length < SMALLEST_STEP)
         state = jax.tree.map(lambda a, b: jnp.where(lost, a, b), anew, going)
         return unravel(jnp.where(lost, base[:n], trial[:n])), state, aux
+
+    def _linearise(self, fn, y, args) -> tuple[Float[Array, " n"], Any, Any]:
+        """f(y) - y, df/dy as `_directions` takes it, and what fn returns beside."""
+        g, jacobian, aux = value_and_jacobian(fn, y, args)
+        return g, jacobian + jnp.eye(g.shape[0], dtype=g.dtype), aux
+
+    def _directions(
+        self, slopes: Any, s: Array, reach: Array, row: Array, off: Array
+    ) -> tuple[Float[Array, " n_and_1"], Float[Array, " n_and_1"]]:
+        """Along the curve, and back to it: both where (I - s df/dy, -reach; row) leads.
+
+        The first solves it for (0, 1), the second for (-off, 0).
+        """
+        n = off.shape[0]
+        identity = jnp.eye(n, dtype=off.dtype)
+        top = jnp.concatenate([identity - s * slopes, -reach[:, None]], axis=1)
+        inverse, _ = robust_inverse(jnp.concatenate([top, row[None]]))
+        return inverse[:, n], -(inverse[:, :n] @ off)
 
 
 def _begin(start: Float[Array, " n"], error: Float[Array, ""]) -> HomotopyState:

@@ -1,7 +1,6 @@
 """The equilibrium of a network: a solver by its wiring, the adjoint by the same structure."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -17,9 +16,15 @@ from qdeq.equilibrium._solve import Begun, Outcome, SolveOptions, solve
 from qdeq.equilibrium.anderson import Anderson
 from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
 from qdeq.equilibrium.broyden import Broyden
-from qdeq.equilibrium.networks.solvers import FlatNetwork, NewtonBlocks, NewtonScan, Sweep
+from qdeq.equilibrium.networks.solvers import (
+    FlatNetwork,
+    NetworkHomotopy,
+    NewtonBlocks,
+    NewtonScan,
+    Sweep,
+)
 from qdeq.equilibrium.networks.speculation import EVALUATIONS, speculative_start
-from qdeq.equilibrium.networks.systems import Structured
+from qdeq.equilibrium.networks.systems import Structured, is_eliminated
 from qdeq.equilibrium.networks.wired import Wired, masked
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.equilibrium.picard import Picard
@@ -33,13 +38,15 @@ SHORT_CHAIN = 256
 # Applications of F before Newton's method. Where cells contract by 0.4 they are enough: for 16
 # chains of 1,000 cells that hear both sides 27 ms, and 4 rounds of Newton's method 145 ms.
 _APPLICATIONS = 20
-_PATIENCE = 5  # applications without progress
+_PATIENCE = 5  # steps without progress
+_ROUNDS = 12  # of Newton's method, before a homotopy takes over
 
 #: How each solver is made, and for which wirings (None: for all).
 NETWORK_SOLVERS: dict[str, tuple[Callable[..., Any], tuple[str, ...] | None]] = {
     "sweep": (Sweep, ("causal",)),
     "newton-scan": (NewtonScan, ("causal",)),
     "newton-blocks": (NewtonBlocks, ("apart", "causal", "line", "ring")),
+    "homotopy": (NetworkHomotopy, ("apart", "causal", "line", "ring")),
     "picard-newton": (lambda network, rtol, atol: Picard(rtol, atol), None),
     "newton-krylov": (
         lambda network, rtol, atol: NewtonBlocks(
@@ -80,8 +87,9 @@ class NetworkEquilibrium(eqx.Module):
         "sweep" (causal: site after site, exact), "newton-scan" (causal chains: Newton's method on
         the whole chain, a handful of batched evaluations; what it leaves over is swept),
         "newton-blocks" (chains both ways, rings, sites apart: block elimination), "newton-krylov",
-        "anderson", "broyden", "picard" (any wiring), "picard-newton" (any wiring: up to 20
-        applications of F, then Newton's method from the best of them), "auto" (see
+        "anderson", "broyden", "picard" (any wiring), "homotopy" (where elimination is possible: for
+        wild networks), "picard-newton" (any wiring: up to 20 applications of F, then Newton's
+        method from the best of them, then "homotopy" where that is possible), "auto" (see
         `choose_solver`), or a solver such as `Picard(damping=0.5)`, with its own tolerances.
     rtol, atol
         Tolerances of a solver by name.
@@ -113,7 +121,7 @@ class NetworkEquilibrium(eqx.Module):
     solver: Any = eqx.field(default="auto", static=False)
     rtol: float = 1e-5
     atol: float = 1e-5
-    max_steps: int = eqx.field(default=50, static=True)
+    max_steps: int = eqx.field(default=100, static=True)
     bounds: tuple[float, float] | None = eqx.field(default=None, static=True)
     stall_steps: int | None = eqx.field(default=None, static=True)
     adjoint: AbstractAdjoint = Structured()
@@ -186,7 +194,7 @@ class NetworkEquilibrium(eqx.Module):
         if guesses:
             start = speculative_start(still.wired, *still_args).reshape(-1)
         if self._name(network.wiring) == "picard-newton":
-            outcome, jacobians = self._picard_newton(solver, still, start, still_args, options)
+            outcome, jacobians = self._in_stages(solver, still, start, still_args, options)
             evaluations = outcome.steps
         else:
             outcome = solve(still, solver, start, still_args, options)
@@ -240,25 +248,40 @@ class NetworkEquilibrium(eqx.Module):
             return None
         return choose_solver(wiring) if self.solver == "auto" else self.solver
 
-    def _picard_newton(
-        self, solver: Any, fn: FlatNetwork, start: Array, args: Any, options: SolveOptions
+    def _in_stages(
+        self, picard: Any, fn: FlatNetwork, start: Array, args: Any, options: SolveOptions
     ) -> tuple[Outcome, Array]:
-        """Both, and how many Jacobians; Newton's method takes no step where Picard converged."""
-        few = min(_APPLICATIONS, self.max_steps)
-        budget = None if options.budget is None else at_most(options.budget, few)
-        first = solve(fn, solver, start, args, SolveOptions(few, budget, options.bounds, _PATIENCE))
-        newton = NewtonBlocks(network=fn, rtol=solver.rtol, atol=solver.atol)
+        """Applications, Newton's method, homotopy, and how many Jacobians they computed.
+
+        A stage takes no step where an earlier one has converged.
+        """
+        tolerances = {"rtol": picard.rtol, "atol": picard.atol}
+        stages = [
+            (picard, _APPLICATIONS, _PATIENCE),
+            (NewtonBlocks(network=fn, **tolerances), self.max_steps, self.stall_steps),
+        ]
+        if is_eliminated(fn.wired.wiring):
+            stages[1] = (stages[1][0], _ROUNDS, _PATIENCE)
+            stages.append((NetworkHomotopy(network=fn, **tolerances), self.max_steps, None))
         allowed = self.max_steps if options.budget is None else options.budget
-        rest = replace(options, budget=allowed - first.steps)
-        begun = Begun(first.best, first.status != STATUS.converged)
-        second = solve(fn, newton, first.best.point, args, rest, begun=begun)
         number = jnp.arange(self.max_steps)
-        applied = jnp.pad(first.trace, (0, self.max_steps - few), constant_values=jnp.nan)
-        trace = jnp.where(number < first.steps, applied, second.trace[number - first.steps])
-        outcome = eqx.tree_at(
-            lambda o: (o.steps, o.trace), second, (first.steps + second.steps, trace)
-        )
-        return outcome, second.steps
+        steps = jacobians = jnp.asarray(0, jnp.int32)
+        trace = jnp.full(self.max_steps, jnp.nan, start.dtype)
+        outcome = None
+        for solver, most, patience in stages:
+            most = min(most, self.max_steps)
+            stage = SolveOptions(most, at_most(allowed - steps, most), options.bounds, patience)
+            begun = point = None
+            if outcome is not None:
+                begun = Begun(outcome.best, outcome.status != STATUS.converged)
+                point = None if solver.restarts else outcome.best.point
+            outcome = solve(fn, solver, start if point is None else point, args, stage, begun=begun)
+            more = jnp.pad(outcome.trace, (0, self.max_steps - most), constant_values=jnp.nan)
+            trace = jnp.where(number < steps, trace, more[number - steps])
+            steps = steps + outcome.steps
+            jacobians = jacobians + outcome.steps * solver.uses_jacobian
+        assert outcome is not None
+        return eqx.tree_at(lambda o: (o.steps, o.trace), outcome, (steps, trace)), jacobians
 
     def _swept(
         self,

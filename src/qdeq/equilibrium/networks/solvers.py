@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq.equilibrium._common import project, two_norm
+from qdeq.equilibrium.homotopy import Homotopy
 from qdeq.equilibrium.networks.chains import affine_recursion
 from qdeq.equilibrium.networks.systems import is_eliminated, krylov_step, solver_of
 from qdeq.equilibrium.networks.wired import Jacobian, Wired
@@ -214,3 +215,35 @@ class NewtonBlocks(_NetworkSolver):
         move = jnp.where(usable, move, right / (1 + new.shift))
         following = project((new.base + move).reshape(-1), options)
         return following, new, (y, out.reshape(-1))
+
+
+class NetworkHomotopy(Homotopy):
+    """`Homotopy` on the whole network, for wirings whose systems are eliminated.
+
+    It follows a curve from z0 and almost surely arrives, since F maps a box into itself: for
+    networks so wild that Newton's method is caught in a valley of the residual. Every step is one
+    elimination for two right-hand sides, the curve's own row and column being a border.
+    """
+
+    kernel: ClassVar[str | None] = None
+
+    network: FlatNetwork | None = None
+
+    def _linearise(self, fn, y, args) -> tuple[Array, Jacobian, Any]:
+        del fn
+        assert self.network is not None
+        out, jacobian = self.network.linearise(y, args)
+        out = out.reshape(-1)
+        return out - y, jacobian.where_finite(), (y, out)
+
+    def _directions(
+        self, slopes: Jacobian, s: Array, reach: Array, row: Array, off: Array
+    ) -> tuple[Array, Array]:
+        jacobian = Jacobian(s * slopes.slopes, slopes.messages, slopes.wiring)
+        solve, shape = solver_of(jacobian), slopes.slopes.shape[:2]
+        to_reach, to_off = (solve(v.reshape(shape)).reshape(-1) for v in (reach, off))
+        by_state, by_s = row[:-1], row[-1]
+        border = 1 / (by_state @ to_reach + by_s)
+        ahead = jnp.append(border * to_reach, border)
+        change = border * (by_state @ to_off)
+        return ahead, jnp.append(change * to_reach - to_off, change)
