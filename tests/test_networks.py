@@ -484,6 +484,29 @@ def test_memory_is_linear_in_the_number_of_sites(wiring):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a choice for CPUs")
+def test_one_long_chain_is_newtons_and_a_batch_of_them_is_swept(x64):
+    wiring = Chain(300)
+    network = network_on(wiring)
+    x = jnp.stack([features_of(wiring, seed) for seed in range(5)])
+
+    @jax.jit
+    def solved(x):
+        def of(x):
+            solution = jax.vmap(lambda x: NetworkEquilibrium()(network, x))(x)
+            return jnp.sum(solution.value[0] ** 2), (solution.value, solution.stats)
+
+        return jax.value_and_grad(of, has_aux=True)(x)
+
+    (_, (alone, one)), alone_slope = solved(x[:1])
+    (_, (together, many)), slope = solved(x)
+    assert int(one.jacobians[0]) > 0 and not np.asarray(many.jacobians).any()
+    assert one.converged.all() and many.converged.all()
+    np.testing.assert_allclose(together[0], alone[0], atol=1e-4)  # both to 1e-5 of the states
+    np.testing.assert_allclose(slope[0], alone_slope[0], atol=1e-4)
+
+
+@pytest.mark.slow
 def test_a_long_chain_that_remembers_takes_a_few_rounds():
     # Every site keeps or turns the sign of what it hears, as its feature says: nothing is
     # forgotten, and the cell is flat where the states lie.
