@@ -59,6 +59,7 @@ def classify(manifest, text, features):
     return f
 
 
+@pytest.mark.slow
 def test_the_files_give_the_samples_measured_state_and_class(run):
     files = export_run(run, samples=3)
     manifest = json.loads(files["manifest.json"])

@@ -185,6 +185,7 @@ seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=15, deadline=None, derandomize=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [PLAIN, FALLBACK], ids=["Broyden", "with the homotopy"])
 @few
 @given(seed=seeds, spread=st.floats(0, 2), exponent=st.integers(-10, -1))

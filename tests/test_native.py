@@ -160,6 +160,7 @@ def test_a_single_sample_needs_no_batch(typical):
     assert_same(lambda x, m: model.prepare().bind(x).jacobian(m), x[0], m[0])
 
 
+@pytest.mark.slow
 def test_derivatives_of_gradients_are_those_of_jax(typical):
     model, x, m = typical
     gradient = slopes(model)
@@ -175,6 +176,7 @@ def test_derivatives_of_gradients_are_those_of_jax(typical):
     assert_same(backwards, model.theta, x, m, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_parameters_may_have_batch_axes_of_their_own(typical):
     model, x, m = typical
     thetas = model.theta + jnp.linspace(0, 1, 3)[:, None]
@@ -304,6 +306,7 @@ print(bool(solution.stats.converged))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [

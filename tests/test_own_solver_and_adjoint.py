@@ -150,6 +150,7 @@ def test_a_device_is_driven_by_any_solver_that_evaluates_once_per_step(x64):
         solve_on_device(model, simulator(model), x, solver="picard")
 
 
+@pytest.mark.slow
 def test_a_training_on_a_device_takes_the_gradient_of_any_adjoint(x64):
     model, x, y = tiny_model(), tiny_inputs(4), np.array([0, 1, 0, 1])
     classifier = Classifier(model, 2, key=jax.random.key(0))

@@ -95,6 +95,7 @@ def test_amplitude_program_with_circuit(x64):
     np.testing.assert_allclose(program_state(program, theta, v), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_zero_features_prepare_the_zero_state(x64):
     program = lower(Circuit(2, ()), AmplitudeEncoding(2, 4))
     np.testing.assert_array_equal(program.angles(jnp.zeros(0), jnp.zeros(4)), np.zeros(3))

@@ -78,6 +78,7 @@ def test_the_tolerance_of_a_layer_follows_the_shots():
         layer_for_shots(Direct(3), 100, 4, solver="picard")
 
 
+@pytest.mark.slow
 def test_evaluate_with_shots_averages_over_repeats(run, capsys):
     found = evaluate(run, noise="readout=0.02", shots=200, repeats=3)
     other = evaluate(run, noise="readout=0.02", shots=20_000, repeats=1, seed=1)
@@ -145,6 +146,7 @@ def stub_points(monkeypatch):
     monkeypatch.setattr(noise_points, "_sampled", sampled)
 
 
+@pytest.mark.slow
 def test_the_comparison_under_noise_is_written_and_resumed(
     fake, stub_points, monkeypatch, tmp_path
 ):

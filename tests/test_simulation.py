@@ -170,6 +170,7 @@ def test_quadratic_and_statevector_paths_agree_with_the_oracle(x64, strings):
         np.testing.assert_allclose(model(jnp.asarray(m), jnp.asarray(x)), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_both_quadratic_paths_and_their_derivatives_equal_the_statevector(x64):
     rng = np.random.default_rng(1)
     circuit = hardware_efficient(6, 1)
@@ -293,6 +294,7 @@ def test_a_wrong_model_is_refused_with_what_to_do(changes, message):
         QuantumModel(theta, model.circuit, encoding=model.encoding, **arguments)
 
 
+@pytest.mark.slow
 def test_light_cones_equal_the_statevector_for_any_product_encoding(x64):
     rng = np.random.default_rng(4)
     one_axis = [("RY", 0, 0), ("RX", 1, 1), ("RZ", 2, 2), ("RX", 3, 3), ("RX", 3, 0)]
@@ -343,6 +345,7 @@ def test_signs_of_two_halves_are_those_of_the_whole(monkeypatch, x64):
     np.testing.assert_allclose(expectation_values(ensemble, state), whole, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fed", [False, True])
 def test_backwards_through_the_circuit_gives_the_derivatives_of_stored_states(
     monkeypatch, x64, fed

@@ -234,6 +234,7 @@ def _backward(kept, cotangent):
 own_rule.defvjp(lambda z, x: (f(z, x), (z, x)), _backward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adjoint", [Implicit(), Implicit(method="gmres"), Neumann(2)])
 def test_a_function_with_a_reverse_derivative_only_is_differentiated_in_reverse(adjoint):
     own = Equilibrium(Picard(1e-7, 1e-7), adjoint, max_steps=20)
