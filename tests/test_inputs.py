@@ -263,7 +263,7 @@ NO_LABELS = {
     "mixed words": ([*WORDS[:5].tolist(), 3, *WORDS[6:].tolist()], "label 3 at index 5"),
     "halves": (LABELS / 2, "label 0.5 at index 1 of labels of type float64: give one whole"),
     "infinite": (np.where(LABELS, np.inf, 0), "label inf at index 1"),
-    "huge": (np.where(LABELS, 2**63, 0).astype(np.uint64), "label 9223372036854775808 at index 1"),
+    "huge": (LABELS.astype(np.uint64) * np.uint64(2**63), "label 9223372036854775808 at index 1"),
     "bytes": (np.where(LABELS, b"a", b"b"), "label b'b' at index 0"),
     "complex": (LABELS + 1j, "label 1j at index 0"),
     "dates": (np.full(40, "2020-01-01", "M8[D]"), "label datetime.date"),

@@ -241,7 +241,8 @@ def bounded(matrix: Float[Array, "a q"], bound: float) -> Float[Array, "a q"]:
     >>> bounded(jnp.diag(jnp.array([2.0, 1.0])), 1.0).tolist()
     [[1.0, 0.0], [0.0, 0.5]]
     """
-    return matrix * (bound / at_least(jnp.linalg.norm(matrix, ord=2), bound))
+    largest = jnp.linalg.norm(matrix, ord=2)  # NaN where W holds any: no few numbers drop it
+    return matrix * (bound / at_least(largest, bound))
 
 
 def nearest_neighbour_reinjection(n_features: int, n_observables: int) -> np.ndarray:

@@ -183,8 +183,10 @@ class Network(ModelFunction):
             present = present.astype(states.dtype)
             return jnp.sum(states * present[:, None], axis=0) / jnp.sum(present)
         if self.reads == "last":
-            last = -1 if mask is None else jnp.max(jnp.where(mask, jnp.arange(len(states)), 0))
-            return states[last]
+            if mask is None:
+                return states[-1]
+            sites = jnp.arange(len(states))
+            return states[jnp.max(jnp.where(mask, sites, 0))]  # whole numbers
         return states
 
     @property
