@@ -91,8 +91,8 @@ class BatchAxis(eqx.Module):
     def own(self, batch: Array) -> Array:
         """This device's part of a batch along axis 1: `(n, B)` -> `(n, ceil(B / size))`.
 
-        Where the parts do not come out even the first entries fill up the last part; `weights`
-        of the caller must be zero there.
+        Where `size` does not divide B, the last part is filled up with the first entries of the
+        batch; the caller's `weights` must be zero there.
         """
         part = -(-batch.shape[1] // self.size)
         filled = jnp.take(batch, jnp.arange(part * self.size) % batch.shape[1], axis=1)
