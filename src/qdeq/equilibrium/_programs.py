@@ -103,7 +103,13 @@ def _trace(f: Callable, z0: PyTree, x: PyTree, key: Any, shots: Any) -> _Traced:
 
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(z0, dynamic, randomness)
     constants = [jnp.asarray(constant) for constant in closed.consts]
-    return _Traced(constants, closed.jaxpr, jax.tree.structure(shapes))
+    # Anew, without the constants that JAX 0.11 keeps in it: a program outlives its arrays.
+    whole = closed.jaxpr
+    trace = Jaxpr(
+        *(whole.constvars, whole.invars, whole.outvars),
+        *(whole.eqns, whole.effects, whole.debug_info),
+    )
+    return _Traced(constants, trace, jax.tree.structure(shapes))
 
 
 class _Key:
