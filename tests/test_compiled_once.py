@@ -13,6 +13,7 @@ import qdeq
 from qdeq.equilibrium import Direct, Equilibrium, Implicit, JacobianFree, Picard, spectral_radius
 from qdeq.equilibrium._fingerprint import of_value
 from qdeq.equilibrium._programs import _MOST_PROGRAMS, _program
+from qdeq.equilibrium.networks import Chain, EdgeInjection, NetworkEquilibrium, Wired
 
 # Picard and the identity compile fastest.
 LAYER = Equilibrium(Picard(), JacobianFree(), max_steps=30)
@@ -56,6 +57,12 @@ def rule_of_its_own(scale):
     return rounded
 
 
+def network(cell, x):
+    """The last site of a short causal chain of cells."""
+    wired = Wired(cell, EdgeInjection([[1.0]], [[0.5]]), Chain(3))
+    return NetworkEquilibrium()(wired, jnp.full((3, 1), x)).value[-1, 0]
+
+
 MATRIX = np.eye(3, dtype=np.float32) / 4
 
 CALLS = {
@@ -86,6 +93,13 @@ CALLS = {
         jnp.ones((2, 3)) * i
     ),
     "Direct": lambda i: Direct(layers=2)(f, jnp.zeros(3), jnp.ones(3) * i),
+    "a network of a new lambda": lambda i: network(lambda v, x: jnp.tanh(v), 0.1 * i),
+    "other arrays in the closure of a cell": lambda i: (
+        lambda w: network(lambda v, x: jnp.tanh(w @ v), 0.1)
+    )(MATRIX[:1, :1] / i),
+    "grad of a network": lambda i: jax.grad(lambda x: network(lambda v, _: jnp.tanh(v), x))(
+        0.1 * i
+    ),
     "a spectral radius": lambda i: spectral_radius(f, jnp.zeros(3), jnp.ones(3) * i),
 }
 
@@ -128,6 +142,33 @@ def test_a_value_that_f_reads_elsewhere_is_seen_when_it_changes():
     assert solve() == 1.0
     holder["scale"] = 0.25
     assert solve() == 0.5
+
+
+def test_arrays_in_the_parts_of_a_function_are_told_apart():
+    def scaled(weights):
+        inner = jax.jit(lambda z: weights * z)
+        return lambda z: jax.lax.cond(z[0] > -1, lambda z: weights + inner(z) / 2, inner, z)
+
+    solve = lambda w: LAYER(scaled(w), jnp.zeros(2)).value  # noqa: E731
+    # z = w + w z / 2
+    for scale in (0.5, 0.25):
+        for weights in (np.full(2, scale, np.float32), jnp.full(2, scale)):
+            np.testing.assert_allclose(solve(weights), scale / (1 - scale / 2), rtol=1e-4)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["outside jit", "inside"])
+def test_what_a_cell_closes_over_is_differentiated(wrap):
+    def of(scale):
+        return network(lambda v, x: jnp.tanh(scale * v), 0.3)
+
+    def by_hand(scale):
+        m = 0.0
+        for _ in range(3):
+            m = jnp.tanh(scale * (0.3 + 0.5 * m))
+        return m
+
+    found, expected = wrap(jax.value_and_grad(of))(0.7), jax.value_and_grad(by_hand)(0.7)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_functions_that_differ_in_their_derivative_only_do_not_share_a_program():

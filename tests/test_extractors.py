@@ -30,6 +30,7 @@ def quick(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pca", "vae"])
 def test_features_are_fitted_to_the_training_split_alone(quick, images, kind):
     found = extract(images, kind, 16)

@@ -209,6 +209,7 @@ def test_values_and_gradients_are_those_of_dense_matrices_and_differences(name, 
             np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", few("forms", "light cones", of=KERNELS))
 def test_kernels_and_jax_agree_with_learned_injections(name, x64, monkeypatch):
     if native.availability() != "used":
@@ -440,6 +441,7 @@ def test_mistakes_are_one_line_each(message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_sampled_model_has_the_exact_gradients_of_its_injection(x64):
     model = model_of("light cones")
     m, x, c = sample(model)
@@ -493,6 +495,7 @@ def test_an_equilibrium_on_a_device_has_the_gradient_of_automatic_differentiatio
     assert "parameter gradient" not in executor.ledger.by_purpose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adjoint", ["implicit", "jacobian-free"])
 def test_a_step_on_a_device_moves_a_learned_injection_by_its_exact_gradient(adjoint, x64):
     model = model_of("light cones", ("input", "bias"), bound=0.1)

@@ -278,6 +278,7 @@ def test_inverses_and_verdicts_agree(dtype):
 SLOPES = {"zero": 0.0, "contracting": 0.5, "one": 1.0, "minus one": -1.0, "expanding": 3.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [PLAIN, FALLBACK, ONE_STEP], ids=["Broyden", "both", "one step"])
 def test_linear_systems_of_every_kind_take_the_same_steps(layer, x64):
     rng = np.random.default_rng(0)

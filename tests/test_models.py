@@ -74,6 +74,7 @@ def test_implicit_gradients_equal_central_differences(x64, encoding):
         np.testing.assert_allclose(exact, (ahead - behind) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["amplitude", "angle"])
 def test_the_solution_brings_the_jacobian_at_a_fixed_equilibrium(x64, encoding):
     classifier, x, _ = small_batch(encoding)

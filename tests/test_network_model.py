@@ -135,7 +135,11 @@ def test_a_network_of_one_size_runs_on_any_other(x64):
     x = features_of(7)
     # A causal site does not know what comes after it.
     np.testing.assert_allclose(large.solve(x).value[:3], small.solve(x[:3]).value, atol=1e-14)
-    assert large.n_parameters == small.n_parameters
+    # Angles, U, W and b; not the feedback that a circuit has when it stands alone.
+    assert large.n_parameters == small.n_parameters == 8 + 2 + 6 + 2
+    fixed = EdgeInjection(np.ones((2, 1)), np.ones((1, 2, 3)), learned=False)
+    headed = qdeq.Network(two_qubits(), fixed, Chain(3), n_outputs=1, key=jax.random.key(0))
+    assert headed.n_parameters == 8 + 3 + 1
     with pytest.raises(qdeq.UserError, match="2 kinds of edges"):
         small.on(Chain(7, "both"))
 
@@ -174,6 +178,7 @@ class Gru(eqx.Module):
         return self.gru(x, v)
 
 
+@pytest.mark.slow
 def test_a_gru_on_a_causal_chain_is_the_ordinary_recurrence(x64):
     gru = eqx.nn.GRUCell(2, 3, key=jax.random.key(0))
     injection = EdgeInjection(np.zeros((3, 2)), np.eye(3), learned=False)
@@ -219,6 +224,14 @@ def test_what_is_no_cell_is_refused_in_one_line(cell):
     injection = EdgeInjection.random(1, 2, 1, 3, key=jax.random.key(0))
     with pytest.raises(qdeq.UserError, match="cell="):
         qdeq.Network(cell, injection, Chain(3))
+
+
+def test_a_cell_whose_own_injection_learns_is_refused_in_one_line():
+    cell, own = two_qubits(), qdeq.Injection(np.ones((2, 3)), learned="state")
+    cell = qdeq.QuantumModel(cell.theta, measured=cell.measured, injection=own)
+    edges = EdgeInjection.random(1, 2, 1, 3, key=jax.random.key(0))
+    with pytest.raises(qdeq.UserError, match="learns its state and a network feeds its cells"):
+        qdeq.Network(cell, edges, Chain(3))
 
 
 def test_an_injection_for_another_cell_is_refused_in_one_line():
@@ -268,6 +281,7 @@ def test_growth_on_a_causal_chain_is_zero_with_a_finite_slope(x64):
     assert value == 0 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gain", "expected"), [(0.5, "one"), (3.0, "several")])
 def test_the_spread_over_starts_tells_one_equilibrium_from_several(gain, expected, x64):
     wiring = Chain(3, "both")

@@ -325,6 +325,7 @@ def test_sites_that_are_masked_out_do_not_change_the_others(wiring, solver, x64)
     np.testing.assert_array_equal(noisy_slope[1], slope[1])
 
 
+@pytest.mark.slow
 def test_the_numbering_of_sites_does_not_matter(x64):
     order = np.random.default_rng(0).permutation(6)  # site i becomes order[i]
     edges = np.column_stack([ODD_GRAPH.edges.senders, ODD_GRAPH.edges.receivers])
@@ -336,6 +337,7 @@ def test_the_numbering_of_sites_does_not_matter(x64):
     np.testing.assert_allclose(there[order], here, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_parts_that_are_not_connected_are_solved_as_if_alone(x64):
     two = Graph(6, [(0, 1), (1, 0), (3, 4), (4, 5), (5, 3)])
     one = Graph(2, [(0, 1), (1, 0)])
@@ -362,6 +364,7 @@ def test_an_affine_recursion_never_overflows(method):
     assert np.abs(np.asarray(y)).max() == 1
 
 
+@pytest.mark.slow
 def test_both_forms_of_the_recursion_agree(x64):
     rng = np.random.default_rng(1)
     blocks, offsets = 0.5 * rng.normal(size=(40, 3, 3)), rng.normal(size=(40, 3))
@@ -375,6 +378,7 @@ def test_both_forms_of_the_recursion_agree(x64):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_newton_on_a_chain_that_grows_ends_at_the_answer_of_the_sweep():
     # Gain 3: from 0 the linearised chain of 2,000 sites grows by hundreds of orders of magnitude.
     wiring = Chain(2000)
@@ -386,6 +390,7 @@ def test_newton_on_a_chain_that_grows_ends_at_the_answer_of_the_sweep():
     np.testing.assert_allclose(newton.value, sweep.value, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_budget_stops_a_solve_and_says_so(x64):
     wiring = Chain(5, "both")
     solution = tight()(network_on(wiring, gain=1.5), features_of(wiring), budget=2)

@@ -226,6 +226,7 @@ def reproduced(capsys, monkeypatch, tmp_path, rows):
     return json.loads(captured.out)["rows"], captured.err
 
 
+@pytest.mark.slow
 def test_a_row_is_computed_in_a_process_of_its_own(monkeypatch, tmp_path, capsys):
     (found,), shown = reproduced(capsys, monkeypatch, tmp_path, "logistic")
     assert found["status"] == "done", found["reason"]

@@ -58,6 +58,7 @@ def test_each_setting_has_shots_of_its_own():
     np.testing.assert_allclose(np.var(apart[:, :2], axis=0), [1 / 4, 0.36 / 400], rtol=VARIANCE)
 
 
+@pytest.mark.slow
 def test_counts_are_whole_numbers_that_add_up_to_the_shots():
     p = jax.random.dirichlet(jax.random.key(1), jnp.ones(16), (2,))
     shots = jnp.array([12345.0, 1.0])

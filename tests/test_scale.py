@@ -272,6 +272,7 @@ def test_a_block_of_tiny_amplitudes_is_prepared_with_derivatives():
 _prepared = jax.jit(lambda v: (preparation_angles(v), jax.jacfwd(preparation_angles)(v)))
 
 
+@pytest.mark.slow
 def test_devices_take_features_in_any_unit():
     model = model_of("quadratic")
     executor = SimulatorExecutor(Program.of(model).circuit, OBSERVABLES)

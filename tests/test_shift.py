@@ -138,6 +138,7 @@ def test_spsa_is_right_on_average_and_costs_two_circuits_a_perturbation():
     assert np.linalg.matrix_rank(single[0]) == 1
 
 
+@pytest.mark.slow
 def test_quadratic_rule_equals_automatic_differentiation(x64):
     model = tiny_model("amplitude")
     x = jnp.asarray(np.concatenate([tiny_inputs(3), np.zeros((1, 3))]))

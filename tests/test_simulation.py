@@ -234,6 +234,7 @@ def test_data_reuploading_feeds_features_between_layers(x64):
     np.testing.assert_allclose(model(jnp.asarray(m), jnp.asarray(x)), expected, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["quadratic", "statevector"])
 def test_a_zero_input_to_amplitude_encoding_is_defined_and_reported(method):
     model = paper_model(key=jax.random.key(0), method=method)
@@ -246,6 +247,7 @@ def test_a_zero_input_to_amplitude_encoding_is_defined_and_reported(method):
         assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 def test_angles_that_are_not_trainable_get_zero_gradient():
     model = paper_model(key=jax.random.key(0), trainable="published")
     x = jax.random.normal(jax.random.key(1), (16,))

@@ -218,6 +218,7 @@ def far_from_contracting(z, x):
     return jnp.cos(jnp.asarray(matrix, z.dtype) @ z + x)
 
 
+@pytest.mark.slow
 def test_homotopy_solves_what_other_solvers_leave_over(x64):
     x = jnp.asarray(np.random.default_rng(12).normal(size=(64, 6)))
 

@@ -24,6 +24,15 @@ def check_count(name: str, value: Any) -> None:
         raise UserError(f"{name}={value!r}: give an integer that is at least 1")
 
 
+def check_loop(max_steps: Any, stall_steps: Any, bounds: Any) -> None:
+    """Raise `UserError` for step counts below 1, or bounds that are no pair."""
+    check_count("max_steps", max_steps)
+    if stall_steps is not None:
+        check_count("stall_steps", stall_steps)
+    if bounds is not None and not (isinstance(bounds, tuple) and len(bounds) == 2):
+        raise UserError(f"bounds={bounds!r}: give a pair (lower, upper)")
+
+
 def project(y: PyTree[Array], options: dict[str, Any]) -> PyTree[Array]:
     """Clip `y` to the box `options["lower"]`, `options["upper"]` (Optimistix' convention)."""
     lower, upper = options.get("lower"), options.get("upper")

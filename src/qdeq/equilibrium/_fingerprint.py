@@ -121,10 +121,10 @@ def _operations(trace: Jaxpr) -> tuple:
 
 def _value(value: Any, inside: tuple[Any, ...]) -> Hashable:
     """`inside` are the functions that are being looked at: a recursive one closes over itself."""
-    if isinstance(value, Jaxpr):
-        return of_trace(value)
-    if isinstance(value, ClosedJaxpr):
-        return of_trace(value.jaxpr), tuple(_Itself(constant) for constant in value.consts)
+    if isinstance(value, (Jaxpr, ClosedJaxpr)):  # one class in JAX 0.11, with constants
+        trace = value if isinstance(value, Jaxpr) else value.jaxpr
+        constants = getattr(value, "consts", ())
+        return of_trace(trace), tuple(_Itself(constant) for constant in constants)
     if isinstance(value, float):
         return type(value), value.hex()  # tells -0.0 from 0.0, and knows NaN
     if isinstance(value, (tuple, list)):

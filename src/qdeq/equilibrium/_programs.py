@@ -50,24 +50,24 @@ def compiled_once(solve: Callable[..., Any]) -> Callable[..., Any]:
         for name in ("shots", "gradient_shots"):
             if options.get(name) is not None:
                 options[name] = as_schedule(options[name])
-        options = jax.tree.map(_as_argument, options)
+        options = jax.tree.map(as_argument, options)
         if isinstance(f, WithJacobian):
-            return _run(solve, layer, f, z0, x, options)
+            return run_compiled(solve, layer, f, z0, x, options)
         try:
-            arguments = jax.tree.map(_as_argument, x)
-            traced = _trace(f, z0, arguments, options.get("key"), options.get("shots"))
+            arguments = jax.tree.map(as_argument, x)
+            traced = trace_of(f, z0, arguments, options.get("key"), options.get("shots"))
         except Exception:
             # Perhaps one of the numbers is needed as a number.
             if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(x)):
                 raise
             arguments = x
-            traced = _trace(f, z0, x, options.get("key"), options.get("shots"))
-        return _run(solve, layer, traced, z0, eqx.filter(arguments, eqx.is_array), options)
+            traced = trace_of(f, z0, x, options.get("key"), options.get("shots"))
+        return run_compiled(solve, layer, traced, z0, eqx.filter(arguments, eqx.is_array), options)
 
     return call
 
 
-def _as_argument(leaf: Any) -> Any:
+def as_argument(leaf: Any) -> Any:
     """A number as an array, weakly typed where the number is; everything else as it is."""
     is_number = isinstance(leaf, (int, float, complex)) and not isinstance(leaf, bool)
     if is_number or (isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biufc"):
@@ -75,7 +75,7 @@ def _as_argument(leaf: Any) -> Any:
     return leaf
 
 
-class _Traced(eqx.Module):
+class Traced(eqx.Module):
     """A function by its trace; the arrays that it closes over are leaves."""
 
     constants: list[Array]
@@ -88,7 +88,10 @@ class _Traced(eqx.Module):
         return jax.tree.unflatten(self.tree, out)
 
 
-def _trace(f: Callable, z0: PyTree, x: PyTree, key: Any, shots: Any) -> _Traced:
+def trace_of(
+    f: Callable, z0: PyTree, x: PyTree = None, key: Any = None, shots: Any = None
+) -> Traced:
+    """f by its trace, at a state and arguments of these shapes and with what a random f takes."""
     dynamic, static = eqx.partition(x, eqx.is_array)
     randomness = {}
     if key is not None:
@@ -109,7 +112,7 @@ def _trace(f: Callable, z0: PyTree, x: PyTree, key: Any, shots: Any) -> _Traced:
         *(whole.constvars, whole.invars, whole.outvars),
         *(whole.eqns, whole.effects, whole.debug_info),
     )
-    return _Traced(constants, trace, jax.tree.structure(shapes))
+    return Traced(constants, trace, jax.tree.structure(shapes))
 
 
 class _Key:
@@ -126,12 +129,18 @@ class _Key:
         return self.hash
 
 
-def _run(solve: Callable, layer: Any, f: Any, z0: PyTree, x: PyTree, options: dict) -> Any:
+def run_compiled(
+    solve: Callable, layer: Any, f: Any, z0: PyTree, x: PyTree, options: dict[str, Any]
+) -> Any:
+    """`solve(layer, f, z0, x, **options)` by the program of equal solves, compiled where it is new.
+
+    Outside `jit` only. Arrays in all of them are the program's arguments.
+    """
     leaves, tree = jax.tree.flatten((layer, f, z0, x, options))
     dynamic = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
     static = [None if eqx.is_array(leaf) else leaf for leaf in leaves]
     known: tuple[Hashable, ...] = (jax.tree.structure(f),)
-    if isinstance(f, _Traced):
+    if isinstance(f, Traced):
         known = (of_trace(f.trace), f.tree, len(f.constants))
     rest = jax.tree.structure((layer, z0, x, options))
     equal = (solve, rest, *known, *(of_value(leaf) for leaf in static))

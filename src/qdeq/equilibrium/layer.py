@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium._common import check_count, check_loop
 from qdeq.equilibrium._problem import Draw, Problem, flatten, frozen, make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness, check_randomness
@@ -83,13 +83,7 @@ class Equilibrium(eqx.Module):
     def __check_init__(self) -> None:
         check_solver("solver", self.solver)
         check_adjoint("adjoint", self.adjoint)
-        check_count("max_steps", self.max_steps)
-        if self.stall_steps is not None:
-            check_count("stall_steps", self.stall_steps)
-        if self.bounds is not None and not (
-            isinstance(self.bounds, tuple) and len(self.bounds) == 2
-        ):
-            raise UserError(f"bounds={self.bounds!r}: give a pair (lower, upper)")
+        check_loop(self.max_steps, self.stall_steps, self.bounds)
         if self.fallback is not None:
             check_solver("fallback", self.fallback)
             check_count("fallback_steps", self.fallback_steps)

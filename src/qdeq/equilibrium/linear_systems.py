@@ -86,7 +86,7 @@ def solve(
     if v.shape[0] <= largest_dense:
         x = _densely_where(failed, x, scaled, arrays, rest)
     else:
-        x = _warned_where(failed, found.size / length, x)
+        x = _warned_where(failed, found.size / length, x, largest_dense)
     return jnp.ldexp(x, exponent)
 
 
@@ -182,7 +182,8 @@ def dense_solution(matrix: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[
     return x
 
 
-def _warned_where(failed: Array, residual: Array, x: Array) -> Array:
+def _warned_where(failed: Array, residual: Array, x: Array, largest_dense: int) -> Array:
+    instead = f" (up to {largest_dense} numbers it is solved densely instead)"
     said: list[float] = []
 
     def say(residual: Array) -> None:
@@ -191,8 +192,8 @@ def _warned_where(failed: Array, residual: Array, x: Array) -> Array:
             warnings.warn(
                 f"the backward solve of a state of {x.shape[-1]} numbers ended with a relative "
                 f"residual of {float(residual):.1e}: gradients through this equilibrium are "
-                "inexact; see stats.adjoint_residual, and give Implicit more max_steps, or another "
-                f"adjoint (up to {LARGEST_DENSE} numbers it is solved densely instead)",
+                "inexact; see stats.adjoint_residual, and give the adjoint more max_steps, or take "
+                f"another one{instead if largest_dense else ''}",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from qdeq._numbers import positive_part
+from qdeq._numbers import at_least, positive_part
 from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium._problem import WithJacobian, apply, flatten
 from qdeq.errors import check_choice
@@ -135,3 +135,28 @@ def denoising(
     flat_f, start = flat_function(f, z, x)
     noise = scale * jax.random.normal(key, start.shape, start.dtype)
     return jnp.sum((flat_f(start + noise) - start) ** 2)
+
+
+def gain_factor(matrix: Float[Array, "a q"], bound: float) -> Float[Array, ""]:
+    """min(1, bound / |M|): what a matrix is multiplied with so that its gain is at most `bound`.
+
+    Parameters
+    ----------
+    matrix
+        M; |M| is its spectral norm, the most that it makes a vector longer.
+    bound
+        Above 0.
+
+    Returns
+    -------
+    Scalar; 1 exactly within the bound. Beyond it the gradient of the product has no part along M's
+    leading singular direction.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> float(gain_factor(jnp.diag(jnp.array([2.0, 1.0])), 1.0))
+    0.5
+    """
+    largest = jnp.linalg.norm(matrix, ord=2)  # NaN where M holds any: no few numbers drop it
+    return bound / at_least(largest, bound)

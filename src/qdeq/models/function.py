@@ -119,8 +119,12 @@ class ModelFunction(eqx.Module):
     @property
     def n_parameters(self) -> int:
         """How many numbers training changes."""
-        arrays = jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array))
-        return sum(array.size for array in arrays)
+        return count_numbers(self)
+
+
+def count_numbers(parts: Any) -> int:
+    """How many numbers the floating-point arrays of a pytree hold."""
+    return sum(array.size for array in jax.tree.leaves(eqx.filter(parts, eqx.is_inexact_array)))
 
 
 class Bound(eqx.Module):

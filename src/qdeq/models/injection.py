@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from qdeq._numbers import at_least
 from qdeq._precision import PRECISION
+from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError, check_choice
 
 PARTS = ("input", "state", "bias")
@@ -183,7 +183,9 @@ class Injection(eqx.Module):
     @property
     def bounded_state(self) -> Float[Array, "a q"]:
         """W as the model function has it, within the bound."""
-        return self.state if self.bound is None else bounded(self.state, self.bound)
+        if self.bound is None:
+            return self.state
+        return self.state * gain_factor(self.state, self.bound)
 
     def matrices(
         self,
@@ -231,18 +233,6 @@ class Injection(eqx.Module):
         if array is None or part in self.learned:
             return array
         return jax.lax.stop_gradient(array)
-
-
-def bounded(matrix: Float[Array, "a q"], bound: float) -> Float[Array, "a q"]:
-    """A matrix scaled down until its spectral norm is at most `bound`: M min(1, bound / |M|).
-
-    Examples
-    --------
-    >>> bounded(jnp.diag(jnp.array([2.0, 1.0])), 1.0).tolist()
-    [[1.0, 0.0], [0.0, 0.5]]
-    """
-    largest = jnp.linalg.norm(matrix, ord=2)  # NaN where W holds any: no few numbers drop it
-    return matrix * (bound / at_least(largest, bound))
 
 
 def nearest_neighbour_reinjection(n_features: int, n_observables: int) -> np.ndarray:

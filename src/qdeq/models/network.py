@@ -21,7 +21,7 @@ from qdeq.equilibrium.networks.wired import check_kinds
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.cells import check_cell, prepared_cell
-from qdeq.models.function import ModelFunction
+from qdeq.models.function import ModelFunction, count_numbers
 from qdeq.models.quantum_model import QuantumModel
 
 READ_OUTS = ("sites", "mean", "last")
@@ -54,7 +54,8 @@ class Network(ModelFunction):
     Raises
     ------
     UserError
-        For sizes that do not fit together, an unknown read-out, or a head without a key.
+        For sizes that do not fit together, an unknown read-out, a head without a key, or a circuit
+        whose own injection learns.
 
     Examples
     --------
@@ -98,6 +99,11 @@ class Network(ModelFunction):
                 "has a number of outputs and a key for its weights, give both or neither"
             )
         if isinstance(cell, QuantumModel):
+            if cell.injection.learned:
+                raise UserError(
+                    f"the cell's injection learns its {', '.join(cell.injection.learned)} and a "
+                    "network feeds its cells along edges: leave it out, the network's own learns"
+                )
             sizes = cell.measured.n_features, cell.n_observables
         elif isinstance(cell, ModelFunction):
             sizes = cell.n_features, cell.n_observables
@@ -198,6 +204,14 @@ class Network(ModelFunction):
     def n_observables(self) -> int:
         """N q, the states of all sites."""
         return self.wiring.n_sites * self.injection.n_states
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers training changes, of cell, edges and head; for any number of sites."""
+        cell = self.cell
+        known = cell.n_parameters if isinstance(cell, ModelFunction) else count_numbers(cell)
+        edges = count_numbers(self.injection) if self.injection.learned else 0
+        return known + edges + count_numbers(self.head)
 
     @property
     def n_read_out(self) -> int:

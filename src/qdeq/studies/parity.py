@@ -132,7 +132,7 @@ class ParityStudy(Study):
             "length T is at most 1/2 + L/(2T), but for the chance of finitely many sequences.",
             "A causal chain has one equilibrium. The spread is the largest relative distance of "
             "answers on 512 bits from 0 and four random starts by Newton's method on the whole "
-            "chain, which sweeps what it has not solved in 50 rounds: 0 where it swept them all.",
+            "chain, which sweeps what it has not solved: 0 where it swept them all.",
         ]
 
     def pictures(self, results: Results, out: Path) -> dict[str, tuple[Figure, str]]:

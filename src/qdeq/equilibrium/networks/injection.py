@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from qdeq.equilibrium.networks.wiring import AbstractWiring
+from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError
 
 
@@ -100,7 +101,7 @@ class EdgeInjection(eqx.Module):
         for_features, for_messages = jax.random.split(key)
         features = jax.random.normal(for_features, (n_inputs, n_features)) / n_features**0.5
         messages = jax.random.normal(for_messages, (kinds, n_inputs, n_states))
-        messages = messages * (gain / two_norm_of(messages))
+        messages = messages * (gain / jnp.linalg.norm(_side_by_side(messages), 2))
         return cls(features, messages, max_gain=max_gain)
 
     @property
@@ -129,13 +130,9 @@ class EdgeInjection(eqx.Module):
         if not self.learned:
             features, messages, offset = lax.stop_gradient((features, messages, offset))
         if self.max_gain is not None:
-            norm = two_norm_of(messages)
-            exceeds = norm > self.max_gain
-            messages = messages * jnp.where(exceeds, self.max_gain / jnp.where(exceeds, norm, 1), 1)
+            messages = messages * gain_factor(_side_by_side(messages), self.max_gain)
         return features, messages, offset
 
 
-def two_norm_of(messages: Float[Array, "kinds a q"]) -> Float[Array, ""]:
-    """The two-norm of all W side by side."""
-    side_by_side = jnp.moveaxis(messages, 0, 1).reshape(messages.shape[1], -1)
-    return jnp.linalg.norm(side_by_side, 2)
+def _side_by_side(messages: Float[Array, "kinds a q"]) -> Float[Array, "a kinds_q"]:
+    return jnp.moveaxis(messages, 0, 1).reshape(messages.shape[1], -1)

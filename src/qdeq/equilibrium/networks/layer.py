@@ -1,6 +1,7 @@
 """The equilibrium of a network: a solver by its wiring, the adjoint by the same structure."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,8 +12,9 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from qdeq._numbers import at_most
-from qdeq.equilibrium._common import check_count, check_tolerances
+from qdeq.equilibrium._common import check_loop, check_tolerances
 from qdeq.equilibrium._problem import frozen
+from qdeq.equilibrium._programs import as_argument, is_staged, run_compiled, trace_of
 from qdeq.equilibrium._solve import Begun, Outcome, SolveOptions, solve
 from qdeq.equilibrium.anderson import Anderson
 from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
@@ -45,22 +47,23 @@ _FEW_CHAINS = 3
 _PATIENCE = 5  # steps without progress
 _ROUNDS = 12  # of Newton's method, before a homotopy takes over
 
+
+def _general(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """How a solver is made that knows nothing of networks."""
+    return lambda network, rtol, atol: kind(rtol=rtol, atol=atol)
+
+
 #: How each solver is made, and for which wirings (None: for all).
 NETWORK_SOLVERS: dict[str, tuple[Callable[..., Any], tuple[str, ...] | None]] = {
     "sweep": (Sweep, ("causal",)),
     "newton-scan": (NewtonScan, ("causal",)),
     "newton-blocks": (NewtonBlocks, ("apart", "causal", "line", "ring")),
     "homotopy": (NetworkHomotopy, ("apart", "causal", "line", "ring")),
-    "picard-newton": (lambda network, rtol, atol: Picard(rtol, atol), None),
-    "newton-krylov": (
-        lambda network, rtol, atol: NewtonBlocks(
-            network=network, rtol=rtol, atol=atol, krylov=True
-        ),
-        None,
-    ),
-    "anderson": (lambda network, rtol, atol: Anderson(rtol, atol), None),
-    "broyden": (lambda network, rtol, atol: Broyden(rtol, atol, history=20), None),
-    "picard": (lambda network, rtol, atol: Picard(rtol, atol), None),
+    "picard-newton": (_general(Picard), None),
+    "newton-krylov": (partial(NewtonBlocks, krylov=True), None),
+    "anderson": (_general(Anderson), None),
+    "broyden": (_general(partial(Broyden, history=20)), None),
+    "picard": (_general(Picard), None),
 }
 
 
@@ -139,19 +142,12 @@ class NetworkEquilibrium(eqx.Module):
                 f"{', '.join(NETWORK_SOLVERS)}"
             )
         check_tolerances(self.rtol, self.atol)
-        check_count("max_steps", self.max_steps)
-        if self.stall_steps is not None:
-            check_count("stall_steps", self.stall_steps)
-        if self.bounds is not None and not (
-            isinstance(self.bounds, tuple) and len(self.bounds) == 2
-        ):
-            raise UserError(f"bounds={self.bounds!r}: give a pair (lower, upper)")
+        check_loop(self.max_steps, self.stall_steps, self.bounds)
         if not isinstance(self.adjoint, AbstractAdjoint):
             raise UserError(
                 f"adjoint={self.adjoint!r}: give an adjoint object such as Structured()"
             )
 
-    @eqx.filter_jit
     def __call__(
         self,
         network: Wired,
@@ -166,7 +162,8 @@ class NetworkEquilibrium(eqx.Module):
         Parameters
         ----------
         network
-            What is solved; all its floating-point arrays are differentiated.
+            What is solved; all its floating-point arrays are differentiated, and those that a cell
+            closes over which is a plain function.
         x
             Features of every site, `(N, d)`, differentiated.
         z0
@@ -187,7 +184,23 @@ class NetworkEquilibrium(eqx.Module):
         UserError
             For shapes that do not fit the wiring, or a solver that does not.
         """
-        x, start, mask = _checked(network, x, z0, mask)
+        x = _checked_features(network, x)
+        cell = network.cell
+        if jax.tree_util.all_leaves([cell]):
+            # A function that is no pytree. By its trace it is found again where it is written anew
+            # in every call, and what it closes over is an argument.
+            v = jnp.zeros(network.injection.n_inputs, _dtype_of(network, x))
+            cell = trace_of(cell, v, x[0].astype(v.dtype))
+        rest = network.injection, x, z0, mask, budget
+        if is_staged():
+            return _solved(self, cell, None, rest, wiring=network.wiring)
+        rest = jax.tree.map(as_argument, rest)
+        return run_compiled(_solved, self, cell, None, rest, {"wiring": network.wiring})
+
+    def _solution(self, network: Wired, x: Array, z0: Any, mask: Any, budget: Any) -> Solution:
+        start, mask = _checked(network, x, z0, mask)
+        x = masked(x, mask)  # so that what stands at sites that are left out is in no gradient
+        x = x.astype(_dtype_of(network, x))
         if budget is not None:
             budget = at_most(jnp.asarray(budget, jnp.int32), self.max_steps)
         fn, args = FlatNetwork(network), (x, mask)
@@ -356,17 +369,35 @@ class NetworkEquilibrium(eqx.Module):
         return lower, upper
 
 
-def _checked(network: Wired, x: Any, z0: Any, mask: Any) -> tuple[Array, Array, Array | None]:
-    """Features, flat start and mask."""
+def _solved(
+    layer: NetworkEquilibrium, cell: Any, z0: None, rest: tuple, *, wiring: AbstractWiring
+) -> Solution:
+    """The solve as programs are kept of it: of a cell, and of all that it may be called with."""
+    del z0
+    injection, *others = rest
+    return layer._solution(Wired(cell, injection, wiring), *others)
+
+
+def _dtype_of(network: Wired, x: Array) -> jnp.dtype:
+    return jnp.result_type(x.dtype, network.injection.features.dtype)
+
+
+def _checked_features(network: Wired, x: Any) -> Array:
     wiring, injection = network.wiring, network.injection
-    n, q = wiring.n_sites, injection.n_states
     x = jnp.asarray(x)
-    if x.shape != (n, injection.n_features):
+    if x.shape != (wiring.n_sites, injection.n_features):
         raise UserError(
-            f"x has shape {x.shape}: {wiring!r} has {n} sites and the injection takes "
-            f"{injection.n_features} features of each, give ({n}, {injection.n_features}); "
-            "jax.vmap for a batch"
+            f"x has shape {x.shape}: {wiring!r} has {wiring.n_sites} sites and the injection takes "
+            f"{injection.n_features} features of each, give ({wiring.n_sites}, "
+            f"{injection.n_features}); jax.vmap for a batch"
         )
+    return x
+
+
+def _checked(network: Wired, x: Array, z0: Any, mask: Any) -> tuple[Array, Array | None]:
+    """Flat start and mask."""
+    wiring, q = network.wiring, network.injection.n_states
+    n = wiring.n_sites
     if mask is not None:
         mask = jnp.asarray(mask)
         if mask.shape != (n,) or mask.dtype != jnp.bool_:
@@ -378,9 +409,7 @@ def _checked(network: Wired, x: Any, z0: Any, mask: Any) -> tuple[Array, Array, 
                 f"mask with {wiring!r}: leaving a site out would open it; solve samples of "
                 "different size apart"
             )
-        x = masked(x, mask)  # so that what stands there is in no gradient either
-    dtype = jnp.result_type(x.dtype, injection.features.dtype)
-    found = jax.eval_shape(lambda: network(jnp.zeros((n, q), dtype), x))
+    found = jax.eval_shape(lambda: network(jnp.zeros((n, q), _dtype_of(network, x)), x))
     if found.shape != (n, q):
         raise UserError(
             f"the cell returned {found.shape[1:]} numbers and the injection's messages take {q}: "
@@ -392,4 +421,4 @@ def _checked(network: Wired, x: Any, z0: Any, mask: Any) -> tuple[Array, Array, 
         start = lax.stop_gradient(jnp.asarray(z0, found.dtype))
         if start.shape != (n, q):
             raise UserError(f"z0 has shape {start.shape}: give a state per site, ({n}, {q})")
-    return x.astype(dtype), masked(start, mask).reshape(-1), mask
+    return masked(start, mask).reshape(-1), mask

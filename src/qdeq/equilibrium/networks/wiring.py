@@ -5,6 +5,7 @@ size.
 """
 
 import abc
+import graphlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -399,10 +400,8 @@ class Graph(AbstractWiring):
             ("causal", bool(causal)),
         ):
             object.__setattr__(self, name, value)
-        if causal and self._levels is None:
-            raise UserError(
-                f"causal=True: the edges hold a cycle{self._cycle()}; leave causal out, or the edge"
-            )
+        if causal:
+            _ = self._longest_path  # refuses cycles
 
     def _identity(self) -> tuple:
         edges = self.edges
@@ -438,51 +437,29 @@ class Graph(AbstractWiring):
 
     @property
     def depth(self) -> int:
-        if self._levels is None:
-            raise UserError("the graph has cycles: no number of applications is exact")
-        return int(self._levels.max()) + 1
+        if not self.causal:
+            raise UserError("the graph may have cycles: no number of applications is exact")
+        return self._longest_path
 
     @cached_property
-    def _levels(self) -> np.ndarray | None:
-        """The longest path to every site, in edges; None where there is a cycle."""
-        senders, receivers = self.edges.senders, self.edges.receivers
-        levels = np.zeros(self.n, int)
-        for _ in range(self.n + 1):
-            new = levels.copy()
-            np.maximum.at(new, receivers, levels[senders] + 1)
-            if (new == levels).all():
-                return levels
-            if new.max() >= self.n:
-                return None
-            levels = new
-        return None
-
-    def _cycle(self) -> str:
-        """An edge of a cycle, in words."""
-        loops = np.flatnonzero(self.edges.senders == self.edges.receivers)
-        if len(loops):
-            site = int(self.edges.senders[loops[0]])
-            return f", site {site} hears itself"
-        # Sites that stay when those without a sender are taken away again and again; a cycle is
-        # found by walking back along senders among them.
-        left = np.ones(self.n, bool)
-        while True:
-            live = left[self.edges.senders] & left[self.edges.receivers]
-            has_sender = np.zeros(self.n, bool)
-            has_sender[self.edges.receivers[live]] = True
-            if (has_sender == left).all():
-                break
-            left = has_sender
-        before = dict(
-            zip(self.edges.receivers[live].tolist(), self.edges.senders[live].tolist(), strict=True)
-        )
-        site, walked = next(iter(before)), []
-        while site not in walked:
-            walked.append(site)
-            site = before[site]
-        cycle = [*walked[walked.index(site) :], site][::-1]
-        shown = cycle if len(cycle) <= 8 else [*cycle[:7], "..."]
-        return f", {' -> '.join(map(str, shown))}"
+    def _longest_path(self) -> int:
+        """Sites on it; `UserError` where there is a cycle."""
+        heard: dict[int, list[int]] = {site: [] for site in range(self.n)}
+        pairs = zip(self.edges.receivers.tolist(), self.edges.senders.tolist(), strict=True)
+        for receiver, sender in pairs:
+            heard[receiver].append(sender)
+        length: dict[int, int] = {}
+        try:
+            for site in graphlib.TopologicalSorter(heard).static_order():
+                length[site] = 1 + max((length[sender] for sender in heard[site]), default=0)
+        except graphlib.CycleError as error:
+            cycle = error.args[1]
+            what = " -> ".join(map(str, cycle if len(cycle) <= 8 else [*cycle[:7], "..."]))
+            what = f"site {cycle[0]} hears itself" if len(cycle) == 2 else what
+            raise UserError(
+                f"causal=True: the edges hold a cycle, {what}; leave causal out, or the edge"
+            ) from None
+        return max(length.values())
 
 
 def _sorted(senders: np.ndarray, receivers: np.ndarray, kinds: np.ndarray) -> Edges:
