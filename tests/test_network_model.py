@@ -137,6 +137,7 @@ def test_a_network_of_one_size_runs_on_any_other(x64):
     np.testing.assert_allclose(large.solve(x).value[:3], small.solve(x[:3]).value, atol=1e-14)
     # Angles, U, W and b; not the feedback that a circuit has when it stands alone.
     assert large.n_parameters == small.n_parameters == 8 + 2 + 6 + 2
+    assert (small.n_settings, large.n_settings) == (3, 7)
     fixed = EdgeInjection(np.ones((2, 1)), np.ones((1, 2, 3)), learned=False)
     headed = qdeq.Network(two_qubits(), fixed, Chain(3), n_outputs=1, key=jax.random.key(0))
     assert headed.n_parameters == 8 + 3 + 1
@@ -224,6 +225,12 @@ def test_what_is_no_cell_is_refused_in_one_line(cell):
     injection = EdgeInjection.random(1, 2, 1, 3, key=jax.random.key(0))
     with pytest.raises(qdeq.UserError, match="cell="):
         qdeq.Network(cell, injection, Chain(3))
+
+
+@pytest.mark.parametrize("injection", [None, qdeq.Injection(np.ones((2, 3)))])
+def test_what_is_no_injection_of_edges_is_refused_in_one_line(injection):
+    with pytest.raises(qdeq.UserError, match="give an EdgeInjection"):
+        qdeq.Network(two_qubits(), injection, Chain(3))
 
 
 def test_a_cell_whose_own_injection_learns_is_refused_in_one_line():

@@ -3,15 +3,17 @@
 import html.parser
 import math
 import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from qdeq.cli.arguments import parse
 from qdeq.cli.train import TrainCommand
+from qdeq.equilibrium import Picard
 from qdeq.runs import figures
 from qdeq.runs.circuit import circuit_of
-from qdeq.runs.report import command_line, report_page, summary_rows
+from qdeq.runs.report import command_line, python_call, report_page, summary_rows
 from qdeq.runs.summary import Summary, versions
 from qdeq.training.config import PRESETS, TrainConfig
 
@@ -120,6 +122,18 @@ def test_the_command_in_the_report_trains_the_same_configuration(config):
     assert words[:2] == ["qdeq", "train"]
     command, _ = parse(TrainCommand, words[2:], prog="qdeq train")
     assert command.config() == config
+
+
+def test_a_run_of_objects_shows_the_call_in_python_that_trains_it():
+    config = TrainConfig(data="own", ansatz="own", epochs=7, seed=3)
+    names = SimpleNamespace(TrainConfig=TrainConfig, train=lambda config, **given: (config, given))
+    found, given = eval(python_call(config, [3, 4]), {"qdeq": names})
+    assert found.replace(data="own", ansatz="own", seed=3) == config
+    assert given == {"seeds": [3, 4], "dataset": ..., "model": ...}
+    assert "solver=..." in python_call(TrainConfig(solver=Picard()))
+    page = Page(report_page(config, summary(), {}))
+    assert "qdeq.train(qdeq.TrainConfig(epochs=7, seed=3)" in page.text
+    assert "qdeq train" not in page.text and "own model" in page.text
 
 
 def test_undefined_inputs_are_reported_when_there_are_any():

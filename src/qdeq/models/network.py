@@ -17,7 +17,7 @@ from qdeq.equilibrium.networks import (
     NetworkEquilibrium,
     Wired,
 )
-from qdeq.equilibrium.networks.wired import check_kinds
+from qdeq.equilibrium.networks.wired import check_wiring
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.cells import check_cell, prepared_cell
@@ -93,6 +93,8 @@ class Network(ModelFunction):
         key: PRNGKeyArray | Array | None = None,
     ):
         check_choice("read_out", read_out, READ_OUTS)
+        check_cell(cell)
+        check_wiring(wiring, injection)
         if (n_outputs is None) != (key is None):
             raise UserError(
                 f"n_outputs={n_outputs!r} {'with' if key is not None else 'without'} a key: a head "
@@ -119,12 +121,10 @@ class Network(ModelFunction):
         self.head = None
         if key is not None and n_outputs is not None:
             self.head = eqx.nn.Linear(injection.n_states, n_outputs, key=key)
-        check_cell(cell)
-        check_kinds(wiring, injection.n_kinds)
 
     def on(self, wiring: AbstractWiring) -> "Network":
         """The same network on another wiring with the same kinds of edges."""
-        check_kinds(wiring, self.injection.n_kinds)
+        check_wiring(wiring, self.injection)
         new = copy.copy(self)
         object.__setattr__(new, "wiring", wiring)
         return new
@@ -212,6 +212,12 @@ class Network(ModelFunction):
         known = cell.n_parameters if isinstance(cell, ModelFunction) else count_numbers(cell)
         edges = count_numbers(self.injection) if self.injection.learned else 0
         return known + edges + count_numbers(self.head)
+
+    @property
+    def n_settings(self) -> int:
+        """Circuits that one application runs: those of a cell at every site."""
+        settings = self.cell.n_settings if isinstance(self.cell, ModelFunction) else 1
+        return self.wiring.n_sites * settings
 
     @property
     def n_read_out(self) -> int:

@@ -9,13 +9,16 @@ import html
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from qdeq.errors import UserError
+from qdeq.names import OWN_DATA, OWN_MODEL
 from qdeq.runs import pages
 from qdeq.runs.circuit import circuit_of
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
+from qdeq.training.checked import is_own
 from qdeq.training.config import TrainConfig
 
 _CAPTIONS = {
@@ -91,18 +94,19 @@ def report_page(
     more
         Results to show after the summary's, label to text.
     """
-    title = f"{summary.dataset}, {summary.mode}, {summary.encoding} encoding"
+    model = (
+        "own model" if config.ansatz == OWN_MODEL else f"{shorten(summary.encoding, 60)} encoding"
+    )
+    title = f"{summary.dataset}, {summary.mode}, {model}"
     rows = pages.pairs({**summary_rows(summary), **(more or {})})
     if summary.seeds is None:
-        results, command = {"Results": rows}, command_line(config)
+        results = {"Results": rows}
     else:
-        title += f", {len(summary.seeds)} seeds"
+        title += f", {len(summary.seeds)} seed{'s' * (len(summary.seeds) != 1)}"
         results = {
             "Results, mean ± standard deviation over seeds": rows,
             "Seed by seed": _by_seed(summary),
         }
-        seeds = ",".join(map(str, summary.seeds))
-        command = f"{command_line(config.replace(seed=0))} --seeds {seeds}"
     versions = {**summary.versions, "device": summary.device}
     drawn = {name: (png, name, _CAPTIONS.get(name, name)) for name, png in pictures.items()}
     values = {name: str(value) for name, value in config.plain().items()}
@@ -117,11 +121,7 @@ def report_page(
         pages.heading("Pictures"),
         pages.figures(drawn),
         pages.heading("How to reproduce"),
-        pages.paragraph(
-            "With the versions below, on the same kind of device, this command ends with the same "
-            "model."
-        ),
-        pages.command(command),
+        *_how_to_reproduce(config, summary.seeds),
         pages.columns({"Configuration": pages.pairs(values), "Versions": pages.pairs(versions)}),
     ]
     return pages.page(title, parts)
@@ -183,6 +183,48 @@ def hardware_rows(
     if cost.penalty.executions:
         text += ", without the Jacobian penalty's"
     return {"on a device, parameter-shift": text}
+
+
+def _how_to_reproduce(config: TrainConfig, seeds: Sequence[int] | None) -> list[str]:
+    again = python_call(config, seeds)
+    same = "With the versions below, on the same kind of device, this"
+    if again is None:
+        command = command_line(config)
+        if seeds is not None:
+            command = f"{command_line(config.replace(seed=0))} --seeds {','.join(map(str, seeds))}"
+        return [
+            pages.paragraph(f"{same} command ends with the same model."),
+            pages.command(command),
+        ]
+    sentence = f"{same} call ends with the same model, given again what is left open in it."
+    return [pages.paragraph(sentence), pages.command(again)]
+
+
+def python_call(config: TrainConfig, seeds: Sequence[int] | None = None) -> str | None:
+    """Return the call that trains a configuration for which the command line has no words.
+
+    None where it has: nothing was given as an object in Python.
+
+    >>> python_call(TrainConfig(epochs=5, data="own"))
+    'qdeq.train(qdeq.TrainConfig(epochs=5), dataset=...)'
+    >>> python_call(TrainConfig(epochs=5)) is None
+    True
+    """
+    values = config.plain()
+    parts = {"dataset": config.data == OWN_DATA, "model": config.ansatz == OWN_MODEL}
+    left_open = [f"{name}=..." for name, is_given in parts.items() if is_given]
+    options = []
+    for field in dataclasses.fields(config):
+        value = values[field.name]
+        if is_own(value):
+            options.append(f"{field.name}=...")
+        elif value not in (field.default, OWN_DATA) and (field.name != "seed" or seeds is None):
+            options.append(f"{field.name}={value!r}")
+    if not left_open and "=..." not in "".join(options):
+        return None
+    arguments = [f"qdeq.TrainConfig({', '.join(options)})"]
+    arguments += [] if seeds is None else [f"seeds={list(seeds)}"]
+    return f"qdeq.train({', '.join([*arguments, *left_open])})"
 
 
 def command_line(config: TrainConfig) -> str:

@@ -65,7 +65,7 @@ class Wired(eqx.Module):
     wiring: AbstractWiring = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        check_kinds(self.wiring, self.injection.n_kinds)
+        check_wiring(self.wiring, self.injection)
 
     def on(self, wiring: AbstractWiring) -> "Wired":
         """The same cell and weights on another wiring."""
@@ -170,14 +170,19 @@ def masked(values: Array, mask: Array | None) -> Array:
     return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
 
 
-def check_kinds(wiring: Any, n_kinds: int) -> None:
-    """Raise `UserError` for something that is no wiring, or one of other kinds of edges."""
+def check_wiring(wiring: Any, injection: Any) -> None:
+    """Raise `UserError` for what is no wiring or no injection, or where their kinds differ."""
+    if not isinstance(injection, EdgeInjection):
+        raise UserError(
+            f"injection={type(injection).__name__}: give an EdgeInjection, such as "
+            "EdgeInjection.random(wiring, n_inputs, n_features, n_states, key=key)"
+        )
     if not isinstance(wiring, AbstractWiring):
         raise UserError(f"wiring={wiring!r}: give Alone(), Chain(n), Grid(rows, columns) or Graph")
-    if wiring.n_kinds != n_kinds:
+    if wiring.n_kinds != injection.n_kinds:
         raise UserError(
             f"wiring={wiring!r} has {wiring.n_kinds} kinds of edges and the injection weights for "
-            f"{n_kinds}: give messages of shape ({wiring.n_kinds}, a, q)"
+            f"{injection.n_kinds}: give messages of shape ({wiring.n_kinds}, a, q)"
         )
 
 
