@@ -12,6 +12,7 @@ OWN_DATA: DataName = "own"
 """The name of a data set that Python code gave; it cannot be loaded by its name."""
 
 Features = Literal["pool", "pca", "vae"]
+Task = Literal["classification", "regression"]
 SplitName = Literal["test", "valid", "train"]
 
 Encoding = Literal["amplitude", "angle"]

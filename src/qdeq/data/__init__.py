@@ -7,3 +7,4 @@ from qdeq.data.datasets import load as load
 from qdeq.data.images import image_features as image_features
 from qdeq.data.splits import Dataset as Dataset
 from qdeq.data.splits import Split as Split
+from qdeq.data.splits import Targets as Targets

@@ -3,23 +3,41 @@
 import math
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from qdeq.data.images import check_finite, check_not_blank, grid_side, image_features
-from qdeq.data.inputs import cast_features, column_names, label_array, real_array
-from qdeq.data.splits import Dataset, Split, assemble, stratified_indices
-from qdeq.errors import UserError
+from qdeq.data.inputs import (
+    cast_features,
+    column_names,
+    label_array,
+    real_array,
+    target_array,
+    weight_array,
+)
+from qdeq.data.splits import (
+    Dataset,
+    Split,
+    assemble,
+    assemble_regression,
+    stratified_indices,
+    train_valid_indices,
+)
+from qdeq.errors import UserError, check_choice
+from qdeq.names import Task
 
 
 def from_arrays(
     images: Any,
     labels: Any,
     *,
+    task: Task = "classification",
     name: str = "custom",
     n_features: int | None = None,
     classes: Sequence[int | str] | None = None,
+    targets: Sequence[str] | None = None,
+    weights: Any = None,
     white: float | None = None,
     test: tuple[Any, Any] | None = None,
     test_fraction: float = 0.2,
@@ -38,7 +56,10 @@ def from_arrays(
         of NumPy or JAX, a tensor, a data frame, a list of arrays. The channels may also come
         first, and a single one may have an axis.
     labels
-        ``(N,)`` whole numbers, booleans or strings, also as a column of a frame.
+        ``(N,)`` whole numbers, booleans or strings, also as a column of a frame. Of a regression
+        ``(N,)`` or ``(N, T)`` real numbers, in any units.
+    task
+        ``"classification"`` or ``"regression"``.
     name
         Name in messages and summaries.
     n_features
@@ -52,9 +73,9 @@ def from_arrays(
         integers need it. Features do not use it.
     test
         Images (or features) and labels of a test set. None holds out `test_fraction` of every
-        class, the same samples for every `split_seed`.
+        class (of a regression's samples), the same samples for every `split_seed`.
     test_fraction
-        Part of every class to hold out when there is no `test`, between 0 and 1.
+        Part to hold out when there is no `test`, between 0 and 1.
     valid_fraction
         Part of the other samples that validates, between 0 and 1.
     split_seed
@@ -78,8 +99,32 @@ def from_arrays(
     >>> dataset.classes, dataset.n_features, len(dataset.test)
     (('left', 'right'), 4, 10)
     """
+    check_choice("task", task, get_args(Task))
     columns = column_names(images)
-    x, y = _samples(images, f"{name} samples"), label_array(labels, name)
+    x = _samples(images, f"{name} samples")
+    weight = None if weights is None else weight_array(weights, len(x), name)
+    if task == "regression":
+        if classes is not None:
+            raise UserError(f"classes={classes!r}: a regression has none, leave them out")
+        if targets is None:
+            targets = column_names(labels)
+        learning = _regression(x, labels, name, n_features, white, columns, weight)
+        if test is None:
+            kept, held_out = train_valid_indices(len(x), valid_fraction=test_fraction, seed=0)
+            learning, held = learning[np.sort(kept)], learning[np.sort(held_out)]
+        else:
+            test_x = _test_samples(test, name, x)
+            held = _regression(test_x, test[1], f"{name} test", n_features, white, columns)
+            _check_targets(name, learning, held)
+        return assemble_regression(
+            name,
+            learning,
+            held,
+            names=targets,
+            valid_fraction=valid_fraction,
+            split_seed=split_seed,
+        )
+    y = label_array(labels, name)
     classes = _classes(np.unique(y).tolist() if classes is None else classes)
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise UserError(
@@ -89,22 +134,12 @@ def from_arrays(
     if n_features is None and x.ndim != 2:
         n_features = 16 if len(classes) <= 4 else 100
     learning = _split(x, y, f"{name} samples", classes, n_features, white, columns)
+    learning = Split(learning.x, learning.y, weight)
     if test is None:
         kept, held_out = stratified_indices(learning.y, fraction=test_fraction, seed=0)
-        held = Split(learning.x[held_out], learning.y[held_out])
-        learning = Split(learning.x[kept], learning.y[kept])
+        learning, held = learning[kept], learning[held_out]
     else:
-        if not (isinstance(test, list | tuple) and len(test) == 2):
-            raise UserError(
-                f"test={type(test).__name__}: give a pair, the samples and the labels of the test "
-                "set, or None to hold out a part of every class"
-            )
-        test_x = _samples(test[0], f"{name} test samples")
-        if test_x.ndim != x.ndim or (x.ndim == 2 and test_x.shape[1] != x.shape[1]):
-            raise UserError(
-                f"{name}: samples have the shape {x.shape} and test samples {test_x.shape}: "
-                "both must be images, or features of the same number"
-            )
+        test_x = _test_samples(test, name, x)
         test_y = label_array(test[1], f"{name} test")
         held = _split(test_x, test_y, f"{name} test samples", classes, n_features, white, columns)
     width = learning.x.shape[1]
@@ -118,6 +153,46 @@ def from_arrays(
         valid_fraction=valid_fraction,
         split_seed=split_seed,
     )
+
+
+def _test_samples(test: Any, name: str, x: np.ndarray) -> np.ndarray:
+    if not (isinstance(test, list | tuple) and len(test) == 2):
+        raise UserError(
+            f"test={type(test).__name__}: give a pair, the samples and the labels of the test "
+            "set, or None to hold out a part of every class"
+        )
+    test_x = _samples(test[0], f"{name} test samples")
+    if test_x.ndim != x.ndim or (x.ndim == 2 and test_x.shape[1] != x.shape[1]):
+        raise UserError(
+            f"{name}: samples have the shape {x.shape} and test samples {test_x.shape}: "
+            "both must be images, or features of the same number"
+        )
+    return test_x
+
+
+def _regression(
+    x: np.ndarray,
+    labels: Any,
+    name: str,
+    n_features: int | None,
+    white: float | None,
+    columns: Sequence[str] | None,
+    weight: np.ndarray | None = None,
+) -> Split:
+    """Features and ``(N, T)`` float64 targets in their own units."""
+    y = target_array(labels, f"{name} targets")
+    if len(x) != len(y):
+        raise UserError(f"{name}: {len(x)} samples and {len(y)} targets: give one for each")
+    features = _features(x, f"{name} samples", n_features, white, columns)
+    return Split(features, y, weight)
+
+
+def _check_targets(name: str, learning: Split, held: Split) -> None:
+    if learning.y.shape[1] != held.y.shape[1]:
+        raise UserError(
+            f"{name}: {learning.y.shape[1]} targets to learn and {held.y.shape[1]} to test: give "
+            "both the same"
+        )
 
 
 def _classes(classes: Any) -> tuple[int | str, ...]:
@@ -152,12 +227,6 @@ def _split(
     white: float | None,
     columns: Sequence[str] | None,
 ) -> Split:
-    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
-    if not (is_image or x.ndim == 2) or 0 in x.shape:
-        raise UserError(
-            f"{name}: an array of shape {x.shape} and type {x.dtype}: give images (N, H, W) or "
-            "(N, H, W, 3), or features (N, d), as real numbers"
-        )
     if len(x) != len(y):
         raise UserError(f"{name}: {len(x)} samples and {len(y)} labels: give one label for each")
     position = {label: index for index, label in enumerate(classes)}
@@ -168,18 +237,33 @@ def _split(
             f"({len(unknown)} such labels): the classes are {', '.join(map(repr, classes))}"
         )
     counted = np.array([position[label] for label in y.tolist()], dtype=np.int32)
+    return Split(_features(x, name, n_features, white, columns), counted)
+
+
+def _features(
+    x: np.ndarray,
+    name: str,
+    n_features: int | None,
+    white: float | None,
+    columns: Sequence[str] | None,
+) -> np.ndarray:
+    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
+    if not (is_image or x.ndim == 2) or 0 in x.shape:
+        raise UserError(
+            f"{name}: an array of shape {x.shape} and type {x.dtype}: give images (N, H, W) or "
+            "(N, H, W, 3), or features (N, d), as real numbers"
+        )
     if not is_image:
         if n_features not in (None, x.shape[1]):
             raise UserError(
                 f"n_features={n_features!r}: {name} have {x.shape[1]} features, which are taken as "
                 "they are, so leave n_features out or give images (N, H, W)"
             )
-        return Split(cast_features(x, name=name, columns=columns), counted)
+        return cast_features(x, name=name, columns=columns)
     check_finite(x, name)
     check_not_blank(x, name)
     n_features = 16 if n_features is None else n_features
-    features = image_features(x, n_features, white=_white(x, name, white))
-    return Split(features, counted)
+    return image_features(x, n_features, white=_white(x, name, white))
 
 
 def _white(images: np.ndarray, name: str, white: float | None) -> float:

@@ -169,6 +169,62 @@ def label_array(values: Any, name: str) -> np.ndarray:
     return np.array(cells, dtype=str) if is_text else np.array([int(c) for c in cells], np.int64)
 
 
+def target_array(values: Any, name: str) -> np.ndarray:
+    """The real numbers that a regression predicts, one or several for every sample.
+
+    Parameters
+    ----------
+    values
+        ``(N,)`` or ``(N, T)`` finite real numbers, in any container.
+    name
+        What they are called in messages.
+
+    Returns
+    -------
+    np.ndarray
+        ``(N, T)`` float64.
+
+    Raises
+    ------
+    UserError
+        For another shape, or naming the first that is missing, not finite or no real number.
+    """
+    array = real_array(values, name, columns=column_names(values))
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise UserError(
+            f"{name}: an array of shape {array.shape}: give one number for each sample, (N,), or "
+            "several, (N, T)"
+        )
+    return cast_features(array, np.float64, name=name, columns=column_names(values))
+
+
+def weight_array(values: Any, n_samples: int, name: str) -> np.ndarray:
+    """How much each sample counts: ``(N,)`` float32, not negative, not all of them zero.
+
+    Raises
+    ------
+    UserError
+        Naming what is wrong with them.
+    """
+    array = real_array(values, f"{name}: weights").astype(np.float64)
+    if array.shape != (n_samples,):
+        raise UserError(
+            f"{name}: weights of shape {array.shape} for {n_samples} samples: give one for each"
+        )
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if len(bad):
+        raise UserError(
+            f"{name}: the weight at index {bad[0]} is {array[bad[0]]}: give finite numbers of at "
+            "least 0"
+        )
+    if not array.any():
+        raise UserError(f"{name}: all weights are 0: give at least one sample a positive weight")
+    # Losses are means over weights: what counts is their ratio, which no unit changes.
+    return (array / array.max()).astype(np.float32)
+
+
 def column_names(values: Any) -> list[str] | None:
     """The names of a frame's columns; None where columns are only counted."""
     columns = getattr(values, "columns", None)

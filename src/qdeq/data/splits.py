@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qdeq.errors import UserError
+from qdeq.names import Task
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,22 +22,85 @@ class Split:
     x
         ``(N, d)`` float32: the features.
     y
-        ``(N,)`` int32: the position of each sample's class in `Dataset.classes`.
+        ``(N,)`` int32: the position of each sample's class in `Dataset.classes`; of a regression
+        ``(N, T)`` float32: its targets in the scale of `Dataset.targets`.
+    weight
+        ``(N,)`` float32: how much each sample counts in losses; None counts every one as one.
     """
 
     x: np.ndarray
     y: np.ndarray
+    weight: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> "Split":
+        """The samples of some rows."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Split(self.x[rows], self.y[rows], weight)
 
     def __repr__(self) -> str:
         return f"Split(x={self.x.shape}, y={self.y.shape})"
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What a regression predicts, and the scale it is trained in: (t - mean) / scale.
+
+    Parameters
+    ----------
+    names
+        Of the T targets.
+    mean, scale
+        T numbers each, in the targets' own units: of the training samples the mean and the
+        standard deviation (1 where that is zero).
+    """
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: np.ndarray, names: Sequence[str] | None = None) -> "Targets":
+        """The scale of ``(N, T)`` float64 training targets in their own units.
+
+        Raises
+        ------
+        UserError
+            If a target's numbers are so large or so far apart that their deviation overflows.
+        """
+        names = _target_names(values.shape[1]) if names is None else tuple(names)
+        largest = np.abs(values).max(axis=0)
+        unit = np.where(largest > 0, largest, 1.0)  # neither squares nor sums overflow
+        mean = (values / unit).mean(axis=0) * unit
+        scale = (values / unit).std(axis=0) * unit
+        bad = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(scale)))
+        if len(bad):
+            raise UserError(
+                f"target {names[bad[0]]!r}: its numbers reach {largest[bad[0]]:.3g}, too large to "
+                "be scaled: divide it by a constant"
+            )
+        # Rounding leaves a constant target a deviation of about eps times its size.
+        scale = np.where(scale > 1e-12 * unit, scale, 1.0)
+        return cls(names, tuple(mean.tolist()), tuple(scale.tolist()))
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """``(N, T)`` targets in their own units -> ``(N, T)`` float32 as they are trained."""
+        return ((values - np.array(self.mean)) / np.array(self.scale)).astype(np.float32)
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """``(N, T)`` trained scale -> ``(N, T)`` float64 in the targets' own units."""
+        return np.asarray(values, np.float64) * np.array(self.scale) + np.array(self.mean)
+
+
+def _target_names(n_targets: int) -> tuple[str, ...]:
+    return ("target",) if n_targets == 1 else tuple(f"target {k}" for k in range(n_targets))
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification task: three splits that share classes and features.
+    """A classification or regression: three splits that share features and classes or targets.
 
     Parameters
     ----------
@@ -45,10 +109,13 @@ class Dataset:
     train, valid, test
         What to learn from, what to choose by, what to report.
     classes
-        The name or original label of each class; ``y == k`` means ``classes[k]``.
+        The name or original label of each class; ``y == k`` means ``classes[k]``. Empty for a
+        regression.
     image_shape
         Rows and columns of the pooled image that the features are, row by row;
         ``(1, d)`` if the features never were an image.
+    targets
+        What a regression predicts; None for a classification.
     """
 
     name: str
@@ -57,6 +124,17 @@ class Dataset:
     test: Split
     classes: tuple[int | str, ...]
     image_shape: tuple[int, int]
+    targets: Targets | None = None
+
+    @property
+    def task(self) -> Task:
+        """`"classification"` or `"regression"`."""
+        return "classification" if self.targets is None else "regression"
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that a model predicts for a sample: the classes' scores, or the targets."""
+        return len(self.classes) if self.targets is None else len(self.targets.names)
 
     @property
     def n_features(self) -> int:
@@ -170,7 +248,7 @@ def assemble(
     valid_fraction: float,
     split_seed: int,
 ) -> Dataset:
-    """Split the learning samples into train and valid, and check that no class is missing.
+    """Split the learning samples of a classification, and check that no class is missing.
 
     Parameters
     ----------
@@ -202,8 +280,8 @@ def assemble(
         len(learning), valid_fraction=valid_fraction, seed=split_seed
     )
     parts: Mapping[str, Split] = {
-        "train": Split(learning.x[kept], learning.y[kept]),
-        "valid": Split(learning.x[held_out], learning.y[held_out]),
+        "train": learning[kept],
+        "valid": learning[held_out],
         "test": test,
     }
     for part, split in parts.items():
@@ -222,3 +300,55 @@ def assemble(
         classes=tuple(classes),
         image_shape=image_shape,
     )
+
+
+def assemble_regression(
+    name: str,
+    learning: Split,
+    test: Split,
+    *,
+    names: Sequence[str] | None = None,
+    valid_fraction: float,
+    split_seed: int,
+) -> Dataset:
+    """Split the learning samples of a regression, and scale targets by those that train.
+
+    Parameters
+    ----------
+    name
+        Name of the dataset, for messages and summaries.
+    learning, test
+        Samples whose ``y`` is ``(N, T)`` float64 in the targets' own units.
+    names
+        Of the targets.
+    valid_fraction, split_seed
+        See `assemble`.
+
+    Raises
+    ------
+    UserError
+        If a split is empty, a target cannot be scaled, or the fraction is out of range.
+    """
+    kept, held_out = train_valid_indices(
+        len(learning), valid_fraction=valid_fraction, seed=split_seed
+    )
+    parts: Mapping[str, Split] = {
+        "train": learning[kept],
+        "valid": learning[held_out],
+        "test": test,
+    }
+    for part, split in parts.items():
+        if not len(split):
+            raise UserError(
+                f"{name}: the {part} split has no sample: give more samples or other fractions"
+            )
+    return scaled_regression(name, parts["train"], parts["valid"], parts["test"], names=names)
+
+
+def scaled_regression(
+    name: str, train: Split, valid: Split, test: Split, *, names: Sequence[str] | None = None
+) -> Dataset:
+    """A regression of three splits whose ``y`` is ``(N, T)`` float64 in the targets' own units."""
+    targets = Targets.of(train.y, names)
+    parts = [Split(s.x, targets.scaled(s.y), s.weight) for s in (train, valid, test)]
+    return Dataset(name, *parts, classes=(), image_shape=(1, train.x.shape[1]), targets=targets)
