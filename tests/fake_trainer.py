@@ -115,6 +115,7 @@ class FakeTrainer:
             "converged_fraction": 1.0,
             "solver_steps_mean": 9.0,
             "undefined_inputs": 0,
+            "not_finite": 0,
             "circuit_executions": 1000,
             "residual_trace": np.array([1.0, 1e-3, 1e-6, np.nan]),
             "predictions": np.zeros(len(split.y), dtype=int),

@@ -67,6 +67,8 @@ def test_one_undefined_sample_leaves_the_others_alone():
     assert STATUS[second.result] == STATUS[STATUS.nonfinite]
     np.testing.assert_array_equal(spoiled.value[1], jnp.zeros(5))  # the start: nothing was measured
     assert not bool(second.converged) and bool(jnp.isinf(second.absolute_residual))
+    # Not NaN, which would say that it was done before it began.
+    assert jnp.isinf(second.residual_trace[0]) and jnp.isnan(second.residual_trace[1:]).all()
     np.testing.assert_array_equal(spoiled.value[::2], clean.value[::2])
 
 

@@ -141,6 +141,15 @@ def test_undefined_inputs_are_reported_when_there_are_any():
     assert summary_rows(summary(undefined_inputs=2))["undefined inputs"].startswith("2 ")
 
 
+def test_samples_without_a_number_for_a_residual_are_reported_and_shown():
+    assert "not finite" not in summary_rows(summary())
+    assert summary_rows(summary(not_finite=3))["not finite"].startswith("3 test samples")
+    (axes,) = figures.residual_trace([1.0, 1e-3], tolerance=1e-5, not_finite=3).axes
+    assert "without 3" in axes.get_title("left")
+    both = Summary.over([summary(not_finite=3), summary(not_finite=1)], run="runs/two")
+    assert both.not_finite == 4
+
+
 def test_a_summary_survives_json_with_numbers_that_are_not_finite():
     text = summary().to_json()
     assert "NaN" not in text

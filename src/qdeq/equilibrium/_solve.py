@@ -18,7 +18,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from qdeq.equilibrium.solution import STATUS, relative
+from qdeq.equilibrium.solution import STATUS, as_trace, relative
 from qdeq.equilibrium.solver import Estimate, Solver, as_solver, finds_zero
 from qdeq.native.constants import PROGRESS
 
@@ -43,21 +43,14 @@ class SolveOptions(eqx.Module):
     stall_steps: int | None = eqx.field(default=None, static=True)
 
 
-class Best(eqx.Module):
-    """The evaluated point with the smallest residual: y, |f(y) - y|, |f(y)|."""
-
-    point: Float[Array, " n"]
-    residual: Float[Array, ""]
-    scale: Float[Array, ""]
-
-
 class Outcome(eqx.Module):
     """How a solve ended.
 
-    `last` is the newest iterate, at which f was not evaluated; `solver_state` the solver's own.
+    `best` is the evaluated point with the smallest residual (an average, of a solver that gives
+    one); `last` the newest iterate, at which f was not evaluated; `solver_state` the solver's own.
     """
 
-    best: Best
+    best: Estimate
     last: Float[Array, " n"]
     steps: Int[Array, ""]
     status: Any
@@ -68,7 +61,7 @@ class Outcome(eqx.Module):
 class Begun(eqx.Module):
     """What an earlier solve left: its best point, and whether there is anything left to do."""
 
-    best: Best
+    best: Estimate
     active: Bool[Array, ""]
 
 
@@ -82,7 +75,7 @@ class _Carry(eqx.Module):
     state: PyTree
     step: Int[Array, ""]
     status: Any  # `max_steps_reached` while the solve runs: then nothing is to be done at the end
-    best: Best
+    best: Estimate
     progress: _Progress | None  # None without a stall test
     trace: Float[Array, " max_steps"]
 
@@ -175,7 +168,7 @@ def solve(
             state=eqx.filter(state, eqx.is_array),
             step=carry.step + 1,
             status=status,
-            best=Best(
+            best=Estimate(
                 point=jnp.where(better, y, carry.best.point),
                 residual=jnp.where(better, residual, carry.best.residual),
                 scale=jnp.where(better, scale, carry.best.scale),
@@ -196,7 +189,7 @@ def solve(
         state=dynamic,
         step=jnp.asarray(0, jnp.int32),
         status=status,
-        best=Best(frozen_start, infinite, infinite) if begun is None else begun.best,
+        best=Estimate(frozen_start, infinite, infinite) if begun is None else begun.best,
         progress=None if stall_steps is None else _Progress(infinite, jnp.asarray(0, jnp.int32)),
         trace=jnp.full(max_steps, jnp.nan, start.dtype),
     )
@@ -215,6 +208,6 @@ def solve(
         last=carry.iterate,
         steps=carry.step,
         status=carry.status,
-        trace=carry.trace,
+        trace=as_trace(carry.trace, carry.step),
         solver_state=eqx.combine(carry.state, static),
     )

@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from qdeq.equilibrium._solve import Best, Outcome, SolveOptions
+from qdeq.equilibrium._solve import Outcome, SolveOptions
 from qdeq.equilibrium.broyden import BroydenState, DenseSecant
-from qdeq.equilibrium.solution import STATUS
-from qdeq.equilibrium.solver import kernel_of
+from qdeq.equilibrium.solution import STATUS, as_trace
+from qdeq.equilibrium.solver import Estimate, kernel_of
 from qdeq.native import SolverRun
 from qdeq.native.constants import CONVERGED, NONFINITE, STALLED
 
@@ -73,11 +73,11 @@ def compiled_solve(
     status = STATUS.where(run.code == NONFINITE, STATUS.nonfinite, status)
     zero = jnp.zeros_like(start)
     outcome = Outcome(
-        best=Best(run.point, run.residual, run.scale),
+        best=Estimate(run.point, run.residual, run.scale),
         last=run.last,
         steps=run.steps,
         status=status,
-        trace=run.trace,
+        trace=as_trace(run.trace, run.steps),
         solver_state=BroydenState(DenseSecant(run.inverse_jacobian), zero, None, run.residual),
     )
     return outcome, run.fallback_steps if continues else None

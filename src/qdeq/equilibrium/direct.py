@@ -13,7 +13,7 @@ from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness, check_randomness
 from qdeq.equilibrium.shots import ShotSchedule
-from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, as_trace, relative
 from qdeq.equilibrium.solver import Estimate
 
 
@@ -89,15 +89,13 @@ class Direct(eqx.Module):
         found = Estimate.at(frozen, out)
         converged = found.meets(self.rtol, self.atol)
         steps = jnp.asarray(layers, jnp.int32)
-        if budget is not None:
-            trace = jnp.where(jnp.arange(self.layers) < layers, trace, jnp.nan)
         stats = SolverStats(
             steps=steps,
             residual=relative(found.residual, found.scale),
             absolute_residual=found.residual,
             converged=converged,
             adjoint_residual=jnp.asarray(jnp.nan, value.dtype),
-            residual_trace=trace,
+            residual_trace=as_trace(trace, layers),
             evaluations=steps,
             jacobians=jnp.zeros_like(steps),
             result=STATUS.where(converged, STATUS.converged, STATUS.max_steps_reached),

@@ -62,7 +62,8 @@ class SolverStats(eqx.Module):
         that gradients are multiplied with: 0 is an exact gradient, 1 means that nothing can be
         said. NaN where the adjoint has no such operator (`Unrolled`, `Direct`).
     residual_trace
-        Relative residual at each evaluated iterate, padded with NaN, `(max_steps,)`.
+        Relative residual at each evaluated iterate, infinite where it was not a number, padded with
+        NaN, `(max_steps,)`.
     evaluations
         Evaluations of f in the forward solve, the last measurement of a random f included.
     jacobians
@@ -102,6 +103,16 @@ class Solution(eqx.Module):
     value: PyTree[Array]
     stats: SolverStats
     jacobian: Float[Array, "n n"] | None = None
+
+
+def as_trace(residuals: Float[Array, " max_steps"], steps: Any) -> Float[Array, " max_steps"]:
+    """Residuals of the first `steps` evaluations, infinite where not a number, and NaN after them.
+
+    A sample that became NaN would look like one that was done.
+    """
+    taken = jnp.arange(len(residuals)) < steps
+    lost = jnp.where(jnp.isnan(residuals), jnp.inf, residuals)
+    return jnp.where(taken, lost, jnp.nan)
 
 
 def relative(residual: Float[Array, ""], scale: Float[Array, ""]) -> Float[Array, ""]:

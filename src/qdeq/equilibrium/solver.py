@@ -26,7 +26,7 @@ KINDS = (
 
 
 class Estimate(eqx.Module):
-    """What a solver takes for the equilibrium so far, and how good that is.
+    """What is taken for the equilibrium so far, and how good that is.
 
     Attributes
     ----------
@@ -35,13 +35,14 @@ class Estimate(eqx.Module):
     residual, scale
         |f(y) - y| and |f(y)|.
     is_settled
-        Whether they can be trusted; a solve does not end before.
+        Whether they can be trusted; a solve does not end before. None: they are measured at a
+        point where f was evaluated.
     """
 
     point: Float[Array, " n"]
     residual: Float[Array, ""]
     scale: Float[Array, ""]
-    is_settled: Bool[Array, ""] | bool = True
+    is_settled: Bool[Array, ""] | bool | None = None
 
     @classmethod
     def at(cls, y: Float[Array, " n"], out: Float[Array, " n"]) -> "Estimate":
@@ -52,7 +53,7 @@ class Estimate(eqx.Module):
         """Whether that is an equilibrium to these tolerances."""
         # An infinite residual is within the tolerance of an infinite f.
         met = jnp.isfinite(self.residual) & (self.residual <= atol + rtol * self.scale)
-        return met if self.is_settled is True else met & self.is_settled
+        return met if self.is_settled is None else met & self.is_settled
 
 
 class AbstractSolver(eqx.Module):

@@ -99,7 +99,9 @@ def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def residual_trace(trace: Sequence[float | None], *, tolerance: float) -> Figure:
+def residual_trace(
+    trace: Sequence[float | None], *, tolerance: float, not_finite: int = 0
+) -> Figure:
     """Mean relative residual of the test samples after each solver step, on a log scale.
 
     Parameters
@@ -108,6 +110,8 @@ def residual_trace(trace: Sequence[float | None], *, tolerance: float) -> Figure
         One number per step; None or NaN where no sample was still iterating.
     tolerance
         Residual at which a sample counts as solved.
+    not_finite
+        How many samples met a residual that is no number, which the mean leaves out.
     """
     values = np.array([math.nan if value is None else value for value in trace], dtype=float)
     steps = np.arange(1, len(values) + 1)
@@ -123,7 +127,10 @@ def residual_trace(trace: Sequence[float | None], *, tolerance: float) -> Figure
             textcoords="offset points",
             color=ORANGE,
         )
-        axes.set(title="Residual of the test samples", xlabel="solver step")
+        title = "Residual of the test samples"
+        if not_finite:
+            title += f"\nwithout {not_finite} where it is no number"
+        axes.set(title=title, xlabel="solver step")
         axes.set_ylabel("mean |f(m) − m| / |f(m)|")
         axes.xaxis.set_major_locator(_whole_numbers())
     return figure

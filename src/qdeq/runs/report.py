@@ -64,7 +64,7 @@ def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[
         drawn = {"training": figures.training_curves(histories[0])}
     if any(value is not None for value in summary.residual_trace):
         drawn["residual"] = figures.residual_trace(
-            summary.residual_trace, tolerance=config.tolerance
+            summary.residual_trace, tolerance=config.tolerance, not_finite=summary.not_finite
         )
     drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
     with contextlib.suppress(UserError):  # of parts of one's own that are not given
@@ -151,6 +151,11 @@ def summary_rows(summary: Summary) -> dict[str, str]:
         rows["stopped"] = summary.stopped
     if summary.undefined_inputs:
         rows["undefined inputs"] = f"{summary.undefined_inputs} test samples with x + R m = 0"
+    if summary.not_finite:
+        rows["not finite"] = (
+            f"{summary.not_finite} test samples met a residual that is no number; their last steps "
+            "are not in the picture of residuals"
+        )
     return rows
 
 

@@ -298,6 +298,7 @@ class Session:
                 converged_fraction=float(test[seed]["converged_fraction"]),
                 solver_steps_mean=float(test[seed]["solver_steps_mean"]),
                 undefined_inputs=int(test[seed]["undefined_inputs"]),
+                not_finite=int(test[seed]["not_finite"]),
                 circuit_executions=int(sum(m["circuit_executions"] for m in histories[seed])),
                 train_seconds=sum(m["seconds"] for m in histories[seed]),
                 compile_seconds=self.compile_seconds / n_seeds,

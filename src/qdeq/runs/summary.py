@@ -16,7 +16,13 @@ import numpy as np
 from qdeq.errors import UserError
 
 # Fields younger than run folders that must stay readable, with what they mean there.
-_LATER_FIELDS: dict[str, Any] = {"stopped": "", "seeds": None, "statistics": {}, "by_seed": {}}
+_LATER_FIELDS: dict[str, Any] = {
+    "stopped": "",
+    "not_finite": 0,
+    "seeds": None,
+    "statistics": {},
+    "by_seed": {},
+}
 
 _PACKAGES = ("qdeq", "jax", "jaxlib", "equinox", "optimistix", "lineax", "optax", "numpy")
 
@@ -118,6 +124,10 @@ class Summary:
     undefined_inputs: int
     """Test samples with v = x + R m = 0, which amplitude encoding cannot represent."""
 
+    not_finite: int = 0
+    """Test samples with a residual that is not a number (or infinite); `residual_trace` is without
+    it, `residual_mean` and `residual_max` are not."""
+
     circuit_executions: int
     """Evaluations of the model function in the forward passes of training; `qdeq resources RUN`
     adds what gradients would cost on hardware."""
@@ -138,7 +148,8 @@ class Summary:
     """Test samples by true class (row) and predicted class (column)."""
 
     residual_trace: list[float | None]
-    """Mean relative residual of the test samples after each solver step."""
+    """Mean relative residual of the test samples after each solver step; null where no sample was
+    still iterating with a finite one."""
 
     seeds: list[int] | None = None
     """Of a run of many seeds."""
@@ -165,6 +176,7 @@ class Summary:
             | {"residual_max": statistics["residual_max"].max},
             stopped="; ".join(f"seed {s.seed}: {s.stopped}" for s in summaries if s.stopped),
             undefined_inputs=sum(summary.undefined_inputs for summary in summaries),
+            not_finite=sum(summary.not_finite for summary in summaries),
             circuit_executions=sum(summary.circuit_executions for summary in summaries),
             train_seconds=sum(summary.train_seconds for summary in summaries),
             compile_seconds=sum(summary.compile_seconds for summary in summaries),

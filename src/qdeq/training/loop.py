@@ -216,7 +216,8 @@ class Trainer:
         list of dict
             Per seed `loss, accuracy, residual_mean, residual_max, converged_fraction,
             solver_steps_mean, undefined_inputs, circuit_executions`, `residual_trace` (mean over
-            samples, one entry per solver step, NaN where no sample was still iterating) and
+            the samples whose residual is a number, one entry per solver step, NaN where none was
+            still iterating), `not_finite` (how many samples met a residual that is none) and
             `predictions` `(N,)`.
         """
         program = self._measure_program(phase or self.config.mode, classifiers)
@@ -236,14 +237,13 @@ class Trainer:
         found = []
         for seed, averages in enumerate(_averages(metrics)):
             del averages["gradient_norm"]
-            trace = traces[seed, :n_samples]
-            running = (~np.isnan(trace)).sum(axis=0)
-            mean_trace = np.nansum(trace, axis=0) / np.maximum(running, 1)  # NaN: not running
+            mean, not_finite = mean_trace(traces[seed, :n_samples])
             found.append(
                 {
                     **averages,
                     "undefined_inputs": int(np.sum(~defined[seed, :n_samples])),
-                    "residual_trace": np.where(running > 0, mean_trace, np.nan),
+                    "not_finite": not_finite,
+                    "residual_trace": mean,
                     "predictions": predictions[seed, :n_samples],
                 }
             )
@@ -485,6 +485,31 @@ def n_qubits_of(config: TrainConfig, dataset: Dataset) -> int:
 def _n_qubits(config: TrainConfig, n_classes: int) -> int:
     """The paper's where none are given: 4 qubits for 4 classes, 10 for 10."""
     return config.given_n_qubits or (4 if n_classes <= 4 else 10)
+
+
+def mean_trace(traces: np.ndarray) -> tuple[np.ndarray, int]:
+    """The mean residual step by step, of samples with a finite one, and how many met another.
+
+    Parameters
+    ----------
+    traces
+        `(N, steps)`, NaN where a sample was done, infinite where its residual was not a number.
+
+    Returns
+    -------
+    mean, n
+        `(steps,)`, NaN where no sample was still iterating, and a number of samples.
+
+    Examples
+    --------
+    >>> mean_trace(np.array([[1.0, 0.5, 0.1], [3.0, np.inf, np.nan]]))
+    (array([2. , 0.5, 0.1]), 1)
+    """
+    is_number = np.isfinite(traces)
+    count = is_number.sum(axis=0)
+    total = np.where(is_number, traces, 0).sum(axis=0)
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean, int(np.isinf(traces).any(axis=1).sum())
 
 
 def _averages(metrics: BatchMetrics) -> list[dict[str, Any]]:
