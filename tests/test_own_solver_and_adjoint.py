@@ -177,17 +177,18 @@ def test_a_training_on_a_device_takes_the_gradient_of_any_adjoint(x64):
 @pytest.mark.slow  # trains
 def test_a_configuration_takes_them_and_its_folder_asks_for_them_again(tmp_path):
     objects = {"solver": Halved(), "adjoint": FirstTwoTerms()}
-    run = qdeq.train(config(**objects), dataset=digits(), out=tmp_path / "own")
+    chosen = config(**objects)
+    run = qdeq.train(chosen, dataset=digits(), out=tmp_path / "own")
     x = digits().test.x
     expected = run.predict_proba(x)
     assert run.layer.solver == Halved() and np.isfinite(expected).all()
-    again = qdeq.load(tmp_path / "own", **objects)
+    again = qdeq.load(tmp_path / "own", config=chosen)
     np.testing.assert_array_equal(again.predict_proba(x), expected)
     assert run.summary.solver.startswith("own: Halved(")
     with pytest.raises(UserError, match=r"solver='own: Halved.*given again"):
         qdeq.load(tmp_path / "own")
     with pytest.raises(UserError, match=r"adjoint='own: FirstTwoTerms.*given again"):
-        qdeq.load(tmp_path / "own", solver=Halved())
+        qdeq.load(tmp_path / "own", config=qdeq.TrainConfig(solver=Halved()))
     # The same numbers as what they equal.
     same = qdeq.train(
         config(solver=Picard(damping=0.5), adjoint=qdeq.Neumann(2)),

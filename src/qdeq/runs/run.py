@@ -11,8 +11,6 @@ from pathlib import Path
 
 from qdeq._arrays import arrays_to_tree
 from qdeq.data import Dataset
-from qdeq.equilibrium import AbstractDerivative
-from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_DATA, OWN_MODEL
@@ -119,8 +117,6 @@ def resume(
     data_dir: str | None = None,
     dataset: Dataset | None = None,
     model: ModelFunction | ModelMaker | None = None,
-    solver: Solver | None = None,
-    adjoint: AbstractDerivative | None = None,
     config: TrainConfig | None = None,
     devices: int | None = None,
     on_epoch: OnEpoch | None = None,
@@ -141,10 +137,9 @@ def resume(
         Where the data set is now, if it has moved.
     dataset, model
         The data set and the model function again, of a run that was given them.
-    solver, adjoint
-        The same of a run whose configuration held objects there.
     config
-        A configuration with the same objects, of a run whose configuration held any.
+        A configuration with the same objects (`TrainConfig(solver=...)`), of a run whose
+        configuration held any.
     devices, on_epoch, on_stage
         As in `train`; `on_epoch` is called for new epochs only.
 
@@ -159,7 +154,7 @@ def resume(
     folder = RunFolder.open(run)
     with folder.held() if is_writer() else contextlib.nullcontext():
         kept, seeds = moved(folder.read_config(), data_dir), folder.read_seeds()
-        config = kept.given_again(config, solver=solver, adjoint=adjoint)
+        config = kept.given_again(config)
         if epochs is not None:
             config = config.replace(epochs=epochs)
         configs = [config.replace(seed=seed) for seed in seeds]

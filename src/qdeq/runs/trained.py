@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from qdeq.data.inputs import cast_features
-from qdeq.equilibrium import AbstractDerivative, Direct, Equilibrium, Solution
-from qdeq.equilibrium.solver import Solver
+from qdeq.equilibrium import Direct, Equilibrium, Solution
 from qdeq.errors import UserError
 from qdeq.models import Classifier, ModelFunction, Prediction
 from qdeq.runs.run_folder import RunFolder
@@ -133,8 +132,6 @@ def load(
     run: str | Path,
     *,
     model: ModelFunction | ModelMaker | None = None,
-    solver: Solver | None = None,
-    adjoint: AbstractDerivative | None = None,
     config: TrainConfig | None = None,
 ) -> Run:
     """Load a run that `qdeq.train` or `qdeq train` wrote, of one seed or many.
@@ -145,10 +142,9 @@ def load(
         A run folder.
     model
         The model function again (or what makes it), of a run that was given one.
-    solver, adjoint
-        The same of a run whose configuration held objects there.
     config
-        A configuration with the same objects, of a run whose configuration held any.
+        A configuration with the same objects (`TrainConfig(solver=...)`), of a run whose
+        configuration held any.
 
     Raises
     ------
@@ -156,6 +152,6 @@ def load(
         When there is no run in the folder, it is of a newer version, or it needs its model.
     """
     folder = RunFolder.open(run)
-    given = folder.read_config().given_again(config, solver=solver, adjoint=adjoint)
+    given = folder.read_config().given_again(config)
     check_model_given(given, model)
     return Run(folder, model, given)

@@ -94,33 +94,26 @@ class TrainConfig(
         values = {name: getattr(self, name) for name in object_fields(type(self))}
         return {name: value for name, value in values.items() if not isinstance(value, str)}
 
-    def given_again(
-        self, config: "TrainConfig | None" = None, *, solver: Any = None, adjoint: Any = None
-    ) -> "TrainConfig":
+    def given_again(self, config: "TrainConfig | None" = None) -> "TrainConfig":
         """The configuration of a run folder with the objects that the run was given in Python.
 
         Parameters
         ----------
         config
             One that holds them.
-        solver, adjoint
-            These two alone.
 
         Raises
         ------
         UserError
             If it was given one that is not given now.
         """
-        alone = {"solver": solver, "adjoint": adjoint}
         given = {} if config is None else config.objects()
-        given |= {name: value for name, value in alone.items() if value is not None}
         for name in object_fields(type(self)):
             if name not in given and is_own(getattr(self, name)):
-                again = f"{name}=..." if name in alone else f"config=TrainConfig({name}=...)"
                 kept = shorten(getattr(self, name), 80, placeholder=" ...")
                 raise UserError(
                     f"{name}='{kept}': the {name} was given in Python, and has to be given again: "
-                    f"{again}"
+                    f"config=TrainConfig({name}=...)"
                 )
         return self.replace(**given) if given else self
 
