@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from qdeq.data.sources import Source, check_images, open_source
 from qdeq.data.splits import Dataset, Split, assemble, check_fraction, stratified_indices
 from qdeq.data.tables import ImageCollection
 from qdeq.errors import check_choice
-from qdeq.names import SplitName
 
 _DIGITS = ImageCollection(name="digits", classes=tuple(range(10)), side=8, white=16.0)
 _MNIST = ImageCollection(
@@ -226,9 +224,11 @@ def _load_extracted(
         return {f"{part}_{a}": getattr(split, a) for part, split in parts.items() for a in "xy"}
 
     arrays = cached_arrays(f"{name}-{features}-{n_features}", key, compute)
-    splits = {p: Split(arrays[f"{p}_x"], arrays[f"{p}_y"]) for p in get_args(SplitName)}
+    train, valid, test = (
+        Split(arrays[f"{p}_x"], arrays[f"{p}_y"]) for p in ("train", "valid", "test")
+    )
     classes = tuple(spec.collection.classes[label] for label in spec.labels)
-    return Dataset(name=name, **splits, classes=classes, image_shape=(1, n_features))
+    return Dataset(name, train, valid, test, classes=classes, image_shape=(1, n_features))
 
 
 def _compute(spec: DatasetSpec, source: Source, n_features: int) -> dict[str, np.ndarray]:

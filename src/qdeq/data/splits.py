@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qdeq.data.preparation import TablePreparation
 from qdeq.errors import UserError
 from qdeq.names import Task
 
@@ -116,6 +117,10 @@ class Dataset:
         ``(1, d)`` if the features never were an image.
     targets
         What a regression predicts; None for a classification.
+    preparation
+        Of a table: how its columns became features, see `qdeq.data.read_table`.
+    source
+        Path of the file it was read from.
     """
 
     name: str
@@ -125,6 +130,8 @@ class Dataset:
     classes: tuple[int | str, ...]
     image_shape: tuple[int, int]
     targets: Targets | None = None
+    preparation: TablePreparation | None = None
+    source: str | None = None
 
     @property
     def task(self) -> Task:
@@ -219,6 +226,69 @@ def stratified_indices(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def group_indices(
+    groups: np.ndarray,
+    labels: np.ndarray | None,
+    *,
+    fraction: float,
+    seed: int,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out whole groups: of 50 draws the one nearest to the fraction of rows and classes.
+
+    Parameters
+    ----------
+    groups
+        ``(N,)``: what each sample belongs to.
+    labels
+        ``(N,)`` integers, not negative, of a classification.
+    fraction
+        Part of the samples to hold out, between 0 and 1.
+    seed
+        Seed of the draws.
+    name
+        Name of the dataset, for messages.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Indices kept and indices held out, both ascending.
+
+    Raises
+    ------
+    UserError
+        With one group.
+    """
+    from sklearn.model_selection import GroupShuffleSplit
+
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise UserError(
+            f"{name}: one group alone cannot be split: training, validation and test need a group "
+            "each at least"
+        )
+    strata = np.zeros(len(groups), dtype=int) if labels is None else labels
+    sizes = np.bincount(strata)
+    draws = GroupShuffleSplit(50, test_size=fraction, random_state=seed)
+    best = min(
+        (held_out for _, held_out in draws.split(groups, groups=groups)),
+        key=lambda rows: _unevenness(
+            np.bincount(strata[rows], minlength=len(sizes)), sizes, fraction
+        ),
+    )
+    kept = np.ones(len(groups), dtype=bool)
+    kept[best] = False
+    return np.flatnonzero(kept), np.flatnonzero(~kept)
+
+
+def _unevenness(held_out: np.ndarray, sizes: np.ndarray, fraction: float) -> float:
+    """How far a draw is from holding out the fraction of every class; a class of none is far."""
+    present = sizes > 0
+    parts = held_out[present] / sizes[present]
+    empty = ((parts == 0) | (parts == 1)).sum()
+    return float(np.abs(parts - fraction).mean() + empty)
+
+
 def check_fraction(name: str, value: float) -> None:
     """Raise `UserError` unless ``0 < value < 1``.
 
@@ -279,11 +349,44 @@ def assemble(
     kept, held_out = train_valid_indices(
         len(learning), valid_fraction=valid_fraction, seed=split_seed
     )
-    parts: Mapping[str, Split] = {
-        "train": learning[kept],
-        "valid": learning[held_out],
-        "test": test,
-    }
+    return classification(
+        name,
+        learning[kept],
+        learning[held_out],
+        test,
+        classes=classes,
+        image_shape=image_shape,
+    )
+
+
+def classification(
+    name: str,
+    train: Split,
+    valid: Split,
+    test: Split,
+    *,
+    classes: Sequence[int | str],
+    image_shape: tuple[int, int],
+    all_in_test: bool = True,
+) -> Dataset:
+    """A classification of three splits, each of which has samples of every class.
+
+    Parameters
+    ----------
+    name, classes, image_shape
+        See `assemble`.
+    train, valid, test
+        The splits.
+    all_in_test
+        Whether the test split must have every class, too.
+
+    Raises
+    ------
+    UserError
+        If a split has no sample of some class.
+    """
+    parts: Mapping[str, Split] = {"train": train, "valid": valid}
+    parts = {**parts, "test": test} if all_in_test else parts
     for part, split in parts.items():
         present = np.bincount(split.y, minlength=len(classes)) > 0
         missing = [repr(label) for label, seen in zip(classes, present, strict=True) if not seen]
@@ -294,9 +397,9 @@ def assemble(
             )
     return Dataset(
         name=name,
-        train=parts["train"],
-        valid=parts["valid"],
-        test=parts["test"],
+        train=train,
+        valid=valid,
+        test=test,
         classes=tuple(classes),
         image_shape=image_shape,
     )

@@ -1,0 +1,303 @@
+"""Columns of a data frame as numbers or texts, and what kind a column is.
+
+A column that holds numbers is one of float64 with NaN where a number is missing; any other is one
+of texts with None. What is made of them is `preparation`, where files are read is `table_files`.
+"""
+
+import datetime
+import decimal
+import difflib
+import math
+import numbers
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from qdeq.data.tables import require
+from qdeq.errors import UserError
+
+Kind = Literal["number", "text"]
+
+# So many texts among numbers (`unknown`, `?`, `n/a`) mean that a number is missing; a column with
+# more of them is one of texts.
+_MISSING_WORDS = 10
+_MISSING_FRACTION = 0.5
+_DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))"
+    r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?"
+)
+_BOOLEANS = {"true": "True", "TRUE": "True", "false": "False", "FALSE": "False"}
+
+
+@dataclass(frozen=True)
+class ColumnKind:
+    """What a column holds.
+
+    Parameters
+    ----------
+    kind
+        `"number"` or `"text"`.
+    missing_words
+        Texts that stand in a column of numbers where one is missing, such as `?`.
+    """
+
+    kind: Kind
+    missing_words: tuple[str, ...] = ()
+
+
+def is_frame(values: Any) -> bool:
+    """Whether it has columns with names: a frame of pandas, Arrow or polars, or a mapping."""
+    if isinstance(values, Mapping) or hasattr(values, "to_pandas"):
+        return True
+    columns = getattr(values, "columns", None)
+    return columns is not None and not callable(columns)
+
+
+def as_frame(values: Any, name: str) -> Any:
+    """A pandas frame with the names of columns as texts.
+
+    Parameters
+    ----------
+    values
+        A frame of pandas, a table of Arrow, a frame of polars, or a mapping from names to columns.
+    name
+        What it is called in messages.
+
+    Raises
+    ------
+    UserError
+        For anything else, or two columns of one name.
+    """
+    pandas = require("pandas")
+    if hasattr(values, "to_pandas"):
+        values = values.to_pandas()
+    elif isinstance(values, Mapping):
+        try:
+            values = pandas.DataFrame(dict(values))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{name}: no table ({error}): give columns of one length") from error
+    if not isinstance(values, pandas.DataFrame):
+        raise UserError(
+            f"{name}: a {type(values).__name__} has no columns with names: give a path, a data "
+            "frame or an Arrow table"
+        )
+    if values.columns.nlevels > 1:
+        raise UserError(f"{name}: its columns have names in several levels: give each one name")
+    columns = [str(column) for column in values.columns]
+    check_names(columns, name)
+    return values.set_axis(columns, axis=1)
+
+
+def check_names(columns: Sequence[str], where: str) -> None:
+    """Raise `UserError` if two columns have one name."""
+    seen: set[str] = set()
+    for column in columns:
+        if column in seen:
+            raise UserError(
+                f"{where} has {columns.count(column)} columns named {column!r}: rename all but one"
+            )
+        seen.add(column)
+
+
+def check_columns(wanted: Iterable[str], columns: Sequence[str], where: str, what: str) -> None:
+    """Raise `UserError`, with the nearest names, for columns that a table does not have.
+
+    Parameters
+    ----------
+    wanted, columns
+        Names that are needed, and those that there are.
+    where, what
+        What the table and the needed columns are called in the message.
+    """
+    missing = [name for name in wanted if name not in columns]
+    if not missing:
+        return
+    lower = {column.lower().strip(): column for column in columns}
+    near = [
+        lower[match]
+        for name in missing
+        for match in difflib.get_close_matches(name.lower().strip(), list(lower), n=2, cutoff=0.6)
+    ]
+    guess = f"; did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near else ""
+    named = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+    raise UserError(
+        f"{where} has no column {named}, {what}{guess}: its columns are {listing(columns)}"
+    )
+
+
+def listing(names: Sequence[Any], most: int = 12) -> str:
+    """Names with commas, the first of them where there are many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
+def kind_of(series: Any, where: str) -> ColumnKind:
+    """What a column of a frame holds: by its type, and in a column of objects by its values.
+
+    Whole numbers that texts spell out are numbers; booleans are texts.
+
+    Parameters
+    ----------
+    series
+        A column of a pandas frame.
+    where
+        What it is called in messages, such as `column 'age'`.
+
+    Raises
+    ------
+    UserError
+        For dates, durations, complex numbers, bytes and lists.
+    """
+    types = require("pandas").api.types
+    dtype = series.dtype
+    if types.is_bool_dtype(dtype):
+        return ColumnKind("text")
+    if types.is_complex_dtype(dtype):
+        raise UserError(f"{where} holds complex numbers: give their parts as two columns")
+    if types.is_numeric_dtype(dtype):
+        return ColumnKind("number")
+    text = str(dtype)
+    if types.is_datetime64_any_dtype(dtype) or text.startswith(("timedelta", "period", "interval")):
+        raise UserError(_no_date(where, series.dropna().iloc[0] if series.notna().any() else text))
+    return _kind_of_values([v for v in _uniques(series, where)[1] if not _is_missing(v)], where)
+
+
+def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
+    """The kind of a column from its different values."""
+    for value in values:
+        if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
+            raise UserError(_no_date(where, value))
+        if not isinstance(value, str | numbers.Real | decimal.Decimal | np.generic):
+            kind = type(value).__name__
+            raise UserError(
+                f"{where} holds {_shown(value)}, a {kind}: give one number or text in every row, "
+                "or leave the column out (--ignore)"
+            )
+    if not values or all(isinstance(value, bool | np.bool_) for value in values):
+        return ColumnKind("text")
+    words = [v.strip() for v in values if isinstance(v, str) and _number(v) is None]
+    words = list(dict.fromkeys(word for word in words if word))
+    dates = [word for word in words if _DATE.fullmatch(word)]
+    if dates and len(dates) >= 0.9 * len(values):
+        raise UserError(_no_date(where, dates[0]))
+    if not words:
+        return ColumnKind("number")
+    few = len(words) <= _MISSING_WORDS and len(words) < _MISSING_FRACTION * len(values)
+    if few and len(values) - len(words) >= 10:
+        return ColumnKind("number", tuple(words))
+    return ColumnKind("text")
+
+
+def as_numbers(series: Any, where: str, missing_words: Sequence[str] = ()) -> np.ndarray:
+    """A column as float64, NaN where a number is missing or infinite.
+
+    Parameters
+    ----------
+    series
+        A column of a pandas frame.
+    where
+        What it is called in messages.
+    missing_words
+        Texts that mean that a number is missing.
+
+    Raises
+    ------
+    UserError
+        Naming row (counted from 1) and value of the first that is no number.
+    """
+    types = require("pandas").api.types
+    if types.is_numeric_dtype(series.dtype) and not types.is_complex_dtype(series.dtype):
+        array = series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    else:
+        codes, uniques = _uniques(series, where)
+        table = np.full(len(uniques) + 1, np.nan)
+        for position, value in enumerate(uniques):
+            if _is_missing(value) or (isinstance(value, str) and value.strip() in missing_words):
+                continue
+            number = _number(value)
+            if number is None:
+                row = int(np.flatnonzero(codes == position)[0]) + 1
+                raise UserError(
+                    f"{where} holds {_shown(value)} in row {row}, which is no number as in "
+                    "training: correct it, or leave it empty"
+                )
+            table[position] = number
+        array = table[codes]  # a missing value has the code -1, the last place
+    array[~np.isfinite(array)] = np.nan
+    return array
+
+
+def as_texts(series: Any, where: str) -> tuple[np.ndarray, list[str]]:
+    """A column as positions in its different texts, -1 where one is missing.
+
+    Spaces around a text do not count; `true` and `TRUE` are `True`, as readers of files differ in
+    what they make of them; a whole number has no point.
+
+    Returns
+    -------
+    codes, texts
+        ``(N,)`` whole numbers, and the different texts.
+    """
+    codes, uniques = _uniques(series, where)
+    texts: dict[str, int] = {}
+    positions = np.full(len(uniques) + 1, -1)
+    for position, value in enumerate(uniques):
+        if _is_missing(value) or not (text := _text(value)):
+            continue
+        positions[position] = texts.setdefault(text, len(texts))
+    return positions[codes], list(texts)
+
+
+def _uniques(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
+    """Positions in the different values, -1 where one is missing, and these values."""
+    pandas = require("pandas")
+    if isinstance(series.dtype, pandas.CategoricalDtype):
+        series = series.astype(series.cat.categories.dtype)
+    try:
+        codes, uniques = pandas.factorize(series)
+    except TypeError:  # lists and dictionaries have no hash
+        value = next(v for v in series if not _is_missing(v))
+        raise UserError(
+            f"{where} holds {_shown(value)}, a {type(value).__name__}: give one number or text in "
+            "every row, or leave the column out (--ignore)"
+        ) from None
+    return codes, list(uniques)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    text = str(value).strip()
+    return _BOOLEANS.get(text, text)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        if isinstance(value, str) and "_" in value:  # Python's own way to write a million
+            return None
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and math.isnan(float(value))
+
+
+def _no_date(where: str, value: Any) -> str:
+    return (
+        f"{where} holds dates or times, such as {value}: make numbers of them that mean something "
+        "for the task (year, month, hour, days since a date), or leave the column out (--ignore)"
+    )
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,443 @@
+"""From the columns of a table to features: fitted on training rows, kept as plain numbers.
+
+What is fitted is scikit-learn's: medians, means and deviations, one-hot levels, principal
+components. What is kept is their numbers, and rows are transformed from these alone, so that a
+preparation that was read from JSON gives the same bits and predicting needs no scikit-learn.
+"""
+
+import dataclasses
+import json
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qdeq.data.frames import (
+    ColumnKind,
+    Kind,
+    as_frame,
+    as_numbers,
+    as_texts,
+    check_columns,
+    kind_of,
+    listing,
+)
+from qdeq.errors import UserError
+from qdeq.names import Task
+
+_FORMAT = "qdeq-preparation-1"
+# Most texts of a column with a feature of their own, and the least part of the rows that have one.
+_MAX_LEVELS, _LEAST_FREQUENCY = 20, 0.01
+# A column whose values are missing this often gets a feature that says where.
+_INDICATOR_FROM = 0.05
+# What is further from the mean than this many deviations is taken to be there: a rotation by more
+# says nothing, and float32 would end at 3e38.
+_FURTHEST = 1e4
+_ID_NAMES = re.compile(r"(.*[_ -])?(id|uuid|guid)|index|row|row_?id|unnamed: \d+|key", re.I)
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one column of a table becomes features.
+
+    Parameters
+    ----------
+    name, kind
+        Of the column.
+    missing_words
+        Texts that mean that a number is missing.
+    fill
+        What a missing value is taken to be: the median, or the most frequent text. None: the column
+        gives only its indicator.
+    unit, mean, scale
+        Of numbers: the feature is (x / unit - mean) / scale. `unit` is a power of two, so that no
+        square of a deviation overflows, whatever the units.
+    levels
+        Of texts: each has a feature that is 1 where the text is there.
+    pooled
+        Whether all other texts share one more feature.
+    indicator
+        Whether there is a feature that is 1 where the value is missing.
+    """
+
+    name: str
+    kind: Kind
+    missing_words: tuple[str, ...] = ()
+    fill: float | str | None = None
+    unit: float = 1.0
+    mean: float = 0.0
+    scale: float = 1.0
+    levels: tuple[str, ...] = ()
+    pooled: bool = False
+    indicator: bool = False
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Of the features that it becomes."""
+        names = [self.name] if self.kind == "number" and self.fill is not None else []
+        names += [f"{self.name} = {level}" for level in self.levels]
+        names += [f"{self.name} = other"] * self.pooled
+        return names + [f"{self.name} is missing"] * self.indicator
+
+    def features(self, series: Any) -> list[np.ndarray]:
+        """The features ``(N,)`` float64 of the rows of a column."""
+        where = f"column {self.name!r}"
+        if self.kind == "number":
+            values = as_numbers(series, where, self.missing_words)
+            missing = np.isnan(values)
+            found = []
+            if self.fill is not None:
+                values[missing] = self.fill
+                with np.errstate(over="ignore"):  # clipped in the next line
+                    scaled = (values / self.unit - self.mean) / self.scale
+                found = [np.clip(scaled, -_FURTHEST, _FURTHEST)]
+        else:
+            codes, texts = as_texts(series, where)
+            missing = codes < 0
+            found = []
+            if self.fill is not None:
+                of_level: dict[Any, int] = {level: index for index, level in enumerate(self.levels)}
+                other = len(self.levels)
+                level_of = [of_level.get(text, other) for text in (*texts, self.fill)]
+                # A missing text has the code -1, the place of what fills it.
+                level = np.array(level_of)[codes]
+                n_features = len(self.levels) + self.pooled
+                found = [(level == index).astype(np.float64) for index in range(n_features)]
+        return found + [missing.astype(np.float64)] * self.indicator
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components of features, each of unit variance in the training rows.
+
+    Parameters
+    ----------
+    mean
+        d numbers.
+    axes
+        K directions of d numbers, each divided by its deviation.
+    explained
+        Part of the variance that they keep.
+    """
+
+    mean: tuple[float, ...]
+    axes: tuple[tuple[float, ...], ...]
+    explained: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """``(N, d)`` -> ``(N, K)``."""
+        # Column by column: a product of matrices rounds in an order that depends on N.
+        found = np.zeros((len(x), len(self.axes)))
+        for column, mean, axis in zip(x.T, self.mean, np.array(self.axes).T, strict=True):
+            found += (column - mean)[:, None] * axis
+        return found
+
+
+@dataclass(frozen=True)
+class TablePreparation:
+    """How the rows of a table become features, and what they are there to predict.
+
+    Parameters
+    ----------
+    columns
+        The columns that are used, in the order of their features.
+    targets
+        Names of the columns that are predicted.
+    task
+        `"classification"` or `"regression"`.
+    classes
+        Of a classification, as in `Dataset.classes`.
+    components
+        Principal components in the place of the features.
+    notes
+        What was decided while the table was read, a line each.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"age": [20, None, 40], "city": ["Rome", "Oslo", "Rome"]})
+    >>> preparation = TablePreparation.fit(frame, targets=("y",))
+    >>> preparation.feature_names
+    ['age', 'age is missing', 'city = Rome']
+    >>> preparation.transform(frame)
+    array([[-1.2247449,  0.       ,  1.       ],
+           [ 0.       ,  1.       ,  0.       ],
+           [ 1.2247449,  0.       ,  1.       ]], dtype=float32)
+    """
+
+    columns: tuple[Column, ...]
+    targets: tuple[str, ...] = ()
+    task: Task = "classification"
+    classes: tuple[int | str, ...] = ()
+    components: Components | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(
+        cls,
+        frame: Any,
+        *,
+        targets: Sequence[str] = (),
+        task: Task = "classification",
+        classes: Sequence[int | str] = (),
+        components: int | None = None,
+        kinds: dict[str, ColumnKind] | None = None,
+        notes: Iterable[str] = (),
+        name: str = "table",
+    ) -> "TablePreparation":
+        """Learn from the rows that train.
+
+        Parameters
+        ----------
+        frame
+            The columns to use, and no others.
+        targets, task, classes, notes
+            To be kept.
+        components
+            How many principal components to take instead of the features.
+        kinds
+            Of the columns, where more rows are known than train. None finds them out.
+        name
+            What the table is called in messages.
+
+        Raises
+        ------
+        UserError
+            For a column of dates, lists or the like, or if no column is left.
+        """
+        frame = as_frame(frame, name)
+        said = list(notes)
+        if kinds is None:
+            kinds = {c: kind_of(frame[c], f"column {c!r}") for c in frame.columns}
+        columns = []
+        for column, kind in kinds.items():
+            fitted = _fit_column(frame[column], column, kind, said)
+            columns += [] if fitted is None else [fitted]
+        if not columns:
+            why = "; ".join(said) or "it has only the target"
+            raise UserError(
+                f"{name}: no column is left to learn from ({why}): give at least one that differs "
+                "from row to row"
+            )
+        made = cls(tuple(columns), tuple(targets), task, tuple(classes), None, tuple(said))
+        if components is not None:
+            made = dataclasses.replace(made, components=_fit_components(made, frame, components))
+        return made
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, d."""
+        return len(self.feature_names)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Of every feature."""
+        if self.components is not None:
+            return [f"component {k + 1}" for k in range(len(self.components.axes))]
+        return [name for column in self.columns for name in column.feature_names]
+
+    @property
+    def column_names(self) -> list[str]:
+        """Of the columns that a table must have."""
+        return [column.name for column in self.columns]
+
+    @property
+    def text_columns(self) -> list[str]:
+        """Those that hold texts, which readers of files must not take for numbers."""
+        return [column.name for column in self.columns if column.kind == "text"]
+
+    def transform(self, frame: Any, *, name: str = "table") -> np.ndarray:
+        """Features ``(N, d)`` float32 of rows; the columns in any order, others are ignored.
+
+        The features of a row do not depend on the other rows.
+
+        Parameters
+        ----------
+        frame
+            A frame of pandas, a table of Arrow or polars, or a mapping from names to columns.
+        name
+            What it is called in messages.
+
+        Raises
+        ------
+        UserError
+            If a column is missing, or holds something that is no number where training had numbers.
+        """
+        frame = as_frame(frame, name)
+        check_columns(self.column_names, list(frame.columns), name, "which the model reads")
+        return self._features(frame)
+
+    def _features(self, frame: Any) -> np.ndarray:
+        found = [f for column in self.columns for f in column.features(frame[column.name])]
+        if self.components is None:
+            x = np.empty((len(frame), len(found)), dtype=np.float32)
+            for index, feature in enumerate(found):
+                x[:, index] = feature
+            return x
+        projected = self.components(np.stack(found, axis=1))
+        return np.clip(projected, -_FURTHEST, _FURTHEST).astype(np.float32)
+
+    def to_json(self) -> str:
+        """Every number as JSON text, with all of its digits."""
+        return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "preparation.json") -> "TablePreparation":
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text
+            JSON text.
+        source
+            What it is called in messages, usually its path.
+
+        Raises
+        ------
+        UserError
+            If it is damaged, or of another version.
+        """
+        import msgspec
+
+        try:
+            values = json.loads(text)
+            form = values.pop("format")
+            if form != _FORMAT:
+                raise UserError(
+                    f"{source} has the format {form!r} and not {_FORMAT!r}: use the version of "
+                    "qdeq that wrote it"
+                )
+            return msgspec.convert(values, cls)
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{source} is damaged ({error}): restore the file or train again"
+            ) from error
+
+
+def _fit_column(series: Any, name: str, kind: ColumnKind, said: list[str]) -> Column | None:
+    """How a column becomes features; None if it tells nothing, which is said."""
+    where = f"column {name!r}"
+    if kind.kind == "number":
+        values = as_numbers(series, where, kind.missing_words)
+        missing = np.isnan(values)
+        present = values[~missing]
+        different = np.unique(present)
+        if kind.missing_words:
+            words = listing([repr(word) for word in kind.missing_words])
+            said.append(f"{where}: {words} among its numbers means that one is missing")
+    else:
+        codes, texts = as_texts(series, where)
+        missing = codes < 0
+        present, different = codes[~missing], np.unique(codes[~missing])
+    if not len(different):
+        said.append(f"{where} left out: every value is missing")
+        return None
+    often_missing = missing.mean() >= _INDICATOR_FROM
+    if len(different) == 1:
+        if often_missing:  # such as a remark that is there or not
+            return Column(name, kind.kind, kind.missing_words, indicator=True)
+        value = texts[different[0]] if kind.kind == "text" else f"{different[0]:g}"
+        said.append(f"{where} left out: its value is always {value}")
+        return None
+    all_differ = len(different) == len(present) > 1
+    if kind.kind == "number":
+        if all_differ and _ID_NAMES.fullmatch(name) and (present == np.rint(present)).all():
+            said.append(f"{where} left out: it numbers the rows")
+            return None
+        return _fit_numbers(name, kind, values, bool(often_missing))
+    if len(different) > max(_MAX_LEVELS, 0.5 * len(present)) or (
+        all_differ and (len(present) > _MAX_LEVELS or _ID_NAMES.fullmatch(name))
+    ):
+        said.append(
+            f"{where} left out: {len(different):,} different texts in {len(present):,} rows, such "
+            f"as {texts[0][:30]!r}, name rows rather than describe them"
+        )
+        return None
+    cells = np.array([*texts, None], dtype=object)[codes]
+    return _fit_texts(name, cells, bool(often_missing), said)
+
+
+def _fit_numbers(name: str, kind: ColumnKind, values: np.ndarray, indicator: bool) -> Column:
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import StandardScaler
+
+    largest = np.nanmax(np.abs(values))
+    # A power of two is divided by without rounding: medians and deviations have the same digits.
+    unit = float(np.ldexp(1.0, int(np.frexp(largest)[1]) - 1))
+    column = (values / unit)[:, None]
+    imputer = SimpleImputer(strategy="median").fit(column)
+    scaler = StandardScaler().fit(imputer.transform(column))
+    return Column(
+        name,
+        "number",
+        kind.missing_words,
+        fill=float(_one(imputer.statistics_)) * unit,
+        unit=unit,
+        mean=float(_one(scaler.mean_)),
+        scale=float(_one(scaler.scale_)),
+        indicator=indicator,
+    )
+
+
+def _fit_texts(name: str, cells: np.ndarray, indicator: bool, said: list[str]) -> Column:
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import OneHotEncoder
+
+    nothing: Any = None
+    imputer = SimpleImputer(strategy="most_frequent", missing_values=nothing)
+    column = imputer.fit_transform(cells[:, None])
+    encoder = OneHotEncoder(
+        handle_unknown="infrequent_if_exist",
+        max_categories=_MAX_LEVELS,
+        min_frequency=_LEAST_FREQUENCY,
+    )
+    encoder.fit(column)
+    levels = [str(level) for level in encoder.categories_[0]]
+    rare = encoder.infrequent_categories_[0]
+    rare = set() if rare is None else {str(level) for level in rare}
+    kept = [level for level in levels if level not in rare]
+    if rare:
+        said.append(
+            f"column {name!r}: {len(kept)} of {len(levels)} different texts have a feature of "
+            "their own, the rare ones share one"
+        )
+    elif len(kept) == 2:  # the second feature would be one minus the first
+        kept = kept[1:]
+    fill = str(_one(imputer.statistics_))
+    return Column(
+        name, "text", fill=fill, levels=tuple(kept), pooled=bool(rare), indicator=indicator
+    )
+
+
+def _fit_components(made: TablePreparation, frame: Any, n_components: int) -> Components:
+    from sklearn.decomposition import PCA
+
+    x = np.stack([f for c in made.columns for f in c.features(frame[c.name])], axis=1)
+    most = min(x.shape[1], len(x) - 1)
+    if not 1 <= n_components <= most:
+        raise UserError(
+            f"components={n_components}: {len(x)} training rows of {x.shape[1]} features have from "
+            f"1 to {most}"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        pca = PCA(n_components, svd_solver="full").fit(x)
+    deviation = np.sqrt(pca.explained_variance_)
+    varying = int((deviation > 1e-7 * deviation[0]).sum())
+    if varying < n_components:
+        raise UserError(
+            f"components={n_components}: the training rows vary in {varying} directions only; give "
+            "at most that many"
+        )
+    axes = pca.components_ / deviation[:, None]
+    explained = float(pca.explained_variance_ratio_.sum())
+    return Components(tuple(pca.mean_.tolist()), tuple(map(tuple, axes.tolist())), explained)
+
+
+def _one(values: Any) -> Any:
+    return np.asarray(values).reshape(-1)[0]

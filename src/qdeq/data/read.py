@@ -1,0 +1,314 @@
+"""A data set from a table of one's own: a file or a frame, with mixed columns and gaps.
+
+Which rows train is drawn first, then everything is fitted to these.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from qdeq.data.frames import ColumnKind, as_frame, check_columns, is_frame, kind_of, listing
+from qdeq.data.inputs import weight_array
+from qdeq.data.preparation import TablePreparation
+from qdeq.data.splits import (
+    Dataset,
+    Split,
+    check_fraction,
+    classification,
+    group_indices,
+    scaled_regression,
+    stratified_indices,
+    train_valid_indices,
+)
+from qdeq.data.table_files import ArraysFile, ending_of, existing, read_whole, stem_of
+from qdeq.data.table_target import classes_of, infer_task, labels_of, positions, targets_of
+from qdeq.errors import UserError, check_choice
+from qdeq.names import Task
+
+_TEST_SEED = 0  # the same test rows for every `split_seed`: results of other splits stay comparable
+
+
+def read_table(
+    table: Any,
+    target: str | Sequence[str],
+    *,
+    task: Task | None = None,
+    test: Any = None,
+    group: str | None = None,
+    weight: str | None = None,
+    ignore: str | Sequence[str] = (),
+    components: int | None = None,
+    test_fraction: float = 0.2,
+    valid_fraction: float = 0.2,
+    split_seed: int = 0,
+    name: str | None = None,
+    preparation: TablePreparation | None = None,
+) -> Dataset:
+    """Make a data set of a table: columns of numbers and texts, with values missing.
+
+    Numbers are imputed by their median and standardised, texts become one feature per level, and a
+    column with many gaps gets a feature that says where they are; all of this is fitted to the rows
+    that train. Columns that tell nothing (constant, numbering the rows, different texts in every
+    row) are left out. `dataset.preparation` keeps the numbers, and its `notes` what was decided.
+
+    Parameters
+    ----------
+    table
+        A path (``.csv``, ``.tsv``, also ``.gz``; ``.parquet``; ``.npz`` with x and y), a frame of
+        pandas or polars, an Arrow table, or a mapping from names to columns.
+    target
+        Column to predict; several of a regression as a list or ``"a,b"``.
+    task
+        ``"classification"`` or ``"regression"``. None tells it from the target: texts, booleans,
+        two different numbers, and few whole numbers (at most 20, each at least 3 times on average)
+        are classes.
+    test
+        A table of the same columns to test on. None holds out `test_fraction`.
+    group
+        Column whose equal values stay in one split, such as a patient's number. It is no feature.
+    weight
+        Column that says how much each row counts in training. It is no feature.
+    ignore
+        Columns to leave out, as a list or ``"a,b"``.
+    components
+        Number of principal components to take instead of the features; None takes these.
+    test_fraction
+        Part of the rows (of every class) that tests, the same rows for every `split_seed`.
+    valid_fraction, split_seed
+        Part of the other rows that validates, and the seed by which it is drawn.
+    name
+        In messages and summaries; None is the name of the file.
+    preparation
+        One that was fitted to the same table before, to be used instead of fitting.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    UserError
+        One line for what cannot be read or used, with what to do.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"height": range(60), "sort": ["oak", "fir", "elm"] * 20})
+    >>> dataset = read_table(table, target="sort")
+    >>> dataset.classes, dataset.train.x.shape
+    (('elm', 'fir', 'oak'), (39, 1))
+    >>> dataset.preparation.notes
+    ("task: classification, 'sort' holds 3 different texts",)
+    """
+    if task is not None:
+        check_choice("task", task, get_args(Task))
+    check_fraction("test_fraction", test_fraction)
+    check_fraction("valid_fraction", valid_fraction)
+    targets = _names(target)
+    if not targets:
+        raise UserError("target=...: name the column to predict")
+    special = [*targets, *_names(group), *_names(weight)]
+    for column in special:
+        if special.count(column) > 1:
+            raise UserError(f"column {column!r} is named twice, as target, group or weight")
+    source = str(Path(table).expanduser().resolve()) if isinstance(table, str | Path) else None
+    frame, where = _frame(table, "table")
+    name = name or (stem_of(table) if source is not None else "table")
+    wanted = {"target": targets, "group": _names(group), "weight": _names(weight)}
+    wanted["ignore"] = _names(ignore)
+    for option, columns in wanted.items():
+        check_columns(columns, list(frame.columns), where, f"the {option}")
+    notes: list[str] = []
+    task, said = infer_task(frame, targets, task, where)
+    notes.append(said)
+    frame, labels = _labelled(frame, targets, task, where, notes)
+    features = [c for c in frame.columns if c not in {*special, *wanted["ignore"]}]
+    held = None if test is None else _test_frame(table, test, frame, features, special, notes)
+    groups = None if group is None else _groups(frame[group], group, where)
+    weights = _weights(frame, weight, where)
+    classes: tuple[int | str, ...] = ()
+    if task == "classification":
+        classes = classes_of(labels, targets[0], where)
+        labels = positions(labels, classes, where, targets[0], where)
+    strata = labels if task == "classification" else None
+    if held is None:
+        learning, testing = _draw(strata, groups, len(frame), test_fraction, _TEST_SEED, where)
+    else:
+        learning, testing = np.arange(len(frame)), None
+    train, valid = _draw(
+        None if strata is None else strata[learning],
+        None if groups is None else groups[learning],
+        len(learning),
+        valid_fraction,
+        split_seed,
+        where,
+    )
+    train, valid = learning[train], learning[valid]
+    if preparation is None:
+        kinds = {column: _kind(frame[column], column, where) for column in features}
+        if not kinds:
+            raise UserError(f"{where} has no column beside {listing(special)}: give some to learn")
+        preparation = TablePreparation.fit(
+            frame[features].iloc[train],
+            targets=targets,
+            task=task,
+            classes=classes,
+            components=components,
+            kinds=kinds,
+            notes=notes,
+            name=where,
+        )
+    x = preparation.transform(frame, name=where)
+
+    def split(rows: np.ndarray) -> Split:
+        return Split(x[rows], labels[rows], None if weights is None else weights[rows])
+
+    if testing is not None:
+        tested = split(testing)
+    else:
+        assert held is not None
+        test_where = _where(test, "test table")
+        held, test_labels = _labelled(held, targets, task, test_where, [])
+        if groups is not None:
+            assert group is not None
+            _check_groups(groups, _groups(held[group], group, test_where), group, where, test_where)
+        if task == "classification":
+            test_labels = positions(test_labels, classes, test_where, targets[0], where)
+        tested = Split(preparation.transform(held, name=test_where), test_labels)
+    parts = split(train), split(valid), tested
+    if task == "classification":
+        dataset = classification(
+            name, *parts, classes=classes, image_shape=(1, x.shape[1]), all_in_test=held is None
+        )
+    else:
+        dataset = scaled_regression(name, *parts, names=targets)
+    return dataclasses.replace(dataset, preparation=preparation, source=source)
+
+
+def _names(given: str | Sequence[str] | None) -> list[str]:
+    """Names given as one, with commas, or as a list."""
+    if given is None:
+        return []
+    parts = given.split(",") if isinstance(given, str) else list(given)
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def _where(table: Any, name: str) -> str:
+    return str(table) if isinstance(table, str | Path) else name
+
+
+def _frame(table: Any, name: str) -> tuple[Any, str]:
+    where = _where(table, name)
+    if isinstance(table, str | Path):
+        return read_whole(table), where
+    if not is_frame(table):
+        raise UserError(
+            f"{name}: a {type(table).__name__}: give a path, a data frame or an Arrow table "
+            "(qdeq.data.from_arrays takes arrays)"
+        )
+    frame = as_frame(table, where)
+    if not len(frame):
+        raise UserError(f"{where} has no rows: give at least one")
+    return frame.reset_index(drop=True), where
+
+
+def _kind(series: Any, column: str, where: str) -> ColumnKind:
+    return kind_of(series, f"{where}: column {column!r}")
+
+
+def _labelled(
+    frame: Any, targets: Sequence[str], task: Task, where: str, notes: list[str]
+) -> tuple[Any, np.ndarray]:
+    """The rows whose target is known, and their labels or targets."""
+    if task == "classification":
+        labels = labels_of(frame[targets[0]], f"{where}: target {targets[0]!r}")
+        known = np.array([label is not None for label in labels], dtype=bool)
+    else:
+        labels = targets_of(frame, targets, where)
+        known = ~np.isnan(labels).any(axis=1)
+    if not known.any():
+        raise UserError(
+            f"{where}: every value of the target {listing(targets)} is missing: name another one"
+        )
+    if not known.all():
+        notes.append(f"{(~known).sum():,} rows left out: their {listing(targets)} is missing")
+        frame, labels = frame[known].reset_index(drop=True), labels[known]
+    return frame, labels
+
+
+def _test_frame(
+    table: Any,
+    test: Any,
+    frame: Any,
+    features: list[str],
+    special: list[str],
+    notes: list[str],
+) -> Any:
+    held, where = (
+        (_arrays_test(test), str(test)) if _is_same_arrays(table, test) else _frame(test, "test")
+    )
+    learning = _where(table, "table")
+    columns = list(held.columns)
+    check_columns([*special[:1], *special[1:]], columns, where, f"which {learning} has")
+    check_columns(features, columns, where, f"which {learning} has (--ignore leaves one out)")
+    extra = [column for column in columns if column not in frame.columns]
+    if extra:
+        notes.append(f"{where}: {listing(extra)} ignored, as {learning} has no such column")
+    return held
+
+
+def _is_same_arrays(table: Any, test: Any) -> bool:
+    """Whether the test set is that of the same `.npz` file."""
+    both = isinstance(table, str | Path) and isinstance(test, str | Path)
+    return both and ending_of(Path(test)) == ".npz" and Path(table) == Path(test)
+
+
+def _arrays_test(test: str | Path) -> Any:
+    return next(ArraysFile.open(existing(test), "_test").frames(None))
+
+
+def _weights(frame: Any, weight: str | None, where: str) -> np.ndarray | None:
+    if weight is None:
+        return None
+    return weight_array(frame[weight], len(frame), f"{where}: column {weight!r}")
+
+
+def _groups(series: Any, group: str, where: str) -> np.ndarray:
+    missing = np.flatnonzero(series.isna())
+    if len(missing):
+        raise UserError(
+            f"{where}: the group {group!r} is missing in {len(missing)} rows (the first is row "
+            f"{missing[0] + 1}): fill it in"
+        )
+    return series.astype(str).to_numpy(dtype=object)
+
+
+def _check_groups(
+    groups: np.ndarray, held: np.ndarray, group: str, where: str, test_where: str
+) -> None:
+    both = sorted(set(groups) & set(held))
+    if both:
+        raise UserError(
+            f"{len(both)} values of the group {group!r} are both in {where} and in {test_where} "
+            f"({listing(both, 5)}): keep each in one of them"
+        )
+
+
+def _draw(
+    labels: np.ndarray | None,
+    groups: np.ndarray | None,
+    n_rows: int,
+    fraction: float,
+    seed: int,
+    where: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to keep and rows to hold out: the same part of every class, whole groups."""
+    if groups is not None:
+        return group_indices(groups, labels, fraction=fraction, seed=seed, name=where)
+    if labels is not None:
+        return stratified_indices(labels, fraction=fraction, seed=seed)
+    kept, held_out = train_valid_indices(n_rows, valid_fraction=fraction, seed=seed)
+    return np.sort(kept), np.sort(held_out)

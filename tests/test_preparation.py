@@ -1,0 +1,206 @@
+"""From the columns of a table to features: scikit-learn's numbers, kept as plain ones."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from qdeq.data import TablePreparation
+from qdeq.errors import UserError
+
+
+def mixed(n=120, seed=0, unit=1.0):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "size": rng.normal(3, 2, n) * unit,
+            "age": np.where(rng.random(n) < 0.2, np.nan, rng.integers(0, 90, n)),
+            "city": rng.choice(["Rome", "Oslo", "Lima"], n),
+            "member": rng.random(n) < 0.4,
+            "colour": np.where(rng.random(n) < 0.3, None, rng.choice(["red", "blue", "green"], n)),
+        }
+    )
+
+
+def of_sklearn(frame):
+    """The same features, in the order of scikit-learn's transformer of columns."""
+    texts = frame[["city", "member", "colour"]].astype(object)
+    texts["member"] = texts["member"].astype(str)
+    frame = frame[["size", "age"]].join(texts.where(texts.notna(), None))
+    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    words = make_pipeline(
+        SimpleImputer(strategy="most_frequent", missing_values=None),
+        OneHotEncoder(drop="if_binary", sparse_output=False),
+    )
+    made = ColumnTransformer(
+        [("numbers", numbers, ["size", "age"]), ("words", words, ["city", "member", "colour"])]
+    )
+    return made.fit_transform(frame)
+
+
+def test_features_are_those_of_scikit_learn():
+    frame = mixed()
+    preparation = TablePreparation.fit(frame)
+    names = preparation.feature_names
+    indicators = [name for name in names if name.endswith("is missing")]
+    assert indicators == ["age is missing", "colour is missing"]
+    x = preparation.transform(frame)
+    kept = [index for index, name in enumerate(names) if name not in indicators]
+    np.testing.assert_allclose(x[:, kept], of_sklearn(frame), rtol=1e-6, atol=1e-6)
+    for name in ("age", "colour"):
+        expected = frame[name].isna().to_numpy()
+        np.testing.assert_array_equal(x[:, names.index(f"{name} is missing")], expected)
+
+
+def test_principal_components_are_those_of_scikit_learn():
+    frame = mixed()
+    whole = TablePreparation.fit(frame).transform(frame).astype(np.float64)
+    preparation = TablePreparation.fit(frame, components=3)
+    expected = PCA(3, whiten=True, svd_solver="full").fit_transform(whole)
+    np.testing.assert_allclose(preparation.transform(frame), expected, atol=1e-5)
+    assert preparation.feature_names == ["component 1", "component 2", "component 3"]
+
+
+@pytest.mark.parametrize("components", [None, 2])
+def test_numbers_survive_json_to_the_bit(components):
+    frame = mixed(unit=0.1)
+    preparation = TablePreparation.fit(frame, components=components, notes=["one line"])
+    again = TablePreparation.from_json(preparation.to_json())
+    assert again == preparation
+    np.testing.assert_array_equal(again.transform(frame), preparation.transform(frame))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    exponent=st.integers(-300, 300),
+    values=st.lists(st.floats(-1, 1), min_size=3, max_size=20, unique=True),
+)
+def test_units_do_not_matter(exponent, values):
+    column = np.array(values)
+    column = column[(np.abs(column) > 1e-3) | (column == 0)]
+    if len(np.unique(column)) < 2:
+        return
+    plain, other = (pd.DataFrame({"x": column * unit}) for unit in (1.0, 10.0**exponent))
+    expected = TablePreparation.fit(plain).transform(plain)
+    found = TablePreparation.fit(other).transform(other)
+    # Relative to how far apart the numbers are: a mean that is large against the deviation loses
+    # digits in any units.
+    digits = np.abs(column).max() / column.std()
+    np.testing.assert_allclose(found, expected, atol=1e-6 + 1e-14 * digits)
+
+
+def test_features_of_a_row_do_not_depend_on_other_rows_nor_on_the_order_of_columns():
+    frame = mixed(n=40)
+    for components in (None, 4):
+        preparation = TablePreparation.fit(frame, components=components)
+        whole = preparation.transform(frame)
+        one = [preparation.transform(frame.iloc[[row]]) for row in range(len(frame))]
+        np.testing.assert_array_equal(np.concatenate(one), whole)
+        shuffled = frame[frame.columns[::-1]].assign(more=1)
+        np.testing.assert_array_equal(preparation.transform(shuffled), whole)
+
+
+def test_any_frame_will_do():
+    frame = mixed(n=30)
+    preparation = TablePreparation.fit(frame)
+    whole = preparation.transform(frame)
+    nullable = frame.convert_dtypes()
+    categories = frame.assign(city=frame["city"].astype("category"))
+    columns = {name: frame[name].tolist() for name in frame}
+    for other in (nullable, categories, columns, pyarrow.Table.from_pandas(frame)):
+        np.testing.assert_array_equal(preparation.transform(other), whole)
+
+
+def test_texts_that_training_has_not_seen_are_the_rare_ones_or_none():
+    frame = pd.DataFrame({"few": list("abc") * 100, "many": [f"t{k % 30}" for k in range(300)]})
+    preparation = TablePreparation.fit(frame)
+    assert preparation.feature_names[-1] == "many = other"
+    (row,) = preparation.transform({"few": ["new"], "many": ["new"]})
+    assert row.tolist() == [0.0] * (len(row) - 1) + [1.0]
+    assert any("'many': 19 of 30 different texts" in note for note in preparation.notes)
+
+
+def test_columns_that_tell_nothing_are_left_out_and_said():
+    n = 60
+    frame = pd.DataFrame(
+        {
+            "x": np.arange(n) * 0.5,
+            "one": 1.0,
+            "word": "same",
+            "empty": np.nan,
+            "nothing": [None] * n,
+            "customer_id": np.arange(n),
+            "Unnamed: 0": np.arange(n),
+            "name": [f"person {k}" for k in range(n)],
+            "remark": ["late", None] * (n // 2),
+        }
+    )
+    preparation = TablePreparation.fit(frame)
+    assert preparation.feature_names == ["x", "remark is missing"]
+    assert len(preparation.notes) == 7 and all("left out: " in n for n in preparation.notes)
+    with pytest.raises(UserError, match=r"no column is left .* 'one' left out"):
+        TablePreparation.fit(frame[["one", "empty"]])
+
+
+def test_numbers_with_few_texts_among_them_are_numbers():
+    frame = pd.DataFrame({"x": [str(k) for k in range(50)] + ["?", "unknown", " ? "]})
+    preparation = TablePreparation.fit(frame)
+    (column,) = preparation.columns
+    assert column.kind == "number" and column.missing_words == ("?", "unknown")
+    assert column.fill == 24.5 and column.indicator
+    with pytest.raises(UserError, match=r"column 'x' holds 'what' in row 2, which is no number"):
+        preparation.transform({"x": ["3", "what"]})
+
+
+def test_infinite_and_far_away_numbers_are_tame():
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, np.inf, np.nan]})
+    preparation = TablePreparation.fit(frame)
+    x = preparation.transform({"x": [np.inf, 1e300, -1e300, None]})
+    assert x[:, 0].tolist() == [0.0, 1e4, -1e4, 0.0]
+    assert x[:, 1].tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (pd.date_range("2024-01-01", periods=9), "holds dates or times, such as 2024-01-01"),
+        ([f"2024-01-0{k}" for k in range(1, 10)], "such as 2024-01-01: make numbers"),
+        ([f"{k}.12.2024 10:30" for k in range(1, 10)], "such as 1.12.2024 10:30"),
+        ([f"12/{k}/99" for k in range(1, 10)], "dates or times"),
+        (pd.to_timedelta(range(9), unit="D"), "dates or times"),
+        ([k * 1j for k in range(9)], "complex numbers"),
+        ([[k, 1] for k in range(9)], "holds [0, 1], a list"),
+        ([{"a": k} for k in range(9)], "a dict"),
+        ([b"a"] * 9, "a bytes"),
+    ],
+)
+def test_what_is_neither_number_nor_text_is_one_line(values, words):
+    with pytest.raises(UserError) as caught:
+        TablePreparation.fit(pd.DataFrame({"when": values}))
+    assert "column 'when' holds" in str(caught.value) and words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_columns_are_one_line_with_the_nearest_names():
+    preparation = TablePreparation.fit(mixed(n=30))
+    with pytest.raises(UserError, match=r"no column 'age', .* did you mean 'Age'"):
+        preparation.transform(mixed(n=3).rename(columns={"age": "Age"}))
+
+
+def test_a_damaged_file_is_one_line():
+    text = TablePreparation.fit(mixed(n=30)).to_json()
+    broken = json.loads(text)
+    for wrong in ("{", "[]", text[:-30], "{}", json.dumps({**broken, "columns": 3})):
+        with pytest.raises(UserError, match=r"p\.json is damaged"):
+            TablePreparation.from_json(wrong, source="p.json")
+    with pytest.raises(UserError, match="use the version"):
+        TablePreparation.from_json(json.dumps({**broken, "format": "other"}))
