@@ -15,6 +15,7 @@ from qdeq.errors import UserError
 qml = pytest.importorskip("pennylane")
 
 from qdeq.devices.mitigation import (  # noqa: E402
+    Mitigation,
     ReadoutCorrection,
     ZeroNoiseExtrapolation,
     fold,
@@ -208,6 +209,66 @@ def test_angles_of_another_circuit_are_refused():
     _, make = _maker(_noisy_device(0.01))
     with pytest.raises(UserError, match=r"angles has shape \(4, 3\): the circuit has 12 angles"):
         ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE)(ROWS[:, :3])
+
+
+# --- a method of one's own ------------------------------------------------------------------------
+
+
+class SignFlipped(Mitigation):
+    """Averages each value with that of the circuit with all bits flipped at its end (twirling)."""
+
+    scale_factors = (1, 1)
+
+    def __init__(self, make, circuit, observables):
+        flips = tuple(Operation("X", (wire,)) for wire in range(circuit.n_qubits))
+        flipped = replace(circuit, operations=(*circuit.operations, *flips))
+        each = [make(circuit, observables), make(flipped, observables)]
+        super().__init__(circuit, observables, each)
+        odd = [sum(letter != "I" for letter in string) % 2 for string in observables.strings]
+        self.signs = np.where(odd, -1, 1)
+
+    def mitigate(self, angles, measure):
+        plain, flipped = (measure(executor, angles) for executor in self.executors)
+        return (plain + self.signs * flipped) / 2
+
+
+ALIKE = (ReadoutError(0.02, 0.08),) * 3  # twirled: symmetric with 0.05, a factor of 0.9
+
+
+def test_a_mitigation_of_ones_own_is_one_method():
+    ledger = Ledger()
+
+    def make(circuit, observables):
+        return Misreading(circuit, observables, ALIKE, shots=None, ledger=ledger, seed=0)
+
+    own = SignFlipped(make, CIRCUIT, ENSEMBLE)
+    found = own(ROWS, purpose="input gradient")
+    np.testing.assert_allclose(found, 0.9 * _exact(ENSEMBLE), atol=1e-10)
+    assert ledger.by_purpose == {"input gradient": 4, "mitigation": 4} and ledger.submissions == 2
+    np.testing.assert_allclose(own.run(ROWS, None), found, atol=1e-12)
+    assert ledger.submissions == 2  # `run` is free of charge
+    # Around another one: the correction takes the factor for a readout error and removes it.
+    both = ReadoutCorrection(lambda c, o: SignFlipped(make, c, o), CIRCUIT, ENSEMBLE)
+    np.testing.assert_allclose(both(ROWS), _exact(ENSEMBLE), atol=1e-10)
+    n = ledger.submissions
+    assert both(ROWS[:0]).shape == (0, 3) and ledger.submissions == n
+
+
+def test_a_mitigation_of_ones_own_is_checked():
+    _, make = _misreading(None)
+
+    class Short(SignFlipped):
+        def mitigate(self, angles, measure):
+            return super().mitigate(angles, measure)[1:]
+
+    short = Short(make, CIRCUIT, ENSEMBLE)
+    with pytest.raises(UserError, match=r"Short.mitigate returned .*\(3, 3\): give one of shape"):
+        short(ROWS)
+    assert "Short.mitigate" in str(short.last_error)
+    with pytest.raises(UserError, match="not finite in row 0"):
+        short(np.full_like(ROWS, np.nan))
+    with pytest.raises(UserError, match="executors is empty"):
+        Mitigation.__init__(short, CIRCUIT, ENSEMBLE, [])
 
 
 # --- readout correction ---------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The contract of a device: many rows of angles for one circuit in, expectation values out.
 
 Simulators and interfaces to other packages' devices implement `Executor.run`; checks, accounting
-and errors are here, once for all of them.
+and errors are here, once for all of them. What asks other executors is a `Mitigation`.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Executor(abc.ABC):
             `(B, q)`.
         """
 
-    def _call(self, angles: np.ndarray, purpose: str, shots: int | None) -> np.ndarray:
+    def _checked(self, angles: np.ndarray, shots: int | None) -> tuple[np.ndarray, int | None]:
         angles = np.asarray(angles, dtype=np.float64)
         n_slots = self.circuit.n_parameters
         if angles.ndim != 2 or angles.shape[1] != n_slots:
@@ -174,7 +174,10 @@ class Executor(abc.ABC):
                 f"angles has a value that is not finite in row {row}: give finite radians"
             )
         check_shots("shots", shots)
-        shots = self.shots if shots is None else shots
+        return angles, self.shots if shots is None else shots
+
+    def _call(self, angles: np.ndarray, purpose: str, shots: int | None) -> np.ndarray:
+        angles, shots = self._checked(angles, shots)
         if not len(angles):
             return np.zeros((0, self.observables.n_observables))
         for attempts_left in reversed(range(self.retries + 1)):

@@ -137,9 +137,7 @@ class KrasnoselskiiMann(AbstractSolver, optx.AbstractFixedPointSolver):
     def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
         """Stop where the estimated residual of the average met the tolerances."""
         del fn, y, args, options, tags
-        found = _estimate(state)
-        done = found.residual <= self.atol + self.rtol * found.scale
-        return done & found.is_settled, optx.RESULTS.successful
+        return _estimate(state).meets(self.rtol, self.atol), optx.RESULTS.successful
 
     def postprocess(self, fn, y, aux, args, options, state, tags, result) -> tuple:
         """Return the average instead of the last iterate."""

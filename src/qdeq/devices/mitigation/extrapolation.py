@@ -11,10 +11,11 @@ from qdeq._pennylane import load
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.devices.executor import Executor
 from qdeq.devices.mitigation.folding import fold
+from qdeq.devices.mitigation.mitigation import Mitigation
 from qdeq.errors import UserError
 
 
-class ZeroNoiseExtrapolation(Executor):
+class ZeroNoiseExtrapolation(Mitigation):
     """Runs a circuit at several lengths and extrapolates its expectation values to length zero.
 
     Every submission becomes one per scale factor. Those beyond the first are charged to the purpose
@@ -141,11 +142,6 @@ class ZeroNoiseExtrapolation(Executor):
         order: int | None,
     ) -> None:
         load()
-        first = executors[0]
-        if any(executor.ledger is not first.ledger for executor in executors):
-            raise UserError(
-                "the executors have different ledgers: give every one of them the same ledger=..."
-            )
         self.scale_factors = tuple(scale_factors)
         self.order = len(self.scale_factors) - 1 if order is None else order
         if not 1 <= self.order < len(self.scale_factors):
@@ -153,13 +149,9 @@ class ZeroNoiseExtrapolation(Executor):
                 f"order={order}: {len(self.scale_factors)} scale factors determine a polynomial of "
                 f"degree 1 to {len(self.scale_factors) - 1}"
             )
-        self._executors, self._angles = tuple(executors), tuple(angles)
+        self._angles = tuple(angles)
         super().__init__(
-            circuit,
-            first.observables,
-            shots=first.shots,
-            ledger=first.ledger,
-            name=f"zero-noise extrapolation on {first.name}",
+            circuit, executors[0].observables, executors, name="zero-noise extrapolation"
         )
 
     @property
@@ -170,28 +162,12 @@ class ZeroNoiseExtrapolation(Executor):
         """
         return float(np.sum(self._weights() ** 2))
 
-    def run(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
-        """Extrapolate without charging the ledger; see `Executor.run`."""
-        return self._extrapolate(
-            [
-                executor.run(amplified(angles), shots)
-                for amplified, executor in zip(self._angles, self._executors, strict=True)
-            ]
-        )
-
-    def _call(self, angles: np.ndarray, purpose: str, shots: int | None) -> np.ndarray:
-        angles = np.asarray(angles, dtype=np.float64)
-        if angles.ndim != 2 or angles.shape[1] != self.circuit.n_parameters:
-            raise UserError(
-                f"angles has shape {angles.shape}: the circuit has {self.circuit.n_parameters} "
-                f"angles, give an array of shape (rows, {self.circuit.n_parameters})"
-            )
-        shots = self.shots if shots is None else shots
-        measured = []
-        for amplified, executor in zip(self._angles, self._executors, strict=True):
-            what = "mitigation" if measured else purpose
-            measured.append(executor(amplified(angles), purpose=what, shots=shots))
-        return self._extrapolate(measured)
+    def mitigate(
+        self, angles: np.ndarray, measure: Callable[[Executor, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Measure at every length and extrapolate; see `Mitigation.mitigate`."""
+        pairs = zip(self._angles, self.executors, strict=True)
+        return self._extrapolate([measure(each, amplified(angles)) for amplified, each in pairs])
 
     def _extrapolate(self, measured: Sequence[np.ndarray]) -> np.ndarray:
         factors = np.array(self.scale_factors, dtype=float)

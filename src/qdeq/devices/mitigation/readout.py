@@ -10,13 +10,14 @@ import numpy as np
 from qdeq.circuits import Circuit, MeasurementEnsemble, Operation, z_of_every_wire
 from qdeq.circuits.noise import ReadoutError
 from qdeq.devices.executor import Executor
+from qdeq.devices.mitigation.mitigation import Mitigation
 from qdeq.errors import UserError
 
 # Below this, 1 - p01 - p10 is indistinguishable from a coin's and inverting it gives noise.
 _LEAST_CONTRAST = 0.05
 
 
-class ReadoutCorrection(Executor):
+class ReadoutCorrection(Mitigation):
     """Removes readout errors from the expectation values of another executor.
 
     Two calibration circuits, all wires |0> and all wires |1>, give each wire's confusion matrix;
@@ -95,13 +96,7 @@ class ReadoutCorrection(Executor):
         parts = (part for string in observables.strings for part in _parts(string))
         strings = tuple(dict.fromkeys([*observables.strings, *parts]))
         self._inner = make(circuit, MeasurementEnsemble(n, strings))
-        super().__init__(
-            circuit,
-            observables,
-            shots=self._inner.shots,
-            ledger=self._inner.ledger,
-            name=f"readout correction on {self._inner.name}",
-        )
+        super().__init__(circuit, observables, [self._inner], name="readout correction")
         self._make = make
         self._calibration_shots = calibration_shots
         self.readout = None if readout is None else tuple(readout)
@@ -131,25 +126,19 @@ class ReadoutCorrection(Executor):
         )
         return self.readout
 
-    def run(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
-        """Correct without charging the ledger, once calibrated; see `Executor.run`."""
-        return self._correct(self._inner.run(angles, shots))
+    def mitigate(
+        self, angles: np.ndarray, measure: Callable[[Executor, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Calibrate if that was not done, measure and correct; see `Mitigation.mitigate`."""
+        errors = self.calibrate() if self.readout is None else self.readout
+        return self._correct(measure(self._inner, angles), errors)
 
-    def _call(self, angles: np.ndarray, purpose: str, shots: int | None) -> np.ndarray:
-        if self.readout is None:
-            self.calibrate()
-        shots = self.shots if shots is None else shots
-        return self._correct(self._inner(angles, purpose=purpose, shots=shots))
-
-    def _correct(self, measured: np.ndarray) -> np.ndarray:
+    def _correct(self, measured: np.ndarray, errors: Sequence[ReadoutError]) -> np.ndarray:
         """From the strings of the larger ensemble to those that were asked for.
 
         A misread wire reports Z' = offset + contrast Z on average, so the true product of a string
         is the average of the product of (Z' - offset) / contrast over its wires.
         """
-        if self.readout is None:
-            raise UserError("the readout errors are not known yet: call calibrate() first")
-        errors = self.readout
         column = {string: k for k, string in enumerate(self._inner.observables.strings)}
         corrected = np.zeros((len(measured), self.observables.n_observables))
         for k, string in enumerate(self.observables.strings):
