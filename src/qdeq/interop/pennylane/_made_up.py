@@ -11,9 +11,12 @@ import numpy as np
 from qdeq._pennylane import quiet
 from qdeq.errors import UserError
 from qdeq.interop.angle_terms import Entry
+from qdeq.interop.pennylane.agreement import ask
 
 # Their arrays are no angles: constants also where a tape calls them trainable.
-_ARRAYS = ("Unitary", "StatePrep", "Embedding", "BasisState", "BlockEncode")
+_ARRAYS = ("QubitUnitary", "DiagonalQubitUnitary", "SpecialUnitary", "BlockEncode")
+# More wires than anybody's circuit has: a label, not a number.
+_MOST_WIRES = 100_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ def of_function(
     inputs: list[Entry] = [("feature", i) for i in range(sizes.get("feature", 0))]
     entries = (*parameters, *inputs)
 
+    called = (
+        f"{getattr(source, '__name__', type(source).__name__)} called with {len(args)} arguments"
+    )
+
     def tape_at(numbers: np.ndarray) -> Any:
         made_up, first = list(args), 0
         for kind, position in positions.items():
@@ -64,19 +71,22 @@ def of_function(
             first += sizes[kind]
         # Angles that JAX computes would be rounded to float32 otherwise.
         with quiet(), jax.enable_x64(True):
-            return _tape(qml, source, made_up)
+            return ask(lambda: called, lambda: _tape(qml, source, made_up))
 
     numbers = _wire_numbers(source, tape_at(np.ones(len(entries))))
     return MadeUp(tape_at, entries, sizes.get("parameter"), numbers)
 
 
-def of_tape(tape: Any) -> MadeUp:
+def of_tape(qml: Any, tape: Any) -> MadeUp:
     """A tape with numbers in the places of its trainable parameters."""
-    operations = (tape.get_operation(i)[0] for i in range(len(tape.trainable_params)))
+    operations = (tape.get_operation(i) for i in range(len(tape.trainable_params)))
+    arrays = tuple(getattr(qml, name) for name in _ARRAYS)
+    arrays += (qml.operation.StatePrepBase,)
     indices = [
         index
-        for index, operation in zip(tape.trainable_params, operations, strict=True)
-        if not any(word in operation.name for word in _ARRAYS)
+        for index, (operation, position, _) in zip(tape.trainable_params, operations, strict=True)
+        # What comes behind are the numbers of observables.
+        if position < len(tape.operations) and not isinstance(_innermost(qml, operation), arrays)
     ]
     old = tape.get_parameters(trainable_only=False)
     sizes = [int(np.size(old[index])) for index in indices]
@@ -105,6 +115,12 @@ def _tape(qml: Any, source: Any, args: Sequence[Any]) -> Any:
     return batch[0]
 
 
+def _innermost(qml: Any, operation: Any) -> Any:
+    while isinstance(operation, qml.ops.SymbolicOp):
+        operation = operation.base
+    return operation
+
+
 def _position(source: Callable, args: tuple, which: str | int, keyword: str) -> int:
     """Where among `args` the argument is."""
     names = list(inspect.signature(getattr(source, "func", source)).parameters)
@@ -120,6 +136,11 @@ def _position(source: Callable, args: tuple, which: str | int, keyword: str) -> 
 def _wire_numbers(source: Any, tape: Any) -> dict[Any, int]:
     labels = list(tape.wires)
     if all(isinstance(label, int) and label >= 0 for label in labels):
+        if max(labels, default=0) >= _MOST_WIRES:
+            raise UserError(
+                f"wire {max(labels)}: the numbers of wires become those of the circuit, whose "
+                f"largest is {_MOST_WIRES - 1:,}; number the wires from 0"
+            )
         return {label: label for label in range(1 + max(labels, default=-1))}
     ordered = getattr(getattr(source, "device", None), "wires", None) or labels
     return {label: number for number, label in enumerate(ordered)}

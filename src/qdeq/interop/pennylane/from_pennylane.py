@@ -13,15 +13,27 @@ import numpy as np
 
 from qdeq._pennylane import load
 from qdeq.circuits import GATES, Circuit, Operation
+from qdeq.circuits.operation import check_operation
 from qdeq.errors import UserError
 from qdeq.interop.angle_terms import ALLOWED, Angle, Entry, angle_of, operations_of
 from qdeq.interop.computed_angles import Computed, computed_angles, two_points
 from qdeq.interop.pennylane._made_up import MadeUp, of_function, of_tape
+from qdeq.interop.pennylane.agreement import (
+    ask,
+    decomposition_of,
+    differs_from_its_parts,
+    is_library_code,
+)
+from qdeq.interop.pennylane.modifiers import parts_of_controlled, parts_of_power
 from qdeq.interop.pennylane.to_pennylane import NAMES
 
-_GATES = {NAMES.get(name, name): name for name in (*GATES, "Unitary")} | {"U1": "PhaseShift"}
+_GATES = {NAMES.get(name, name): name for name in GATES} | {"U1": "PhaseShift"}
 # Without effect on expectation values.
 _SKIPPED = ("GlobalPhase", "Barrier", "WireCut", "Snapshot")
+# More than anybody simulates; nested powers ask for 2**60 just as easily.
+_MOST_OPERATIONS = 500_000
+# A matrix of ten wires has a million entries.
+_LARGEST_MATRIX = 10
 
 
 def from_pennylane(
@@ -59,8 +71,8 @@ def from_pennylane(
     Raises
     ------
     UserError
-        If PennyLane is missing, for an operation that a circuit cannot express, an angle that is
-        computed otherwise, or an entry of theta that no gate uses.
+        If PennyLane is missing, a function raises something, for an operation that a circuit cannot
+        express, an angle that is computed otherwise, or an entry of theta that no gate uses.
 
     Examples
     --------
@@ -76,15 +88,24 @@ def from_pennylane(
     if isinstance(source, qml.tape.QuantumScript):
         if args:
             raise UserError("a tape holds its own numbers: leave the other arguments out")
-        made_up = of_tape(source)
+        made_up = of_tape(qml, source)
     else:
         if not callable(source):
             raise UserError(
                 f"{type(source).__name__} cannot be read: give a QNode, a quantum function or a "
                 "tape"
             )
-        made_up = of_function(qml, source, args, theta, features)
-    operations = _Reader(qml, made_up).operations()
+        made_up = ask(
+            lambda: f"{type(source).__name__} with {len(args)} arguments",
+            lambda: of_function(qml, source, args, theta, features),
+        )
+    try:
+        operations = _Reader(qml, made_up).operations()
+    except RecursionError as error:
+        raise UserError(
+            "the operations consist of operations that consist of operations and so on without "
+            "end: write them with fewer levels"
+        ) from error
     _check_every_entry_is_used(operations, made_up.n_parameters)
     n_wires = max(len(made_up.numbers), *(1 + w for op in operations for w in op.wires), 1)
     if n_qubits is not None and n_qubits < n_wires:
@@ -107,15 +128,22 @@ class _Reader:
 
     def __init__(self, qml: Any, made_up: MadeUp):
         self._qml, self._made_up = qml, made_up
+        # By class and not by name: anybody's operation may have any name.
+        self._gates = {getattr(qml, theirs): ours for theirs, ours in _GATES.items()}
+        self._skipped = tuple(getattr(qml, name) for name in _SKIPPED)
+        self._n_read, self._compares = 0, False
         # What is the same in these two is constant.
         self._ends = two_points(len(made_up.entries))
 
     def operations(self) -> tuple[Operation, ...]:
         """The circuit's operations."""
         entries = self._made_up.entries
+        self._compares = True
+        gates = self._run(self._ends)
+        self._compares = False  # once is enough
         found = iter(computed_angles(self._columns, len(entries)))
         operations: list[Operation] = []
-        for gate in self._run(self._ends):
+        for gate in gates:
             if isinstance(gate, Operation):
                 operations.append(gate)
                 continue
@@ -140,36 +168,56 @@ class _Reader:
                 "the function applies different gates for different values of its arguments: a "
                 "Circuit has one fixed sequence"
             )
-        return [gate for runs in zip(*tapes, strict=True) for gate in self._read(runs)]
+        self._n_read = 0
+        return [
+            gate
+            for runs in zip(*tapes, strict=True)
+            for gate in ask(lambda one=runs[0]: _named(one), lambda runs=runs: self._read(runs))
+        ]
 
     def _read(self, runs: Sequence[Any], where: str | None = None) -> list[Operation | _Turned]:
         """Translate; `where` names the operation whose decomposition this one is part of."""
-        one = runs[0]
-        name, where = one.name, where or f"{one.name} on wires {tuple(one.wires)}"
-        if name in _SKIPPED:
+        one, qml = runs[0], self._qml
+        kind, where = type(one), where or _named(one)
+        self._count(where)
+        if kind in self._skipped:
             return []
-        if isinstance(one, self._qml.operation.Channel):
+        if isinstance(one, qml.operation.Channel):
             raise UserError(
                 f"{where} is a noise channel and a Circuit is unitary: leave it out and describe "
                 "the noise with a NoiseModel"
             )
-        same = all(name == other.name and one.wires == other.wires for other in runs)
-        if not same or not _is_gate(self._qml, one):
+        if not all(_is_like(one, other) for other in runs) or not _is_gate(qml, one):
             raise UserError(
                 f"{where} is no gate with fixed wires: a Circuit has gates only, in one fixed "
                 "sequence; measure at the end and leave out resets and classical control"
             )
+        if one.batch_size is not None:
+            raise UserError(
+                f"{where} is given {one.batch_size} sets of numbers at once: give it one, a "
+                "Circuit is run for many by jax.vmap"
+            )
+        if not set(one.wires) <= self._made_up.numbers.keys():
+            raise UserError(
+                f"{where} uses wires that the circuit itself does not have: give it no work wires"
+            )
         wires = tuple(self._made_up.numbers[label] for label in one.wires)
-        if name == "Identity":
+        if kind is qml.Identity:
             return [Operation("I", (wire,)) for wire in wires]
-        if isinstance(one, self._qml.ops.Adjoint):
+        if isinstance(one, qml.ops.Adjoint):
             parts = self._read([run.base for run in runs], where)
             return [_inverse(part) for part in reversed(parts)]
-        if name == "QubitUnitary" and _is_constant(runs):
-            return [_unitary(self._qml, one, wires)]
-        if name in _GATES:
-            return [self._turned(runs, _GATES[name], wires, where)]
+        if kind in self._gates:
+            return [self._turned(runs, self._gates[kind], wires, where)]
         return self._decompose(runs, wires, where)
+
+    def _count(self, where: str) -> None:
+        self._n_read += 1
+        if self._n_read > _MOST_OPERATIONS:
+            raise UserError(
+                f"{where}: the circuit has more than {_MOST_OPERATIONS:,} operations written out, "
+                "give a smaller one"
+            )
 
     def _turned(
         self, runs: Sequence[Any], name: str, wires: tuple[int, ...], where: str
@@ -190,20 +238,72 @@ class _Reader:
                 f"{where} prepares a state and a Circuit has gates only: leave it out and give "
                 "the model an AmplitudeEncoding"
             )
-        constant = _is_constant(runs)
-        small = len(wires) <= 2 and one.has_matrix
-        if constant and small:
-            return [_unitary(qml, one, wires)]
-        if one.has_decomposition:
-            parts = [run.decomposition() for run in runs]
-            if len(set(map(len, parts))) == 1:
+        self._check_base(one, where)
+        constant = _is_constant(runs) and one.has_matrix and len(wires) <= _LARGEST_MATRIX
+        small = len(wires) <= 2 or type(one) is qml.QubitUnitary or isinstance(one, qml.ops.Pow)
+        if constant and small and is_library_code(qml, one):
+            return [self._unitary(runs, wires, where)]
+        found = [self._parts(run, constant) for run in runs]
+        parts = [part for part in found if part is not None]
+        if len(parts) == len(runs):
+            inside = all(set(part.wires) <= set(one.wires) for part in parts[0])
+            # Work wires are taken to be |0>, which a circuit cannot promise.
+            if len(set(map(len, parts))) == 1 and inside:
+                self._check_agreement(one, parts[0], where)
                 return [gate for ops in zip(*parts, strict=True) for gate in self._read(ops, where)]
-        if constant and one.has_matrix:
-            return [_unitary(qml, one, wires)]
+        if constant:
+            return [self._unitary(runs, wires, where)]
         raise UserError(
             f"{where} cannot be expressed in a Circuit, which knows {', '.join(GATES)} and "
-            "Unitary: rewrite it in these gates, for example with qml.decompose"
+            "Unitary: rewrite it in these gates, for example with qml.decompose, without work wires"
         )
+
+    def _check_base(self, one: Any, where: str) -> None:
+        """Raise `UserError` for a control or power of an own operation that contradicts itself."""
+        base = one
+        while isinstance(base, self._qml.ops.SymbolicOp):
+            base = base.base
+        if base is not one and not is_library_code(self._qml, base):
+            parts = decomposition_of(self._qml, base)
+            if parts is not None:
+                self._check_agreement(base, parts, where)
+
+    def _check_agreement(self, one: Any, parts: Sequence[Any], where: str) -> None:
+        if self._compares and differs_from_its_parts(self._qml, one, parts):
+            raise UserError(
+                f"{where} has a matrix and a decomposition that are different gates: correct one "
+                "of them, or apply the gates that are meant"
+            )
+
+    def _parts(self, one: Any, constant: bool) -> list[Any] | None:
+        """What an operation consists of; None if PennyLane does not say."""
+        qml = self._qml
+        own = not is_library_code(qml, one)
+        # PennyLane's own way with controlled powers fails for some.
+        if own or not constant or isinstance(getattr(one, "base", None), qml.ops.Pow):
+            parts = parts_of_controlled(qml, one)
+            if parts is not None:
+                return parts
+        if isinstance(one, qml.ops.Pow):
+            return parts_of_power(qml, one)
+        # Of its base's class PennyLane would ask only the name.
+        return None if own and isinstance(one, qml.ops.Controlled) else decomposition_of(qml, one)
+
+    def _unitary(self, runs: Sequence[Any], wires: tuple[int, ...], where: str) -> Operation:
+        one, other = (
+            np.asarray(self._qml.matrix(run, wire_order=run.wires)) for run in (runs[0], runs[1])
+        )
+        if not np.array_equal(one, other):
+            raise UserError(
+                f"{where} is another gate for other values of the arguments: a Circuit has one "
+                "fixed sequence"
+            )
+        try:
+            gate = Operation("Unitary", wires, matrix=one.tolist())
+            check_operation(gate, 1 + max(wires, default=0))
+        except UserError as error:
+            raise UserError(f"{where} is no gate of qubits: {error}") from error
+        return gate
 
 
 def _inverse(gate: Operation | _Turned) -> Operation | _Turned:
@@ -224,14 +324,17 @@ def _is_constant(runs: Sequence[Any]) -> bool:
 
 def _is_gate(qml: Any, operation: Any) -> bool:
     return isinstance(operation, qml.operation.Operator) and not isinstance(
-        operation, (qml.ops.Conditional, qml.ops.MidMeasure)
+        operation, (qml.ops.Conditional, qml.ops.MidMeasure, qml.ops.PauliMeasure)
     )
 
 
-def _unitary(qml: Any, operation: Any, wires: tuple[int, ...]) -> Operation:
-    matrix = np.asarray(qml.matrix(operation, wire_order=operation.wires))
-    rows = tuple(tuple(row) for row in matrix.tolist())
-    return Operation("Unitary", wires, matrix=rows)
+def _is_like(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and one.name == other.name and one.wires == other.wires
+
+
+def _named(operation: Any) -> str:
+    name, wires = getattr(operation, "name", type(operation).__name__), operation.wires
+    return f"{name} on wires {tuple(wires)}"
 
 
 def _angle(computed: Computed, entries: Sequence[Entry], where: str) -> Angle:
