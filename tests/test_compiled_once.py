@@ -14,6 +14,7 @@ from qdeq.equilibrium import Direct, Equilibrium, Implicit, JacobianFree, Picard
 from qdeq.equilibrium._fingerprint import of_value
 from qdeq.equilibrium._programs import _MOST_PROGRAMS, _program
 from qdeq.equilibrium.networks import Chain, EdgeInjection, NetworkEquilibrium, Wired
+from qdeq.models import QuantumModel
 
 # Picard and the identity compile fastest.
 LAYER = Equilibrium(Picard(), JacobianFree(), max_steps=30)
@@ -114,7 +115,7 @@ def test_the_second_call_compiles_nothing(name):
     assert compilations() == before
 
 
-def test_a_model_as_the_readme_uses_it_compiles_once():
+def test_a_model_as_the_readme_uses_it_compiles_and_prepares_once(monkeypatch):
     model = qdeq.paper_model(key=jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (3, model.n_features))
     layer = Equilibrium()
@@ -127,8 +128,11 @@ def test_a_model_as_the_readme_uses_it_compiles_once():
 
     jax.block_until_ready(call(0))
     before = compilations()
+    # One after another the operations of `prepare` take ten times as long as its program.
+    steps, prepare = [], QuantumModel._prepare
+    monkeypatch.setattr(QuantumModel, "_prepare", lambda m: steps.append(m) or prepare(m))
     found = call(1), call(2)
-    assert compilations() == before
+    assert compilations() == before and not steps
     # And every call has its own numbers.
     assert not np.allclose(found[0][0], found[1][0], atol=1e-3)
 

@@ -21,6 +21,7 @@ from qdeq.circuits import (
     MeasurementEnsemble,
     NoiseModel,
 )
+from qdeq.equilibrium._programs import is_staged
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction
 from qdeq.models.injection import Injection, injection_of
@@ -188,6 +189,11 @@ class QuantumModel(ModelFunction):
 
     def prepare(self) -> Form | InjectedForm:
         """Everything that depends on the parameters alone, computed once per parameter value."""
+        # Outside `jit` as one program, which is called in a tenth of the time that its operations
+        # take one after another. Inside it is a part of the program around it.
+        return self._prepare() if is_staged() else _prepared(self)
+
+    def _prepare(self) -> Form | InjectedForm:
         _, state, _ = self.injection.matrices()
         prepare = _PREPARE[evaluation_path(self)]
         form = prepare(self.measured, self._differentiable_theta(), state)
@@ -273,6 +279,11 @@ class QuantumModel(ModelFunction):
             return self.theta
         trainable = np.array(self.circuit.trainable)
         return jnp.where(trainable, self.theta, jax.lax.stop_gradient(self.theta))
+
+
+@eqx.filter_jit
+def _prepared(model: QuantumModel) -> Form | InjectedForm:
+    return model._prepare()
 
 
 # A function for each evaluation path, of what is measured, theta and the re-injection.
