@@ -15,7 +15,10 @@ Features = Literal["pool", "pca", "vae"]
 Task = Literal["classification", "regression"]
 SplitName = Literal["test", "valid", "train"]
 
-Encoding = Literal["amplitude", "angle"]
+NamedEncoding = Literal["amplitude", "angle"]
+Encoding = Literal[NamedEncoding, "table"]
+TABLE_ENCODING: Encoding = "table"
+"""Any number of features by a learned injection; what it builds depends on their number."""
 NamedAnsatz = Literal[
     "paper",
     "hardware-efficient",
@@ -30,7 +33,8 @@ OWN_MODEL: Ansatz = "own"
 Observables = Literal["z", "z-pairs", "xyz"]
 Trainable = Literal["all", "published"]
 Method = Literal["auto", "statevector", "quadratic", "lightcone", "density-matrix"]
-Head = Literal["linear", "none"]
+Head = Literal["linear", "affine", "none"]
+Loss = Literal["auto", "cross-entropy", "squared", "absolute"]
 
 Mode = Literal["implicit", "direct"]
 SolverName = Literal[
@@ -46,6 +50,33 @@ SolverName = Literal[
 Fallback = Literal["homotopy", "none"]
 Start = Literal["zero", "previous"]
 AdjointName = Literal["implicit", "jacobian-free", "neumann", "shine", "unrolled"]
+Optimiser = Literal[
+    "adabelief",
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamaxw",
+    "adamw",
+    "adan",
+    "amsgrad",
+    "fromage",
+    "lamb",
+    "lars",
+    "lion",
+    "nadam",
+    "nadamw",
+    "noisy_sgd",
+    "novograd",
+    "radam",
+    "rmsprop",
+    "rprop",
+    "sgd",
+    "sm3",
+    "yogi",
+]
+Schedule = Literal["constant", "cosine"]
 Gradient = Literal["parameter-shift", "spsa"]
 
 PresetName = Literal["paper", "demo", "published"]

@@ -19,7 +19,7 @@ from qdeq.errors import UserError, check_choice
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ENCODINGS = get_args(names.Encoding)
+ENCODINGS = get_args(names.NamedEncoding)
 """Encodings by the names that configurations and the command line use."""
 
 

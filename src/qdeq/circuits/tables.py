@@ -11,7 +11,7 @@ from qdeq.circuits.encodings import AngleEncoding
 from qdeq.circuits.measured import MeasuredCircuit
 from qdeq.circuits.named import make_ansatz
 from qdeq.circuits.noise import NoiseModel
-from qdeq.circuits.observables import MeasurementEnsemble, z_of_every_wire
+from qdeq.circuits.observables import MeasurementEnsemble, make_observables
 from qdeq.circuits.operation import Operation
 from qdeq.errors import UserError, check_choice
 
@@ -23,9 +23,9 @@ def table_circuit(
     *,
     axes: Sequence[str] = AXES,
     n_uploads: int = 1,
-    ansatz: str = "hardware-efficient",
+    ansatz: str | Circuit = "hardware-efficient",
     ansatz_layers: int = 1,
-    observables: MeasurementEnsemble | None = None,
+    observables: str | MeasurementEnsemble = "z",
     noise: NoiseModel | None = None,
 ) -> MeasuredCircuit:
     """k rotations of every one of n wires and a trained circuit, the two of them L times over.
@@ -44,9 +44,10 @@ def table_circuit(
         L. With one upload light cones evaluate the model; with more (data re-uploading) the
         statevector does, slower, and the model is no longer of first order in the Bloch vectors.
     ansatz, ansatz_layers
-        The circuit after every upload, with parameters of its own each time; see `make_ansatz`.
+        The circuit after every upload, with parameters of its own each time; see `make_ansatz`. Or
+        a circuit.
     observables
-        <Z> of every wire if None.
+        See `make_observables`; or an ensemble.
     noise
         None is a perfect device.
 
@@ -75,7 +76,9 @@ def table_circuit(
         )
     if n_uploads < 1:
         raise UserError(f"n_uploads={n_uploads}: give a number of at least 1")
-    layer = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers)
+    if isinstance(ansatz, str):
+        ansatz = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers)
+    layer = ansatz
     uploads = [
         tuple(
             Operation(axis, (wire,), feature=(upload * len(axes) + j) * n_qubits + wire)
@@ -89,5 +92,7 @@ def table_circuit(
     circuit = layer
     for operations in uploads[1:]:
         circuit = circuit + Circuit(n_qubits, operations) + layer
-    ensemble = z_of_every_wire(n_qubits) if observables is None else observables
+    ensemble = (
+        make_observables(observables, n_qubits) if isinstance(observables, str) else observables
+    )
     return MeasuredCircuit(circuit, encoding, ensemble, noise)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from qdeq.errors import UserError
-from qdeq.names import Encoding, Trainable
+from qdeq.names import NamedEncoding, Trainable
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -24,7 +24,7 @@ class DrawCommand:
     n_qubits: int = 4
     """Qubits of the circuit; 4 and 10 are the paper's."""
 
-    encoding: Encoding = "amplitude"
+    encoding: NamedEncoding = "amplitude"
     """How features enter the circuit."""
 
     trainable: Trainable = "all"

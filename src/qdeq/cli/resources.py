@@ -13,7 +13,15 @@ from qdeq.cli.console import make_console, print_rows
 from qdeq.devices.ledger import Budget
 from qdeq.devices.timing import parse_timing
 from qdeq.errors import UserError
-from qdeq.names import AdjointName, Ansatz, Encoding, Gradient, Observables, SolverName, Trainable
+from qdeq.names import (
+    AdjointName,
+    Ansatz,
+    Gradient,
+    NamedEncoding,
+    Observables,
+    SolverName,
+    Trainable,
+)
 
 if TYPE_CHECKING:
     from qdeq.circuits import MeasuredCircuit
@@ -46,7 +54,7 @@ class ResourcesCommand:
     n_features: int | None = None
     """Features that are encoded; otherwise the square of the number of qubits."""
 
-    encoding: Encoding = "amplitude"
+    encoding: NamedEncoding = "amplitude"
     """How features enter the circuit."""
 
     ansatz: Ansatz = "paper"

@@ -1,12 +1,101 @@
-"""From plain values, such as a configuration's, to a classifier with random angles and head."""
+"""From plain values, such as a configuration's, to a model function with random angles."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from qdeq.circuits import Circuit, Encoding, MeasuredCircuit, MeasurementEnsemble, NoiseModel
+from qdeq.circuits import (
+    Circuit,
+    Encoding,
+    MeasuredCircuit,
+    MeasurementEnsemble,
+    NoiseModel,
+    table_circuit,
+)
+from qdeq.circuits.tables import AXES
 from qdeq.models.classifier import Classifier
+from qdeq.models.injection import Injection
 from qdeq.models.quantum_model import QuantumModel
+
+# A learned W longer than this could make the model function expand: see `Injection.random`.
+_LARGEST_GAIN = 2.0
+
+
+def build_model(
+    n_qubits: int,
+    *,
+    n_features: int,
+    encoding: str | Encoding = "amplitude",
+    rotations: int = 2,
+    uploads: int = 1,
+    ansatz: str | Circuit = "paper",
+    ansatz_layers: int = 3,
+    observables: str | MeasurementEnsemble = "z",
+    trainable: str = "all",
+    method: str = "auto",
+    noise: NoiseModel | None = None,
+    key: PRNGKeyArray | Array,
+) -> QuantumModel:
+    """A circuit as a model function, each part by its name or as an object.
+
+    Parameters
+    ----------
+    n_qubits, n_features
+        Sizes. Encoding `"angle"` takes `n_qubits**2` features.
+    encoding, ansatz, ansatz_layers, observables, trainable
+        See `qdeq.circuits.MeasuredCircuit.named`; or encoding `"table"`, any number of features by
+        a learned injection into the rotations of `qdeq.table_circuit`.
+    rotations, uploads
+        Of encoding `"table"`: rotations of every wire, and how often.
+    method, noise
+        See `QuantumModel`.
+    key
+        JAX key for the angles, uniform in (-pi, pi).
+
+    Raises
+    ------
+    UserError
+        For an unknown name, or sizes that do not fit together.
+
+    Examples
+    --------
+    >>> model = build_model(3, n_features=13, encoding="table", ansatz="hardware-efficient",
+    ...     ansatz_layers=1, key=jax.random.key(0))
+    >>> model.n_features, model.injection.state.shape
+    (13, (6, 3))
+    """
+    if encoding == "table":
+        measured = table_circuit(
+            n_qubits,
+            axes=AXES[:rotations],
+            n_uploads=uploads,
+            ansatz=ansatz,
+            ansatz_layers=ansatz_layers,
+            observables=observables,
+            noise=noise,
+        )
+        key, injection_key = jax.random.split(key)
+        injection = Injection.random(
+            measured.n_features,
+            n_features,
+            measured.n_observables,
+            key=injection_key,
+            bound=_LARGEST_GAIN,
+        )
+    else:
+        injection = None
+        measured = MeasuredCircuit.named(
+            n_qubits,
+            encoding,
+            ansatz=ansatz,
+            ansatz_layers=ansatz_layers,
+            observables=observables,
+            trainable=trainable,
+            n_features=n_features,
+            noise=noise,
+        )
+    theta = jax.random.uniform(key, (measured.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
+    return QuantumModel(theta, measured=measured, injection=injection, method=method)
 
 
 def build_classifier(
@@ -14,34 +103,24 @@ def build_classifier(
     n_classes: int,
     *,
     n_features: int,
-    encoding: str | Encoding = "amplitude",
-    ansatz: str | Circuit = "paper",
-    ansatz_layers: int = 3,
-    observables: str | MeasurementEnsemble = "z",
-    trainable: str = "all",
     head: str = "linear",
     dropout: float = 0.05,
-    method: str = "auto",
-    noise: NoiseModel | None = None,
     model_key: PRNGKeyArray | Array,
     head_key: PRNGKeyArray | Array,
+    **parts: object,
 ) -> Classifier:
-    """A classifier over the equilibrium of a circuit, each part by its name or as an object.
+    """A classifier over the equilibrium of a circuit.
 
     Parameters
     ----------
     n_qubits, n_classes, n_features
-        Sizes. Angle encoding takes `n_qubits**2` features.
-    encoding, ansatz, ansatz_layers, observables, trainable
-        See `qdeq.circuits.MeasuredCircuit.named`.
-    head
-        `"linear"` or `"none"`, see `Classifier`.
-    dropout
+        Sizes.
+    head, dropout
         See `Classifier`.
-    method, noise
-        See `QuantumModel`.
     model_key, head_key
-        JAX keys for the angles, uniform in (-pi, pi), and for the head's weights.
+        JAX keys for the angles, and for the head's weights.
+    **parts
+        The others of `build_model`.
 
     Raises
     ------
@@ -57,16 +136,6 @@ def build_classifier(
     >>> classifier.model.circuit.n_parameters, classifier.head
     (39, None)
     """
-    measured = MeasuredCircuit.named(
-        n_qubits,
-        encoding,
-        ansatz=ansatz,
-        ansatz_layers=ansatz_layers,
-        observables=observables,
-        trainable=trainable,
-        n_features=n_features,
-        noise=noise,
-    )
-    theta = jax.random.uniform(model_key, (measured.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
-    model = QuantumModel(theta, measured=measured, method=method)
+    options: dict[str, object] = {"n_features": n_features, "key": model_key, **parts}
+    model = build_model(n_qubits, **options)  # pyright: ignore[reportArgumentType]
     return Classifier(model, n_classes, dropout=dropout, head=head, key=head_key)

@@ -121,6 +121,24 @@ class ModelFunction(eqx.Module):
         """How many numbers training changes."""
         return count_numbers(self)
 
+    def trained(self) -> Any:
+        """Which numbers training changes: a pytree like the model's floating-point arrays.
+
+        Each is True, False, or an array of them; all are True here. What is False keeps its value
+        under any optimiser: with weight decay a gradient of zero is not enough for that.
+        """
+        return all_trained(self)
+
+
+def all_trained(parts: Any) -> Any:
+    """True for every floating-point array of a pytree."""
+    return jax.tree.map(lambda _: True, eqx.filter(parts, eqx.is_inexact_array))
+
+
+def trained_parts(model: Any) -> Any:
+    """`trained` of what has it, and everything of anything else."""
+    return model.trained() if isinstance(model, ModelFunction) else all_trained(model)
+
 
 def count_numbers(parts: Any) -> int:
     """How many numbers the floating-point arrays of a pytree hold."""

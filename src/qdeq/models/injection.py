@@ -180,6 +180,15 @@ class Injection(eqx.Module):
         }
         return sum(sizes[part] for part in self.learned)
 
+    def trained(self) -> "Injection":
+        """Itself with True for an array that training changes, False for one that it does not."""
+        return eqx.tree_at(
+            lambda injection: [getattr(injection, part) for part in PARTS],
+            self,
+            [None if getattr(self, part) is None else part in self.learned for part in PARTS],
+            is_leaf=lambda part: part is None,
+        )
+
     @property
     def bounded_state(self) -> Float[Array, "a q"]:
         """W as the model function has it, within the bound."""

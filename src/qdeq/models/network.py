@@ -21,7 +21,7 @@ from qdeq.equilibrium.networks.wired import check_wiring
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError, check_choice
 from qdeq.models.cells import check_cell, prepared_cell
-from qdeq.models.function import ModelFunction, count_numbers
+from qdeq.models.function import ModelFunction, all_trained, count_numbers, trained_parts
 from qdeq.models.quantum_model import QuantumModel
 
 READ_OUTS = ("sites", "mean", "last")
@@ -212,6 +212,17 @@ class Network(ModelFunction):
         known = cell.n_parameters if isinstance(cell, ModelFunction) else count_numbers(cell)
         edges = count_numbers(self.injection) if self.injection.learned else 0
         return known + edges + count_numbers(self.head)
+
+    def trained(self) -> Any:
+        """Which numbers training changes: of the cell, of the edges where learned, of the head."""
+        learned = bool(self.injection.learned)
+        edges = jax.tree.map(lambda _: learned, all_trained(self.injection))
+        return eqx.tree_at(
+            lambda network: (network.cell, network.injection),
+            all_trained(self),
+            (trained_parts(self.cell), edges),
+            is_leaf=lambda part: part is None,  # a cell that is a plain function has no arrays
+        )
 
     @property
     def n_settings(self) -> int:

@@ -23,7 +23,7 @@ from qdeq.circuits import (
 )
 from qdeq.equilibrium._programs import is_staged
 from qdeq.errors import UserError, check_choice
-from qdeq.models.function import ModelFunction
+from qdeq.models.function import ModelFunction, all_trained
 from qdeq.models.injection import Injection, injection_of
 from qdeq.names import Method
 from qdeq.simulation import (
@@ -241,6 +241,14 @@ class QuantumModel(ModelFunction):
     def n_parameters(self) -> int:
         """How many numbers training changes: P angles, and those of a learned injection."""
         return self.theta.shape[-1] + self.injection.n_learned
+
+    def trained(self) -> Any:
+        """Which numbers training changes: the circuit's trainable angles, the learned parts."""
+        return eqx.tree_at(
+            lambda model: (model.theta, model.injection),
+            all_trained(self),
+            (np.array(self.circuit.trainable, bool), self.injection.trained()),
+        )
 
     @property
     def n_settings(self) -> int:

@@ -12,7 +12,7 @@ from qdeq.data import Dataset, Split
 from qdeq.equilibrium import make_solver
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError, check_choice
-from qdeq.models import Classifier, ModelFunction
+from qdeq.models import ModelFunction, Predictor
 from qdeq.names import SplitName
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import confusion_matrix, make_trainer
@@ -186,7 +186,7 @@ class _Device:
 
 
 def _measure(
-    trainer: Trainer, classifier: Classifier, split: Split, device: _Device
+    trainer: Trainer, classifier: Predictor, split: Split, device: _Device
 ) -> list[dict[str, Any]]:
     """The metrics of one model: of every repeat, or of the one exact evaluation."""
     if device.shots is None:

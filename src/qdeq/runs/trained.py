@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike
 from qdeq.data.inputs import cast_features
 from qdeq.equilibrium import Direct, Equilibrium, Solution
 from qdeq.errors import UserError
-from qdeq.models import Classifier, ModelFunction, Prediction
+from qdeq.models import ModelFunction, Prediction, Predictor
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import check_model_given
 from qdeq.runs.summary import Summary
@@ -93,7 +93,7 @@ class Run:
         return self.of_seed(self.seeds[int(np.argmax(accuracies))])
 
     @functools.cached_property
-    def classifier(self) -> Classifier:
+    def classifier(self) -> Predictor:
         """The trained model."""
         if self.best is not self:
             return self.best.classifier

@@ -66,7 +66,7 @@ def _step_cost(config: TrainConfig, dataset: Dataset) -> tuple[float, float | No
 
     def step(dynamic, x, y):
         # An epoch over as many samples as a batch has: one optimiser step.
-        state, _ = recipe.train(eqx.combine(dynamic, static), x, y, values)
+        state, _ = recipe.train(eqx.combine(dynamic, static), x, y, None, values)
         return eqx.filter(state, eqx.is_array)
 
     program = jax.jit(step).lower(dynamic, x, y).compile()

@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from qdeq._numbers import is_correct, nan_unless_finite
 from qdeq.circuits import parse_noise
 from qdeq.equilibrium import Direct, Equilibrium
-from qdeq.models import Classifier, quantum_model
+from qdeq.models import Predictor, quantum_model
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import make_trainer
 from qdeq.studies.study import Device, Numbers, Row
@@ -52,13 +52,13 @@ class Measurer:
         return _sampled(self._classifiers, shots, *what, self._repeats)
 
 
-def load_seeds(trainer: Trainer, runs: Path, seeds: Sequence[int]) -> list[Classifier]:
+def load_seeds(trainer: Trainer, runs: Path, seeds: Sequence[int]) -> list[Predictor]:
     """The best models of a row's seeds."""
     template = trainer.init().best_classifier
     return [RunFolder(runs / f"seed-{seed}").load_model(template) for seed in seeds]
 
 
-def with_noise(classifier: Classifier, noise: str) -> Classifier:
+def with_noise(classifier: Predictor, noise: str) -> Predictor:
     """The same classifier on another device."""
     model = quantum_model(classifier.model, "noise")
     method = "auto" if noise and model.method == "statevector" else model.method
@@ -67,7 +67,7 @@ def with_noise(classifier: Classifier, noise: str) -> Classifier:
 
 
 def _exact(
-    classifiers: Sequence[Classifier],
+    classifiers: Sequence[Predictor],
     noise: str,
     layer: Equilibrium | Direct,
     trainer: Trainer,
@@ -93,20 +93,20 @@ def _exact(
 
 
 @eqx.filter_jit
-def _prepare(classifiers: Classifier) -> PyTree:
+def _prepare(classifiers: Predictor) -> PyTree:
     return eqx.filter_vmap(lambda classifier: classifier.model.prepare())(classifiers)
 
 
 @eqx.filter_jit
 def _solve(
-    classifiers: Classifier,
+    classifiers: Predictor,
     forms: PyTree,
     layer: Equilibrium | Direct,
     x: Array,
     y: Array,
     split: str,
 ) -> dict[str, Array]:
-    def seed(classifier: Classifier, form: Any) -> dict[str, Array]:
+    def seed(classifier: Predictor, form: Any) -> dict[str, Array]:
         def one(x: Array) -> tuple[Array, Any]:
             start = jnp.zeros(classifier.model.n_observables, x.dtype)
             solution = layer(form.bind(x), start)
@@ -128,7 +128,7 @@ def _solve(
 
 
 def _sampled(
-    classifiers: Sequence[Classifier],
+    classifiers: Sequence[Predictor],
     shots: int,
     layer: Equilibrium | Direct,
     trainer: Trainer,

@@ -26,7 +26,18 @@ from qdeq.training.options import (
 
 # Fields younger than run folders and finished tables that must stay valid. A configuration without
 # them is one with these values.
-_LATER_FIELDS = {"noise": "", "fallback": "none", "start": "zero", "observables": "z"}
+_LATER_FIELDS = {
+    "noise": "",
+    "fallback": "none",
+    "start": "zero",
+    "observables": "z",
+    "rotations": 2,
+    "uploads": 1,
+    "optimiser": "adam",
+    "schedule": "constant",
+    "patience": 0,
+    "loss": "auto",
+}
 
 
 # The fields of the last group come first: dataclasses collect them in this order.

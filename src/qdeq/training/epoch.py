@@ -17,7 +17,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from qdeq._numbers import is_correct, largest, largest_over_devices, nan_unless_finite
+from qdeq._numbers import at_least, at_most, largest, largest_over_devices, nan_unless_finite
 from qdeq.equilibrium import (
     ConstantSteps,
     Direct,
@@ -25,9 +25,13 @@ from qdeq.equilibrium import (
     RandomSteps,
     squared_frobenius_norm,
 )
-from qdeq.models import Classifier, Prediction
+from qdeq.models import Prediction, Predictor
+from qdeq.models.function import trained_parts
+from qdeq.names import Loss, Schedule, Task
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import LayerRecipe
+from qdeq.training.losses import loss_of, losses, marks, predictions
+from qdeq.training.options import OptimiserOption
 
 _BATCHES_PER_DRAW = 16
 
@@ -39,9 +43,9 @@ class TrainState(eqx.Module):
     solver there. Many seeds share one state whose arrays have a leading seed axis.
     """
 
-    classifier: Classifier
+    classifier: Predictor
     optimiser_state: PyTree
-    best_classifier: Classifier
+    best_classifier: Predictor
     best_valid_loss: Float[Array, ""]
     epoch: Int[Array, ""]
     key: Array
@@ -49,11 +53,15 @@ class TrainState(eqx.Module):
 
 
 class BatchMetrics(eqx.Module):
-    """Sums over the samples of a batch (maxima for `residual_max`); weights mask the padding."""
+    """Sums over the samples of a batch (maxima for `residual_max`), without the padding.
+
+    `loss` and `mark` are sums over `weight`, how much samples count; the rest is over samples.
+    """
 
     count: Array
+    weight: Array
     loss: Array
-    correct: Array
+    mark: Array
     residual: Array
     residual_max: Array
     converged: Array
@@ -63,12 +71,14 @@ class BatchMetrics(eqx.Module):
 
 
 class _Batch(eqx.Module):
-    """Which samples a batch has, their weights, what dropout keeps of each, a key for the budget.
+    """Which samples a batch has, what dropout keeps of each, a key for the budget.
 
-    A whole epoch has one more leading axis.
+    `present` is 0 for those that only fill it up and 1 for others; `weights` say how much each of
+    them counts. A whole epoch has one more leading axis.
     """
 
     indices: Int[Array, " B"]
+    present: Float[Array, " B"]
     weights: Float[Array, " B"]
     keep: Bool[Array, "B d"]
     budget_key: PRNGKeyArray
@@ -119,6 +129,8 @@ class Values(eqx.Module):
         Read where `Recipe.has_random_steps`.
     n_samples
         How many of the rows of the training split are samples; the others are never read.
+    n_epochs
+        Over which a schedule runs.
     """
 
     learning_rate: Any
@@ -128,6 +140,7 @@ class Values(eqx.Module):
     tolerance: Any
     random_steps_minus: Any
     n_samples: Any
+    n_epochs: Any
 
     @classmethod
     def of(cls, config: TrainConfig, n_samples: int) -> "Values":
@@ -141,12 +154,28 @@ class Values(eqx.Module):
             tolerance=number(config.tolerance),
             random_steps_minus=whole(config.random_steps_minus),
             n_samples=whole(n_samples),
+            n_epochs=whole(config.epochs),
         )
 
-    def optimiser(self) -> optax.GradientTransformation:
-        """Adam on clipped gradients; its state has the same form for all values."""
+    def optimiser(
+        self, chosen: OptimiserOption = "adam", factor: Any = None
+    ) -> optax.GradientTransformation:
+        """An optimiser on clipped gradients; its state has the same form for all values.
+
+        Parameters
+        ----------
+        chosen
+            By its name in Optax, or one, which has a learning rate of its own.
+        factor
+            Of the learning rate; None is 1.
+        """
         longest = jnp.where(self.gradient_clip > 0, self.gradient_clip, jnp.inf)
-        return optax.chain(optax.clip_by_global_norm(longest), optax.adam(self.learning_rate))
+        if isinstance(chosen, str):
+            rate = self.learning_rate if factor is None else self.learning_rate * factor
+            stepping = getattr(optax, chosen)(rate)
+        else:
+            stepping = chosen
+        return optax.chain(optax.clip_by_global_norm(longest), stepping)
 
 
 @dataclass(frozen=True)
@@ -163,6 +192,12 @@ class Recipe:
         Whether the Jacobian penalty has a weight; without one nothing of it is computed.
     has_random_steps
         Whether the solver's budget is drawn for every batch.
+    loss
+        Of a sample, see `losses.py`.
+    optimiser
+        By name, or an object.
+    schedule
+        How the learning rate changes.
     batch_axis
         Over which devices a batch is split; None: one device has all of it.
     """
@@ -171,15 +206,26 @@ class Recipe:
     batch_size: int
     is_penalised: bool
     has_random_steps: bool
+    loss: Loss = "cross-entropy"
+    optimiser: OptimiserOption = "adam"
+    schedule: Schedule = "constant"
     batch_axis: BatchAxis | None = None
 
     @classmethod
     def of(
-        cls, config: TrainConfig, phase: str | None = None, batch_axis: BatchAxis | None = None
+        cls,
+        config: TrainConfig,
+        phase: str | None = None,
+        *,
+        task: Task = "classification",
+        batch_axis: BatchAxis | None = None,
     ) -> "Recipe":
         """The recipe of a configuration's phase, see `LayerRecipe.of`."""
         layer = LayerRecipe.of(config, phase)
         return cls(
+            loss=loss_of(config.loss, task),
+            optimiser=config.given_again().optimiser,
+            schedule=config.schedule,
             layer=layer,
             batch_size=config.batch_size,
             is_penalised=layer.is_implicit and config.jacobian_weight > 0,
@@ -188,18 +234,24 @@ class Recipe:
         )
 
     def train(
-        self, state: TrainState, x: Float[Array, "N d"], y: Int[Array, " N"], values: Values
+        self,
+        state: TrainState,
+        x: Float[Array, "N d"],
+        y: Array,
+        weight: Float[Array, " N"] | None,
+        values: Values,
     ) -> tuple[TrainState, BatchMetrics]:
         """One epoch over the training split; the metrics have an axis of batches.
 
         The axis is as long as N rows need; batches that `values.n_samples` does not fill are not
         computed, and zero there.
         """
-        batches = self._batches(state, x.shape[0], x.dtype, values)
+        batches = self._batches(state, x.shape[0], x.dtype, weight, values)
         n_rows, size = batches.indices.shape
         static = eqx.filter(state.classifier, eqx.is_array, inverse=True)
         starts = state.starts if self.layer.is_implicit else None
-        optimiser = values.optimiser()
+        n_batches = -(-values.n_samples // self._batch_size(x.shape[0]))
+        is_trained = trained_parts(state.classifier.model)
         dtype = state.best_valid_loss.dtype
 
         def step(index: Array, carry: PyTree) -> PyTree:
@@ -212,8 +264,13 @@ class Recipe:
             )
             gradient, summed = self._sum(gradient), _sum_metrics(summed, self.batch_axis)
             summed = eqx.tree_at(lambda m: m.gradient_norm, summed, optax.tree.norm(gradient))
-            updates, optimiser_state = optimiser.update(gradient, optimiser_state)
-            classifier = eqx.apply_updates(classifier, updates)
+            optimiser = values.optimiser(
+                self.optimiser, self._factor(state.epoch, index / n_batches, values)
+            )
+            updates, optimiser_state = optimiser.update(
+                gradient, optimiser_state, eqx.filter(classifier, eqx.is_inexact_array)
+            )
+            classifier = eqx.apply_updates(classifier, _of_trained(updates, is_trained))
             metrics = jax.tree.map(
                 lambda rows, row: rows.at[index].set(row.astype(dtype)), metrics, summed
             )
@@ -226,7 +283,6 @@ class Recipe:
             BatchMetrics(*(jnp.zeros(n_rows, dtype) for _ in dataclasses.fields(BatchMetrics))),
             None if starts is None else jnp.zeros((n_rows, size, starts.shape[1]), starts.dtype),
         )
-        n_batches = -(-values.n_samples // self._batch_size(x.shape[0]))
         dynamic, optimiser_state, trained, found = lax.fori_loop(0, n_batches, step, carry)
         state = eqx.tree_at(
             lambda s: (s.classifier, s.optimiser_state, s.epoch),
@@ -240,14 +296,19 @@ class Recipe:
     def _by_sample(self, batches: "_Batch", found: Array, starts: Array) -> Array:
         """An epoch's equilibria `(n_batches, B, q)` in the order of the samples."""
         # Repeated samples are left out: what is written twice would depend on who comes last.
-        rows = jnp.where(batches.weights > 0, batches.indices, starts.shape[0])
+        rows = jnp.where(batches.present > 0, batches.indices, starts.shape[0])
         return self._sum(jnp.zeros_like(starts).at[rows].set(found, mode="drop"))
 
     def _batch_size(self, n_rows: int) -> int:
         return min(self.batch_size, n_rows)
 
     def _batches(
-        self, state: TrainState, n_rows: int, dtype: jnp.dtype, values: Values
+        self,
+        state: TrainState,
+        n_rows: int,
+        dtype: jnp.dtype,
+        weight: Float[Array, " N"] | None,
+        values: Values,
     ) -> "_Batch":
         """The batches of an epoch, along a leading axis; this device's part of them.
 
@@ -263,15 +324,16 @@ class Recipe:
         order = permutation(order_key, values.n_samples, n_rows)
         positions = jnp.arange(n_batches * batch_size, dtype=jnp.int32)
         indices = order[positions % values.n_samples].reshape(n_batches, batch_size)
-        weights = (positions < values.n_samples).astype(dtype).reshape(n_batches, batch_size)
+        present = (positions < values.n_samples).astype(dtype).reshape(n_batches, batch_size)
         keep = self._keep(state.classifier, keep_key, (n_batches, batch_size), values.dropout)
         if self.batch_axis is not None:
-            indices, weights = self.batch_axis.own(indices), self.batch_axis.own_weights(weights)
+            indices, present = self.batch_axis.own(indices), self.batch_axis.own_weights(present)
             keep = self.batch_axis.own(keep)
-        return _Batch(indices, weights, keep, jax.random.split(budget_key, n_batches))
+        weights = present if weight is None else present * weight[indices]
+        return _Batch(indices, present, weights, keep, jax.random.split(budget_key, n_batches))
 
     def _keep(
-        self, classifier: Classifier, key: PRNGKeyArray, shape: tuple[int, int], dropout: Array
+        self, classifier: Predictor, key: PRNGKeyArray, shape: tuple[int, int], dropout: Array
     ) -> Bool[Array, "n B d"]:
         n_batches, batch_size = shape
         # A few batches in one draw: starting it takes longer than the numbers of one batch.
@@ -289,9 +351,9 @@ class Recipe:
 
     def _loss(
         self,
-        classifier: Classifier,
+        classifier: Predictor,
         x: Float[Array, "B d"],
-        y: Int[Array, " B"],
+        y: Array,
         batch: "_Batch",
         start: Float[Array, "B q"] | None,
         epoch: Int[Array, ""],
@@ -316,12 +378,22 @@ class Recipe:
             return prediction, penalty
 
         prediction, norms = jax.vmap(predict)(x, batch.keep, start)
-        losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
-        losses += values.jacobian_weight * norms
-        loss = jnp.sum(weight * losses) / self._sum(jnp.sum(weight))
+        costs = losses(self.loss, prediction.outputs, y)
+        costs += values.jacobian_weight * norms
+        # A batch of which no sample counts has no loss, and no gradient.
+        total = at_least(self._sum(jnp.sum(weight)), jnp.finfo(weight.dtype).tiny)
+        loss = jnp.sum(weight * costs) / total
         solution = prediction.solution
         found = jnp.where(solution.stats.converged[:, None], solution.value, 0)
-        return loss, (_metrics(prediction, losses, y, weight), found)
+        marked = marks(self.loss, prediction.outputs, y)
+        return loss, (_metrics(prediction, costs, marked, weight, batch.present), found)
+
+    def _factor(self, epoch: Array, part: Array, values: Values) -> Array | None:
+        """Of the learning rate, after a part of an epoch."""
+        if self.schedule == "constant":
+            return None
+        progress = at_most((epoch + part) / values.n_epochs, 1.0)
+        return (1 + jnp.cos(jnp.pi * progress)) / 2
 
     def _budget(self, key: PRNGKeyArray, epoch: Array, values: Values) -> Array:
         steps = self.layer.max_steps
@@ -335,22 +407,26 @@ class Recipe:
 
 def measure(
     layer: Equilibrium | Direct,
-    classifier: Classifier,
+    loss: Loss,
+    classifier: Predictor,
     x: Float[Array, "B d"],
-    y: Int[Array, " B"],
-    weight: Float[Array, " B"],
+    y: Array,
+    present: Float[Array, " B"],
+    weight: Float[Array, " B"] | None,
     batch_axis: BatchAxis | None = None,
 ) -> tuple[BatchMetrics, Array, Array, Array]:
     """Summed metrics of samples, predictions, residual traces, whether inputs are defined.
 
-    With a batch axis x, y and weight are this device's, and so is all but the metrics.
+    With a batch axis x, y, present and weight are this device's, and so is all but the metrics.
     """
     prediction = jax.vmap(lambda x: classifier(x, layer))(x)
-    losses = optax.softmax_cross_entropy_with_integer_labels(prediction.logits, y)
+    costs = losses(loss, prediction.outputs, y)
+    weight = present if weight is None else present * weight
+    metrics = _metrics(prediction, costs, marks(loss, prediction.outputs, y), weight, present)
     solution = prediction.solution
     return (
-        _sum_metrics(_metrics(prediction, losses, y, weight), batch_axis),
-        jnp.argmax(prediction.logits, axis=-1),
+        _sum_metrics(metrics, batch_axis),
+        predictions(loss, prediction.outputs),
         solution.stats.residual_trace,
         jax.vmap(classifier.model.is_defined)(solution.value, x),
     )
@@ -394,17 +470,29 @@ def _jacobian_penalty(function: Callable[[Array], Array], prediction: Prediction
     return squared_frobenius_norm(function, m) / len(m)
 
 
-def _metrics(prediction: Prediction, losses: Array, y: Array, weight: Array) -> BatchMetrics:
+def _metrics(
+    prediction: Prediction, costs: Array, marked: Array, weight: Array, present: Array
+) -> BatchMetrics:
     stats = prediction.solution.stats
-    correct = is_correct(prediction.logits, y)
     return BatchMetrics(
-        count=jnp.sum(weight),
-        loss=nan_unless_finite(jnp.sum(weight * losses), prediction.solution.value),
-        correct=jnp.sum(weight * correct),
-        residual=jnp.sum(weight * stats.residual),
-        residual_max=largest(jnp.where(weight > 0, stats.residual, 0)),
-        converged=jnp.sum(weight * stats.converged),
-        steps=jnp.sum(weight * stats.steps),
-        evaluations=jnp.sum(weight * stats.evaluations),
+        count=jnp.sum(present),
+        weight=jnp.sum(weight),
+        loss=nan_unless_finite(jnp.sum(weight * costs), prediction.solution.value),
+        mark=jnp.sum(weight * marked),
+        residual=jnp.sum(present * stats.residual),
+        residual_max=largest(jnp.where(present > 0, stats.residual, 0)),
+        converged=jnp.sum(present * stats.converged),
+        steps=jnp.sum(present * stats.steps),
+        evaluations=jnp.sum(present * stats.evaluations),
         gradient_norm=jnp.zeros(()),
     )
+
+
+def _of_trained(updates: PyTree, is_trained: PyTree) -> PyTree:
+    """Updates of a predictor without those of fixed arrays, which weight decay would shrink."""
+    kept = jax.tree.map(
+        lambda trained, update: update if trained is True else jnp.where(trained, update, 0),
+        is_trained,
+        updates.model,
+    )
+    return eqx.tree_at(lambda predictor: predictor.model, updates, kept)

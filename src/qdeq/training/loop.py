@@ -4,15 +4,17 @@ Knows no files and prints nothing; `session.py` writes what comes out of it. Wha
 `epoch.py`, where it is computed in `parallel.py`.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from qdeq.circuits.noise_text import as_noise
 from qdeq.data import Dataset, Split
@@ -20,16 +22,22 @@ from qdeq.errors import UserError
 from qdeq.models import (
     Classifier,
     ModelFunction,
-    build_classifier,
+    Predictor,
+    Regressor,
+    build_model,
     check_model,
     state_dtype,
 )
+from qdeq.names import Head, Loss, Task
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import BatchAxis, BatchMetrics, Recipe, Values, measure
 from qdeq.training.epoch import TrainState as TrainState
 from qdeq.training.layer import LayerRecipe
+from qdeq.training.losses import SCORES
+from qdeq.training.options import OptimiserOption
 from qdeq.training.parallel import Layout
 from qdeq.training.programs import Structure, compiled, kept_on_disk
+from qdeq.training.scores import regression_scores
 
 ModelMaker = Callable[[PRNGKeyArray], ModelFunction]
 """What makes a model function from a JAX key."""
@@ -89,7 +97,9 @@ class Trainer:
 
     def recipe(self, phase: str | None = None) -> Recipe:
         """What an epoch of a phase computes; None is the phase of the trained model."""
-        return Recipe.of(self.config, phase, self.layout.batch_axis)
+        return Recipe.of(
+            self.config, phase, task=self.dataset.task, batch_axis=self.layout.batch_axis
+        )
 
     def phase(self, epoch: int) -> str:
         """The phase of an epoch, counted from 0: `"direct"` or `"implicit"`."""
@@ -144,17 +154,28 @@ class Trainer:
         states, (metrics,) = self.run_epoch_seeds(_stacked(state))
         return only(states), metrics
 
-    def run_epoch_seeds(self, states: TrainState) -> tuple[TrainState, list[dict[str, Any]]]:
+    def run_epoch_seeds(
+        self, states: TrainState, *, ended: Sequence[bool] | None = None
+    ) -> tuple[TrainState, list[dict[str, Any]]]:
         """Train one epoch, validate, keep the best model of the phase, for every seed.
 
         A model whose loss on the validation split is not finite is never kept.
+
+        Parameters
+        ----------
+        states
+            With a leading seed axis.
+        ended
+            Which seeds have ended: they stay in the program of the others and keep their best
+            model.
 
         Returns
         -------
         states, metrics
             The metrics are plain numbers, a dict per seed: see the keys below. Residuals are
             per-sample relative norms |f(m) - m| / |f(m)|; executions count evaluations of the model
-            function in the forward passes of training; seconds are a seed's share.
+            function in the forward passes of training; seconds are a seed's share. A
+            regression's have `_r2` in the place of `_accuracy`.
         """
         self.compile(states)
         epoch = int(np.asarray(states.epoch)[0])
@@ -171,16 +192,20 @@ class Trainer:
         first = epoch == 0 or (phase == "implicit" and epoch == self.config.warmup_epochs)
         best_losses = np.asarray(states.best_valid_loss)
         losses = np.array([found["loss"] for found in validated], best_losses.dtype)
-        states = self._keep(states, np.isfinite(losses) & (first | (losses < best_losses)), losses)
+        better = np.isfinite(losses) & (first | (losses < best_losses))
+        if ended is not None:
+            better &= ~np.asarray(ended)
+        states = self._keep(states, better, losses)
+        score = SCORES[self.dataset.task]
         seconds = (time.perf_counter() - began) / self.layout.n_seeds
         metrics = [
             {
                 "epoch": epoch + 1,
                 "phase": phase,
                 "train_loss": train["loss"],
-                "train_accuracy": train["accuracy"],
+                f"train_{score}": self._score(train, self.dataset.train),
                 "valid_loss": valid["loss"],
-                "valid_accuracy": valid["accuracy"],
+                f"valid_{score}": valid[score],
                 "residual_mean": train["residual_mean"],
                 "residual_max": train["residual_max"],
                 "converged_fraction": train["converged_fraction"],
@@ -194,13 +219,13 @@ class Trainer:
         return states, metrics
 
     def evaluate(
-        self, classifier: Classifier, split: Split, *, phase: str | None = None
+        self, classifier: Predictor, split: Split, *, phase: str | None = None
     ) -> dict[str, Any]:
         """Metrics of one model on a split: `evaluate_seeds` for arrays without seed axis."""
         return self.evaluate_seeds(_stacked(classifier), split, phase=phase)[0]
 
     def evaluate_seeds(
-        self, classifiers: Classifier, split: Split, *, phase: str | None = None
+        self, classifiers: Predictor, split: Split, *, phase: str | None = None
     ) -> list[dict[str, Any]]:
         """Metrics of every seed's model on a split.
 
@@ -218,7 +243,8 @@ class Trainer:
             solver_steps_mean, undefined_inputs, circuit_executions`, `residual_trace` (mean over
             the samples whose residual is a number, one entry per solver step, NaN where none was
             still iterating), `not_finite` (how many samples met a residual that is none) and
-            `predictions` `(N,)`.
+            `predictions` `(N,)`. Of a regression `r2`, `rmse` and `mae` (means over the targets, in
+            their own units) in the place of the accuracy, and predictions `(N, T)`.
         """
         program = self._measure_program(phase or self.config.mode, classifiers)
         dynamic = eqx.filter(classifiers, eqx.is_array)
@@ -226,9 +252,9 @@ class Trainer:
         parts = []
         for start in range(0, n_samples, self._chunk):
             positions = np.arange(start, start + self._chunk)
-            weight = (positions < n_samples).astype(split.x.dtype)
-            chosen = positions % n_samples
-            shared = (split.x[chosen], split.y[chosen], weight, self.values.tolerance)
+            present = (positions < n_samples).astype(split.x.dtype)
+            chosen = split[positions % n_samples]
+            shared = (chosen.x, chosen.y, present, chosen.weight, self.values.tolerance)
             metrics, *rest = program(dynamic, *self.layout.put(shared))
             parts.append((jax.tree.map(lambda sums: np.asarray(sums)[:, None], metrics), *rest))
         metrics, predictions, traces, defined = jax.tree.map(
@@ -237,6 +263,8 @@ class Trainer:
         found = []
         for seed, averages in enumerate(_averages(metrics)):
             del averages["gradient_norm"]
+            predicted = predictions[seed, :n_samples]
+            averages |= self._judged(averages.pop("mark"), predicted, split)
             mean, not_finite = mean_trace(traces[seed, :n_samples])
             found.append(
                 {
@@ -244,18 +272,38 @@ class Trainer:
                     "undefined_inputs": int(np.sum(~defined[seed, :n_samples])),
                     "not_finite": not_finite,
                     "residual_trace": mean,
-                    "predictions": predictions[seed, :n_samples],
+                    "predictions": self._in_units(predicted),
                 }
             )
         return found
 
+    def _score(self, averages: dict[str, Any], split: Split) -> float:
+        """Of a split that was trained on, batch by batch."""
+        if self.dataset.targets is None:
+            return averages["mark"]
+        # Targets have a deviation of 1 here, but for those that are constant.
+        variance = float(np.mean(np.var(split.y, axis=0, dtype=float)))
+        return 1 - averages["mark"] / variance if variance > 0 else math.nan
+
+    def _judged(self, mark: float, predicted: np.ndarray, split: Split) -> dict[str, float]:
+        """Scores of a split."""
+        if self.dataset.targets is None:
+            return {"accuracy": mark}
+        return regression_scores(
+            self._in_units(split.y), self._in_units(predicted), weight=split.weight
+        )
+
+    def _in_units(self, predicted: np.ndarray) -> np.ndarray:
+        """Predicted targets in their own units; classes as they are."""
+        targets = self.dataset.targets
+        return predicted if targets is None else targets.restored(predicted)
+
     def _init(self, seed: int) -> TrainState:
         config = self.config
-        sizes = self.dataset.n_features, self.dataset.n_classes
+        sizes = self.dataset.n_features, self.dataset.n_outputs
         with kept_on_disk():
-            state = _fresh(
-                jax.device_put(np.uint32(seed)), _choices(config, self.n_qubits, *sizes), self.model
-            )
+            choices = _choices(config, self.n_qubits, *sizes, self.dataset.task)
+            state = _fresh(jax.device_put(np.uint32(seed)), choices, self.model)
         state = _with_dropout(state, config.dropout)
         if config.start == "previous" and config.mode == "implicit":
             model = state.classifier.model
@@ -277,36 +325,44 @@ class Trainer:
         return self._programs["train", phase]
 
     def _measure_program(
-        self, phase: str, classifiers: Classifier
+        self, phase: str, classifiers: Predictor
     ) -> Callable[..., tuple[PyTree, ...]]:
         if ("measure", phase) not in self._programs:
             dynamic, static = eqx.partition(classifiers, eqx.is_array)
             static = eqx.tree_at(lambda c: c.dropout, static, 0.0)
             recipe = self.recipe(phase)
             split, size = self.dataset.valid, self._chunk
+            per_sample = jax.ShapeDtypeStruct((size,), split.x.dtype)
             shared = (
                 jax.ShapeDtypeStruct((size, split.x.shape[1]), split.x.dtype),
-                jax.ShapeDtypeStruct((size,), split.y.dtype),
-                jax.ShapeDtypeStruct((size,), split.x.dtype),
+                jax.ShapeDtypeStruct((size, *split.y.shape[1:]), split.y.dtype),
+                per_sample,
+                None if split.weight is None else per_sample,
                 self.values.tolerance,
             )
             self._programs["measure", phase] = compiled(
                 _measure,
-                (recipe.layer, recipe.batch_axis, Structure.of(static)),
+                (recipe.layer, recipe.loss, recipe.batch_axis, Structure.of(static)),
                 self.layout,
                 (dynamic, *shared),
-                split_arguments=(True, True, True, False),
+                split_arguments=(True, True, True, True, False),
                 split_results=(False, True, True, True),
             )
         return self._programs["measure", phase]
 
-    def _shared(self) -> tuple[Array, Array, Values]:
+    def _shared(self) -> tuple[Array, Array, Array | None, Values]:
         """The training split and the values on the devices."""
         if self._train_arguments is None:
             split = self.dataset.train
             surplus = padded_rows(len(split.y), self.config.batch_size) - len(split.y)
-            x, y = np.pad(split.x, ((0, surplus), (0, 0))), np.pad(split.y, (0, surplus))
-            self._train_arguments = self.layout.put((x, y, self.values))
+
+            def filled(rows: np.ndarray | None) -> np.ndarray | None:
+                if rows is None:
+                    return None
+                return np.pad(rows, ((0, surplus), *((0, 0),) * (rows.ndim - 1)))
+
+            rows = filled(split.x), filled(split.y), filled(split.weight)
+            self._train_arguments = self.layout.put((*rows, self.values))
         return self._train_arguments
 
     def _with_rows(self, states: TrainState) -> TrainState:
@@ -346,66 +402,81 @@ class Trainer:
 def untrained(
     config: TrainConfig,
     n_features: int,
-    n_classes: int,
+    n_outputs: int,
     model: ModelFunction | ModelMaker | None = None,
-) -> Classifier:
-    """The classifier that a configuration begins with, for data of these sizes; see `Trainer`.
+    *,
+    task: Task = "classification",
+) -> Predictor:
+    """The predictor that a configuration begins with, for data of these sizes; see `Trainer`.
 
     Raises
     ------
     UserError
         When the configuration, the sizes and the model do not go together.
     """
-    n_qubits = _n_qubits(config, n_classes)
+    n_qubits = _n_qubits(config, n_outputs)
     with kept_on_disk():
         state = _fresh(
             jax.device_put(np.uint32(config.seed)),
-            _choices(config, n_qubits, n_features, n_classes),
+            _choices(config, n_qubits, n_features, n_outputs, task),
             model,
         )
     return _with_dropout(state, config.dropout).classifier
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """What a fresh state is made of, hashable."""
+
+    task: Task
+    n_outputs: int
+    head: Head
+    optimiser: OptimiserOption
+    n_qubits: int
+    n_features: int
+    parts: tuple[tuple[str, Any], ...]
+    """What else `build_model` is told."""
+
+
 def _choices(
-    config: TrainConfig, n_qubits: int, n_features: int, n_classes: int
-) -> tuple[tuple[str, Any], ...]:
-    """What `build_classifier` is told, hashable."""
+    config: TrainConfig, n_qubits: int, n_features: int, n_outputs: int, task: Task
+) -> _Choices:
     config = config.given_again()
-    choices = {
-        "n_qubits": n_qubits,
-        "n_classes": n_classes,
-        "n_features": n_features,
+    parts = {
         "encoding": config.encoding,
+        "rotations": config.rotations,
+        "uploads": config.uploads,
         "ansatz": config.ansatz,
         "ansatz_layers": config.ansatz_layers,
         "observables": config.observables,
         "trainable": config.trainable,
-        "head": config.head,
         "method": config.method,
         "noise": as_noise(config.noise),
     }
-    return tuple(choices.items())
+    return _Choices(
+        task=task,
+        n_outputs=n_outputs,
+        head=config.head,
+        optimiser=config.optimiser,
+        n_qubits=n_qubits,
+        n_features=n_features,
+        parts=tuple(parts.items()),
+    )
 
 
 @eqx.filter_jit  # one program compiles faster than the fifty operations one by one
-def _fresh(
-    seed: Array, choices: tuple[tuple[str, Any], ...], model: ModelFunction | ModelMaker | None
-) -> TrainState:
+def _fresh(seed: Array, choices: _Choices, model: ModelFunction | ModelMaker | None) -> TrainState:
     model_key, head_key, run_key = jax.random.split(jax.random.key(seed), 3)
-    options = dict(choices)
-    if model is None:
-        classifier = build_classifier(
-            **options, dropout=0.0, model_key=model_key, head_key=head_key
-        )
-    else:
-        classifier = _classifier_of(model, options, model_key, head_key)
+    made = _model_of(model, choices, model_key)
+    kind = Classifier if choices.task == "classification" else Regressor
+    predictor = kind(made, choices.n_outputs, dropout=0.0, head=choices.head, key=head_key)
     # The state of the optimiser depends on none of the values.
-    optimiser = Values.of(TrainConfig(), 1).optimiser()
+    optimiser = Values.of(TrainConfig(), 1).optimiser(choices.optimiser)
     return TrainState(
-        classifier=classifier,
-        optimiser_state=optimiser.init(eqx.filter(classifier, eqx.is_inexact_array)),
-        best_classifier=classifier,
-        best_valid_loss=jnp.array(jnp.inf, state_dtype(classifier.model)),
+        classifier=predictor,
+        optimiser_state=optimiser.init(eqx.filter(predictor, eqx.is_inexact_array)),
+        best_classifier=predictor,
+        best_valid_loss=jnp.array(jnp.inf, state_dtype(predictor.model)),
         epoch=jnp.array(0, jnp.int32),
         key=jax.random.key_data(run_key),
         starts=None,
@@ -417,25 +488,29 @@ def _train(
     structure: Structure,
     dynamic: PyTree,
     x: Float[Array, "N d"],
-    y: Int[Array, " N"],
+    y: Array,
+    weight: Float[Array, " N"] | None,
     values: Values,
 ) -> tuple[PyTree, BatchMetrics]:
-    state, metrics = recipe.train(eqx.combine(dynamic, structure.tree), x, y, values)
+    state = eqx.combine(dynamic, structure.tree)
+    state, metrics = recipe.train(state, x, y, weight, values)
     return eqx.filter(state, eqx.is_array), metrics
 
 
 def _measure(
     layer: LayerRecipe,
+    loss: Loss,
     batch_axis: BatchAxis | None,
     structure: Structure,
     dynamic: PyTree,
     x: Float[Array, "B d"],
-    y: Int[Array, " B"],
-    weight: Float[Array, " B"],
+    y: Array,
+    present: Float[Array, " B"],
+    weight: Float[Array, " B"] | None,
     tolerance: Float[Array, ""],
 ) -> tuple[BatchMetrics, Array, Array, Array]:
-    classifier = eqx.combine(dynamic, structure.tree)
-    return measure(layer.build(tolerance), classifier, x, y, weight, batch_axis)
+    predictor = eqx.combine(dynamic, structure.tree)
+    return measure(layer.build(tolerance), loss, predictor, x, y, present, weight, batch_axis)
 
 
 def _with_dropout(state: TrainState, dropout: float) -> TrainState:
@@ -444,17 +519,20 @@ def _with_dropout(state: TrainState, dropout: float) -> TrainState:
     )
 
 
-def _classifier_of(
-    model: ModelFunction | ModelMaker, options: dict[str, Any], model_key: Array, head_key: Array
-) -> Classifier:
-    made = model if isinstance(model, ModelFunction) else model(model_key)
+def _model_of(
+    model: ModelFunction | ModelMaker | None, choices: _Choices, key: Array
+) -> ModelFunction:
+    if model is None:
+        parts = dict(choices.parts)
+        return build_model(choices.n_qubits, n_features=choices.n_features, key=key, **parts)
+    made = model if isinstance(model, ModelFunction) else model(key)
     check_model(made)
-    if made.n_features != options["n_features"]:
+    if made.n_features != choices.n_features:
         raise UserError(
             f"model={type(made).__name__} reads {made.n_features} features and the data set has "
-            f"{options['n_features']}: give a model of as many features"
+            f"{choices.n_features}: give a model of as many features"
         )
-    return Classifier(made, options["n_classes"], dropout=0.0, head=options["head"], key=head_key)
+    return made
 
 
 def padded_rows(n_samples: int, batch_size: int) -> int:
@@ -479,12 +557,12 @@ def padded_rows(n_samples: int, batch_size: int) -> int:
 
 def n_qubits_of(config: TrainConfig, dataset: Dataset) -> int:
     """The qubits of a configuration's circuit on a data set."""
-    return _n_qubits(config, dataset.n_classes)
+    return _n_qubits(config, dataset.n_outputs)
 
 
-def _n_qubits(config: TrainConfig, n_classes: int) -> int:
+def _n_qubits(config: TrainConfig, n_outputs: int) -> int:
     """The paper's where none are given: 4 qubits for 4 classes, 10 for 10."""
-    return config.given_n_qubits or (4 if n_classes <= 4 else 10)
+    return config.given_n_qubits or (4 if n_outputs <= 4 else 10)
 
 
 def mean_trace(traces: np.ndarray) -> tuple[np.ndarray, int]:
@@ -519,9 +597,10 @@ def _averages(metrics: BatchMetrics) -> list[dict[str, Any]]:
     n_batches = int(np.sum(sums["count"][0] > 0))
     sums = {name: value[:, :n_batches] for name, value in sums.items()}
     count = sums["count"].sum(axis=1)
+    weight = np.maximum(sums["weight"].sum(axis=1), np.finfo(float).tiny)  # NaN stays
     means = {
-        "loss": sums["loss"].sum(axis=1) / count,
-        "accuracy": sums["correct"].sum(axis=1) / count,
+        "loss": sums["loss"].sum(axis=1) / weight,
+        "mark": sums["mark"].sum(axis=1) / weight,
         "residual_mean": sums["residual"].sum(axis=1) / count,
         "residual_max": sums["residual_max"].max(axis=1),
         "converged_fraction": sums["converged"].sum(axis=1) / count,

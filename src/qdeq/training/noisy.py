@@ -18,7 +18,7 @@ from qdeq.data import Split
 from qdeq.equilibrium import Direct, Equilibrium, make_solver, noise_floor
 from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.errors import UserError
-from qdeq.models import Classifier
+from qdeq.models import Predictor
 from qdeq.simulation.sampling import check_shots
 
 _CHUNK = 1024  # samples measured at once, bounds the memory
@@ -120,7 +120,7 @@ def layer_for_shots(
 
 
 def evaluate_with_shots(
-    classifier: Classifier,
+    classifier: Predictor,
     layer: Equilibrium | Direct,
     split: Split,
     *,
@@ -178,7 +178,7 @@ def evaluate_with_shots(
 
 @eqx.filter_jit
 def _measure(
-    classifier: Classifier,
+    classifier: Predictor,
     layer: Equilibrium | Direct,
     x: Array,
     y: Array,

@@ -17,9 +17,12 @@ from qdeq.names import (
     Fallback,
     Features,
     Head,
+    Loss,
     Method,
     Mode,
     Observables,
+    Optimiser,
+    Schedule,
     SolverName,
     Start,
     Trainable,
@@ -29,6 +32,7 @@ from qdeq.training.checked import Objects, is_own
 Count = Annotated[int, Meta(ge=1)]
 WholeNumber = Annotated[int, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a number of at least 0 and below 2**32")]
+Rotations = Annotated[int, Meta(ge=1, le=3, description="a number from 1 to 3")]
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Probability = Annotated[float, Meta(ge=0, lt=1, description="a probability from 0 to below 1")]
@@ -43,6 +47,8 @@ Fraction = Annotated[
 ]
 
 if TYPE_CHECKING:  # what callers may give; this module imports no JAX
+    import optax
+
     from qdeq import circuits
     from qdeq.equilibrium import AbstractDerivative
     from qdeq.equilibrium.solver import Solver
@@ -54,6 +60,7 @@ if TYPE_CHECKING:  # what callers may give; this module imports no JAX
     SolverOption: TypeAlias = SolverName | Solver
     FallbackOption: TypeAlias = Fallback | Solver
     AdjointOption: TypeAlias = AdjointName | AbstractDerivative
+    OptimiserOption: TypeAlias = Optimiser | optax.GradientTransformation
 else:  # what is read from words and from JSON, and which objects are let through
     _SOLVER = Objects("qdeq.equilibrium.solver:KINDS", "a solver object such as Broyden()")
     EncodingOption = Annotated[
@@ -69,6 +76,10 @@ else:  # what is read from words and from JSON, and which objects are let throug
     AdjointOption = Annotated[
         AdjointName,
         Objects("qdeq.equilibrium:AbstractDerivative", "an adjoint object such as Implicit()"),
+    ]
+    OptimiserOption = Annotated[
+        Optimiser,
+        Objects("optax:GradientTransformation", "an Optax optimiser such as optax.sgd(0.1)"),
     ]
 
 
@@ -100,7 +111,15 @@ class ModelOptions:
     """Qubits of the circuit; otherwise the paper's, 4 for 4-class tasks and 10 for 10 classes."""
 
     encoding: EncodingOption = "amplitude"
-    """How features enter the circuit: as amplitudes of the state or as rotation angles."""
+    """How features enter the circuit: as amplitudes of the state, as rotation angles, or (table)
+    any number of them by a learned linear map to rotation angles."""
+
+    rotations: Rotations = 2
+    """Rotations of every wire that encoding table reads, RX, RY and RZ in this order."""
+
+    uploads: Count = 1
+    """How often encoding table uploads its numbers, with the circuit after each; more than one is
+    slower."""
 
     ansatz: AnsatzOption = "paper"
     """The circuit: the paper's, one of two common families, the paper's without its two-qubit
@@ -124,8 +143,9 @@ class ModelOptions:
     simulated exactly. Nothing by default."""
 
     head: Head = "linear"
-    """What turns the measured state into class scores: a linear layer that learns, or nothing, the
-    first measured values being the scores of the classes."""
+    """What turns the measured state into class scores or targets: a linear layer that learns, on
+    the positive parts (linear) or on all values (affine), or nothing, the first measured values
+    being the outputs."""
 
     def check_model(self) -> None:
         """Raise `UserError` for options that contradict each other."""
@@ -194,7 +214,21 @@ class OptimiserOptions:
     """Samples per optimiser step."""
 
     learning_rate: Positive = 0.005
-    """Adam's step size."""
+    """The optimiser's step size, at the start."""
+
+    optimiser: OptimiserOption = "adam"
+    """How gradients become steps: an optimiser of Optax by its name; in Python also an object, with
+    a step size of its own."""
+
+    schedule: Schedule = "constant"
+    """How the step size changes: it stays, or falls to zero over the epochs along a cosine."""
+
+    patience: WholeNumber = 0
+    """End training when the validation loss has not fallen for so many epochs. 0: never."""
+
+    loss: Loss = "auto"
+    """What is minimised: auto is cross-entropy for classes and the squared error for numbers; the
+    absolute one minds outliers less."""
 
     gradient_clip: NotNegative = 0.25
     """Largest norm of the gradient; longer ones are scaled down to it. 0: never."""

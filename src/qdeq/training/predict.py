@@ -5,7 +5,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from qdeq.models import Classifier, Prediction
+from qdeq.models import Prediction, Predictor
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import Values
 from qdeq.training.layer import LayerRecipe
@@ -17,7 +17,7 @@ from qdeq.training.programs import Structure, compiled
 _CHUNK = 256
 
 
-def predict(classifier: Classifier, config: TrainConfig, x: Float[np.ndarray, "N d"]) -> Prediction:
+def predict(classifier: Predictor, config: TrainConfig, x: Float[np.ndarray, "N d"]) -> Prediction:
     """Scores and measured states with NumPy arrays, a leading axis N on every one.
 
     Parameters

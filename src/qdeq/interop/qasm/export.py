@@ -30,7 +30,7 @@ from qdeq.interop.qasm.manifest import (
 )
 from qdeq.interop.qasm.write import to_qasm3
 from qdeq.lowering.preparation import preparation, preparation_angles
-from qdeq.models import Classifier, ModelFunction, QuantumModel, quantum_model
+from qdeq.models import ModelFunction, Predictor, QuantumModel, quantum_model
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.run import moved
 from qdeq.runs.summary import versions
@@ -57,7 +57,7 @@ class TrainedRun:
     path: Path
     config: TrainConfig
     dataset: Dataset
-    classifier: Classifier
+    classifier: Predictor
 
     @property
     def layer(self) -> Any:
@@ -90,7 +90,7 @@ def open_run(
     folder = load(run, model=model).best.folder
     config = moved(folder.read_config(), data_dir)
     dataset = load_dataset(config)
-    template = untrained(config, dataset.n_features, dataset.n_classes, model)
+    template = untrained(config, dataset.n_features, dataset.n_outputs, model, task=dataset.task)
     return TrainedRun(Path(run), config, dataset, folder.load_model(template))
 
 

@@ -18,7 +18,7 @@ from qdeq.data.images import (
     pooling_matrix,
 )
 from qdeq.interop.names import numbered
-from qdeq.models import Classifier, QuantumModel, quantum_model
+from qdeq.models import Predictor, QuantumModel, quantum_model
 from qdeq.training.config import TrainConfig
 
 
@@ -94,7 +94,7 @@ def describe_solver(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def describe_head(classifier: Classifier) -> dict[str, Any]:
+def describe_head(classifier: Predictor) -> dict[str, Any]:
     """From the measured state to scores, with the weights."""
     if classifier.head is None:
         return {"map": "logits = m, one for each class", "weight": None, "bias": None}
