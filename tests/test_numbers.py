@@ -34,6 +34,7 @@ from qdeq.models import Classifier, Prediction
 from qdeq.runs.summary import Spread
 from qdeq.simulation.sampling import sample_counts
 from qdeq.training.epoch import _metrics
+from qdeq.training.losses import marks
 
 SIZE = 100_000  # XLA's CPU backend changes its ways at about 30,000
 SOURCE = Path(qdeq.__file__).parent
@@ -127,7 +128,9 @@ def stats_of(residual: jax.Array) -> SolverStats:
 def metrics_with(value: jax.Array, residual: jax.Array, logits: jax.Array):
     prediction = Prediction(logits, Solution(value, stats_of(residual)))
     y = jnp.zeros(len(logits), jnp.int32)
-    return _metrics(prediction, jnp.sum(logits, axis=1), y, jnp.ones(len(logits)))
+    one = jnp.ones(len(logits))
+    marked = marks("cross-entropy", logits, y)
+    return _metrics(prediction, jnp.sum(logits, axis=1), marked, one, one)
 
 
 def test_the_metrics_of_a_batch_see_a_sample_that_is_not_finite():
@@ -137,7 +140,7 @@ def test_the_metrics_of_a_batch_see_a_sample_that_is_not_finite():
     assert jnp.isnan(residual.residual_max) and jnp.isnan(residual.residual)
     assert jnp.isnan(metrics(fine.at[7, 1].set(jnp.nan), jnp.zeros(SIZE), fine).loss)
     lost = metrics(fine, jnp.zeros(SIZE), fine.at[7, 1].set(jnp.nan))
-    assert jnp.isnan(lost.loss) and lost.correct == SIZE - 1
+    assert jnp.isnan(lost.loss) and lost.mark == SIZE - 1
     assert metrics(fine, jnp.zeros(SIZE), fine).residual_max == 0
 
 

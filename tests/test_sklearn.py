@@ -20,10 +20,13 @@ from sklearn.utils.estimator_checks import check_param_validation, parametrize_w
 
 import qdeq
 from qdeq.circuits import hardware_efficient
-from qdeq.training import TrainConfig, Trainer
+from qdeq.data import from_arrays
+from qdeq.interop._estimator import OWN_PARAMETERS
+from qdeq.training import PRESETS, TrainConfig, Trainer
 
 # direct(2) compiles in a fraction of the time; what the contract is about does not depend on it.
 QUICK = {
+    "preset": "paper",
     "mode": "direct",
     "layers": 2,
     "ansatz": "hardware-efficient",
@@ -36,7 +39,6 @@ QUICK = {
     "dropout": 0.0,
     "random_state": 0,
 }
-OWN_PARAMETERS = {"model", "random_state"}  # of the estimator alone
 NAMES = np.array(["setosa", "versicolor", "virginica"])
 
 
@@ -51,19 +53,23 @@ def fitted(iris):
     return qdeq.QDEQClassifier(**QUICK).fit(*iris)
 
 
-def test_defaults_are_those_of_a_training_run():
-    parameters = qdeq.QDEQClassifier().get_params()
-    for name in OWN_PARAMETERS:
-        assert parameters.pop(name) is None
-    assert parameters == {name: getattr(TrainConfig(), name) for name in parameters}
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_not_given_is_that_of_the_preset(preset, iris):
+    x, y = iris
+    dataset = from_arrays(np.tile(x, 4), np.unique(y, return_inverse=True)[1])
+    classifier = qdeq.QDEQClassifier(preset=preset, random_state=0)
+    classifier._begin()
+    # 16 features: as many as the paper's circuit takes.
+    assert classifier._settled(dataset) == PRESETS[preset].replace(n_qubits=4)
 
 
 def test_every_choice_of_a_training_run_but_the_data_is_a_parameter():
     fields = set(vars(TrainConfig()))
     elsewhere = {"data", "data_dir", "n_features", "features", "split_seed", "seed"}
-    parameters = set(qdeq.QDEQClassifier().get_params())
-    assert parameters - OWN_PARAMETERS == fields - elsewhere
-    assert set(qdeq.QDEQClassifier._parameter_constraints) == parameters
+    for estimator in (qdeq.QDEQClassifier, qdeq.QDEQRegressor):
+        parameters = set(estimator().get_params())
+        assert parameters - OWN_PARAMETERS == fields - elsewhere
+        assert set(estimator._parameter_constraints) == parameters
 
 
 def test_importing_qdeq_does_not_import_scikit_learn():
@@ -179,8 +185,8 @@ def test_the_best_model_before_a_loss_that_is_not_finite_is_kept(fitted, iris, m
     x, y = iris
     run_epoch = Trainer.run_epoch_seeds
 
-    def diverge_in_epoch_3(self, states):
-        states, (metrics,) = run_epoch(self, states)
+    def diverge_in_epoch_3(self, states, **options):
+        states, (metrics,) = run_epoch(self, states, **options)
         metrics["train_loss"] = np.nan if metrics["epoch"] == 3 else metrics["train_loss"]
         return states, [metrics]
 
@@ -204,8 +210,10 @@ def test_the_best_model_before_a_loss_that_is_not_finite_is_kept(fitted, iris, m
     ],
 )
 def test_the_fewest_qubits_that_serve_are_taken(parameters, n_features, n_qubits):
-    classifier = qdeq.QDEQClassifier(**parameters, random_state=0)
-    assert classifier._config(n_features, 3).n_qubits == n_qubits
+    classifier = qdeq.QDEQClassifier(**{"encoding": "amplitude", **parameters}, random_state=0)
+    x = np.random.default_rng(0).normal(size=(30, n_features))
+    classifier._begin()
+    assert classifier._settled(from_arrays(x, np.arange(30) % 3)).n_qubits == n_qubits
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,10 @@ def test_the_fewest_qubits_that_serve_are_taken(parameters, n_features, n_qubits
         ({"solver": "magic"}, "solver='magic' is not known: choose one of picard"),
         ({"solver": qdeq.Implicit()}, r"solver=Implicit.*: give a solver object such as Broyden"),
         ({"epochs": 0}, "epochs=0: give a number of at least 1"),
-        ({"epochs": 0}, r"'epochs' parameter .* an int in the range \[1, inf\). Got 0 instead"),
+        (
+            {"epochs": 0},
+            r"'epochs' parameter .* an int in the range \[1, inf\) or None. Got 0 instead",
+        ),
         ({"epochs": True}, "epochs=True: give a whole number"),
         ({"learning_rate": np.inf}, "learning_rate=inf: give a finite number"),
         ({"dropout": 1}, r"range \[0.0, 1.0\)"),
@@ -382,6 +393,7 @@ def make_squash(key):
 def test_a_model_function_of_ones_own_is_trained(iris):
     x, y = iris
     options = {"mode": "direct", "layers": 2, "epochs": 3, "learning_rate": 0.05, "batch_size": 32}
+    options["preset"] = "paper"
     made = clone(qdeq.QDEQClassifier(model=make_squash, random_state=0, **options)).fit(x, y)
     assert made.n_qubits_ is None and made.equilibria(x).value.shape == (150, 3)
     trained = made.classifier_.model

@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from qdeq.equilibrium.networks import NetworkEquilibrium as NetworkEquilibrium
     from qdeq.errors import UserError as UserError
     from qdeq.interop.sklearn import QDEQClassifier as QDEQClassifier
+    from qdeq.interop.sklearn import QDEQRegressor as QDEQRegressor
     from qdeq.models import Classifier as Classifier
     from qdeq.models import Injection as Injection
     from qdeq.models import ModelFunction as ModelFunction
     from qdeq.models import Network as Network
     from qdeq.models import QuantumModel as QuantumModel
+    from qdeq.models import Regressor as Regressor
     from qdeq.models import paper_model as paper_model
     from qdeq.runs import Run as Run
     from qdeq.runs import load as load
@@ -73,8 +75,8 @@ _HOMES = {
     ),
     "equilibrium.networks": "Alone Chain EdgeInjection Graph Grid NetworkEquilibrium",
     "errors": "UserError",
-    "interop.sklearn": "QDEQClassifier",
-    "models": "Classifier Injection ModelFunction Network QuantumModel paper_model",
+    "interop.sklearn": "QDEQClassifier QDEQRegressor",
+    "models": "Classifier Injection ModelFunction Network QuantumModel Regressor paper_model",
     "runs": "Run load train",
     "training": "TrainConfig",
 }

@@ -80,3 +80,5 @@ Schedule = Literal["constant", "cosine"]
 Gradient = Literal["parameter-shift", "spsa"]
 
 PresetName = Literal["paper", "demo", "published"]
+TABLE_PRESET = "table"
+"""What is recommended for the shape of a table, in the place of a named preset."""

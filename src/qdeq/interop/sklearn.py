@@ -1,67 +1,53 @@
-"""The classifier as a scikit-learn estimator.
+"""Classifier and regressor as scikit-learn estimators; what they share is `_estimator.py`."""
 
-Only the translation lives here: estimator parameters to `TrainConfig`, arrays to a `Dataset`,
-classes to labels. What is computed is the training loop's, epoch by epoch.
-"""
-
-import dataclasses
-import warnings
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from qdeq.circuits import Circuit, Encoding, MeasurementEnsemble, NoiseModel
-from qdeq.data import Dataset, Split
-from qdeq.data.inputs import cast_features
-from qdeq.data.splits import stratified_indices
-from qdeq.equilibrium import AbstractDerivative, Solution
-from qdeq.equilibrium.solver import Solver
+from qdeq.data import Dataset, Split, Targets
+from qdeq.data.inputs import target_array
+from qdeq.data.splits import scaled_regression, stratified_indices, train_valid_indices
 from qdeq.errors import UserError
-from qdeq.interop._parameters import check_parameters, constraints
-from qdeq.models import ModelFunction, Prediction
-from qdeq.names import OWN_MODEL
-from qdeq.training.config import TrainConfig
-from qdeq.training.divergence import divergence
-from qdeq.training.loop import ModelMaker, Trainer, only
-from qdeq.training.options import ModelOptions
-from qdeq.training.predict import predict, probabilities
-
-_DEFAULT = ModelOptions()
+from qdeq.interop._estimator import Estimator, finite, parameter_constraints, sample_weights
+from qdeq.models import Predictor
+from qdeq.training.predict import probabilities
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class QDEQClassifier(ClassifierMixin, BaseEstimator):
+class QDEQClassifier(ClassifierMixin, Estimator):
     """Quantum deep equilibrium classifier.
 
     Features enter a circuit, the measured state that the circuit maps to itself is found, and a
-    linear layer on it gives the class scores. Defaults are the paper's; on a few hundred samples a
-    larger `learning_rate` and a smaller `batch_size` take far fewer epochs.
-
-    Features are taken as they are: put a `StandardScaler` in front in a `Pipeline`. Amplitude
-    encoding sees the direction of x + R m, where |m_i| <= 1, so features near 1 in size balance
-    input and feedback. The head sees as many numbers as there are features: with two or three,
-    add some (products, say) first.
+    linear layer on it gives the class scores. By default a learned linear map turns any number of
+    features into rotation angles, and sizes and settings follow from the shape of the data; put a
+    `StandardScaler` in front in a `Pipeline`.
 
     Parameters
     ----------
+    preset
+        Where the values of the parameters come from that are None: `"table"`, rules for the shape
+        of the data (`qdeq.training.recommended`), or a named configuration of `qdeq train`:
+        `"paper"`, `"demo"` or `"published"`.
     model
         A model function of your own (`qdeq.ModelFunction`), or what makes one from a JAX key; None:
         a circuit, by the parameters from `n_qubits` to `noise`.
     n_qubits
-        Qubits. None: the fewest that hold the features and that the circuit and the head allow.
-        Amplitude encoding holds up to 2**n_qubits features, angle encoding exactly n_qubits**2.
+        Qubits. Amplitude encoding holds up to 2**n_qubits features, angle encoding exactly
+        n_qubits**2, encoding `"table"` any number.
     encoding
-        `"amplitude"`, `"angle"`, or an encoding object.
+        `"table"`: a learned linear map of the features to `rotations` angles a wire, `uploads`
+        times; `"amplitude"`, `"angle"`, or an encoding object.
+    rotations, uploads
+        Of encoding `"table"`: see `qdeq.table_circuit`.
     ansatz
         `"paper"` and `"paper-unentangled"` (4 qubits or more), `"hardware-efficient"` or
-        `"strongly-entangling"` (2 or more); or a `qdeq.Circuit`.
+        `"strongly-entangling"` (2 or more); a `qdeq.Circuit`, or a circuit of Qiskit or PennyLane.
     ansatz_layers
         Layers of the last two names.
     observables
@@ -75,17 +61,27 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         Of the device that is trained for, such as `"depolarising=0.01,readout=0.02"` or a
         `qdeq.NoiseModel`, simulated exactly; `""` for none.
     head
-        `"linear"`, or `"none"`: the first measured values are the scores.
+        `"linear"`, on the positive parts of what is measured; `"affine"`, on all of it; or
+        `"none"`: the first measured values are the outputs.
     mode
         `"implicit"`: the equilibrium. `"direct"`: the circuit applied `layers` times.
     layers
         Applications in mode `"direct"`.
     warmup_epochs, warmup_layers
         First epochs of mode `"implicit"` that apply the circuit `warmup_layers` times instead.
-    epochs, batch_size, learning_rate, gradient_clip
-        Of Adam; gradients longer than `gradient_clip` are scaled down to it, 0: never.
+    epochs, batch_size
+        Passes over the training part, and samples per step.
+    learning_rate, optimiser, schedule
+        Step size, an optimiser of Optax by name or as an object (with a step size of its own), and
+        whether the step size is `"constant"` or falls along a `"cosine"`.
+    weight_decay
+        By how much, times the step size, every step shrinks learned matrices.
+    gradient_clip
+        Gradients longer than it are scaled down to it, 0: never.
     dropout
-        Probability that a number of the re-injected state is hidden from the head in training.
+        Probability that a number of what the head sees is hidden from it in training.
+    loss
+        `"auto"`: cross-entropy, or the squared error of a regression, which may be `"absolute"`.
     jacobian_weight
         Weight of the Jacobian penalty that keeps the equilibrium contractive. 0: none.
     solver, adjoint
@@ -100,12 +96,21 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         Most solver steps per sample, and the residual at which a sample is solved.
     random_steps_minus
         In training, up to this many steps fewer, drawn anew for every batch.
+    early_stopping, patience
+        End when the validation loss has not fallen for `patience` epochs. The model of the best
+        epoch is kept in any case.
     valid_fraction
-        Part of every class that is held out of training; the model of the epoch with the lowest
-        loss on it is kept.
+        Part of every class (of a regression's samples) that is held out of training; the model of
+        the epoch with the lowest loss on it is kept.
+    warm_start
+        Whether a second fit goes on from the model of the first.
+    verbose
+        1: lines while compiling and training; 2: one for every epoch.
     random_state
         Seed of the initial angles, the validation split, the order of the batches and dropout. An
         integer is used as `qdeq train --seed` uses it; with None every fit differs.
+    class_weight
+        `"balanced"`, or how much the samples of each class count.
 
     Attributes
     ----------
@@ -113,12 +118,12 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         `(C,)` sorted labels.
     n_features_in_
         d.
-    n_qubits_
-        Qubits of the circuit; None of a model function that has none.
-    classifier_
-        The trained `qdeq.Classifier`; `classifier_.model` is the model function.
+    n_qubits_, encoding_
+        What was chosen; None of a model function that has no circuit.
+    predictor_
+        The trained `qdeq.Classifier`; `predictor_.model` is the model function.
     config_
-        The `TrainConfig` of the fit.
+        The `TrainConfig` of the fit, with every choice.
     history_
         One dict per epoch: losses, accuracies, residuals, converged fraction, solver steps.
     n_iter_
@@ -147,49 +152,18 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
     >>> from sklearn.preprocessing import StandardScaler
     >>> import qdeq
     >>> x, y = load_iris(return_X_y=True)
-    >>> classifier = qdeq.QDEQClassifier(
-    ...     n_qubits=4, ansatz="hardware-efficient", ansatz_layers=2, jacobian_weight=0.1,
-    ...     epochs=20, batch_size=32, learning_rate=0.1, gradient_clip=1.0, random_state=0,
-    ... )
+    >>> classifier = qdeq.QDEQClassifier(epochs=20, random_state=0)
     >>> pipeline = make_pipeline(StandardScaler(), classifier).fit(x, y)
-    >>> bool(pipeline.score(x, y) > 0.8)
+    >>> bool(pipeline.score(x, y) > 0.9)
     True
     """
 
-    model: ModelFunction | ModelMaker | None = None
-    n_qubits: int | None = None
-    encoding: str | Encoding = "amplitude"
-    ansatz: str | Circuit = "paper"
-    ansatz_layers: int = 3
-    observables: str | MeasurementEnsemble = "z"
-    trainable: str = "all"
-    method: str = "auto"
-    noise: str | NoiseModel = ""
-    head: str = "linear"
-    mode: str = "implicit"
-    layers: int = 1
-    warmup_epochs: int = 0
-    warmup_layers: int = 5
-    epochs: int = 100
-    batch_size: int = 256
-    learning_rate: float = 0.005
-    gradient_clip: float = 0.25
-    dropout: float = 0.05
-    jacobian_weight: float = 0.8
-    solver: str | Solver = "broyden"
-    fallback: str | Solver = "homotopy"
-    start: str = "zero"
-    adjoint: str | AbstractDerivative = "implicit"
-    max_steps: int = 30
-    tolerance: float = 1e-5
-    random_steps_minus: int = 0
-    valid_fraction: float = 0.2
-    random_state: int | np.random.RandomState | None = None
+    class_weight: dict[Any, float] | str | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]]
 
-    def fit(self, X: Any, y: Any) -> "QDEQClassifier":
-        """Train from random angles.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train.
 
         Parameters
         ----------
@@ -197,14 +171,17 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
             `(N, d)` real features.
         y
             `(N,)` labels, numbers or strings.
+        sample_weight
+            `(N,)` numbers of at least 0: how much each sample counts.
 
         Returns
         -------
         QDEQClassifier
             Itself.
         """
+        seed = self._begin()
         X, y = validate_data(self, X, y, ensure_all_finite=False)
-        X = _finite(X, self)
+        X = finite(X, self)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         self.classes_, counted = np.unique(y, return_inverse=True)
@@ -212,30 +189,38 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
             raise UserError(
                 f"y holds 1 class ({self.classes_[0]}): a classifier needs samples of at least two"
             )
-        config = self._config(X.shape[1], len(self.classes_))
-        dataset = _dataset(X, counted.astype(np.int32), config)
-        trainer = Trainer(config, dataset, model=self.model)
-        states = trainer.init_seeds([config.seed])
-        self.history_ = []
-        for _ in range(config.epochs):
-            states, (metrics,) = trainer.run_epoch_seeds(states)
-            self.history_.append(metrics)
-            why = divergence(metrics, config)
-            if why and not np.isfinite(np.asarray(states.best_valid_loss)).all():
-                raise UserError(why)
-            if why:
-                warnings.warn(
-                    f"{why}. The model with the lowest validation loss before it is kept.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
-                break
-        self.classifier_ = only(states.best_classifier)
-        self.config_ = config
-        circuit = getattr(self.classifier_.model, "circuit", None)
-        self.n_qubits_ = getattr(circuit, "n_qubits", None)
-        self.n_iter_ = len(self.history_)
-        return self
+        samples = Split(X, counted.astype(np.int32), self._weights(sample_weight, X, y))
+        return self._fit(_split_classes(samples, self._valid_fraction, seed))
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train one epoch more, on these samples alone, without a validation part.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes
+            All labels that may come, in the first call; those of `y` if None.
+        """
+        self._begin()
+        begins = not hasattr(self, "states_")
+        X, y = validate_data(self, X, y, ensure_all_finite=False, reset=begins)
+        X, y = finite(X, self), column_or_1d(y, warn=True)
+        if begins:
+            check_classification_targets(y)
+            self.classes_ = np.unique(y if classes is None else classes)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise UserError(
+                f"y holds {unknown[0]!r}, which is not among the classes {self.classes_.tolist()}: "
+                "give all of them as `classes` in the first call"
+            )
+        counted = np.searchsorted(self.classes_, y).astype(np.int32)
+        samples = Split(X, counted, self._weights(sample_weight, X, y))
+        classes = tuple(range(len(self.classes_)))
+        return self._fit_once(
+            Dataset("custom", samples, samples, samples, classes, (1, X.shape[1]))
+        )
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Class scores before the softmax.
@@ -250,113 +235,160 @@ class QDEQClassifier(ClassifierMixin, BaseEstimator):
         ndarray
             `(N, C)`; with two classes `(N,)`, the second's score minus the first's.
         """
-        logits = np.asarray(self._predictions(X).logits)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        scores = np.asarray(self._predictions(X).outputs)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities `(N, C)`, columns as in `classes_`."""
-        return probabilities(self._predictions(X).logits)
+        return probabilities(self._predictions(X).outputs)
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable labels `(N,)`."""
-        logits = self._predictions(X).logits
-        return self.classes_[np.argmax(logits, axis=1)]
+        scores = self._predictions(X).outputs
+        return self.classes_[np.argmax(scores, axis=1)]
 
-    def equilibria(self, X: Any) -> Solution:
-        """The measured states behind the predictions, and how well each was solved.
+    @property
+    def classifier_(self) -> Predictor:
+        """`predictor_` by the name that it has in a classifier."""
+        check_is_fitted(self)
+        return self.predictor_
+
+    def _weights(self, sample_weight: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        weights = sample_weights(sample_weight, x)
+        if self.class_weight is None:
+            return weights
+        of_classes = compute_sample_weight(self.class_weight, y)
+        return sample_weights(of_classes if weights is None else of_classes * weights, x)
+
+
+QDEQClassifier._parameter_constraints = {
+    **parameter_constraints(QDEQClassifier),
+    "class_weight": [dict, StrOptions({"balanced"}), None],
+}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
+    """Quantum deep equilibrium regressor, for one target or several.
+
+    As `QDEQClassifier`, whose parameters it has but for `class_weight`; a linear layer on the
+    measured state gives the targets. They are standardised in `fit`, and predictions come in their
+    own units.
+
+    Parameters
+    ----------
+    loss
+        `"auto"` and `"squared"`: the squared error; `"absolute"` minds outliers less.
+
+    Attributes
+    ----------
+    targets_
+        The scale of the targets, a `qdeq.data.Targets`.
+    n_features_in_, n_qubits_, encoding_, predictor_, config_, history_, n_iter_
+        As in `QDEQClassifier`; `history_` has R2 in the place of the accuracy.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> import qdeq
+    >>> x, y = make_friedman1(400, noise=0.5, random_state=0)
+    >>> regressor = qdeq.QDEQRegressor(epochs=20, random_state=0).fit((x - 0.5) * 3.5, y)
+    >>> bool(regressor.score((x - 0.5) * 3.5, y) > 0.8)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]]
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train.
 
         Parameters
         ----------
         X
-            `(N, d)` features.
+            `(N, d)` real features.
+        y
+            `(N,)` or `(N, T)` real numbers in any units.
+        sample_weight
+            `(N,)` numbers of at least 0: how much each sample counts.
 
         Returns
         -------
-        Solution
-            `value` is m* `(N, q)`; `stats` has a leading axis N: `converged`, `residual`, `steps`.
+        QDEQRegressor
+            Itself.
         """
-        return self._predictions(X).solution
+        seed = self._begin()
+        X, y = self._checked(X, y, reset=True)
+        samples = Split(X, y, sample_weights(sample_weight, X))
+        if len(X) < 2:
+            raise UserError(
+                f"{len(X)} sample: a regressor needs at least two, one of which can validate"
+            )
+        kept, held_out = train_valid_indices(len(X), valid_fraction=self._valid_fraction, seed=seed)
+        if not len(held_out):
+            kept, held_out = kept[:-1], kept[-1:]
+        elif not len(kept):
+            kept, held_out = held_out[:1], held_out[1:]
+        dataset = scaled_regression("custom", samples[kept], samples[held_out], samples[held_out])
+        assert dataset.targets is not None
+        self.targets_: Targets = dataset.targets
+        return self._fit(dataset)
 
-    def _config(self, n_features: int, n_classes: int) -> TrainConfig:
-        values = self.get_params(deep=False)
-        check_parameters(self._parameter_constraints, values, type(self).__name__)
-        model, random_state = values.pop("model"), values.pop("random_state")
-        if isinstance(random_state, Integral):
-            seed = int(random_state)
-        else:
-            seed = int(check_random_state(random_state).randint(2**31))
-        config = TrainConfig(**values, seed=seed)
-        if model is not None:
-            return _with_model(config, model)
-        if config.given_n_qubits is not None:
-            return config
-        return config.replace(n_qubits=_fewest_qubits(config, n_features, n_classes))
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train one epoch more, on these samples alone, without a validation part.
 
-    def _predictions(self, X: Any) -> Prediction:
-        check_is_fitted(self)
-        X = _finite(validate_data(self, X, ensure_all_finite=False, reset=False), self)
-        return predict(self.classifier_, self.config_, X)
-
-
-QDEQClassifier._parameter_constraints = {
-    **constraints(set(QDEQClassifier().get_params()) - {"model", "random_state"}),
-    "model": [ModelFunction, callable, None],
-    "random_state": ["random_state"],
-}
-
-
-def _finite(x: Any, estimator: BaseEstimator) -> np.ndarray:
-    """Features in the model's type; the error names row and column, as scikit-learn's does not."""
-    name = "Input X contains NaN, infinity or a number beyond float32"
-    return cast_features(x, name=name, columns=getattr(estimator, "feature_names_in_", None))
-
-
-def _with_model(config: TrainConfig, model: Any) -> TrainConfig:
-    """The configuration of a model function of one's own, which has a circuit or needs none."""
-    others = {field.name for field in dataclasses.fields(ModelOptions)} - {"head"}
-    given = [name for name in sorted(others) if getattr(config, name) != getattr(_DEFAULT, name)]
-    if given:
-        raise UserError(
-            f"model={type(model).__name__} with {', '.join(given)}: a model function is given with "
-            "all that it consists of; leave one of them out"
+        The first call decides the scale of the targets.
+        """
+        self._begin()
+        begins = not hasattr(self, "states_")
+        X, y = self._checked(X, y, reset=begins)
+        if begins:
+            self.targets_ = Targets.of(y)
+        if y.shape[1] != len(self.targets_.names):
+            raise UserError(
+                f"y has {y.shape[1]} targets and had {len(self.targets_.names)} before: give the "
+                "same in every call"
+            )
+        samples = Split(X, self.targets_.scaled(y), sample_weights(sample_weight, X))
+        return self._fit_once(
+            Dataset("custom", samples, samples, samples, (), (1, X.shape[1]), self.targets_)
         )
-    return config.replace(ansatz=OWN_MODEL)
 
+    def predict(self, X: Any) -> np.ndarray:
+        """Targets in their own units, `(N,)`, or `(N, T)` where `fit` was given such."""
+        outputs = np.asarray(self._predictions(X).outputs)
+        restored = self.targets_.restored(outputs)
+        return restored[:, 0] if self._is_flat else restored
 
-def _fewest_qubits(config: TrainConfig, n_features: int, n_classes: int) -> int:
-    fewest = 4 if config.is_published else 2
-    if config.head == "none":
-        fewest = max(fewest, n_classes)
-    if config.encoding == "amplitude":
-        return max(fewest, (n_features - 1).bit_length())
-    side = round(n_features**0.5)
-    if side**2 != n_features or side < fewest:
-        raise UserError(
-            f"encoding='angle' with {n_features} features: it takes n * n features on n qubits, "
-            f"here with n of at least {fewest}; choose or compute such features, or take "
-            "encoding='amplitude'"
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(
+            self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=True, reset=reset
         )
-    return side
+        self._is_flat = y.ndim == 1
+        return finite(X, self), target_array(y, "y")
 
 
-def _dataset(x: np.ndarray, y: np.ndarray, config: TrainConfig) -> Dataset:
+QDEQRegressor._parameter_constraints = parameter_constraints(QDEQRegressor)
+
+
+def _split_classes(samples: Split, fraction: float, seed: int) -> Dataset:
     """Training and validation part, stratified; a class with one sample only trains.
 
     `qdeq.data.from_arrays` draws its split without looking at the classes and refuses one that
     leaves a class out, which the small folds of a cross-validation often would.
     """
+    y = samples.y
     repeated = np.flatnonzero(np.bincount(y)[y] > 1)
     if not len(repeated):
         raise UserError(
             f"{len(y)} samples, each the only one of its class: give at least two samples of a "
             "class, one of which can validate"
         )
-    _, held_out = stratified_indices(y[repeated], fraction=config.valid_fraction, seed=config.seed)
+    _, held_out = stratified_indices(y[repeated], fraction=fraction, seed=seed)
     valid = np.zeros(len(y), dtype=bool)
     valid[repeated[held_out]] = True
     # However large the fraction, one sample of every class trains.
     _, firsts = np.unique(y, return_index=True)
     valid[firsts[np.bincount(y[~valid], minlength=len(firsts)) == 0]] = False
-    parts = Split(x[~valid], y[~valid]), Split(x[valid], y[valid])
+    parts = samples[~valid], samples[valid]
     classes = tuple(range(int(y.max()) + 1))
-    return Dataset("custom", *parts, parts[1], classes=classes, image_shape=(1, x.shape[1]))
+    return Dataset("custom", *parts, parts[1], classes, (1, samples.x.shape[1]))

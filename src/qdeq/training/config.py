@@ -35,6 +35,7 @@ _LATER_FIELDS = {
     "uploads": 1,
     "optimiser": "adam",
     "schedule": "constant",
+    "weight_decay": 0.0,
     "patience": 0,
     "loss": "auto",
 }
@@ -70,6 +71,7 @@ class TrainConfig(
             object.__setattr__(self, name, checked(name, getattr(self, name), hint))
         self.check_model()
         self.check_phases()
+        self.check_optimiser()
         if self.warmup_epochs > self.epochs:
             raise UserError(
                 f"warmup_epochs={self.warmup_epochs}: the run has only {self.epochs} epochs; "

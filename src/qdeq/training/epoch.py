@@ -134,6 +134,7 @@ class Values(eqx.Module):
     """
 
     learning_rate: Any
+    weight_decay: Any
     gradient_clip: Any
     dropout: Any
     jacobian_weight: Any
@@ -148,6 +149,7 @@ class Values(eqx.Module):
         number, whole = np.dtype(jnp.result_type(float)).type, np.int32
         return cls(
             learning_rate=number(config.learning_rate),
+            weight_decay=number(config.weight_decay),
             gradient_clip=number(config.gradient_clip),
             dropout=number(config.dropout),
             jacobian_weight=number(config.jacobian_weight),
@@ -170,12 +172,12 @@ class Values(eqx.Module):
             Of the learning rate; None is 1.
         """
         longest = jnp.where(self.gradient_clip > 0, self.gradient_clip, jnp.inf)
-        if isinstance(chosen, str):
-            rate = self.learning_rate if factor is None else self.learning_rate * factor
-            stepping = getattr(optax, chosen)(rate)
-        else:
-            stepping = chosen
+        stepping = getattr(optax, chosen)(self.rate(factor)) if isinstance(chosen, str) else chosen
         return optax.chain(optax.clip_by_global_norm(longest), stepping)
+
+    def rate(self, factor: Any = None) -> Any:
+        """The learning rate times a factor."""
+        return self.learning_rate if factor is None else self.learning_rate * factor
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ class Recipe:
         By name, or an object.
     schedule
         How the learning rate changes.
+    decays
+        Whether there is weight decay.
     batch_axis
         Over which devices a batch is split; None: one device has all of it.
     """
@@ -209,6 +213,7 @@ class Recipe:
     loss: Loss = "cross-entropy"
     optimiser: OptimiserOption = "adam"
     schedule: Schedule = "constant"
+    decays: bool = False
     batch_axis: BatchAxis | None = None
 
     @classmethod
@@ -226,6 +231,7 @@ class Recipe:
             loss=loss_of(config.loss, task),
             optimiser=config.given_again().optimiser,
             schedule=config.schedule,
+            decays=config.weight_decay > 0,
             layer=layer,
             batch_size=config.batch_size,
             is_penalised=layer.is_implicit and config.jacobian_weight > 0,
@@ -264,12 +270,18 @@ class Recipe:
             )
             gradient, summed = self._sum(gradient), _sum_metrics(summed, self.batch_axis)
             summed = eqx.tree_at(lambda m: m.gradient_norm, summed, optax.tree.norm(gradient))
-            optimiser = values.optimiser(
-                self.optimiser, self._factor(state.epoch, index / n_batches, values)
+            factor = self._factor(state.epoch, index / n_batches, values)
+            parameters = eqx.filter(classifier, eqx.is_inexact_array)
+            updates, optimiser_state = values.optimiser(self.optimiser, factor).update(
+                gradient, optimiser_state, parameters
             )
-            updates, optimiser_state = optimiser.update(
-                gradient, optimiser_state, eqx.filter(classifier, eqx.is_inexact_array)
-            )
+            if self.decays:
+                shrink = values.weight_decay * values.rate(factor)
+                updates = jax.tree.map(
+                    lambda update, p: update - shrink * p if p.ndim > 1 else update,
+                    updates,
+                    parameters,
+                )
             classifier = eqx.apply_updates(classifier, _of_trained(updates, is_trained))
             metrics = jax.tree.map(
                 lambda rows, row: rows.at[index].set(row.astype(dtype)), metrics, summed

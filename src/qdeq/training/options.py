@@ -220,6 +220,9 @@ class OptimiserOptions:
     """How gradients become steps: an optimiser of Optax by its name; in Python also an object, with
     a step size of its own."""
 
+    weight_decay: NotNegative = 0.0
+    """By how much, times the step size, every step shrinks what learned matrices hold. 0: none."""
+
     schedule: Schedule = "constant"
     """How the step size changes: it stays, or falls to zero over the epochs along a cosine."""
 
@@ -229,6 +232,14 @@ class OptimiserOptions:
     loss: Loss = "auto"
     """What is minimised: auto is cross-entropy for classes and the squared error for numbers; the
     absolute one minds outliers less."""
+
+    def check_optimiser(self) -> None:
+        """Raise `UserError` for options that contradict each other."""
+        if self.weight_decay and (not isinstance(self.optimiser, str) or is_own(self.optimiser)):
+            raise UserError(
+                f"weight_decay={self.weight_decay:g} with an optimiser that is an object, whose "
+                "step size only it knows: give it a weight decay of its own, and 0 here"
+            )
 
     gradient_clip: NotNegative = 0.25
     """Largest norm of the gradient; longer ones are scaled down to it. 0: never."""

@@ -1,0 +1,332 @@
+"""What the two scikit-learn estimators share: parameters, the fit, what is known afterwards.
+
+Only the translation lives here: estimator parameters to `TrainConfig`, arrays to a `Dataset`. What
+is computed is the training loop's, epoch by epoch.
+"""
+
+import dataclasses
+import warnings
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import equinox as eqx
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from qdeq.circuits import Encoding, MeasurementEnsemble, NoiseModel
+from qdeq.data import Dataset
+from qdeq.data.inputs import cast_features, weight_array
+from qdeq.equilibrium import AbstractDerivative, Solution
+from qdeq.equilibrium.solver import Solver
+from qdeq.errors import UserError
+from qdeq.interop._circuits import as_circuit
+from qdeq.interop._parameters import check_parameters, constraints
+from qdeq.models import ModelFunction, Prediction, Predictor
+from qdeq.names import OWN_MODEL, TABLE_ENCODING, TABLE_PRESET
+from qdeq.training.config import PRESETS, TrainConfig
+from qdeq.training.divergence import divergence
+from qdeq.training.loop import ModelMaker, Trainer, only
+from qdeq.training.losses import SCORES
+from qdeq.training.options import ModelOptions, OptimiserOption
+from qdeq.training.predict import predict
+from qdeq.training.recommended import recommended
+
+OWN_PARAMETERS = frozenset(
+    {"preset", "model", "early_stopping", "verbose", "warm_start", "random_state", "class_weight"}
+)
+"""Parameters that are no options of a training run."""
+
+_MODEL_OPTIONS = frozenset(field.name for field in dataclasses.fields(ModelOptions)) - {"head"}
+_PATIENCE = 20  # epochs, of `early_stopping=True`
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Estimator(BaseEstimator):
+    """Parameters and fit of both; see the subclasses.
+
+    A parameter that is an option of a training run and None is the preset's.
+    """
+
+    preset: str = TABLE_PRESET
+    model: ModelFunction | ModelMaker | None = None
+    n_qubits: int | None = None
+    encoding: str | Encoding | None = None
+    rotations: int | None = None
+    uploads: int | None = None
+    ansatz: Any = None
+    ansatz_layers: int | None = None
+    observables: str | MeasurementEnsemble | None = None
+    trainable: str | None = None
+    method: str | None = None
+    noise: str | NoiseModel | None = None
+    head: str | None = None
+    mode: str | None = None
+    layers: int | None = None
+    warmup_epochs: int | None = None
+    warmup_layers: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    optimiser: OptimiserOption | None = None
+    schedule: str | None = None
+    weight_decay: float | None = None
+    gradient_clip: float | None = None
+    dropout: float | None = None
+    loss: str | None = None
+    jacobian_weight: float | None = None
+    solver: str | Solver | None = None
+    fallback: str | Solver | None = None
+    start: str | None = None
+    adjoint: str | AbstractDerivative | None = None
+    max_steps: int | None = None
+    tolerance: float | None = None
+    random_steps_minus: int | None = None
+    early_stopping: bool = False
+    patience: int | None = None
+    valid_fraction: float | None = None
+    warm_start: bool = False
+    verbose: int = 0
+    random_state: int | np.random.RandomState | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]]
+
+    def equilibria(self, X: Any) -> Solution:
+        """The measured states behind the predictions, and how well each was solved.
+
+        Parameters
+        ----------
+        X
+            `(N, d)` features.
+
+        Returns
+        -------
+        Solution
+            `value` is m* `(N, q)`; `stats` has a leading axis N: `converged`, `residual`, `steps`.
+        """
+        return self._predictions(X).solution
+
+    def _fit(self, dataset: Dataset) -> Self:
+        """Train on a data set, from random angles or from where the last fit ended."""
+        config = self._settled(dataset)
+        trainer = Trainer(config, dataset, model=self.model)
+        states = trainer.init_seeds([config.seed])
+        if self.warm_start and hasattr(self, "states_"):
+            states = _continued(states, self.states_)
+        self._say(f"{_in_words(config, dataset)}; compiling")
+        trainer.compile(states)
+        self.history_: list[dict[str, Any]] = []
+        best, best_epoch = np.inf, 0
+        try:
+            for epoch in range(config.epochs):
+                states, (metrics,) = trainer.run_epoch_seeds(states)
+                self.history_.append(metrics)
+                self._say_epoch(metrics, config, dataset)
+                why = divergence(metrics, config)
+                if why and not np.isfinite(np.asarray(states.best_valid_loss)).all():
+                    raise UserError(why)
+                if why:
+                    _warn(f"{why}. The model with the lowest validation loss before it is kept.")
+                    break
+                if metrics["valid_loss"] < best:
+                    best, best_epoch = metrics["valid_loss"], epoch
+                elif config.patience and epoch - best_epoch >= config.patience:
+                    self._say(f"no better validation loss for {config.patience} epochs")
+                    break
+        except KeyboardInterrupt:
+            if not self.history_:
+                raise
+            _warn(f"interrupted after epoch {len(self.history_)}: the best model so far is kept.")
+        return self._keep(config, states, only(states.best_classifier))
+
+    def _fit_once(self, dataset: Dataset) -> Self:
+        """One epoch more on other samples, without validation."""
+        config = self.config_ if hasattr(self, "states_") else self._settled(dataset)
+        trainer = Trainer(config, dataset, model=self.model)
+        states = trainer.init_seeds([config.seed])
+        if hasattr(self, "states_"):
+            states = _continued(states, self.states_)
+        else:
+            self.history_ = []
+        states, (metrics,) = trainer.run_epoch_seeds(states)
+        why = divergence(metrics, config)
+        if why:
+            raise UserError(why)
+        self.history_.append(metrics)
+        return self._keep(config, states, only(states.classifier))
+
+    def _keep(self, config: TrainConfig, states: Any, predictor: Predictor) -> Self:
+        self.states_ = jax.tree.map(
+            lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, states
+        )
+        self.predictor_ = predictor
+        self.config_ = config
+        circuit = getattr(predictor.model, "circuit", None)
+        self.n_qubits_ = getattr(circuit, "n_qubits", None)
+        self.encoding_ = None if self.model is not None else config.encoding
+        self.n_iter_ = len(self.history_)
+        return self
+
+    def _begin(self) -> int:
+        """Check the parameters, and draw the seed of a fit, which splits the samples as well."""
+        values = {**self.get_params(deep=False), "ansatz": as_circuit(self.ansatz)}
+        check_parameters(self._parameter_constraints, values, type(self).__name__)
+        if isinstance(self.random_state, Integral):
+            self._seed = int(self.random_state)
+        else:
+            self._seed = int(check_random_state(self.random_state).randint(2**31))
+        return self._seed
+
+    @property
+    def _valid_fraction(self) -> float:
+        return 0.2 if self.valid_fraction is None else self.valid_fraction
+
+    def _settled(self, dataset: Dataset) -> TrainConfig:
+        """The configuration for a data set: what was given, else the preset's."""
+        values = self.get_params(deep=False)
+        values["ansatz"] = as_circuit(values["ansatz"])
+        given = {
+            name: value
+            for name, value in values.items()
+            if name not in OWN_PARAMETERS and value is not None
+        }
+        if self.preset == TABLE_PRESET:
+            base = {**vars(TrainConfig()), **recommended(dataset)}
+        else:
+            base = dict(vars(PRESETS[self.preset]))  # pyright: ignore[reportArgumentType]
+        if self.early_stopping:
+            base["patience"] = base["patience"] or _PATIENCE
+        else:
+            given.pop("patience", None)
+        config = {**base, **given, "seed": self._seed}
+        if self.model is None and "n_qubits" not in given:
+            config["n_qubits"] = _n_qubits(config, dataset)
+        if self.model is not None:
+            refused = sorted(_MODEL_OPTIONS & given.keys())
+            if refused:
+                raise UserError(
+                    f"model={type(self.model).__name__} with {', '.join(refused)}: a model "
+                    "function is given with all that it consists of; leave one of them out"
+                )
+            default = vars(TrainConfig())
+            config |= {name: default[name] for name in _MODEL_OPTIONS} | {"ansatz": OWN_MODEL}
+        return TrainConfig(**config)
+
+    def _features(self, X: Any, *, reset: bool) -> np.ndarray:
+        """In the model's type; the error names row and column, as scikit-learn's does not."""
+        X = validate_data(self, X, ensure_all_finite=False, reset=reset)
+        return finite(X, self)
+
+    def _predictions(self, X: Any) -> Prediction:
+        check_is_fitted(self)
+        return predict(self.predictor_, self.config_, self._features(X, reset=False))
+
+    def _say(self, line: str) -> None:
+        if self.verbose:
+            print(f"[{type(self).__name__}] {line}", flush=True)
+
+    def _say_epoch(self, metrics: dict[str, Any], config: TrainConfig, dataset: Dataset) -> None:
+        epoch, score = metrics["epoch"], SCORES[dataset.task]
+        every = 1 if self.verbose > 1 else max(1, config.epochs // 10)
+        if epoch == 1 or epoch % every == 0:
+            self._say(
+                f"epoch {epoch}/{config.epochs}: loss {metrics['train_loss']:.4f}, validation "
+                f"{metrics['valid_loss']:.4f}, {score} {metrics[f'valid_{score}']:.3f}"
+            )
+
+
+def parameter_constraints(estimator: type[Estimator]) -> dict[str, list[Any]]:
+    """scikit-learn's `_parameter_constraints` of an estimator."""
+    names = {field.name for field in dataclasses.fields(estimator)}
+    options = constraints(names - OWN_PARAMETERS)
+    allowed: dict[str, list[Any]] = {
+        name: kinds if None in kinds else [*kinds, None] for name, kinds in options.items()
+    }
+    return allowed | {
+        "preset": [StrOptions({TABLE_PRESET, *PRESETS})],
+        "model": [ModelFunction, callable, None],
+        "early_stopping": ["boolean"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+
+def finite(x: Any, estimator: BaseEstimator) -> np.ndarray:
+    """Features in the model's type; the error names row and column."""
+    name = "Input X contains NaN, infinity or a number beyond float32"
+    return cast_features(x, name=name, columns=getattr(estimator, "feature_names_in_", None))
+
+
+def sample_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
+    """Checked as scikit-learn does; None where every sample counts as one."""
+    if sample_weight is None:
+        return None
+    weights = _check_sample_weight(sample_weight, x, ensure_non_negative=True)
+    return weight_array(weights, len(x), "sample_weight")
+
+
+def _n_qubits(config: dict[str, Any], dataset: Dataset) -> int | None:
+    """Of a part that is an object; by the rule for tables; else the fewest that serve."""
+    options = ModelOptions(**{name: config[name] for name in _MODEL_OPTIONS} | {"n_qubits": None})
+    if options.given_n_qubits is not None:
+        return options.given_n_qubits
+    fewest = 4 if options.is_published else 2
+    if config["head"] == "none":
+        fewest = max(fewest, dataset.n_outputs)
+    if options.encoding == TABLE_ENCODING:
+        return max(fewest, config["n_qubits"] or recommended(dataset)["n_qubits"])
+    if options.encoding == "amplitude":
+        return max(fewest, (dataset.n_features - 1).bit_length())
+    side = round(dataset.n_features**0.5)
+    if side**2 != dataset.n_features or side < fewest:
+        raise UserError(
+            f"encoding='angle' with {dataset.n_features} features: it takes n * n features on n "
+            f"qubits, here with n of at least {fewest}; choose or compute such features, or take "
+            "encoding='table', which takes any number"
+        )
+    return side
+
+
+def _continued(fresh: Any, kept: Any) -> Any:
+    """Fresh states with the model and the optimiser of kept ones, where both have one form."""
+    shapes = [
+        [leaf.shape for leaf in jax.tree.leaves(eqx.filter(s.classifier, eqx.is_array))]
+        for s in (fresh, kept)
+    ]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            "warm_start: the model that was fitted before has other sizes than this one; fit with "
+            "the same parameters, features and classes, or with warm_start=False"
+        )
+    arrays = jax.tree.map(
+        jax.device_put, eqx.filter((kept.classifier, kept.optimiser_state), eqx.is_array)
+    )
+    static = eqx.filter((fresh.classifier, fresh.optimiser_state), eqx.is_array, inverse=True)
+    classifier, optimiser_state = eqx.combine(arrays, static)
+    # Another order of batches than in the fit before.
+    key = jax.device_put(np.asarray(fresh.key) + np.asarray(kept.key) + np.uint32(1))
+    return eqx.tree_at(
+        lambda s: (s.classifier, s.optimiser_state, s.best_classifier, s.key),
+        fresh,
+        (classifier, optimiser_state, classifier, key),
+    )
+
+
+def _in_words(config: TrainConfig, dataset: Dataset) -> str:
+    circuit = "own model" if config.ansatz == OWN_MODEL else f"{config.n_qubits} qubits"
+    plain = config.plain()
+    return (
+        f"{len(dataset.train)} + {len(dataset.valid)} samples, {dataset.n_features} features, "
+        f"{circuit}, encoding {plain['encoding']}, {config.epochs} epochs of batches of "
+        f"{config.batch_size}, learning rate {config.learning_rate:g}"
+    )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, ConvergenceWarning, stacklevel=4)
