@@ -67,7 +67,7 @@ class CsvFile:
         with _reading(path):
             header = next(row for row in rows if any(cell.strip() for cell in row))
         columns = tuple(cell.strip() or f"Unnamed: {index}" for index, cell in enumerate(header))
-        if len(columns) < 2 and len(text.splitlines()[0].split()) > 2:
+        if len(columns) == 1 and len(text.splitlines()[0].split()) > 2:
             raise UserError(
                 f"{path} has one column, {listing([columns[0]])[:60]!r}: separate columns by "
                 f"{', '.join(_SEPARATORS.values())}"

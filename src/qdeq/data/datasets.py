@@ -224,11 +224,13 @@ def _load_extracted(
         return {f"{part}_{a}": getattr(split, a) for part, split in parts.items() for a in "xy"}
 
     arrays = cached_arrays(f"{name}-{features}-{n_features}", key, compute)
-    train, valid, test = (
-        Split(arrays[f"{p}_x"], arrays[f"{p}_y"]) for p in ("train", "valid", "test")
-    )
     classes = tuple(spec.collection.classes[label] for label in spec.labels)
-    return Dataset(name, train, valid, test, classes=classes, image_shape=(1, n_features))
+
+    def split(part: str) -> Split:
+        return Split(arrays[f"{part}_x"], arrays[f"{part}_y"])
+
+    parts = split("train"), split("valid"), split("test")
+    return Dataset(name, *parts, classes=classes, image_shape=(1, n_features))
 
 
 def _compute(spec: DatasetSpec, source: Source, n_features: int) -> dict[str, np.ndarray]:

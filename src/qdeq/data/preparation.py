@@ -366,7 +366,7 @@ def _fit_numbers(name: str, kind: ColumnKind, values: np.ndarray, indicator: boo
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
-    largest = np.nanmax(np.abs(values))
+    largest = np.nanmax(np.abs(values))  # NaN: a missing cell
     # A power of two is divided by without rounding: medians and deviations have the same digits.
     unit = float(np.ldexp(1.0, int(np.frexp(largest)[1]) - 1))
     column = (values / unit)[:, None]

@@ -274,7 +274,8 @@ def sample_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
 def _n_qubits(config: dict[str, Any], dataset: Dataset) -> int | None:
     """Of a part that is an object; by the rule for tables; else the fewest that serve."""
     values: dict[str, Any] = {name: config[name] for name in _MODEL_OPTIONS}
-    options = ModelOptions(**values | {"n_qubits": None})
+    values["n_qubits"] = None
+    options = ModelOptions(**values)
     if options.given_n_qubits is not None:
         return options.given_n_qubits
     fewest = 4 if options.is_published else 2
