@@ -214,6 +214,7 @@ def test_both_forms_of_broydens_inverse_measure_their_gain_alike(x64):
     np.testing.assert_allclose(limited.rmv(vector), matrix.T @ vector, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gmres_and_the_dense_inverse_give_the_same_gradients(x64):
     dense, _ = tanh_sensitivity(EXACT_LAYER)
     layer = Equilibrium(EXACT, Implicit(method="gmres", rtol=1e-12, atol=1e-12))
@@ -238,7 +239,7 @@ def test_large_states_use_gmres_and_estimate_the_adjoint_residual():
     assert float(jnp.max(residual)) < 1e-4 and bool(jnp.all(jnp.isfinite(sensitivity)))
 
 
-@pytest.mark.parametrize("method", ["dense", "gmres"])
+@pytest.mark.parametrize("method", ["dense", pytest.param("gmres", marks=pytest.mark.slow)])
 def test_a_singular_sample_neither_raises_nor_touches_its_batch_mates(method):
     # f(z) = a z + x: at a = 1 every system is singular; a = inf makes J infinite.
     layer = Equilibrium(Broyden(), Implicit(method=method), max_steps=30)

@@ -45,7 +45,7 @@ def training_loss(classifier, x, y, layer=TIGHT):
     return jnp.mean(losses), residuals
 
 
-@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+@pytest.mark.parametrize("encoding", ["amplitude", pytest.param("angle", marks=pytest.mark.slow)])
 def test_implicit_gradients_equal_central_differences(x64, encoding):
     classifier, x, y = small_batch(encoding)
     value_and_grad = eqx.filter_jit(eqx.filter_value_and_grad(training_loss, has_aux=True))

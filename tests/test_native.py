@@ -96,7 +96,7 @@ MODELS = {
 FEW = ("amplitude, 3 observables", "all kinds of wires")
 
 # Their like is among the others: wires of these kinds, a few or many observables.
-SLOW = ("amplitude, 3 observables", "XZ components", "9 observables")
+SLOW = ("amplitude, 3 observables", "XZ components", "YZ components", "9 observables")
 CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS]
 
 
@@ -344,6 +344,7 @@ def test_without_kernels_everything_works_and_the_reason_is_told(setting, reason
     assert reason in told and converged == "True"
 
 
+@pytest.mark.slow
 def test_the_library_is_built_once_for_a_machine(tmp_path):
     compiler = library._compiler()
     first = library._built(compiler, tmp_path, "float")

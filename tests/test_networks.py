@@ -150,12 +150,12 @@ CASES = [
     ("alone", "newton-blocks"),
     ("causal", "sweep"),
     ("causal", "newton-scan"),
-    ("line", "newton-blocks"),
     ("ring", "newton-blocks"),
     ("graph", "newton-krylov"),
     ("tree", "sweep"),
 ]
 MORE_CASES = [
+    ("line", "newton-blocks"),
     ("line", "picard-newton"),
     ("line", "homotopy"),
     ("ring", "homotopy"),
@@ -295,7 +295,11 @@ def test_a_sample_that_is_not_finite_leaves_its_batch_mates_alone(name, solver, 
 
 
 @pytest.mark.parametrize(
-    ("wiring", "solver"), [(Chain(7), "sweep"), (Chain(7, "both"), "newton-blocks")]
+    ("wiring", "solver"),
+    [
+        (Chain(7), "sweep"),
+        pytest.param(Chain(7, "both"), "newton-blocks", marks=pytest.mark.slow),
+    ],
 )
 def test_sites_that_are_masked_out_do_not_change_the_others(wiring, solver, x64):
     network, x = network_on(wiring), features_of(wiring)

@@ -156,7 +156,14 @@ def random_rotations(rng, n_qubits):
     return rescaled(rng, AngleEncoding.from_rotations(n_qubits, rotations))
 
 
-@pytest.mark.parametrize(("seed", "n_qubits"), [(0, 2), (1, 3), (2, 4)])
+@pytest.mark.parametrize(
+    ("seed", "n_qubits"),
+    [
+        (0, 2),
+        pytest.param(1, 3, marks=pytest.mark.slow),
+        pytest.param(2, 4, marks=pytest.mark.slow),
+    ],
+)
 def test_every_path_equals_pennylanes_default_mixed(x64, seed, n_qubits):
     rng = np.random.default_rng(seed)
     circuit = random_circuit(rng, n_qubits, 10)

@@ -117,6 +117,7 @@ def test_they_solve_and_differentiate_as_what_they_equal():
     assert int(own(f, jnp.zeros(2), jnp.ones(2)).stats.jacobians) == 0
 
 
+@pytest.mark.slow
 def test_they_serve_under_noise_and_shots():
     model = qdeq.paper_model(
         key=jax.random.key(0), encoding="angle", noise=qdeq.parse_noise("depolarising=0.01")

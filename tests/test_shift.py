@@ -156,6 +156,7 @@ def test_quadratic_rule_equals_automatic_differentiation(x64):
         quadratic_jacobian(tiny_model(), simulator(tiny_model()), m, x)
 
 
+@pytest.mark.slow
 def test_shot_noise_of_the_quadratic_rule_is_that_of_a_value(x64):
     model = tiny_model("amplitude")
     x, m = jnp.asarray(tiny_inputs(30)), jnp.zeros((30, 2))

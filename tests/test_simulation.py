@@ -107,8 +107,15 @@ def jacobian_in_state_space(model, v):
 
 
 @pytest.mark.parametrize(("n_qubits", "encoding"), PUBLISHED)
-@pytest.mark.parametrize("method", ["auto", "statevector"])
-@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize(
+    ("double", "method"),
+    [
+        (True, "auto"),
+        (False, "auto"),
+        pytest.param(True, "statevector", marks=pytest.mark.slow),  # equals the others elsewhere
+        pytest.param(False, "statevector", marks=pytest.mark.slow),
+    ],
+)
 def test_published_model_functions_are_reproduced(n_qubits, encoding, method, double):
     with jax.enable_x64(double):
         model, v, expected, jacobian = published(n_qubits, encoding, method)

@@ -62,6 +62,7 @@ def test_float32_solvers_reach_their_default_tolerance_and_keep_the_dtype(name):
     assert bool(jnp.all(solution.stats.converged))
 
 
+@pytest.mark.slow
 def test_tanh_networks_to_1e10_cost_picard_most_and_newton_fewest_steps(x64):
     f = tanh_map(jnp.asarray(tanh_weights(norm=0.95)))
     solvers = [solver(1e-10, 0.0) for solver in (Picard, Anderson, Broyden, Newton)]

@@ -21,6 +21,7 @@ def solved_from_zero(classifier, x):
     return jax.jit(jax.vmap(lambda x: classifier(x, layer).solution.value))(jnp.asarray(x))
 
 
+@pytest.mark.slow
 def test_the_starts_are_each_samples_own_equilibrium(data):
     # Angles that hardly move: what the epochs found must be what a cold start finds.
     config = TrainConfig(

@@ -107,7 +107,9 @@ ADJOINTS = {
 }
 
 
-@pytest.mark.parametrize("name", ADJOINTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "implicit gmres")) for n in ADJOINTS]
+)
 def test_every_adjoint_passes_python_numbers_both_ways(name):
     solver, adjoint, expected = ADJOINTS[name]
     of_x = functools.partial(value, layer=Equilibrium(solver, adjoint, max_steps=20))
