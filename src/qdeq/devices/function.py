@@ -37,10 +37,10 @@ class DeviceFunction(ModelFunction):
     shifted, where only theta is, only trainable circuit slots; the Jacobian is measured once per
     sample, however many tangents or backward steps use it. The implicit gradient of an equilibrium
     so costs, per sample and under `jax.jit`, ``k + (1 + 2 n_encoding) + (1 + 2 n_rotations + 4
-    n_controlled)`` circuits, k the solver's steps; the gradient of a learned injection measures the
-    encoding's Jacobian once more (`train_on_device` does not). Inside a loop under `jax.vmap` every
-    step runs the whole batch until its last sample is done; `solve_on_device` submits the
-    unfinished only.
+    n_controlled)`` circuits, k the solver's steps, if it is solved for ``function.bind(x)`` (as a
+    `Classifier` does): for ``function`` and x apart the gradient in x or of a learned injection
+    measures the encoding's Jacobian once more. Inside a loop under `jax.vmap` every step runs the
+    whole batch until its last sample is done; `solve_on_device` submits the unfinished only.
     Reading `stats.adjoint_residual` measures two more Jacobians; left alone it costs nothing.
 
     Parameters
@@ -120,28 +120,51 @@ class DeviceFunction(ModelFunction):
         return self.model.read_out(m)
 
 
+class Jacobians(eqx.Module):
+    """Of the expectation values of one circuit in its angles."""
+
+    encoding: Float[Array, "q E"]
+    circuit: Float[Array, "q R"]
+
+
 class DeviceMap(eqx.Module):
     """f(m) of one sample on a device; made by `DeviceFunction.bind`."""
 
     function: DeviceFunction
     x: Float[Array, " d"]
+    known: Jacobians | None = None
 
     def __call__(self, m: Float[Array, " q"], *, key: Any = None) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`; `key` is not used."""
         del key
+        job, angles, defined = self._at(m)
+        values = _values(job, *angles, self.known)
+        return jnp.where(defined, values, 0)
+
+    def jacobian(self, m: Float[Array, " q"]) -> Float[Array, "q q"]:
+        """df/dm by one measured Jacobian in the encoding's angles."""
+        return jax.jacfwd(self)(m)
+
+    def derivatives(self, m: Float[Array, " q"]) -> Jacobians:
+        """The Jacobians at m. Under `jax.jit` one that nothing uses is not measured."""
+        job, angles, _ = self._at(m)
+        every = job.assemble(*angles)
+        return Jacobians(_jacobian(job, "encoding", every), _jacobian(job, "circuit", every))
+
+    def with_derivatives(self, derivatives: Jacobians) -> DeviceMap:
+        """The same function, differentiated by these Jacobians: right where they were measured."""
+        return DeviceMap(self.function, self.x, derivatives)
+
+    def _at(self, m: Array) -> tuple[_Job, tuple[Array, Array, Array], Array]:
+        """What is run, the angles of encoding, trained and other gates, whether v is not 0."""
         f = self.function
         program = Program.of(f.model)
         job = _Job(program, f.executor, f.shots, f.gradient_shots)
         v, defined = encoder_input(f.model, m, self.x)
         angles = program.circuit_angles(f.model.theta)
         trained = np.isin(program.circuit_slots, program.trainable_slots)
-        values = _values(
-            job,
-            program.encoding_angles(v),
-            angles[trained],
-            jax.lax.stop_gradient(angles[~trained]),
-        )
-        return jnp.where(defined, values, 0)
+        others = jax.lax.stop_gradient(angles[~trained])
+        return job, (program.encoding_angles(v), angles[trained], others), defined
 
 
 def encoder_input(
@@ -209,7 +232,11 @@ class _Job:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _values(job: _Job, encoding: Array, trained: Array, frozen: Array) -> Array:
+def _values(
+    job: _Job, encoding: Array, trained: Array, frozen: Array, known: Jacobians | None
+) -> Array:
+    """Expectation values; `known` are the Jacobians there, where they were measured before."""
+    del known
     shape = (job.executor.observables.n_observables,)
     return on_host(job.values, job.assemble(encoding, trained, frozen), shape)
 
@@ -219,11 +246,12 @@ def _values_jvp(job: _Job, primals: tuple, tangents: tuple) -> tuple[Array, Any]
     # The value is measured on its own, with the shots for values. Where nothing uses it, as in an
     # equilibrium's backward pass, the compiler removes that callback.
     value = _values(job, *primals)
-    angles = job.assemble(*primals)
+    *parts, known = primals
+    angles = job.assemble(*parts)
     change = jnp.zeros_like(value)
     for kind, tangent in (("encoding", tangents[0]), ("circuit", tangents[1])):
         if not isinstance(tangent, SymbolicZero):
-            jacobian = _jacobian(job, kind, angles)
+            jacobian = _jacobian(job, kind, angles) if known is None else getattr(known, kind)
             change += jnp.matmul(jacobian, tangent, precision=PRECISION)
     return value, change
 

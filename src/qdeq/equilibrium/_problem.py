@@ -60,6 +60,19 @@ class WithLinearisation(WithJacobian, Protocol):
         ...
 
 
+@runtime_checkable
+class WithMeasuredDerivatives(WithJacobian, Protocol):
+    """One whose derivatives are measured: what needs them several times at a point shares them."""
+
+    def derivatives(self, y: Float[Array, " n"]) -> PyTree[Array]:
+        """All that its derivatives at y are made of; what nothing uses is not measured."""
+        ...
+
+    def with_derivatives(self, derivatives: PyTree[Array]) -> "WithMeasuredDerivatives":
+        """The same function at that y, whose derivatives are these."""
+        ...
+
+
 class _Itself(eqx.Module):
     """Such a function as `Problem.fn`."""
 
@@ -77,6 +90,14 @@ def value_and_own_jacobian(fn: Callable, y: Array, x: PyTree) -> tuple[Array, Ar
     if x is None and isinstance(fn, _Itself) and isinstance(fn.f, WithLinearisation):
         return fn.f.linearise(y)
     return None
+
+
+def sharing_derivatives(fn: Callable, y: Array, x: PyTree) -> Callable[[Callable], Callable]:
+    """What makes of a `Problem.fn` one that shares the derivatives measured at y; or leaves it."""
+    if x is None and isinstance(fn, _Itself) and isinstance(fn.f, WithMeasuredDerivatives):
+        found = fn.f.derivatives(y)
+        return lambda fn: _Itself(fn.f.with_derivatives(found))
+    return lambda fn: fn
 
 
 class Draw(eqx.Module):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from qdeq.equilibrium._derivatives import matrix, products
-from qdeq.equilibrium._problem import value_and_own_jacobian
+from qdeq.equilibrium._problem import sharing_derivatives, value_and_own_jacobian
 from qdeq.equilibrium.dense import product
 from qdeq.equilibrium.solver import AbstractSolver
 from qdeq.errors import UserError
@@ -142,15 +142,17 @@ def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Attached, Attached]:
     # regulariser at the root) also sees the root move.
     attached = attach(adjoint, fn, root, x, memory)
     root = attached.value
+    # On a device the operator and the change of f shift the same circuits.
+    shared = sharing_derivatives(fn, root, x)
 
     def image(fn: Callable, x: PyTree) -> tuple[Array, Array | None]:
         # Value and Jacobian in one: what pulls both back is one call as well.
-        return value_and_own_jacobian(fn, root, x) or (fn(root, x), None)
+        return value_and_own_jacobian(fn, root, x) or (shared(fn)(root, x), None)
 
     _, (change, turn) = eqx.filter_jvp(image, (fn, x), (fn_tangent, x_tangent))
     if change is None:  # f depends on nothing that is differentiated, such as no parameters
         return attached, Attached(jnp.zeros_like(root), turn)
-    return attached, Attached(adjoint.operator(fn, root, x, memory)(change), turn)
+    return attached, Attached(adjoint.operator(shared(fn), root, x, memory)(change), turn)
 
 
 def adjoint_residual(
