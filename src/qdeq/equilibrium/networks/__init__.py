@@ -1,9 +1,10 @@
 """Equilibria of networks: wirings as data, the map of all sites, solvers that use the structure."""
 
+from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS as NETWORK_SOLVERS
+from qdeq.equilibrium.networks.forward import choose_solver as choose_solver
+from qdeq.equilibrium.networks.graph import Graph as Graph
 from qdeq.equilibrium.networks.injection import EdgeInjection as EdgeInjection
-from qdeq.equilibrium.networks.layer import NETWORK_SOLVERS as NETWORK_SOLVERS
 from qdeq.equilibrium.networks.layer import NetworkEquilibrium as NetworkEquilibrium
-from qdeq.equilibrium.networks.layer import choose_solver as choose_solver
 from qdeq.equilibrium.networks.stability import PathIndependence as PathIndependence
 from qdeq.equilibrium.networks.stability import growth as growth
 from qdeq.equilibrium.networks.stability import path_independence as path_independence
@@ -14,5 +15,4 @@ from qdeq.equilibrium.networks.wiring import AbstractWiring as AbstractWiring
 from qdeq.equilibrium.networks.wiring import Alone as Alone
 from qdeq.equilibrium.networks.wiring import Chain as Chain
 from qdeq.equilibrium.networks.wiring import Edges as Edges
-from qdeq.equilibrium.networks.wiring import Graph as Graph
 from qdeq.equilibrium.networks.wiring import Grid as Grid

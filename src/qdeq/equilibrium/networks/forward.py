@@ -1,0 +1,237 @@
+"""The forward solve of a network: which solver a wiring gets, and what it does in which order."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Float, Int
+
+from qdeq._numbers import at_most
+from qdeq.equilibrium._solve import Begun, Outcome, SolveOptions, solve
+from qdeq.equilibrium.anderson import Anderson
+from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.networks.solvers import (
+    FlatNetwork,
+    NetworkHomotopy,
+    NewtonBlocks,
+    NewtonScan,
+    Sweep,
+)
+from qdeq.equilibrium.networks.speculation import EVALUATIONS, speculative_start
+from qdeq.equilibrium.networks.systems import is_eliminated
+from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
+from qdeq.equilibrium.picard import Picard
+from qdeq.equilibrium.solution import STATUS
+from qdeq.equilibrium.solver import as_solver
+from qdeq.errors import UserError
+
+# Shorter causal chains are swept: a round of Newton's method costs as much as a few sites.
+SHORT_CHAIN = 256
+
+# Applications of F before Newton's method. Where cells contract by 0.4 they are enough: for 16
+# chains of 1,000 cells that hear both sides 27 ms, and 4 rounds of Newton's method 145 ms.
+_APPLICATIONS = 20
+# Of chains in a batch that Newton's method solves faster than a sweep on a CPU. One of 4,000 sites
+# takes 4 ms instead of 13, 64 of them 154 ms instead of 38.
+_FEW_CHAINS = 3
+_PATIENCE = 5  # steps without progress
+_ROUNDS = 12  # of Newton's method, before a homotopy takes over
+
+
+def _general(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """How a solver is made that knows nothing of networks."""
+    return lambda network, rtol, atol: kind(rtol=rtol, atol=atol)
+
+
+#: How each solver is made, and for which wirings (None: for all).
+NETWORK_SOLVERS: dict[str, tuple[Callable[..., Any], tuple[str, ...] | None]] = {
+    "sweep": (Sweep, ("causal",)),
+    "newton-scan": (NewtonScan, ("causal",)),
+    "newton-blocks": (NewtonBlocks, ("apart", "causal", "line", "ring")),
+    "homotopy": (NetworkHomotopy, ("apart", "causal", "line", "ring")),
+    "picard-newton": (_general(Picard), None),
+    "newton-krylov": (partial(NewtonBlocks, krylov=True), None),
+    "anderson": (_general(Anderson), None),
+    "broyden": (_general(partial(Broyden, history=20)), None),
+    "picard": (_general(Picard), None),
+}
+
+
+def choose_solver(wiring: AbstractWiring) -> str:
+    """The solver that `auto` takes for a wiring; on a CPU it sweeps more than 3 long chains.
+
+    Examples
+    --------
+    >>> choose_solver(Chain(16)), choose_solver(Chain(10_000)), choose_solver(Chain(16, "both"))
+    ('sweep', 'newton-scan', 'picard-newton')
+    """
+    if wiring.structure == "causal":
+        long = isinstance(wiring, Chain) and wiring.n_sites > SHORT_CHAIN
+        return "newton-scan" if long else "sweep"
+    return "picard-newton"
+
+
+class Task(eqx.Module):
+    """What is to be solved: without derivatives.
+
+    Attributes
+    ----------
+    fn, args
+        The network, its features and mask.
+    start
+        `(N q,)`.
+    options
+        How far the solve may go.
+    rtol, atol
+        Tolerances of solvers by name.
+    is_free
+        Whether the start is ours to choose.
+    """
+
+    fn: FlatNetwork
+    args: Any
+    start: Float[Array, " n"]
+    options: SolveOptions
+    rtol: Any
+    atol: Any
+    is_free: bool = eqx.field(static=True)
+
+
+class Solved(eqx.Module):
+    """How it ended, how many Jacobians were computed and how often F was evaluated."""
+
+    outcome: Outcome
+    jacobians: Int[Array, ""]
+    evaluations: Int[Array, ""]
+
+
+def forward(solver: Any, task: Task) -> Solved:
+    """Solve by a solver's name, by "auto", or by a solver object."""
+    if not isinstance(solver, str) or solver != "auto":
+        return _forward(solver, task)
+    name = choose_solver(task.fn.wired.wiring)
+    if name == "newton-scan" and jax.default_backend() == "cpu":
+        return _by_batch(task)
+    return _forward(name, task)
+
+
+def _forward(solver: Any, task: Task) -> Solved:
+    made = _made(solver, task)
+    if isinstance(solver, str) and solver == "picard-newton":
+        return _in_stages(made, task)
+    guesses = isinstance(made, NewtonScan) and task.is_free
+    if guesses:
+        start = speculative_start(task.fn.wired, *task.args).reshape(-1)
+        task = eqx.tree_at(lambda task: task.start, task, start)
+    outcome = solve(task.fn, made, task.start, task.args, task.options)
+    driver = as_solver(made)
+    jacobians = outcome.steps * driver.uses_jacobian
+    evaluations = outcome.steps * getattr(driver, "evaluations_per_step", 1)
+    if isinstance(made, NewtonScan):
+        outcome, more = _swept(made, task, outcome)
+        evaluations = evaluations + more + guesses * EVALUATIONS
+    return Solved(outcome, jacobians, evaluations)
+
+
+def _by_batch(task: Task) -> Solved:
+    """Newton's method for a few long chains, a sweep for many: they fill a processor anyway."""
+    arrays, rest = eqx.partition(task, eqx.is_array)
+
+    def by(name: str) -> Callable[[Any], Solved]:
+        return lambda arrays: _forward(name, eqx.combine(arrays, rest))
+
+    one = custom_vmap(by("newton-scan"))
+
+    @one.def_vmap
+    def many(axis_size: int, in_batched: Any, arrays: Any) -> Any:
+        axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched[0])
+        name = "newton-scan" if axis_size <= _FEW_CHAINS else "sweep"
+        found = jax.vmap(by(name), in_axes=(axes,))(arrays)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return one(arrays)
+
+
+def _made(solver: Any, task: Task) -> Any:
+    """The solver object; `UserError` where the wiring does not allow the solver."""
+    if not isinstance(solver, str):
+        return solver
+    wiring = task.fn.wired.wiring
+    make, structures = NETWORK_SOLVERS[solver]
+    fits = structures is None or wiring.structure in structures
+    if solver == "newton-scan":
+        fits = fits and isinstance(wiring, Chain)
+    if not fits:
+        raise UserError(
+            f"solver={solver!r} cannot solve {wiring!r}: give {choose_solver(wiring)!r} or 'auto'"
+        )
+    return make(network=task.fn, rtol=task.rtol, atol=task.atol)
+
+
+def _in_stages(picard: Any, task: Task) -> Solved:
+    """Applications, Newton's method, homotopy.
+
+    A stage takes no step where an earlier one has converged.
+    """
+    fn, start, options = task.fn, task.start, task.options
+    tolerances = {"rtol": picard.rtol, "atol": picard.atol}
+    stages = [
+        (picard, _APPLICATIONS, _PATIENCE),
+        (NewtonBlocks(network=fn, **tolerances), options.max_steps, options.stall_steps),
+    ]
+    if is_eliminated(fn.wired.wiring):
+        stages[1] = (stages[1][0], _ROUNDS, _PATIENCE)
+        stages.append((NetworkHomotopy(network=fn, **tolerances), options.max_steps, None))
+    allowed = options.max_steps if options.budget is None else options.budget
+    number = jnp.arange(options.max_steps)
+    steps = jacobians = jnp.asarray(0, jnp.int32)
+    trace = jnp.full(options.max_steps, jnp.nan, start.dtype)
+    outcome = None
+    for solver, most, patience in stages:
+        most = min(most, options.max_steps)
+        stage = SolveOptions(most, at_most(allowed - steps, most), options.bounds, patience)
+        begun = point = None
+        if outcome is not None:
+            begun = Begun(outcome.best, outcome.status != STATUS.converged)
+            point = None if solver.restarts else outcome.best.point
+        point = start if point is None else point
+        outcome = solve(fn, solver, point, task.args, stage, begun=begun)
+        more = jnp.pad(outcome.trace, (0, options.max_steps - most), constant_values=jnp.nan)
+        trace = jnp.where(number < steps, trace, more[number - steps])
+        steps = steps + outcome.steps
+        jacobians = jacobians + outcome.steps * solver.uses_jacobian
+    assert outcome is not None
+    outcome = eqx.tree_at(lambda o: (o.steps, o.trace), outcome, (steps, trace))
+    return Solved(outcome, jacobians, steps)
+
+
+def _swept(solver: NewtonScan, task: Task, first: Outcome) -> tuple[Outcome, Array]:
+    """What Newton's method left over, site after site; no step where it left nothing.
+
+    Second how often F was evaluated for it.
+    """
+    sweep = Sweep(network=task.fn, rtol=solver.rtol, atol=solver.atol)
+    one = SolveOptions(1, None, task.options.bounds, None)
+    x, mask = task.args
+
+    def swept(now: tuple[Array, Array, Outcome]) -> tuple[Array, Array, Outcome]:
+        active, x, before = now
+        begun = Begun(before.best, active)
+        found = solve(task.fn, sweep, task.start, (x, mask), one, begun=begun)
+        after = eqx.tree_at(
+            lambda o: (o.best, o.steps, o.status),
+            before,
+            (found.best, before.steps + found.steps, found.status),
+        )
+        # The features travel and change: XLA moves work that depends on nothing else out of
+        # the loop, and the sweep would run where nothing is left over.
+        return jnp.zeros_like(active), jnp.zeros_like(x), after
+
+    begin = (first.status != STATUS.converged, x, first)
+    outcome = lax.while_loop(lambda now: now[0], swept, begin)[2]
+    return outcome, (outcome.steps - first.steps) * sweep.evaluations_per_step
