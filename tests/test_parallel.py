@@ -12,7 +12,7 @@ import pytest
 from qdeq.cli import main
 from qdeq.errors import UserError
 from qdeq.training.parallel import Layout
-from qdeq.training.processes import Processes
+from qdeq.training.processes import Processes, wait_for_all_processes
 
 # Compiles three layouts on four virtual devices: what is cheap to compile stands in for the rest.
 # 62 samples a batch do not divide by four: the last device's part is filled up.
@@ -118,6 +118,16 @@ def test_two_processes_give_the_run_folder_of_one(tmp_path):
     for name in ("test_accuracy", "valid_accuracy", "test_loss", "residual_mean"):
         # float32: the order of sums differs, and residuals far below the tolerance are rounding.
         assert summaries[0][name] == pytest.approx(summaries[1][name], rel=1e-3, abs=1e-6)
+
+
+def test_processes_meet_in_public_where_jax_keeps_its_coordination_elsewhere(monkeypatch):
+    met = []
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr("jax.experimental.multihost_utils.sync_global_devices", met.append)
+    monkeypatch.setitem(sys.modules, "jax._src.distributed", None)  # its import fails
+    wait_for_all_processes()
+    wait_for_all_processes()
+    assert len(set(met)) == 2
 
 
 def test_one_device_needs_no_mesh():

@@ -8,6 +8,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from qdeq.errors import UserError
 
@@ -109,9 +110,25 @@ def wait_for_all_processes() -> None:
 
     if jax.process_count() == 1:
         return
-    # JAX's public barriers are sums over devices, whose first use is what must not wait long.
-    from jax._src import distributed
+    name = f"qdeq-{next(_barriers)}"
+    client = _coordination()
+    if client is None:
+        from jax.experimental.multihost_utils import sync_global_devices
 
-    client = distributed.global_state.client
-    if client is not None:
-        client.wait_at_barrier(f"qdeq-{next(_barriers)}", timeout_in_ms=_LONGEST_WAIT_MS)
+        sync_global_devices(name)
+    else:
+        client.wait_at_barrier(name, timeout_in_ms=_LONGEST_WAIT_MS)
+
+
+def _coordination() -> Any:
+    """JAX's client of the coordinator, or None in a version of JAX that keeps it elsewhere.
+
+    `jax.distributed` hands out none, and the public barrier is a sum over devices, whose first use
+    is what must not wait long.
+    """
+    try:
+        from jax._src.distributed import global_state
+
+        return global_state.client
+    except (ImportError, AttributeError):
+        return None
