@@ -166,6 +166,7 @@ def test_a_configuration_from_before_a_field_is_one_without():
     for younger in (
         *("noise", "start", "observables", "rotations", "uploads"),
         *("optimiser", "schedule", "weight_decay", "patience", "loss"),
+        *("target", "task", "test", "group", "weight", "ignore", "components"),
     ):
         del values[younger]
     assert TrainConfig.from_json(json.dumps(values)) == TrainConfig(epochs=3)

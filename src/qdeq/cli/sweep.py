@@ -69,7 +69,9 @@ class SweepCommand(TrainConfig):
         if base.data_dir is not None:  # Ray's processes start in other folders
             base = base.replace(data_dir=str(Path(base.data_dir).resolve()))
         from qdeq.runs import sweep
+        from qdeq.runs.dataset import absolute
 
+        base = absolute(base)
         out = Path(self.out).resolve()
         tasks = sweep.plan(base, sweep.parse_grid(self.grid), seeds, out)
         runner = sweep.ray_runner(

@@ -21,6 +21,7 @@ from qdeq.training.cores import device_environment
 from qdeq.training.processes import Processes
 
 if TYPE_CHECKING:
+    from qdeq.data import Dataset
     from qdeq.runs.summary import Summary
     from qdeq.runs.trained import Run
 
@@ -37,7 +38,8 @@ class TrainCommand(TrainConfig):
 
     preset: PresetName = "paper"
     """Defaults for all other options: the paper's recipe, a first look within two minutes, or the
-    published code like for like. Options that are given override it."""
+    published code like for like; without it those of a table are chosen from its shape. Options
+    that are given override it."""
 
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; otherwise a new one in runs/."""
@@ -93,7 +95,8 @@ class TrainCommand(TrainConfig):
                     "leave it out, or start a new run"
                 )
         else:
-            config = self.config()  # before JAX is imported: mistakes should answer at once
+            # Before JAX is imported: mistakes should answer at once.
+            config, dataset = self._with_data(console, given)
             if self.seeds is not None and "seed" in given:
                 raise UserError(
                     f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
@@ -123,6 +126,7 @@ class TrainCommand(TrainConfig):
                 result = run.train(
                     config,
                     seeds=seeds,
+                    dataset=dataset,
                     out=self.out,
                     devices=self.devices,
                     on_epoch=display.epoch,
@@ -131,6 +135,26 @@ class TrainCommand(TrainConfig):
         if speaks:
             _warn_of_divergence(result.summaries)
             self._show(console, result)
+
+    def _with_data(
+        self, console: Console, given: frozenset[str]
+    ) -> "tuple[TrainConfig, Dataset | None]":
+        """The configuration; of a file also its data set, whose shape sets what is not given."""
+        config = self.config()
+        if not config.is_file:
+            return config, None
+        from qdeq.cli.recipe import recipe_for
+        from qdeq.runs.dataset import absolute, load_dataset
+
+        config = absolute(config)
+        dataset = load_dataset(config)
+        notes = () if dataset.preparation is None else dataset.preparation.notes
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
+        if dataset.preparation is not None and "preset" not in given:
+            values = recipe_for(dataset)
+            config = config.replace(**{k: v for k, v in values.items() if k not in given})
+        return config, dataset
 
     def _show(self, console: Console, run: "Run") -> None:
         from qdeq.runs.report import summary_rows

@@ -151,7 +151,7 @@ def _decode(column: Any, collection: ImageCollection, where: str) -> np.ndarray:
                 # Before anything is unpacked: a small file may claim to be a large image.
                 width, height = image.size
                 fits = (height, width) == (side, side)
-                pixels = _bytes_of(image, colour=collection.colour) if fits else None
+                pixels = image_pixels(image, colour=collection.colour) if fits else None
             # Pillow passes on whatever its decoders raise.
             except Exception as error:
                 raise UserError(
@@ -168,7 +168,7 @@ def _decode(column: Any, collection: ImageCollection, where: str) -> np.ndarray:
     return images
 
 
-def _bytes_of(image: Any, *, colour: bool) -> np.ndarray:
+def image_pixels(image: Any, *, colour: bool) -> np.ndarray:
     """Grey ``(H, W)`` or colour ``(H, W, 3)`` from 0 to 255 of a Pillow image of any mode."""
     mode = "RGB" if colour else "L"
     if image.mode == mode:

@@ -5,7 +5,7 @@ from textwrap import shorten
 from qdeq.circuits import MeasuredCircuit
 from qdeq.data import DATASETS
 from qdeq.errors import UserError
-from qdeq.names import OWN_DATA, OWN_MODEL
+from qdeq.names import OWN_MODEL
 from qdeq.runs.summary import Summary
 from qdeq.training.checked import is_own
 from qdeq.training.config import TrainConfig
@@ -27,8 +27,10 @@ def circuit_of(config: TrainConfig, summary: Summary | None = None) -> MeasuredC
             raise UserError(f"{name}='{kept}': it was given in Python; draw the circuit there")
     if summary is not None and summary.n_qubits is not None:
         n_qubits, n_features = summary.n_qubits, summary.n_features
-    elif config.data == OWN_DATA:
-        raise UserError("data='own': the circuit of such a run is known when it is finished")
+    elif config.data not in DATASETS:
+        raise UserError(
+            f"data={config.data_name!r}: the circuit of such a run is known when it is finished"
+        )
     else:
         task = DATASETS[config.data]
         n_qubits = config.given_n_qubits or (4 if len(task.labels) <= 4 else 10)

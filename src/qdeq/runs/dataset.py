@@ -1,23 +1,55 @@
 """The data set of a configuration. Imports no JAX, so that classical baselines start fast."""
 
-from qdeq.data import Dataset, load
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qdeq.data import Dataset, TablePreparation, load
+from qdeq.data.files import load_file
+from qdeq.data.table_files import existing, fingerprint
 from qdeq.errors import UserError
 from qdeq.names import OWN_DATA
 from qdeq.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    from qdeq.runs.run_folder import RunFolder
 
-def load_dataset(config: TrainConfig) -> Dataset:
-    """The configured data set, pooled and split.
+_NOT_AS_TRAINED = "restore it, train again, or give new rows to `qdeq predict`"
+
+
+def load_dataset(config: TrainConfig, preparation: TablePreparation | None = None) -> Dataset:
+    """The configured data set, pooled or prepared, and split.
+
+    Parameters
+    ----------
+    config
+        What to load.
+    preparation
+        One that was fitted to the same table before.
 
     Raises
     ------
     UserError
-        When it cannot be had as configured: a missing folder, too large a grid, a missing class.
+        When it cannot be had as configured: a missing file, too large a grid, a missing class.
     """
     if config.data == OWN_DATA:
         raise UserError(
             "data='own': the data set was given in Python (qdeq.train(config, dataset=...)), and "
             "has to be given again: dataset=..."
+        )
+    if config.is_file:
+        return load_file(
+            config.data,
+            target=config.target,
+            task=config.task,
+            test=config.test,
+            group=config.group,
+            weight=config.weight,
+            ignore=config.ignore or (),
+            components=config.components,
+            n_features=config.n_features,
+            valid_fraction=config.valid_fraction,
+            split_seed=config.split_seed,
+            preparation=preparation,
         )
     return load(
         config.data,
@@ -27,3 +59,64 @@ def load_dataset(config: TrainConfig) -> Dataset:
         valid_fraction=config.valid_fraction,
         split_seed=config.split_seed,
     )
+
+
+def dataset_of_run(config: TrainConfig, folder: "RunFolder") -> Dataset:
+    """The data set of a run folder again, as it was in training.
+
+    Parameters
+    ----------
+    config
+        Of the run, with its files where they are now (`moved`).
+    folder
+        The run folder.
+
+    Raises
+    ------
+    UserError
+        As `load_dataset`, or if a file has changed since.
+    """
+    if not config.is_file:
+        return load_dataset(config)
+    before = folder.read_sources()
+    for name, path in files_of(config).items():
+        if not Path(path).exists():
+            raise UserError(
+                f"run={str(folder.path)!r}: its data {path} are not there any more: give the "
+                "folder that they are in now (--data-dir)"
+            )
+        now, then = fingerprint(path), before.get(name, {})
+        if then and (now["size"], now["sha256"]) != (then["size"], then["sha256"]):
+            sizes = f"{then['size']:,} bytes then, {now['size']:,} now"
+            raise UserError(f"{path} has changed since the run ({sizes}): {_NOT_AS_TRAINED}")
+    return load_dataset(config, folder.read_preparation())
+
+
+def files_of(config: TrainConfig) -> dict[str, str]:
+    """Paths of the user's own files by what they are for."""
+    if not config.is_file:
+        return {}
+    return {"data": config.data} | ({} if config.test is None else {"test": config.test})
+
+
+def absolute(config: TrainConfig) -> TrainConfig:
+    """The configuration with its own files from the root, to be found from any folder.
+
+    Raises
+    ------
+    UserError
+        If one is not there.
+    """
+    paths = {name: str(existing(path).resolve()) for name, path in files_of(config).items()}
+    return config.replace(**paths) if paths else config
+
+
+def moved(config: TrainConfig, data_dir: str | None) -> TrainConfig:
+    """The configuration with the data set's present folder, if it has moved."""
+    if data_dir is None:
+        return config
+    if not config.is_file:
+        return config.replace(data_dir=data_dir)
+    folder = existing(data_dir)
+    paths = {name: folder / Path(path).name for name, path in files_of(config).items()}
+    return absolute(config.replace(**{name: str(path) for name, path in paths.items()}))

@@ -14,6 +14,7 @@ from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction, Predictor
 from qdeq.names import SplitName
+from qdeq.runs.dataset import dataset_of_run, moved
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import confusion_matrix, make_trainer
 from qdeq.simulation.sampling import check_shots
@@ -129,7 +130,7 @@ def evaluate(
         make_solver(solver)  # its message
     folder = RunFolder.open(run)
     config = folder.read_config().given_again(config)
-    config = config if data_dir is None else config.replace(data_dir=data_dir)
+    config = moved(config, data_dir)
     if noise is not None and noise != config.noise:
         config = config.replace(noise=noise, method="auto" if noise else config.method)
     if solver is not None and config.mode == "direct":
@@ -138,6 +139,7 @@ def evaluate(
         )
     if solver is not None and shots is None:
         config = config.replace(solver=solver)
+    dataset = dataset_of_run(config, folder) if dataset is None else dataset
     trainer = make_trainer(config, devices=1, dataset=dataset, model=model)
     chosen: Split = getattr(trainer.dataset, split)
     template = trainer.init().best_classifier

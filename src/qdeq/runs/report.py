@@ -239,6 +239,8 @@ def command_line(config: TrainConfig) -> str:
     "qdeq train --data-dir 'my data' --epochs 5"
     """
     words, values = ["qdeq", "train"], config.plain()
+    if config.is_file:  # for which other values than the paper's are the defaults
+        words += ["--preset", "paper"]
     for field in dataclasses.fields(config):
         value = values[field.name]
         if value != field.default:

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from qdeq._arrays import arrays_to_tree
 from qdeq.data import Dataset
+from qdeq.data.table_files import fingerprint
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_DATA, OWN_MODEL
+from qdeq.runs.dataset import absolute, dataset_of_run, files_of
+from qdeq.runs.dataset import moved as moved
 from qdeq.runs.run_folder import Checkpoint, RunFolder
 from qdeq.runs.seeds import check_seeds
 from qdeq.runs.session import OnEpoch, OnStage, Session, ignore, is_writer, make_trainer
@@ -79,8 +82,10 @@ def train(
     '0.931 ± 0.012'
     """
     config = TrainConfig() if config is None else config
-    if dataset is not None:
-        config = config.replace(data=OWN_DATA)
+    config = absolute(config)
+    if dataset is not None and not (config.is_file and dataset.source == config.data):
+        own = dict.fromkeys(("target", "task", "test", "group", "weight", "ignore", "components"))
+        config = config.replace(data=OWN_DATA, **own)
     if model is not None:
         config = config.replace(ansatz=OWN_MODEL)
     seeds = None if seeds is None else check_seeds(seeds)
@@ -94,6 +99,8 @@ def train(
         states = trainer.init_seeds(seeds or [config.seed])
         if is_writer():
             folder.write_config(config, seeds)
+            sources = {name: fingerprint(path) for name, path in files_of(config).items()}
+            folder.write_data(trainer.dataset.preparation, sources)
     except BaseException:  # a mistake in the configuration should leave no empty folder behind
         folder.discard()
         raise
@@ -172,6 +179,7 @@ def resume(
         if folder.has_many_seeds:
             _check_that_no_seed_went_ahead(folder, seed_folders, finished)
         (on_stage or ignore)("loading data")
+        dataset = dataset_of_run(config, folder) if dataset is None else dataset
         trainer = make_trainer(
             config, n_seeds=len(seeds), devices=devices, dataset=dataset, model=model
         )
@@ -223,8 +231,3 @@ def _check_that_no_seed_went_ahead(
                 "it away and restore it, or continue each seed with "
                 f"`qdeq train --resume {shlex.quote(str(own.path))}`"
             )
-
-
-def moved(config: TrainConfig, data_dir: str | None) -> TrainConfig:
-    """The configuration with the data set's present folder, if it has moved."""
-    return config if data_dir is None else config.replace(data_dir=data_dir)

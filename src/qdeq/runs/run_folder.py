@@ -27,6 +27,7 @@ from qdeq._arrays import (
     write_arrays,
     write_atomically,
 )
+from qdeq.data import TablePreparation
 from qdeq.errors import UserError
 from qdeq.runs.seeds import check_seeds
 from qdeq.runs.summary import Summary, finite_or_none
@@ -95,7 +96,7 @@ class RunFolder:
     @classmethod
     def create_in_runs(cls, config: TrainConfig) -> "RunFolder":
         """Take a new folder such as `runs/digits-4-implicit-20250131-235959`."""
-        stem = f"{config.data}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
+        stem = f"{config.data_name}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
         for number in itertools.count(1):  # runs within one second
             path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
             if not path.exists():
@@ -205,6 +206,58 @@ class RunFolder:
     @property
     def figures_path(self) -> Path:
         return self.path / "figures"
+
+    @property
+    def preparation_path(self) -> Path:
+        return self.path / "preparation.json"
+
+    @property
+    def sources_path(self) -> Path:
+        return self.path / "data.json"
+
+    def write_data(
+        self, preparation: TablePreparation | None, sources: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Keep how a table's rows become features, and which files they were read from."""
+        for folder in {self.path: self, **{f.path: f for f in self.seed_folders()}}.values():
+            if preparation is not None:
+                write_atomically(folder.preparation_path, preparation.to_json().encode())
+            if sources:
+                content = json.dumps(sources, indent=2) + "\n"
+                write_atomically(folder.sources_path, content.encode())
+
+    def read_preparation(self) -> TablePreparation | None:
+        """How a table's rows become features; None for a run that was trained on something else.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        if not self.preparation_path.is_file():
+            return None
+        source = str(self.preparation_path)
+        return TablePreparation.from_json(_read_text(self.preparation_path), source=source)
+
+    def read_sources(self) -> dict[str, Any]:
+        """Path, size and hash of the files that the run was trained on; empty without any.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        if not self.sources_path.is_file():
+            return {}
+        try:
+            found = json.loads(_read_text(self.sources_path))
+            return {
+                name: {"size": one["size"], "sha256": one["sha256"]} for name, one in found.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{self.sources_path} is damaged ({error}): restore it or train again"
+            ) from error
 
     def write_config(self, config: TrainConfig, seeds: Sequence[int] | None = None) -> None:
         """Say what the run is.

@@ -276,7 +276,7 @@ class Session:
         return [
             Summary(
                 run=str(self.seed_folders[seed].path),
-                dataset=config.data,
+                dataset=config.data_name,
                 n_features=data.n_features,
                 n_qubits=n_qubits,
                 encoding=config.plain()["encoding"],

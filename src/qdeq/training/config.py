@@ -26,7 +26,7 @@ from qdeq.training.options import (
 
 # Fields younger than run folders and finished tables that must stay valid. A configuration without
 # them is one with these values.
-_LATER_FIELDS = {
+_LATER_FIELDS: dict[str, Any] = {
     "noise": "",
     "fallback": "none",
     "start": "zero",
@@ -38,6 +38,13 @@ _LATER_FIELDS = {
     "weight_decay": 0.0,
     "patience": 0,
     "loss": "auto",
+    "target": None,
+    "task": None,
+    "test": None,
+    "group": None,
+    "weight": None,
+    "ignore": None,
+    "components": None,
 }
 
 
@@ -69,6 +76,7 @@ class TrainConfig(
     def __post_init__(self) -> None:
         for name, hint in hints_of(type(self)).items():
             object.__setattr__(self, name, checked(name, getattr(self, name), hint))
+        self.check_data()
         self.check_model()
         self.check_phases()
         self.check_optimiser()

@@ -3,8 +3,10 @@
 `TrainConfig` inherits from all of them, so that options, JSON and the command line stay flat.
 """
 
+import difflib
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
 
 from msgspec import Meta
 
@@ -20,11 +22,13 @@ from qdeq.names import (
     Loss,
     Method,
     Mode,
+    NamedData,
     Observables,
     Optimiser,
     Schedule,
     SolverName,
     Start,
+    Task,
     Trainable,
 )
 from qdeq.training.checked import Objects, is_own
@@ -87,12 +91,35 @@ else:  # what is read from words and from JSON, and which objects are let throug
 class DataOptions:
     """Which samples, and as which features."""
 
-    data: DataName = "digits-4"
-    """Data set and number of classes; all but the built-in digits are read from the data folder
-    or downloaded."""
+    data: str = "digits-4"
+    """A named data set (digits-4, digits-10, mnist-4, mnist-10, fashion-10, cifar-10), of which all
+    but the built-in digits are read from the data folder or downloaded; or a file of your own: a
+    table (.csv, .tsv, also .gz; .parquet), arrays (.npz), or a folder of images DIR/class/*.png."""
+
+    target: str | None = None
+    """Column of a table to predict; several of a regression with commas."""
+
+    task: Task | None = None
+    """Of a table: classes or numbers; otherwise told from the target, and said."""
+
+    test: str | None = None
+    """File to test on, of the same columns; otherwise a fifth of the rows is held out."""
+
+    group: str | None = None
+    """Column of a table whose equal values stay in one split, such as a patient's number."""
+
+    weight: str | None = None
+    """Column of a table that says how much each row counts in training."""
+
+    ignore: str | None = None
+    """Columns of a table to leave out, with commas."""
+
+    components: Count | None = None
+    """Principal components of a table to learn from; otherwise all of its features."""
 
     data_dir: str | None = None
-    """Folder that holds the data set's files; otherwise the download cache."""
+    """Folder that holds the data set's files; otherwise the download cache. Of a file of your own:
+    the folder it has been moved to."""
 
     n_features: Count | None = None
     """Numbers per image after pooling, a square such as 16 or 100; otherwise the data set's own
@@ -101,6 +128,45 @@ class DataOptions:
     features: Features = "pool"
     """How an image becomes features: pooled pixels, principal components, or the latent means of a
     small variational autoencoder; the last two are fitted to the training split."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the data are a file or folder of the user's, and no named data set."""
+        return self.data not in get_args(DataName)
+
+    @property
+    def data_name(self) -> str:
+        """What the data set is called: of a file its name without folder and ending."""
+        from qdeq.data.table_files import stem_of
+
+        return stem_of(self.data) if self.is_file else self.data
+
+    def check_data(self) -> None:
+        """Raise `UserError` for a name that is none, or options of files with a named data set."""
+        if self.is_file:
+            # A path that is not there is reported where it is read: run folders outlive files.
+            is_path = os.sep in self.data or "." in self.data or os.path.exists(self.data)
+            if not is_path:
+                names = get_args(NamedData)
+                near = difflib.get_close_matches(self.data, names, n=1)
+                guess = f"; did you mean {near[0]}?" if near else ""
+                raise UserError(
+                    f"data={self.data!r} is not known: choose one of {', '.join(names)}, or give "
+                    f"a file or folder that exists{guess}"
+                )
+            if self.features != "pool":
+                raise UserError(
+                    f"features={self.features!r}: files have features of their own; leave it out, "
+                    "or set components for principal components of a table"
+                )
+            return
+        for name in ("target", "task", "test", "group", "weight", "ignore", "components"):
+            value = getattr(self, name)
+            if value is not None:
+                raise UserError(
+                    f"{name}={value!r}: it belongs to a file of your own, and data={self.data!r} "
+                    "is none; leave it out, or set data to a file"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

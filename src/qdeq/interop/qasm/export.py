@@ -31,8 +31,7 @@ from qdeq.interop.qasm.manifest import (
 from qdeq.interop.qasm.write import to_qasm3
 from qdeq.lowering.preparation import preparation, preparation_angles
 from qdeq.models import ModelFunction, Predictor, QuantumModel, quantum_model
-from qdeq.runs.dataset import load_dataset
-from qdeq.runs.run import moved
+from qdeq.runs.dataset import dataset_of_run, moved
 from qdeq.runs.summary import versions
 from qdeq.runs.trained import load
 from qdeq.training.config import TrainConfig
@@ -89,7 +88,7 @@ def open_run(
     """
     folder = load(run, model=model).best.folder
     config = moved(folder.read_config(), data_dir)
-    dataset = load_dataset(config)
+    dataset = dataset_of_run(config, folder)
     template = untrained(config, dataset.n_features, dataset.n_outputs, model, task=dataset.task)
     return TrainedRun(Path(run), config, dataset, folder.load_model(template))
 
@@ -144,7 +143,7 @@ def export_run(
     circuit, names = _whole_circuit(model, theta if bind else None)
     settings = model.observables.settings()
     bases = [model.observables.basis(setting) for setting in settings]
-    comment = f"qdeq {qdeq.__version__}: {run.config.data}, {run.config.encoding} encoding"
+    comment = f"qdeq {qdeq.__version__}: {run.config.data_name}, {run.config.encoding} encoding"
 
     def program(basis: str | None) -> str:
         return to_qasm3(

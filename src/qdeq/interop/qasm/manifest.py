@@ -3,6 +3,7 @@
 Which files an export has, and the circuit itself, are in `export`.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,16 @@ def describe_head(classifier: Predictor) -> dict[str, Any]:
 
 
 def describe_preprocessing(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """From an image to features, with the matrix that pools an axis."""
+    """From an image to features, with the matrix that pools an axis; or from a table's rows."""
+    if config.is_file:
+        prepared = None if dataset.preparation is None else dataset.preparation.to_json()
+        return {
+            "name": config.data_name,
+            "map": "the numbers of `preparation`: qdeq.data.TablePreparation applies them"
+            if prepared
+            else "grey, scaled to 0 to 1, minus 0.1307, over 0.3081, pooled",
+            "preparation": None if prepared is None else json.loads(prepared),
+        }
     arguments = {
         "name": config.data,
         "n_features": dataset.n_features,

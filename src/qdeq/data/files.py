@@ -1,0 +1,271 @@
+"""A data set from a file or folder of one's own, told by what it is.
+
+Tables are read by `read`; here are folders of images and arrays of images in a `.npz` file.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qdeq.data.frames import listing
+from qdeq.data.images import check_finite, check_not_blank, grid_side, image_features
+from qdeq.data.preparation import TablePreparation
+from qdeq.data.read import read_table
+from qdeq.data.splits import Dataset, Split, classification, stratified_indices
+from qdeq.data.table_files import (
+    ENDINGS,
+    ending_of,
+    existing,
+    open_table,
+    read_arrays_file,
+    stem_of,
+)
+from qdeq.data.table_target import classes_of, positions
+from qdeq.data.tables import image_pixels, require
+from qdeq.errors import UserError
+from qdeq.names import Task
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_TRAIN, _TEST = ("train", "training"), ("test", "testing")
+_TEST_SEED = 0
+
+
+def load_file(
+    path: str | Path,
+    *,
+    target: str | Sequence[str] | None = None,
+    task: Task | None = None,
+    test: str | Path | None = None,
+    group: str | None = None,
+    weight: str | None = None,
+    ignore: str | Sequence[str] = (),
+    components: int | None = None,
+    n_features: int | None = None,
+    valid_fraction: float = 0.2,
+    split_seed: int = 0,
+    preparation: TablePreparation | None = None,
+) -> Dataset:
+    """A data set of a table, of a folder of images, or of arrays.
+
+    Parameters
+    ----------
+    path
+        A table (see `read_table`); a folder ``DIR/class/image.png``, or ``DIR/train/class/...``
+        beside ``DIR/test/class/...``; a ``.npz`` file with ``x`` and ``y``, and perhaps ``x_test``
+        and ``y_test``, of features ``(N, d)`` or images ``(N, H, W)``, ``(N, H, W, 3)``.
+    target, task, group, weight, ignore, components, preparation
+        As of `read_table`, for tables. The target of arrays is ``y``.
+    test
+        A file or folder of the same kind to test on.
+    n_features
+        Of images: cells of the pooled image, a square. None is 16 for up to four classes, 100 for
+        more.
+    valid_fraction, split_seed
+        As of `read_table`.
+
+    Raises
+    ------
+    UserError
+        One line for what cannot be read or used, with what to do.
+    """
+    path = existing(path)
+    of_tables = {
+        "target": target,
+        "task": task,
+        "group": group,
+        "weight": weight,
+        "ignore": ignore or None,
+        "components": components,
+    }
+    if path.is_dir():
+        _refuse(of_tables, f"{path} is a folder of images, whose folders are the classes")
+        learning, held = _image_folder(path, test)
+        source = str(path.resolve())
+        dataset = _images(stem_of(path), learning, held, n_features, valid_fraction, split_seed)
+        return dataclasses.replace(dataset, source=source)
+    if ending_of(path) == ".npz":
+        arrays = read_arrays_file(path)
+        if "x" in arrays and arrays["x"].ndim != 2:
+            _refuse(of_tables, f"{path} holds images, whose labels are y")
+            learning, held = _image_arrays(arrays, path, test)
+            dataset = _images(stem_of(path), learning, held, n_features, valid_fraction, split_seed)
+            return dataclasses.replace(dataset, source=str(path.resolve()))
+        target = _default_target(path, arrays) if target is None else target
+        test = path if test is None and "x_test" in arrays else test
+    if target is None:
+        columns = open_table(path).columns
+        raise UserError(
+            f"target=None: name the column of {path} to predict (--target): its columns are "
+            f"{listing(columns)}"
+        )
+    if n_features is not None:
+        raise UserError(
+            f"n_features={n_features}: the features of a table are its columns; leave it out, or "
+            f"set components to {n_features} for as many principal components"
+        )
+    return read_table(
+        path,
+        target,
+        task=task,
+        test=test,
+        group=group,
+        weight=weight,
+        ignore=ignore,
+        components=components,
+        valid_fraction=valid_fraction,
+        split_seed=split_seed,
+        preparation=preparation,
+    )
+
+
+def _refuse(options: Mapping[str, object], what: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{name}={value!r}: {what}; leave it out")
+
+
+def _default_target(path: Path, arrays: Mapping[str, np.ndarray]) -> list[str] | None:
+    if "x" not in arrays or "y" not in arrays:
+        raise UserError(
+            f"{path} has the arrays {listing(list(arrays)) or 'none'}: write it by "
+            "np.savez(FILE, x=..., y=...)"
+        )
+    y = arrays["y"]
+    return ["y"] if y.ndim == 1 or y.shape[1] == 1 else [f"y{k}" for k in range(y.shape[1])]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Labelled:
+    """Images ``(H, W)`` or ``(H, W, 3)`` of bytes or numbers, their labels, and where they are."""
+
+    images: Sequence[np.ndarray]
+    labels: np.ndarray
+    white: float
+    where: str
+
+
+def _images(
+    name: str,
+    learning: _Labelled,
+    held: _Labelled | None,
+    n_features: int | None,
+    valid_fraction: float,
+    split_seed: int,
+) -> Dataset:
+    classes = classes_of(learning.labels, "class", learning.where)
+    n_features = (16 if len(classes) <= 4 else 100) if n_features is None else n_features
+    side = grid_side(n_features)
+
+    def split(part: _Labelled) -> Split:
+        y = positions(part.labels, classes, part.where, "class", learning.where)
+        return Split(_pooled(part, n_features), y)
+
+    samples = split(learning)
+    if held is None:
+        kept, held_out = stratified_indices(samples.y, fraction=0.2, seed=_TEST_SEED)
+        samples, testing = samples[kept], samples[held_out]
+    else:
+        testing = split(held)
+    kept, held_out = stratified_indices(samples.y, fraction=valid_fraction, seed=split_seed)
+    return classification(
+        name,
+        samples[kept],
+        samples[held_out],
+        testing,
+        classes=classes,
+        image_shape=(side, side),
+        all_in_test=held is None,
+    )
+
+
+def _pooled(part: _Labelled, n_features: int) -> np.ndarray:
+    """Features ``(N, n_features)``; images of one shape are pooled together."""
+    x = np.empty((len(part.images), n_features), dtype=np.float32)
+    shapes = [image.shape for image in part.images]
+    for shape in dict.fromkeys(shapes):
+        rows = [row for row, other in enumerate(shapes) if other == shape]
+        images = np.stack([part.images[row] for row in rows])
+        check_finite(images, part.where)
+        check_not_blank(images, part.where)
+        x[rows] = image_features(images, n_features, white=part.white)
+    return x
+
+
+def _image_folder(path: Path, test: str | Path | None) -> tuple[_Labelled, _Labelled | None]:
+    learning = next((path / name for name in _TRAIN if (path / name).is_dir()), None)
+    beside = next((path / name for name in _TEST if (path / name).is_dir()), None)
+    if learning is None:
+        learning, beside = path, None
+    elif test is None and beside is None:
+        raise UserError(
+            f"{path} has a folder {learning.name} and none for the test: name it test, give it by "
+            f"--test, or give {learning} to hold out a part of it"
+        )
+    held = beside if test is None else existing(test)
+    if held is not None and not held.is_dir():
+        raise UserError(f"test={str(test)!r} is no folder: give one like {path}")
+    return _read_folder(learning), None if held is None else _read_folder(held)
+
+
+def _read_folder(folder: Path) -> _Labelled:
+    images: list[np.ndarray] = []
+    labels: list[str] = []
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    for own in classes:
+        files = sorted(p for p in own.rglob("*") if p.suffix.lower() in _IMAGES)
+        images += [_read_image(file) for file in files]
+        labels += [own.name] * len(files)
+    if not images:
+        loose = [p.name for p in folder.iterdir() if p.suffix.lower() in (*_IMAGES, *ENDINGS)]
+        found = f" (it has {listing(sorted(loose), 3)})" if loose else ""
+        raise UserError(
+            f"{folder} holds no folder of images{found}: put the images of each class into a "
+            "folder named after it, or give a table's file"
+        )
+    names = np.array(labels, dtype=object)
+    if all(name.isdecimal() for name in set(labels)):
+        names = np.array([int(name) for name in labels], dtype=object)
+    return _Labelled(images, names, 255.0, str(folder))
+
+
+def _read_image(path: Path) -> np.ndarray:
+    pillow = require("PIL.Image")
+    try:
+        with pillow.open(path) as image:
+            return image_pixels(image, colour=image.mode not in ("1", "L", "LA", "I", "I;16", "F"))
+    except Exception as error:  # Pillow passes on whatever its decoders raise
+        raise UserError(f"{path} cannot be read as an image ({error}): mend or remove it") from (
+            error
+        )
+
+
+def _image_arrays(
+    arrays: Mapping[str, np.ndarray], path: Path, test: str | Path | None
+) -> tuple[_Labelled, _Labelled | None]:
+    if test is not None:
+        held_arrays = read_arrays_file(existing(test))
+        return _of_arrays(arrays, path, ""), _of_arrays(held_arrays, Path(test), "")
+    held = _of_arrays(arrays, path, "_test") if "x_test" in arrays else None
+    return _of_arrays(arrays, path, ""), held
+
+
+def _of_arrays(arrays: Mapping[str, np.ndarray], path: Path, part: str) -> _Labelled:
+    x, y = arrays.get(f"x{part}"), arrays.get(f"y{part}")
+    if x is None or y is None:
+        raise UserError(f"{path} needs the arrays x{part} and y{part}: it has {', '.join(arrays)}")
+    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
+    if not is_image or x.dtype.kind not in "fiub" or y.shape != (len(x),):
+        raise UserError(
+            f"{path}: x{part} has the shape {x.shape} and y{part} {y.shape}: give features (N, d) "
+            "or images (N, H, W) or (N, H, W, 3), as numbers, and one label for each"
+        )
+    white = 255.0 if x.dtype.kind in "iu" else 1.0
+    if x.min() < 0 or x.max() > white:
+        raise UserError(
+            f"{path}: pixels of x{part} run from {x.min()} to {x.max()}, outside 0 to {white:g}: "
+            "give bytes, or numbers from 0 to 1"
+        )
+    labels = np.array([v.item() for v in y], dtype=object)
+    return _Labelled(x, labels, white, f"{path} (x{part})")
