@@ -13,6 +13,7 @@ from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
 from qdeq.cli.export import ExportCommand
+from qdeq.cli.predict import PredictCommand
 from qdeq.cli.report import ReportCommand
 from qdeq.cli.reproduce import ReproduceCommand
 from qdeq.cli.resources import ResourcesCommand
@@ -24,6 +25,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": TrainCommand,
     "sweep": SweepCommand,
     "evaluate": EvaluateCommand,
+    "predict": PredictCommand,
     "reproduce": ReproduceCommand,
     "resources": ResourcesCommand,
     "draw": DrawCommand,

@@ -268,4 +268,4 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], path: Path, part: str) -> _Labe
             "give bytes, or numbers from 0 to 1"
         )
     labels = np.array([v.item() for v in y], dtype=object)
-    return _Labelled(x, labels, white, f"{path} (x{part})")
+    return _Labelled(list(x), labels, white, f"{path} (x{part})")

@@ -191,7 +191,9 @@ def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
     return ColumnKind("text")
 
 
-def as_numbers(series: Any, where: str, missing_words: Sequence[str] = ()) -> np.ndarray:
+def as_numbers(
+    series: Any, where: str, missing_words: Sequence[str] = (), *, first_row: int = 1
+) -> np.ndarray:
     """A column as float64, NaN where a number is missing or infinite.
 
     Parameters
@@ -202,6 +204,8 @@ def as_numbers(series: Any, where: str, missing_words: Sequence[str] = ()) -> np
         What it is called in messages.
     missing_words
         Texts that mean that a number is missing.
+    first_row
+        Number of the first row, for messages.
 
     Raises
     ------
@@ -219,7 +223,7 @@ def as_numbers(series: Any, where: str, missing_words: Sequence[str] = ()) -> np
                 continue
             number = _number(value)
             if number is None:
-                row = int(np.flatnonzero(codes == position)[0]) + 1
+                row = int(np.flatnonzero(codes == position)[0]) + first_row
                 raise UserError(
                     f"{where} holds {_shown(value)} in row {row}, which is no number as in "
                     "training: correct it, or leave it empty"

@@ -82,11 +82,11 @@ class Column:
         names += [f"{self.name} = other"] * self.pooled
         return names + [f"{self.name} is missing"] * self.indicator
 
-    def features(self, series: Any) -> list[np.ndarray]:
+    def features(self, series: Any, first_row: int = 1) -> list[np.ndarray]:
         """The features ``(N,)`` float64 of the rows of a column."""
         where = f"column {self.name!r}"
         if self.kind == "number":
-            values = as_numbers(series, where, self.missing_words)
+            values = as_numbers(series, where, self.missing_words, first_row=first_row)
             missing = np.isnan(values)
             found = []
             if self.fill is not None:
@@ -249,7 +249,7 @@ class TablePreparation:
         """Those that hold texts, which readers of files must not take for numbers."""
         return [column.name for column in self.columns if column.kind == "text"]
 
-    def transform(self, frame: Any, *, name: str = "table") -> np.ndarray:
+    def transform(self, frame: Any, *, name: str = "table", first_row: int = 1) -> np.ndarray:
         """Features ``(N, d)`` float32 of rows; the columns in any order, others are ignored.
 
         The features of a row do not depend on the other rows.
@@ -258,8 +258,8 @@ class TablePreparation:
         ----------
         frame
             A frame of pandas, a table of Arrow or polars, or a mapping from names to columns.
-        name
-            What it is called in messages.
+        name, first_row
+            What it is called in messages, and the number of its first row there.
 
         Raises
         ------
@@ -268,10 +268,11 @@ class TablePreparation:
         """
         frame = as_frame(frame, name)
         check_columns(self.column_names, list(frame.columns), name, "which the model reads")
-        return self._features(frame)
+        return self._features(frame, first_row)
 
-    def _features(self, frame: Any) -> np.ndarray:
-        found = [f for column in self.columns for f in column.features(frame[column.name])]
+    def _features(self, frame: Any, first_row: int) -> np.ndarray:
+        columns = [column.features(frame[column.name], first_row) for column in self.columns]
+        found = [feature for features in columns for feature in features]
         if self.components is None:
             x = np.empty((len(frame), len(found)), dtype=np.float32)
             for index, feature in enumerate(found):

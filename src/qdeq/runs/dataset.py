@@ -78,7 +78,7 @@ def dataset_of_run(config: TrainConfig, folder: "RunFolder") -> Dataset:
     """
     if not config.is_file:
         return load_dataset(config)
-    before = folder.read_sources()
+    before = folder.read_files()
     for name, path in files_of(config).items():
         if not Path(path).exists():
             raise UserError(

@@ -99,8 +99,8 @@ def train(
         states = trainer.init_seeds(seeds or [config.seed])
         if is_writer():
             folder.write_config(config, seeds)
-            sources = {name: fingerprint(path) for name, path in files_of(config).items()}
-            folder.write_data(trainer.dataset.preparation, sources)
+            files = {name: fingerprint(path) for name, path in files_of(config).items()}
+            folder.write_data(trainer.dataset, files)
     except BaseException:  # a mistake in the configuration should leave no empty folder behind
         folder.discard()
         raise

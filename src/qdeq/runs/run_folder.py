@@ -7,6 +7,7 @@ files are for is decided in `run.py`.
 """
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import json
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from qdeq._arrays import (
@@ -27,7 +29,7 @@ from qdeq._arrays import (
     write_arrays,
     write_atomically,
 )
-from qdeq.data import TablePreparation
+from qdeq.data import Dataset, TablePreparation, Targets
 from qdeq.errors import UserError
 from qdeq.runs.seeds import check_seeds
 from qdeq.runs.summary import Summary, finite_or_none
@@ -212,19 +214,19 @@ class RunFolder:
         return self.path / "preparation.json"
 
     @property
-    def sources_path(self) -> Path:
+    def data_path(self) -> Path:
         return self.path / "data.json"
 
-    def write_data(
-        self, preparation: TablePreparation | None, sources: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        """Keep how a table's rows become features, and which files they were read from."""
-        for folder in {self.path: self, **{f.path: f for f in self.seed_folders()}}.values():
-            if preparation is not None:
-                write_atomically(folder.preparation_path, preparation.to_json().encode())
-            if sources:
-                content = json.dumps(sources, indent=2) + "\n"
-                write_atomically(folder.sources_path, content.encode())
+    def write_data(self, dataset: Dataset, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what predictions need to know of the data set, and which files it was read from."""
+        targets = None if dataset.targets is None else dataclasses.asdict(dataset.targets)
+        content = json.dumps({"files": files, "targets": targets}, indent=2) + "\n"
+        for folder in {own.path: own for own in (self, *self.seed_folders())}.values():
+            if dataset.preparation is not None:
+                prepared = dataset.preparation.to_json()
+                write_atomically(folder.preparation_path, prepared.encode())
+            if files or targets:
+                write_atomically(folder.data_path, content.encode())
 
     def read_preparation(self) -> TablePreparation | None:
         """How a table's rows become features; None for a run that was trained on something else.
@@ -239,7 +241,7 @@ class RunFolder:
         source = str(self.preparation_path)
         return TablePreparation.from_json(_read_text(self.preparation_path), source=source)
 
-    def read_sources(self) -> dict[str, Any]:
+    def read_files(self) -> dict[str, dict[str, Any]]:
         """Path, size and hash of the files that the run was trained on; empty without any.
 
         Raises
@@ -247,16 +249,27 @@ class RunFolder:
         UserError
             When the file is damaged.
         """
-        if not self.sources_path.is_file():
-            return {}
+        return self._read_data("files", dict[str, dict[str, Any]]) or {}
+
+    def read_targets(self) -> Targets | None:
+        """What a regression predicts, and the scale it was trained in; None of a classification.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        return self._read_data("targets", Targets)
+
+    def _read_data(self, name: str, kind: Any) -> Any:
+        if not self.data_path.is_file():
+            return None
         try:
-            found = json.loads(_read_text(self.sources_path))
-            return {
-                name: {"size": one["size"], "sha256": one["sha256"]} for name, one in found.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            value = json.loads(_read_text(self.data_path))[name]
+            return None if value is None else msgspec.convert(value, kind)
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self.sources_path} is damaged ({error}): restore it or train again"
+                f"{self.data_path} is damaged ({error}): restore it or train again"
             ) from error
 
     def write_config(self, config: TrainConfig, seeds: Sequence[int] | None = None) -> None:

@@ -3,10 +3,12 @@
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike
 
+from qdeq.data import TablePreparation, Targets
+from qdeq.data.frames import is_frame
 from qdeq.data.inputs import cast_features
 from qdeq.equilibrium import Direct, Equilibrium, Solution
 from qdeq.errors import UserError
@@ -100,26 +102,66 @@ class Run:
         sizes = self.summary.n_features, len(self.summary.classes)
         return self.folder.load_model(untrained(self.config, *sizes, self.model))
 
+    @functools.cached_property
+    def preparation(self) -> TablePreparation | None:
+        """How the rows of a table become features; None of a run that was trained on features."""
+        return self.folder.read_preparation()
+
+    @functools.cached_property
+    def targets(self) -> Targets | None:
+        """What a regression predicts; None of a classification."""
+        return self.folder.read_targets()
+
     @property
     def layer(self) -> Equilibrium | Direct:
         """How its measured states are found."""
         return layer_of(self.config)
 
-    def predict(self, x: ArrayLike) -> np.ndarray:
-        """The most probable labels `(N,)` of features `(N, d)`, as the data set names them."""
-        classes = np.asarray(self.summary.classes)
-        return classes[np.argmax(self._predictions(x).logits, axis=1)]
+    def predict(self, x: Any) -> np.ndarray:
+        """The most probable labels `(N,)` as the data set names them; targets in their own units.
 
-    def predict_proba(self, x: ArrayLike) -> np.ndarray:
+        Parameters
+        ----------
+        x
+            Features `(N, d)`, or of a run that was trained on a table a frame (of pandas, Arrow,
+            polars) or a mapping with its columns, in any order.
+
+        Returns
+        -------
+        np.ndarray
+            `(N,)`; of a regression of several targets `(N, T)`.
+
+        Raises
+        ------
+        UserError
+            If a column is missing, or a number is none.
+        """
+        return self.answers(self.predictions(x))
+
+    def predict_proba(self, x: Any) -> np.ndarray:
         """Class probabilities `(N, C)`, columns in the order of `summary.classes`."""
-        return probabilities(self._predictions(x).logits)
+        if self.targets is not None:
+            raise UserError("predict_proba: a regression has no classes; call predict")
+        return probabilities(self.predictions(x).logits)
 
-    def solve(self, x: ArrayLike) -> Solution:
+    def solve(self, x: Any) -> Solution:
         """The measured states `(N, q)` behind the predictions, and how well each was solved."""
-        return self._predictions(x).solution
+        return self.predictions(x).solution
 
-    def _predictions(self, x: ArrayLike) -> Prediction:
-        features, expected = cast_features(x, name="x"), self.summary.n_features
+    def answers(self, predictions: Prediction) -> np.ndarray:
+        """Labels, or targets in their own units, of what `predictions` returned."""
+        if self.targets is None:
+            return np.asarray(self.summary.classes)[np.argmax(predictions.logits, axis=1)]
+        restored = self.targets.restored(np.asarray(predictions.logits))
+        return restored[:, 0] if len(self.targets.names) == 1 else restored
+
+    def predictions(self, x: Any) -> Prediction:
+        """What the model says of samples, as `predict` takes them: scores and measured states."""
+        if self.preparation is not None and is_frame(x):
+            features = self.preparation.transform(x, name="x")
+        else:
+            features = cast_features(x, name="x")
+        expected = self.summary.n_features
         if features.shape[1] != expected or not len(features):
             raise UserError(
                 f"x has shape {features.shape}: the model takes (N, {expected}) features, N at "

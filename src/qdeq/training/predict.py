@@ -1,9 +1,12 @@
-"""What a trained classifier says of any number of samples, in chunks of one compiled shape."""
+"""What a trained classifier says of any number of samples, in blocks of one compiled shape."""
+
+import functools
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from qdeq.models import Prediction, Predictor
 from qdeq.training.config import TrainConfig
@@ -13,8 +16,9 @@ from qdeq.training.parallel import Layout
 from qdeq.training.programs import Structure, compiled
 
 # Samples predicted at once: one compiled shape, so that a sample's scores are the same bits
-# whatever else is predicted with it.
-_CHUNK = 256
+# whatever else is predicted with it. A program runs up to so many of these blocks one after the
+# other: calls of one block each take two to four times as long (4 qubits).
+_BLOCK, _BLOCKS = 256, 16
 
 
 def predict(classifier: Predictor, config: TrainConfig, x: Float[np.ndarray, "N d"]) -> Prediction:
@@ -35,30 +39,53 @@ def predict(classifier: Predictor, config: TrainConfig, x: Float[np.ndarray, "N 
     classifier = eqx.tree_at(lambda c: c.dropout, classifier, 0.0)
     dynamic, static = eqx.partition(classifier, eqx.is_array)
     dynamic = jax.tree.map(lambda leaf: np.asarray(leaf)[None], dynamic)
+    blocks = np.empty((_BLOCKS, _BLOCK, x.shape[1]), x.dtype)
     program = compiled(
         _predict,
         (layer, Structure.of(static)),
         Layout(),
-        (dynamic, jax.ShapeDtypeStruct((_CHUNK, x.shape[1]), x.dtype), tolerance),
+        (dynamic, jax.ShapeDtypeStruct(blocks.shape, x.dtype), np.int32(0), tolerance),
         split_results=(False,),
     )
+    rows = blocks.reshape(-1, x.shape[1])
     parts = []
-    for start in range(0, len(x), _CHUNK):
-        chosen = np.arange(start, start + _CHUNK) % len(x)
-        (part,) = program(dynamic, x[chosen], tolerance)
-        parts.append(jax.tree.map(lambda leaf: np.asarray(leaf)[0], part))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(x)], *parts)
+    for start in range(0, len(x), len(rows)):
+        chosen = x[start : start + len(rows)]
+        n_blocks = -(-len(chosen) // _BLOCK)
+        rows[: len(chosen)] = chosen
+        # Samples that no one asked for must have an equilibrium, too, and cost as little.
+        rows[len(chosen) : n_blocks * _BLOCK] = chosen[0]
+        (part,) = program(dynamic, blocks, np.int32(n_blocks), tolerance)
+        parts.append(jax.tree.map(functools.partial(_samples, n=len(chosen)), part))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _samples(leaf: Array, n: int) -> np.ndarray:
+    """Of the one seed, the first `n` samples of all blocks."""
+    values = np.asarray(leaf)[0]
+    return values.reshape(-1, *values.shape[2:])[:n]
 
 
 def _predict(
     layer: LayerRecipe,
     structure: Structure,
     dynamic: PyTree,
-    x: Float[Array, "B d"],
+    blocks: Float[Array, "K B d"],
+    n_blocks: Int[Array, ""],
     tolerance: Float[Array, ""],
 ) -> tuple[Prediction]:
     classifier, built = eqx.combine(dynamic, structure.tree), layer.build(tolerance)
-    return (jax.vmap(lambda x: classifier(x, built))(x),)
+
+    def of_block(x: Float[Array, "B d"]) -> Prediction:
+        return jax.vmap(lambda x: classifier(x, built))(x)
+
+    def step(index: Array, found: Prediction) -> Prediction:
+        part = of_block(blocks[index])
+        return jax.tree.map(lambda whole, own: whole.at[index].set(own), found, part)
+
+    shapes = jax.eval_shape(of_block, blocks[0])
+    empty = jax.tree.map(lambda leaf: jnp.zeros((len(blocks), *leaf.shape), leaf.dtype), shapes)
+    return (jax.lax.fori_loop(0, n_blocks, step, empty),)
 
 
 def probabilities(logits: ArrayLike) -> Float[np.ndarray, "N C"]:

@@ -1,0 +1,191 @@
+"""Predictions for the rows of a file, read and written in parts of bounded memory."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from qdeq.data.frames import check_columns, listing
+from qdeq.data.table_files import ENDINGS, ending_of, open_table
+from qdeq.data.tables import require
+from qdeq.errors import UserError
+from qdeq.runs.trained import Run
+from qdeq.training.predict import probabilities
+
+# Rows at once: a few MB, and whole programs of `qdeq.training.predict`.
+_ROWS = 16_384
+_OUT = (".csv", ".tsv", ".parquet", ".pq")
+
+
+@dataclass(frozen=True)
+class FilePredictions:
+    """What `predict_file` has done.
+
+    Attributes
+    ----------
+    path
+        Of the predictions.
+    n_rows
+        Their number.
+    converged_fraction
+        Part of the rows whose solve met the tolerance.
+    notes
+        What was ignored, a line each.
+    """
+
+    path: Path
+    n_rows: int
+    converged_fraction: float
+    notes: tuple[str, ...] = ()
+
+
+def predict_file(
+    run: Run,
+    file: str | Path,
+    out: str | Path,
+    *,
+    on_rows: Callable[[int, int], Any] | None = None,
+) -> FilePredictions:
+    """Predict every row of a table and write a row for each, in the same order.
+
+    Columns of a classification: ``label``, ``probability_CLASS`` for every class; of a regression
+    ``predicted_TARGET`` in the target's own units. Then ``converged``, ``residual`` and ``steps``
+    of the solve.
+
+    Parameters
+    ----------
+    run
+        Trained on a table.
+    file
+        A table with the columns that the model reads; others are ignored.
+    out
+        ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet``; a file that exists is replaced, in one
+        step at the end.
+    on_rows
+        Called with the number of rows done and the number of all.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read or written, a column is missing, or a number is none.
+    """
+    preparation = run.preparation
+    if preparation is None:
+        raise UserError(
+            f"run={str(run.path)!r} was not trained on a table, so files have no columns for it: "
+            "in Python, qdeq.load(RUN).predict takes features"
+        )
+    out = _writable(Path(out), Path(file))
+    table = open_table(file)
+    check_columns(preparation.column_names, table.columns, str(file), "which the model reads")
+    n_rows = table.check_rows()
+    known = {*preparation.column_names, *preparation.targets}
+    ignored = [column for column in table.columns if column not in known]
+    notes = (f"ignored: {listing(ignored)}, which the model does not read",) if ignored else ()
+    done, converged = 0, 0
+    frames = table.frames(_ROWS, columns=preparation.column_names, texts=preparation.text_columns)
+    with _writer(out) as write:
+        for frame in frames:
+            x = preparation.transform(frame, name=str(file), first_row=done + 1)
+            found = _columns(run, x)
+            write(found)
+            done += len(x)
+            converged += int(found["converged"].sum())
+            if on_rows is not None:
+                on_rows(done, n_rows)
+    return FilePredictions(out, done, converged / done, notes)
+
+
+def _columns(run: Run, x: np.ndarray) -> dict[str, np.ndarray]:
+    predictions = run.predictions(x)
+    found: dict[str, np.ndarray] = {}
+    answers = run.answers(predictions)
+    if run.targets is None:
+        found["label"] = answers
+        # As exact as the scores that they come from, and as short to write.
+        chances = probabilities(predictions.logits).astype(np.float32)
+        for label, column in zip(run.summary.classes, chances.T, strict=True):
+            found[f"probability_{label}"] = column
+    else:
+        columns = answers.reshape(len(x), -1).T
+        for name, column in zip(run.targets.names, columns, strict=True):
+            found[f"predicted_{name}"] = column
+    stats = predictions.solution.stats
+    found["converged"] = np.asarray(stats.converged)
+    found["residual"] = np.asarray(stats.residual)
+    found["steps"] = np.asarray(stats.steps)
+    return found
+
+
+def _writable(out: Path, file: Path) -> Path:
+    ending = ending_of(out)
+    if ending not in _OUT or (out.suffix == ".gz" and ending not in ENDINGS[:2]):
+        raise UserError(f"out={str(out)!r}: name a file that ends in {', '.join(_OUT)} or .csv.gz")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise UserError(f"out={str(out)!r} is the file that is read: choose another name")
+    if out.is_dir() or not out.parent.is_dir():
+        what = "is a folder" if out.is_dir() else f"lies in no folder ({out.parent} is none)"
+        raise UserError(f"out={str(out)!r} {what}: name a file in a folder that exists")
+    return out
+
+
+@contextlib.contextmanager
+def _writer(out: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
+    """What adds rows to a file, which is there when everything has gone well."""
+    try:
+        with tempfile.TemporaryDirectory(
+            dir=out.parent, prefix=".qdeq-", ignore_cleanup_errors=True
+        ) as scratch:
+            fresh = Path(scratch) / out.name
+            kind = _parquet if ending_of(out) in (".parquet", ".pq") else _text
+            with kind(fresh) as write:
+                yield write
+            fresh.replace(out)
+    except OSError as error:
+        raise UserError(
+            f"out={str(out)!r} cannot be written ({error.strerror}): free some space, or choose "
+            "another folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _text(path: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
+    import gzip
+
+    pandas = require("pandas")
+    separator = "\t" if ending_of(path) == ".tsv" else ","
+
+    def rows(file: IO[str], columns: dict[str, np.ndarray], header: bool) -> None:
+        frame = pandas.DataFrame(columns)
+        frame.to_csv(file, index=False, header=header, sep=separator, lineterminator="\n")
+
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8", newline="") as file:
+        written = 0
+
+        def write(columns: dict[str, np.ndarray]) -> None:
+            nonlocal written
+            rows(file, columns, header=not written)
+            written += 1
+
+        yield write
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[Callable[[dict[str, np.ndarray]], None]]:
+    arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+
+        def write(columns: dict[str, np.ndarray]) -> None:
+            nonlocal writer
+            table = arrow.table({name: arrow.array(column) for name, column in columns.items()})
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(path, table.schema))
+            writer.write_table(table)
+
+        yield write

@@ -1,0 +1,296 @@
+"""Runs on files of one's own: trained, found again, predicted with, from Python and by command."""
+
+import json
+import shutil
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from test_tables import shop
+
+import qdeq
+from qdeq.cli import main
+from qdeq.data import from_arrays, read_table
+from qdeq.data.files import load_file
+from qdeq.errors import UserError
+from qdeq.runs import evaluate, resume
+from qdeq.runs.predictions import predict_file
+from qdeq.training.config import TrainConfig
+
+# One application of a small circuit compiles fast; what is tested here does not depend on it.
+SMALL = {
+    "mode": "direct",
+    "ansatz": "hardware-efficient",
+    "ansatz_layers": 1,
+    "n_qubits": 4,
+    "epochs": 1,
+    "batch_size": 64,
+    "jacobian_weight": 0.0,
+}
+OPTIONS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with `shop.csv` and a run on it."""
+    folder = tmp_path_factory.mktemp("own")
+    shop().to_csv(folder / "shop.csv", index=False)
+    config = TrainConfig(data=str(folder / "shop.csv"), target="kind", **SMALL)
+    qdeq.train(config, out=folder / "run")
+    return folder
+
+
+def copy_of(trained, tmp_path):
+    """The same in a folder that a test may change: the run still names the first file."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    for name in ("config.json", "data.json"):
+        path = tmp_path / "run" / name
+        path.write_text(path.read_text().replace(str(trained), str(tmp_path)))
+    return tmp_path
+
+
+def test_a_run_says_what_it_was_trained_on(trained):
+    run = qdeq.load(trained / "run")
+    assert run.config.data == str(trained / "shop.csv") and run.config.target == "kind"
+    assert run.summary.dataset == "shop" and run.summary.classes == ["large", "small"]
+    assert run.preparation == read_table(shop(), "kind").preparation
+    size = (trained / "shop.csv").stat().st_size
+    assert json.loads((trained / "run/data.json").read_text())["files"]["data"]["size"] == size
+    assert "--data" in (trained / "run/report.html").read_text()
+
+
+def test_evaluation_reads_the_file_again(trained):
+    found, summary = evaluate(trained / "run"), qdeq.load(trained / "run").summary
+    assert found.accuracy == summary.test_accuracy and found.n_samples == 30
+
+
+def test_a_file_that_moved_or_changed_is_one_line(trained, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    (folder / "elsewhere").mkdir()
+    (folder / "shop.csv").rename(folder / "elsewhere" / "shop.csv")
+    with pytest.raises(UserError, match=r"shop.csv are not there any more: .*--data-dir"):
+        evaluate(folder / "run")
+    again = evaluate(folder / "run", data_dir=str(folder / "elsewhere"))
+    assert again.accuracy == evaluate(trained / "run").accuracy
+    with pytest.raises(UserError, match="there is no file or folder"):
+        evaluate(folder / "run", data_dir=str(folder / "run"))
+    resume(folder / "run", data_dir=str(folder / "elsewhere"))
+    assert qdeq.load(folder / "run").config.data == str(folder / "elsewhere" / "shop.csv")
+    with (folder / "elsewhere" / "shop.csv").open("a") as file:
+        file.write("1,2,Rome,True,3,small\n")
+    for again in (evaluate, resume):
+        with pytest.raises(UserError, match=r"shop.csv has changed since the run \(.* bytes then"):
+            again(folder / "run")
+
+
+def test_a_run_predicts_frames_and_prepared_features(trained):
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    labels, chances = run.predict(frame), run.predict_proba(frame)
+    assert set(labels) <= {"large", "small"} and chances.shape == (40, 2)
+    shuffled = frame.drop(columns="kind")[frame.columns[-2::-1]].assign(more=1)
+    np.testing.assert_array_equal(run.predict_proba(shuffled), chances)
+    features = run.preparation.transform(frame)
+    np.testing.assert_array_equal(run.predict_proba(features), chances)
+    one = [run.predict_proba(frame.iloc[[row]]) for row in range(3)]
+    np.testing.assert_array_equal(np.concatenate(one), chances[:3])
+    assert run.solve(frame).stats.converged.shape == (40,)
+    with pytest.raises(UserError, match="x has no column 'size', which the model reads"):
+        run.predict(frame.drop(columns="size"))
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.csv.gz", "p.tsv", "p.parquet"])
+def test_predictions_of_a_file_are_those_of_its_frame(trained, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("qdeq.runs.predictions._ROWS", 16)
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    file = tmp_path / "new.csv"
+    frame.drop(columns="kind")[frame.columns[-2::-1]].assign(more=1).to_csv(file, index=False)
+    seen = []
+    done = predict_file(run, file, tmp_path / name, on_rows=lambda *rows: seen.append(rows))
+    assert seen == [(16, 40), (32, 40), (40, 40)] and done.n_rows == 40
+    assert done.notes == ("ignored: more, which the model does not read",)
+    if name.endswith("parquet"):
+        written = pd.read_parquet(tmp_path / name)
+    else:
+        written = pd.read_csv(tmp_path / name, sep="\t" if "tsv" in name else ",")
+    columns = ["label", "probability_large", "probability_small", "converged", "residual", "steps"]
+    assert list(written.columns) == columns
+    assert written["label"].tolist() == run.predict(frame).tolist()
+    chances = run.predict_proba(frame).astype(np.float32)
+    np.testing.assert_array_equal(written[columns[1:3]].to_numpy(np.float32), chances)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_the_command_predicts(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = str(trained / "run")
+    shop(40, seed=3).to_parquet("new.parquet")
+    assert main(["predict", run, "new.parquet"]) == 0
+    assert "40 rows in" in capsys.readouterr().out
+    assert len(pd.read_csv("predictions.csv")) == 40
+    assert main(["predict", run, "new.parquet", "--out", "p.parquet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_rows"] == 40
+
+
+@pytest.mark.parametrize(
+    ("change", "out", "words"),
+    [
+        (
+            lambda f: f.drop(columns="size"),
+            "p.csv",
+            "new.csv has no column 'size', which the model",
+        ),
+        (lambda f: f.rename(columns={"size": "Size"}), "p.csv", "did you mean 'Size'?"),
+        (lambda f: f.assign(size=["x"] * 17 + [1.0] * 23), "p.csv", "holds 'x' in row 1, which is"),
+        (lambda f: f.assign(size=[1.0] * 37 + ["x"] * 3), "p.csv", "holds 'x' in row 38, which"),
+        (lambda f: f[:0], "p.csv", "has a header and no rows"),
+        (lambda f: f, "p.xlsx", "name a file that ends in .csv"),
+        (lambda f: f, "no/p.csv", "lies in no folder"),
+        (lambda f: f, "new.csv", "is the file that is read"),
+    ],
+)
+def test_a_mistake_in_predicting_is_one_line(
+    trained, tmp_path, monkeypatch, capsys, change, out, words
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qdeq.runs.predictions._ROWS", 16)
+    change(shop(40, seed=3).astype({"size": object})).to_csv("new.csv", index=False)
+    assert main(["predict", str(trained / "run"), "new.csv", "--out", out]) == 2
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]
+
+
+def test_runs_on_other_things_than_tables_have_no_columns(trained, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    (folder / "run" / "preparation.json").unlink()
+    with pytest.raises(UserError, match="was not trained on a table"):
+        predict_file(qdeq.load(folder / "run"), folder / "shop.csv", folder / "p.csv")
+
+
+def test_a_data_set_from_python_keeps_its_preparation(tmp_path):
+    dataset = read_table(shop(), "kind")
+    run = qdeq.train(TrainConfig(**SMALL), dataset=dataset, out=tmp_path / "run")
+    assert run.config.data == "own"
+    assert qdeq.load(tmp_path / "run").predict(shop(5)).shape == (5,)
+
+
+def test_the_command_trains_on_a_file_and_says_what_it_decided(
+    trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shop().assign(same=1, note="x").to_csv("my shop.csv", index=False)
+    command = ["train", "--data", "my shop.csv", "--target", "kind", "--ignore", "note"]
+    assert main([*command, *OPTIONS, "--preset", "paper", "--out", "run"]) == 0
+    out = capsys.readouterr().out
+    assert "task: classification, 'kind' holds 2 different texts" in out
+    assert "column 'same' left out: its value is always 1" in out
+    run, other = qdeq.load("run"), qdeq.load(trained / "run")
+    assert run.config.data == str(tmp_path / "my shop.csv") and run.config.epochs == 1
+    np.testing.assert_array_equal(run.predict_proba(shop(9)), other.predict_proba(shop(9)))
+
+
+@pytest.mark.slow  # compiles a program of two seeds
+def test_every_seed_of_a_run_is_one_on_the_file(trained, tmp_path):
+    config = TrainConfig(data=str(trained / "shop.csv"), target="kind", **SMALL)
+    run = qdeq.train(config, seeds=[0, 1], out=tmp_path / "run")
+    assert run.predict(shop(5)).shape == (5,)
+    assert qdeq.load(tmp_path / "run" / "seed-1").predict(shop(5)).shape == (5,)
+    assert evaluate(tmp_path / "run" / "seed-1").n_samples == 30
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--data minst-4", "--data 'minst-4' is not known: choose one of digits-4"),
+        ("--data shop", "or give a file or folder that exists"),
+        ("--data shop.cvs --target kind", "there is no file or folder shop.cvs; did you mean shop"),
+        ("--data shop.csv", "--target None: name the column of shop.csv to predict"),
+        ("--data shop.csv --target Kind", "no column 'Kind', the target; did you mean 'kind'?"),
+        ("--data shop.csv --target kind --components 99", "--components 99: 77 training rows"),
+        ("--data shop.csv --target kind --n-features 4", "--n-features 4: the features of a table"),
+        ("--data shop.csv --target kind --features pca", "--features 'pca': files have features"),
+        (
+            "--data shop.csv --target kind --task ranking",
+            "choose one of classification, regression",
+        ),
+        ("--target kind", "--target 'kind': it belongs to a file of your own"),
+        ("--data digits-4 --test a.csv", "--test 'a.csv': it belongs to a file"),
+    ],
+)
+def test_a_mistake_in_training_on_a_file_is_one_line(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    shop(120).to_csv("shop.csv", index=False)
+    assert main(["train", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error.replace(str(tmp_path) + "/", "") and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.csv"]
+
+
+def pictures(folder, classes=("cat", "dog"), n=12, sides=(10, 14), colours=True):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for k in range(n):
+            shape = (sides[k % len(sides)],) * 2 + ((3,) if colours and k % 3 == 0 else ())
+            pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{k}.png")
+    return folder
+
+
+def test_folders_of_images_are_classes(tmp_path):
+    dataset = load_file(pictures(tmp_path / "pets"))
+    assert dataset.classes == ("cat", "dog") and dataset.image_shape == (4, 4)
+    assert dataset.name == "pets" and len(dataset.test) == 4
+    both = pictures(tmp_path / "digits" / "train", classes=("0", "1", "10"))
+    pictures(both.parent / "test", classes=("0", "1", "10"), n=5)
+    dataset = load_file(both.parent, n_features=9)
+    assert dataset.classes == (0, 1, 10) and len(dataset.test) == 15 and dataset.n_features == 9
+
+
+def test_images_of_one_size_are_those_of_from_arrays(tmp_path):
+    folder = pictures(tmp_path / "pets", sides=(12,), colours=False)
+    paths = sorted(folder.rglob("*.png"))
+    images = np.stack([plt.imread(path) * 255 for path in paths])
+    expected = from_arrays(images.round(), [path.parent.name for path in paths], white=255)
+    np.testing.assert_array_equal(load_file(folder).test.x, expected.test.x)
+
+
+def test_arrays_of_images(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    y = np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", x=x, y=y, x_test=x[:6], y_test=y[:6])
+    dataset = load_file(tmp_path / "a.npz")
+    assert dataset.n_features == 16 and len(dataset.test) == 6 and dataset.classes == (0, 1)
+    np.savez(tmp_path / "b.npz", x=x.reshape(40, -1), y=y)
+    assert load_file(tmp_path / "b.npz").preparation.targets == ("y",)
+
+
+def test_mistakes_with_images_are_one_line(tmp_path):
+    def refused(path, **options):
+        with pytest.raises(UserError) as caught:
+            load_file(path, **options)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no folder of images: put the images" in refused(empty)
+    (empty / "a.csv").write_text("x,y\n1,2\n")
+    assert "(it has a.csv)" in refused(empty)
+    folder = pictures(tmp_path / "pets")
+    assert "target='y'" in refused(folder, target="y")
+    assert "give a square number" not in refused(folder, test=empty / "a.csv")
+    assert "n_features=5" in refused(folder, n_features=5)
+    (folder / "cat" / "x.png").write_text("no image")
+    assert "x.png cannot be read as an image" in refused(folder)
+    one = pictures(tmp_path / "one", classes=("cat",))
+    assert "holds one class (cat)" in refused(one)
+    pictures(tmp_path / "half" / "train")
+    assert "and none for the test" in refused(tmp_path / "half")
+    np.savez(tmp_path / "c.npz", x=np.full((9, 4, 4), 3.0), y=np.arange(9) % 2)
+    assert "outside 0 to 1" in refused(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", a=np.zeros(3))
+    assert "np.savez(FILE, x=..., y=...)" in refused(tmp_path / "d.npz")
