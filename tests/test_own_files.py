@@ -254,7 +254,7 @@ def test_images_of_one_size_are_those_of_from_arrays(tmp_path):
     folder = pictures(tmp_path / "pets", sides=(12,), colours=False)
     paths = sorted(folder.rglob("*.png"))
     images = np.stack([plt.imread(path) * 255 for path in paths])
-    expected = from_arrays(images.round(), [path.parent.name for path in paths], white=255)
+    expected = from_arrays(images.round().astype(np.uint8), [path.parent.name for path in paths])
     np.testing.assert_array_equal(load_file(folder).test.x, expected.test.x)
 
 

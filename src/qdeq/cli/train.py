@@ -143,8 +143,8 @@ class TrainCommand(TrainConfig):
         config = self.config()
         if not config.is_file:
             return config, None
-        from qdeq.cli.recipe import recipe_for
         from qdeq.runs.dataset import absolute, load_dataset
+        from qdeq.training.recommended import recommended
 
         config = absolute(config)
         dataset = load_dataset(config)
@@ -152,7 +152,7 @@ class TrainCommand(TrainConfig):
         for note in notes:
             console.print(note, markup=False, soft_wrap=True)
         if dataset.preparation is not None and "preset" not in given:
-            values = recipe_for(dataset)
+            values = recommended(dataset)
             config = config.replace(**{k: v for k, v in values.items() if k not in given})
         return config, dataset
 

@@ -107,7 +107,7 @@ def _columns(run: Run, x: np.ndarray) -> dict[str, np.ndarray]:
     if run.targets is None:
         found["label"] = answers
         # As exact as the scores that they come from, and as short to write.
-        chances = probabilities(predictions.logits).astype(np.float32)
+        chances = probabilities(predictions.outputs).astype(np.float32)
         for label, column in zip(run.summary.classes, chances.T, strict=True):
             found[f"probability_{label}"] = column
     else:

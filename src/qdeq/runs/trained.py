@@ -13,6 +13,7 @@ from qdeq.data.inputs import cast_features
 from qdeq.equilibrium import Direct, Equilibrium, Solution
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction, Prediction, Predictor
+from qdeq.names import Task
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import check_model_given
 from qdeq.runs.summary import Summary
@@ -99,8 +100,11 @@ class Run:
         """The trained model."""
         if self.best is not self:
             return self.best.classifier
-        sizes = self.summary.n_features, len(self.summary.classes)
-        return self.folder.load_model(untrained(self.config, *sizes, self.model))
+        targets = self.targets
+        task: Task = "classification" if targets is None else "regression"
+        n_outputs = len(self.summary.classes) if targets is None else len(targets.names)
+        sizes = self.summary.n_features, n_outputs
+        return self.folder.load_model(untrained(self.config, *sizes, self.model, task=task))
 
     @functools.cached_property
     def preparation(self) -> TablePreparation | None:
@@ -142,7 +146,7 @@ class Run:
         """Class probabilities `(N, C)`, columns in the order of `summary.classes`."""
         if self.targets is not None:
             raise UserError("predict_proba: a regression has no classes; call predict")
-        return probabilities(self.predictions(x).logits)
+        return probabilities(self.predictions(x).outputs)
 
     def solve(self, x: Any) -> Solution:
         """The measured states `(N, q)` behind the predictions, and how well each was solved."""
@@ -151,8 +155,8 @@ class Run:
     def answers(self, predictions: Prediction) -> np.ndarray:
         """Labels, or targets in their own units, of what `predictions` returned."""
         if self.targets is None:
-            return np.asarray(self.summary.classes)[np.argmax(predictions.logits, axis=1)]
-        restored = self.targets.restored(np.asarray(predictions.logits))
+            return np.asarray(self.summary.classes)[np.argmax(predictions.outputs, axis=1)]
+        restored = self.targets.restored(np.asarray(predictions.outputs))
         return restored[:, 0] if len(self.targets.names) == 1 else restored
 
     def predictions(self, x: Any) -> Prediction:
