@@ -23,6 +23,7 @@ from qdeq.circuits import hardware_efficient
 from qdeq.data import from_arrays
 from qdeq.interop._estimator import OWN_PARAMETERS
 from qdeq.training import PRESETS, TrainConfig, Trainer
+from qdeq.training.options import DataOptions
 
 # direct(2) compiles in a fraction of the time; what the contract is about does not depend on it.
 QUICK = {
@@ -65,7 +66,7 @@ def test_what_is_not_given_is_that_of_the_preset(preset, iris):
 
 def test_every_choice_of_a_training_run_but_the_data_is_a_parameter():
     fields = set(vars(TrainConfig()))
-    elsewhere = {"data", "data_dir", "n_features", "features", "split_seed", "seed"}
+    elsewhere = set(vars(DataOptions())) | {"split_seed", "seed"}
     for estimator in (qdeq.QDEQClassifier, qdeq.QDEQRegressor):
         parameters = set(estimator().get_params())
         assert parameters - OWN_PARAMETERS == fields - elsewhere
