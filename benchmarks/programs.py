@@ -110,7 +110,7 @@ def qdeq_epoch(trainer: Trainer, state: TrainState, *, seeds: int | None = None)
     train = trainer.dataset.train
 
     def epoch(dynamic: PyTree, x: Array, y: Array, values: Values) -> tuple[PyTree, PyTree]:
-        new_state, metrics = recipe.train(eqx.combine(dynamic, static), x, y, values)
+        new_state, metrics = recipe.train(eqx.combine(dynamic, static), x, y, None, values)
         return eqx.filter(new_state, eqx.is_array), metrics
 
     def solved(output: tuple[PyTree, Any]) -> Solved:

@@ -124,7 +124,9 @@ def _first_step(n_qubits: int, encoding: str) -> dict[str, float]:
     times.append(time.perf_counter())
 
     def epoch(dynamic, x, y, values):
-        new_state, metrics = trainer.recipe().train(eqx.combine(dynamic, static), x, y, values)
+        new_state, metrics = trainer.recipe().train(
+            eqx.combine(dynamic, static), x, y, None, values
+        )
         return eqx.filter(new_state, eqx.is_array), metrics
 
     arrays = (dynamic, dataset.train.x, dataset.train.y, trainer.values)
