@@ -204,3 +204,10 @@ def test_a_damaged_file_is_one_line():
             TablePreparation.from_json(wrong, source="p.json")
     with pytest.raises(UserError, match="use the version"):
         TablePreparation.from_json(json.dumps({**broken, "format": "other"}))
+
+
+def test_texts_that_are_all_rare_tell_nothing():
+    frame = pd.DataFrame({"x": np.arange(600.0), "t": [f"w{k % 150}" for k in range(600)]})
+    preparation = TablePreparation.fit(frame)
+    assert preparation.column_names == ["x"]
+    assert "each of its 150 different texts is in less than 1 %" in preparation.notes[0]

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from qdeq.cli.console import make_console, print_path
-from qdeq.cli.train import preset_defaults
+from qdeq.cli.train import preset_defaults, with_data
 from qdeq.errors import UserError
 from qdeq.names import PresetName
 from qdeq.runs.seeds import parse_seeds
@@ -68,10 +68,10 @@ class SweepCommand(TrainConfig):
         base, seeds = config_of(self), parse_seeds(self.seeds)
         if base.data_dir is not None:  # Ray's processes start in other folders
             base = base.replace(data_dir=str(Path(base.data_dir).resolve()))
+        console = make_console(json=self.json, quiet=self.quiet)
+        base, _ = with_data(base, given, console)
         from qdeq.runs import sweep
-        from qdeq.runs.dataset import absolute
 
-        base = absolute(base)
         out = Path(self.out).resolve()
         tasks = sweep.plan(base, sweep.parse_grid(self.grid), seeds, out)
         runner = sweep.ray_runner(
@@ -79,7 +79,6 @@ class SweepCommand(TrainConfig):
             cpus_per_task=self.cpus_per_task,
             gpus_per_task=self.gpus_per_task,
         )
-        console = make_console(json=self.json, quiet=self.quiet)
         done = 0
 
         def on_result(result: sweep.Result) -> None:

@@ -96,7 +96,7 @@ class TrainCommand(TrainConfig):
                 )
         else:
             # Before JAX is imported: mistakes should answer at once.
-            config, dataset = self._with_data(console, given)
+            config, dataset = with_data(self.config(), given, console)
             if self.seeds is not None and "seed" in given:
                 raise UserError(
                     f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
@@ -136,26 +136,6 @@ class TrainCommand(TrainConfig):
             _warn_of_divergence(result.summaries)
             self._show(console, result)
 
-    def _with_data(
-        self, console: Console, given: frozenset[str]
-    ) -> "tuple[TrainConfig, Dataset | None]":
-        """The configuration; of a file also its data set, whose shape sets what is not given."""
-        config = self.config()
-        if not config.is_file:
-            return config, None
-        from qdeq.runs.dataset import absolute, load_dataset
-        from qdeq.training.recommended import recommended
-
-        config = absolute(config)
-        dataset = load_dataset(config)
-        notes = () if dataset.preparation is None else dataset.preparation.notes
-        for note in notes:
-            console.print(note, markup=False, soft_wrap=True)
-        if dataset.preparation is not None and "preset" not in given:
-            values = recommended(dataset)
-            config = config.replace(**{k: v for k, v in values.items() if k not in given})
-        return config, dataset
-
     def _show(self, console: Console, run: "Run") -> None:
         from qdeq.runs.report import summary_rows
 
@@ -184,6 +164,31 @@ def _warn_of_divergence(summaries: "list[Summary]") -> None:
         raise UserError(
             f"{summaries[0].run}: no epoch ended with finite numbers, so no model is trained"
         )
+
+
+def with_data(
+    config: TrainConfig, given: frozenset[str], console: Console
+) -> "tuple[TrainConfig, Dataset | None]":
+    """A configuration on a file with that data set, whose shape sets the options not `given`.
+
+    What was decided about a table is said on the console. Of a named data set the configuration
+    stays as it is, and nothing is loaded.
+    """
+    if not config.is_file:
+        return config, None
+    from qdeq.runs.dataset import absolute, load_dataset
+    from qdeq.training.recommended import recommended
+
+    config = absolute(config)
+    dataset = load_dataset(config)
+    if dataset.preparation is None:
+        return config, dataset
+    for note in dataset.preparation.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    if "preset" not in given:
+        values = recommended(dataset)
+        config = config.replace(**{k: v for k, v in values.items() if k not in given})
+    return config, dataset
 
 
 def preset_defaults(command: type[ConfigType], argv: Sequence[str]) -> ConfigType:

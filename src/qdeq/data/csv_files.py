@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from qdeq.data.frames import check_names, listing
+from qdeq.data.frames import check_names
 from qdeq.data.tables import first_line, require
 from qdeq.errors import UserError
 
@@ -67,9 +67,9 @@ class CsvFile:
         with _reading(path):
             header = next(row for row in rows if any(cell.strip() for cell in row))
         columns = tuple(cell.strip() or f"Unnamed: {index}" for index, cell in enumerate(header))
-        if len(columns) == 1 and len(text.splitlines()[0].split()) > 2:
+        if len(columns) == 1 and (other := _other_separator(text)):
             raise UserError(
-                f"{path} has one column, {listing([columns[0]])[:60]!r}: separate columns by "
+                f"{path} has {other!r} between its fields: separate them by one of "
                 f"{', '.join(_SEPARATORS.values())}"
             )
         check_names(columns, str(path))
@@ -160,6 +160,15 @@ def _separator(text: str, path: Path) -> str:
     if not counts[best] and path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
         return "\t"
     return best
+
+
+def _other_separator(text: str) -> str:
+    """A sign that every line has as many of as the first, and that separates nothing here."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()][:20]
+    for sign in (":", "/", "^", "~", "#", "!", " "):
+        if {line.count(sign) for line in lines} == {lines[0].count(sign)} and sign in lines[0]:
+            return sign
+    return ""
 
 
 def _first_line(text: str) -> str:

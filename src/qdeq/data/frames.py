@@ -29,6 +29,10 @@ _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))"
     r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?"
 )
+# 1,5 and 1,234.50; $12 and 12 %.
+_WRITTEN_OUT = re.compile(
+    r"[+-]?(\d+(,\d+)+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|[€$£¥]\s?-?\d[\d,.]*|\d[\d,.]*\s?[€$£¥%])"
+)
 _BOOLEANS = {"true": "True", "TRUE": "True", "false": "False", "FALSE": "False"}
 
 
@@ -185,6 +189,12 @@ def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
         raise UserError(_no_date(where, dates[0]))
     if not words:
         return ColumnKind("number")
+    written = [word for word in words if _WRITTEN_OUT.fullmatch(word)]
+    if written and len(values) - len(words) + len(written) >= 0.9 * len(values):
+        raise UserError(
+            f"{where} holds numbers that are written for people, such as {written[0]!r}: write "
+            "them as 1234.5, without other signs, or leave the column out (--ignore)"
+        )
     few = len(words) <= _MISSING_WORDS and len(words) < _MISSING_FRACTION * len(values)
     if few and len(values) - len(words) >= 10:
         return ColumnKind("number", tuple(words))

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,12 +127,12 @@ class Components:
     axes: tuple[tuple[float, ...], ...]
     explained: float
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """``(N, d)`` -> ``(N, K)``."""
-        # Column by column: a product of matrices rounds in an order that depends on N.
-        found = np.zeros((len(x), len(self.axes)))
-        for column, mean, axis in zip(x.T, self.mean, np.array(self.axes).T, strict=True):
-            found += (column - mean)[:, None] * axis
+    def __call__(self, features: Iterable[np.ndarray], n_rows: int) -> np.ndarray:
+        """d features ``(N,)`` -> ``(N, K)``."""
+        # One by one: a product of matrices rounds in an order that depends on N.
+        found = np.zeros((n_rows, len(self.axes)))
+        for feature, mean, axis in zip(features, self.mean, np.array(self.axes).T, strict=True):
+            found += (feature - mean)[:, None] * axis
         return found
 
 
@@ -271,14 +271,13 @@ class TablePreparation:
         return self._features(frame, first_row)
 
     def _features(self, frame: Any, first_row: int) -> np.ndarray:
-        columns = [column.features(frame[column.name], first_row) for column in self.columns]
-        found = [feature for features in columns for feature in features]
+        features = _features_of(self.columns, frame, first_row)
         if self.components is None:
-            x = np.empty((len(frame), len(found)), dtype=np.float32)
-            for index, feature in enumerate(found):
+            x = np.empty((len(frame), self.n_features), dtype=np.float32)
+            for index, feature in enumerate(features):
                 x[:, index] = feature
             return x
-        projected = self.components(np.stack(found, axis=1))
+        projected = self.components(features, len(frame))
         return np.clip(projected, -_FURTHEST, _FURTHEST).astype(np.float32)
 
     def to_json(self) -> str:
@@ -320,50 +319,47 @@ class TablePreparation:
             ) from error
 
 
+def _features_of(columns: Iterable[Column], frame: Any, first_row: int = 1) -> Iterator[np.ndarray]:
+    """Every feature ``(N,)`` in turn: all of them at once would be as large as the table."""
+    for column in columns:
+        yield from column.features(frame[column.name], first_row)
+
+
 def _fit_column(series: Any, name: str, kind: ColumnKind, said: list[str]) -> Column | None:
     """How a column becomes features; None if it tells nothing, which is said."""
-    where = f"column {name!r}"
-    if kind.kind == "number":
-        values = as_numbers(series, where, kind.missing_words)
-        missing = np.isnan(values)
-        present = values[~missing]
-        different = np.unique(present)
-        if kind.missing_words:
-            words = listing([repr(word) for word in kind.missing_words])
-            said.append(f"{where}: {words} among its numbers means that one is missing")
-    else:
-        codes, texts = as_texts(series, where)
-        missing = codes < 0
-        present, different = codes[~missing], np.unique(codes[~missing])
-    if not len(different):
-        said.append(f"{where} left out: every value is missing")
-        return None
-    often_missing = missing.mean() >= _INDICATOR_FROM
-    if len(different) == 1:
-        if often_missing:  # such as a remark that is there or not
-            return Column(name, kind.kind, kind.missing_words, indicator=True)
-        value = texts[different[0]] if kind.kind == "text" else f"{different[0]:g}"
-        said.append(f"{where} left out: its value is always {value}")
-        return None
-    all_differ = len(different) == len(present) > 1
-    if kind.kind == "number":
-        if all_differ and _ID_NAMES.fullmatch(name) and (present == np.rint(present)).all():
-            said.append(f"{where} left out: it numbers the rows")
-            return None
-        return _fit_numbers(name, kind, values, bool(often_missing))
-    if len(different) > max(_MAX_LEVELS, 0.5 * len(present)) or (
-        all_differ and (len(present) > _MAX_LEVELS or _ID_NAMES.fullmatch(name))
-    ):
-        said.append(
-            f"{where} left out: {len(different):,} different texts in {len(present):,} rows, such "
-            f"as {texts[0][:30]!r}, name rows rather than describe them"
-        )
-        return None
-    cells = np.array([*texts, None], dtype=object)[codes]
-    return _fit_texts(name, cells, bool(often_missing), said)
+    fit = _fit_numbers if kind.kind == "number" else _fit_texts
+    column, why = fit(series, name, kind)
+    if why:
+        said.append(f"column {name!r}{': ' if column is not None else ' left out: '}{why}")
+    return column
 
 
-def _fit_numbers(name: str, kind: ColumnKind, values: np.ndarray, indicator: bool) -> Column:
+def _fit_numbers(series: Any, name: str, kind: ColumnKind) -> tuple[Column | None, str]:
+    """The column, or None, and what is to be said of it."""
+    values = as_numbers(series, f"column {name!r}", kind.missing_words)
+    missing = np.isnan(values)
+    present = values[~missing]
+    if not len(present):
+        return None, "every value is missing"
+    often_missing = bool(missing.mean() >= _INDICATOR_FROM)
+    words = ""
+    if kind.missing_words:
+        words = listing([repr(word) for word in kind.missing_words])
+        words = f"{words} among its numbers means that one is missing"
+    if present.min() == present.max():
+        if often_missing:  # such as a bonus that is there or not
+            return Column(name, "number", kind.missing_words, indicator=True), words
+        return None, f"its value is always {present[0]:g}"
+    if _ID_NAMES.fullmatch(name) and _numbers_rows(present):
+        return None, "it numbers the rows"
+    return _scaled(name, kind, values, often_missing), words
+
+
+def _numbers_rows(values: np.ndarray) -> bool:
+    return bool((values == np.rint(values)).all()) and len(np.unique(values)) == len(values)
+
+
+def _scaled(name: str, kind: ColumnKind, values: np.ndarray, indicator: bool) -> Column:
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
@@ -385,7 +381,30 @@ def _fit_numbers(name: str, kind: ColumnKind, values: np.ndarray, indicator: boo
     )
 
 
-def _fit_texts(name: str, cells: np.ndarray, indicator: bool, said: list[str]) -> Column:
+def _fit_texts(series: Any, name: str, kind: ColumnKind) -> tuple[Column | None, str]:
+    """The column, or None, and what is to be said of it."""
+    codes, texts = as_texts(series, f"column {name!r}")
+    missing = codes < 0
+    counts = np.bincount(codes[~missing], minlength=len(texts))
+    n_texts, n_present = int((counts > 0).sum()), int(counts.sum())
+    if not n_texts:
+        return None, "every value is missing"
+    often_missing = bool(missing.mean() >= _INDICATOR_FROM)
+    if n_texts == 1:
+        if often_missing:  # such as a remark that is there or not
+            return Column(name, "text", indicator=True), ""
+        return None, f"its value is always {texts[int(counts.argmax())]}"
+    names_rows = n_texts == n_present and (n_texts > _MAX_LEVELS or _ID_NAMES.fullmatch(name))
+    if names_rows or n_texts > max(_MAX_LEVELS, 0.5 * n_present):
+        what = f"{n_texts:,} different texts in {n_present:,} rows, such as {texts[0][:30]!r}"
+        return None, f"{what}, name rows rather than describe them"
+    if n_texts > _MAX_LEVELS and counts.max() < _LEAST_FREQUENCY * len(codes):
+        return None, f"each of its {n_texts:,} different texts is in less than 1 % of the rows"
+    cells = np.array([*texts, None], dtype=object)[codes]
+    return _one_hot(name, cells, often_missing)
+
+
+def _one_hot(name: str, cells: np.ndarray, indicator: bool) -> tuple[Column, str]:
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import OneHotEncoder
 
@@ -402,23 +421,20 @@ def _fit_texts(name: str, cells: np.ndarray, indicator: bool, said: list[str]) -
     rare = encoder.infrequent_categories_[0]
     rare = set() if rare is None else {str(level) for level in rare}
     kept = [level for level in levels if level not in rare]
-    if rare:
-        said.append(
-            f"column {name!r}: {len(kept)} of {len(levels)} different texts have a feature of "
-            "their own, the rare ones share one"
-        )
-    elif len(kept) == 2:  # the second feature would be one minus the first
+    if not rare and len(kept) == 2:  # the second feature would be one minus the first
         kept = kept[1:]
     fill = str(_one(imputer.statistics_))
-    return Column(
+    column = Column(
         name, "text", fill=fill, levels=tuple(kept), pooled=bool(rare), indicator=indicator
     )
+    many = f"{len(kept)} of {len(levels):,} different texts have a feature of their own, the rare "
+    return column, f"{many}ones share one" if rare else ""
 
 
 def _fit_components(made: TablePreparation, frame: Any, n_components: int) -> Components:
     from sklearn.decomposition import PCA
 
-    x = np.stack([f for c in made.columns for f in c.features(frame[c.name])], axis=1)
+    x = np.stack(list(_features_of(made.columns, frame)), axis=1)
     most = min(x.shape[1], len(x) - 1)
     if not 1 <= n_components <= most:
         raise UserError(
