@@ -179,7 +179,7 @@ def walk(name, rng):
         for open_angles in (False, True)[: 1 + bool(n_angles)]:
             odd = power % 1 or name in PREPARING
             odd = odd or (open_angles and (name in NO_CIRCUIT or power == 0))
-            if power % 1 and not operation.has_matrix:
+            if power % 1 and not operation.base.has_matrix:
                 continue  # nothing to compare with
             assert_read(relative, n_angles, rng, may_be_refused=odd, open_angles=open_angles)
 

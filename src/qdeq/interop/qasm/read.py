@@ -1,10 +1,14 @@
 """An OpenQASM 3 program as a circuit, through Qiskit's reader."""
 
+import re
 from collections.abc import Iterable
 
 from qdeq.circuits import Circuit
 from qdeq.errors import UserError
 from qdeq.interop._extras import check_installed
+
+# The first statement, after comments.
+_VERSION = re.compile(r"\A(?:\s|//[^\n]*\n|/\*.*?\*/)*OPENQASM\s+(\d+)[\d.]*", re.DOTALL)
 
 
 def from_qasm3(text: str, *, features: Iterable[str] = ()) -> Circuit:
@@ -48,16 +52,26 @@ def from_qasm3(text: str, *, features: Iterable[str] = ()) -> Circuit:
     check_installed(
         "qiskit", "qiskit_qasm3_import", extra="qiskit", needed_for="reading OpenQASM 3"
     )
-    from qiskit import qasm3
-
+    from qdeq.interop.qasm._program import quantum_circuit
     from qdeq.interop.qiskit import from_qiskit
 
+    if not isinstance(text, str):
+        raise UserError(
+            f"{type(text).__name__} cannot be read: give the text of an OpenQASM 3 program, as "
+            "from Path(...).read_text()"
+        )
+    version = _VERSION.search(text)
+    if version is not None and version[1] != "3":
+        raise UserError(
+            f"this is a program in OpenQASM {version[1]}, not 3: "
+            "read version 2 with qiskit.qasm2.loads and give its circuit to from_qiskit"
+        )
     try:
-        quantum_circuit = qasm3.loads(text)
+        theirs = quantum_circuit(text)
     except Exception as error:  # several parsers, each with exceptions of its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"this is not an OpenQASM 3 program that Qiskit can read ({reason}): correct it, or "
             "write it with gates of stdgates.inc only"
         ) from error
-    return from_qiskit(quantum_circuit, features=features)
+    return from_qiskit(theirs, features=features)

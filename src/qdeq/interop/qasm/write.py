@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from qdeq.circuits import Circuit, Operation
 from qdeq.errors import UserError
 from qdeq.interop._extras import check_installed
-from qdeq.interop.names import numbered
+from qdeq.interop.names import checked_names, numbered
+from qdeq.interop.qasm.words import RESERVED
 
 # Names in the standard library of OpenQASM 3, `stdgates.inc`.
 _STANDARD = {
@@ -78,7 +79,8 @@ def to_qasm3(
     features
         ``(n_features,)`` numbers likewise.
     parameters
-        Other names for the parameters.
+        Other names for the parameters: identifiers that mean nothing else in the program. What
+        reads them in alphabetical order, as `from_qasm3` does, counts the parameters so.
     basis
         A letter I, X, Y or Z for each wire: measure every wire in it, wire i into ``c[i]``. None
         measures nothing. A setting's basis is
@@ -96,8 +98,9 @@ def to_qasm3(
     Raises
     ------
     UserError
-        When an array or a basis has the wrong length, a name is no identifier or comes twice, a
-        gate cannot be expressed, or a `Unitary` is to be written without Qiskit installed.
+        When an array or a basis has the wrong length, a name is no identifier, comes twice or
+        is a word of OpenQASM 3, a gate cannot be expressed, or a `Unitary` is to be written without
+        Qiskit installed.
 
     References
     ----------
@@ -116,15 +119,15 @@ def to_qasm3(
     cx q[0], q[1];
     <BLANKLINE>
     """
-    names = numbered("t", circuit.n_parameters) if parameters is None else tuple(parameters)
-    _check_names(names, circuit.n_parameters)
-    angles = names if theta is None else _numbers("theta", theta, circuit.n_parameters)
     inputs = numbered("x", circuit.n_features)
+    names = checked_names(parameters, circuit.n_parameters, taken={*RESERVED, "q", "c", *inputs})
+    _check_identifiers(names)
+    angles = names if theta is None else _numbers("theta", theta, circuit.n_parameters)
     used = sorted({i for op in circuit.operations for i in op.features})
     values = inputs if features is None else _numbers("features", features, circuit.n_features)
     declared = list(names) if theta is None else []
     declared += [inputs[i] for i in used] if features is None else []
-    lines = ["OPENQASM 3.0;", *(f"// {line}" for line in comments)]
+    lines = ["OPENQASM 3.0;", *(f"// {line}" for text in comments for line in text.splitlines())]
     if include:
         lines.append('include "stdgates.inc";')
     lines += [f"input float[64] {name};" for name in declared]
@@ -207,12 +210,7 @@ def _numbers(name: str, given: ArrayLike, n_needed: int) -> list[float]:
     return values.tolist()
 
 
-def _check_names(names: Sequence[str], n_needed: int) -> None:
-    if len(set(names)) != n_needed or len(names) != n_needed:
-        raise UserError(
-            f"parameters has {len(set(names))} different names: the circuit needs {n_needed}, one "
-            "for each of its parameters"
-        )
+def _check_identifiers(names: Sequence[str]) -> None:
     for name in names:
         if not (name.isidentifier() and name.isascii()):
             raise UserError(

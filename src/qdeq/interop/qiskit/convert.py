@@ -17,7 +17,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.errors import UserError
-from qdeq.interop.names import numbered
+from qdeq.interop.names import checked_names, numbered
 
 GATE_CLASSES: dict[str, Any] = {
     "I": gates.IGate,
@@ -85,14 +85,10 @@ def to_qiskit(
     >>> dict(to_qiskit(circuit, theta=[0.5]).count_ops())
     {'ry': 1, 'cx': 1}
     """
-    names = numbered("t", circuit.n_parameters) if parameters is None else tuple(parameters)
-    if len(names) != circuit.n_parameters or len(set(names)) != len(names):
-        raise UserError(
-            f"parameters has {len(set(names))} different names: the circuit needs "
-            f"{circuit.n_parameters}, one for each of its parameters"
-        )
+    inputs = numbered("x", circuit.n_features)
+    names = checked_names(parameters, circuit.n_parameters, taken=inputs)
     angles = _values("theta", theta, circuit.n_parameters, names)
-    inputs = _values("features", features, circuit.n_features, numbered("x", circuit.n_features))
+    fed = _values("features", features, circuit.n_features, inputs)
     result = QuantumCircuit(circuit.n_qubits)
     for operation in circuit.operations:
         if operation.matrix is not None:
@@ -104,7 +100,7 @@ def to_qiskit(
                 f"{operation.name} on wires {operation.wires} has no counterpart in Qiskit: "
                 "write it as other gates or as a Unitary"
             )
-        given = operation.angle_values(angles, inputs)
+        given = operation.angle_values(angles, fed)
         result.append(GATE_CLASSES[operation.name](*given), operation.wires)
     return result
 

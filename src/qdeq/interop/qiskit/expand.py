@@ -6,6 +6,7 @@ something is refused in one line. How a known gate becomes an `Operation` is in 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any, TypeVar
 
 import numpy as np
@@ -174,8 +175,8 @@ class _Expansion:
 
     def _add_loop(self, loop: ForLoopOp, wires: tuple[int, ...], where: _Where) -> None:
         values, variable, body = loop.params
+        self._count(_ask(where, lambda: length_hint(values)))  # refused before it is written out
         for value in _ask(where, lambda: iter(values)):
-            self._count()
             bound = body
             if variable is not None and variable in body.parameters:
                 bound = _ask(where, lambda v=value: body.assign_parameters({variable: v}))
@@ -216,8 +217,8 @@ class _Expansion:
         else:
             self.add(_ask(where, lambda: Operator(circuit).power(power).to_instruction()), wires)
 
-    def _count(self) -> None:
-        self._visited[0] += 1
+    def _count(self, more: int = 1) -> None:
+        self._visited[0] += more
         if self._visited[0] > _MOST_INSTRUCTIONS:
             inside = f" (in {self._names[0]})" if self._names else ""
             raise UserError(
