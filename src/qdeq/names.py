@@ -13,6 +13,10 @@ OWN_DATA: DataName = "own"
 
 Features = Literal["pool", "pca", "vae"]
 Task = Literal["classification", "regression"]
+SCORES: dict[Task, str] = {"classification": "accuracy", "regression": "r2"}
+"""What a task's predictions are judged by, the larger the better, by its name in metrics."""
+IN_WORDS = {"accuracy": "accuracy", "r2": "R²"}
+"""Scores as people write them."""
 SplitName = Literal["test", "valid", "train"]
 
 NamedEncoding = Literal["amplitude", "angle"]

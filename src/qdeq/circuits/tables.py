@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qdeq.circuits.circuit import Circuit, check_n_qubits
-from qdeq.circuits.encodings import AngleEncoding
+from qdeq.circuits.encodings import AngleEncoding, Encoding
 from qdeq.circuits.measured import MeasuredCircuit
 from qdeq.circuits.named import make_ansatz
 from qdeq.circuits.noise import NoiseModel
 from qdeq.circuits.observables import MeasurementEnsemble, make_observables
 from qdeq.circuits.operation import Operation
 from qdeq.errors import UserError, check_choice
+from qdeq.names import TABLE_ENCODING
 
 AXES = ("RX", "RY", "RZ")
 
@@ -96,3 +97,49 @@ def table_circuit(
         make_observables(observables, n_qubits) if isinstance(observables, str) else observables
     )
     return MeasuredCircuit(circuit, encoding, ensemble, noise)
+
+
+def circuit_by_names(
+    n_qubits: int,
+    encoding: str | Encoding,
+    *,
+    rotations: int = 2,
+    uploads: int = 1,
+    n_features: int | None = None,
+    ansatz: str | Circuit = "paper",
+    ansatz_layers: int = 3,
+    observables: str | MeasurementEnsemble = "z",
+    trainable: str = "all",
+    noise: NoiseModel | None = None,
+) -> MeasuredCircuit:
+    """`MeasuredCircuit.named`, or for encoding ``"table"`` the `table_circuit`.
+
+    Parameters
+    ----------
+    n_qubits, encoding, ansatz, ansatz_layers, observables, trainable, noise
+        As there; ``trainable`` is all of a table's.
+    rotations, uploads
+        Of encoding ``"table"``: the first so many of `AXES`, and how often.
+    n_features
+        Not of encoding ``"table"``, whose injection takes any number.
+    """
+    if encoding == TABLE_ENCODING:
+        return table_circuit(
+            n_qubits,
+            axes=AXES[:rotations],
+            n_uploads=uploads,
+            ansatz=ansatz,
+            ansatz_layers=ansatz_layers,
+            observables=observables,
+            noise=noise,
+        )
+    return MeasuredCircuit.named(
+        n_qubits,
+        encoding,
+        ansatz=ansatz,
+        ansatz_layers=ansatz_layers,
+        observables=observables,
+        trainable=trainable,
+        n_features=n_features,
+        noise=noise,
+    )

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from qdeq.names import IN_WORDS
+
 _SECONDS_BETWEEN_LINES = 10.0
 _LINES_PER_RUN = 10
 
@@ -83,7 +85,7 @@ class TrainingDisplay:
         number = metrics["epoch"]
         status = (
             f"loss {_number(metrics['train_loss'], '.3f')} "
-            f"valid {_number(metrics['valid_accuracy'], '.3f')} "
+            f"valid {_number(_score(metrics), '.3f')} "
             f"residual {_number(metrics['residual_mean'], '.0e')} "
             f"steps {_number(metrics['solver_steps_mean'], '.1f')}"
         )
@@ -114,6 +116,11 @@ def print_path(console: Console, label: str, path: object) -> None:
     """Print a path on one line, however long, so that it can be copied."""
     console.print(f"[dim]{label:<10}[/dim] ", end="")
     console.print(str(path), markup=False, soft_wrap=True)
+
+
+def _score(metrics: Mapping[str, Any]) -> float | None:
+    """Accuracy or R2 on the validation split."""
+    return next(metrics[name] for score in IN_WORDS if (name := f"valid_{score}") in metrics)
 
 
 def _number(value: float | None, form: str) -> str:

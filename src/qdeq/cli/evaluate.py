@@ -10,7 +10,7 @@ import tyro
 
 from qdeq.cli.console import make_console, print_rows
 from qdeq.errors import UserError
-from qdeq.names import SolverName, SplitName
+from qdeq.names import IN_WORDS, SolverName, SplitName
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,14 @@ class EvaluateCommand:
             deviation = result.deviation.get(name)
             return text if deviation is None else f"{text} ± {format(deviation, form)}"
 
+        scores = {"accuracy": ".4f"}
+        if result.task == "regression":
+            scores = {"r2": ".4f", "rmse": ".4g", "mae": ".4g"}
         rows = {
-            "accuracy": with_deviation("accuracy", ".4f"),
+            **{
+                IN_WORDS.get(name, name.upper()): with_deviation(name, form)
+                for name, form in scores.items()
+            },
             "loss": with_deviation("loss", ".4f"),
             "residual, mean": with_deviation("residual_mean", ".2e"),
             "residual, max": with_deviation("residual_max", ".2e"),

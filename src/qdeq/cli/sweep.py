@@ -11,7 +11,7 @@ import tyro
 from qdeq.cli.console import make_console, print_path
 from qdeq.cli.train import preset_defaults, with_data
 from qdeq.errors import UserError
-from qdeq.names import PresetName
+from qdeq.names import IN_WORDS, PresetName
 from qdeq.runs.seeds import parse_seeds
 from qdeq.training.config import TrainConfig
 
@@ -85,7 +85,10 @@ class SweepCommand(TrainConfig):
             nonlocal done
             done += 1
             changes = ", ".join(f"{key} {value}" for key, value in result.task.changes.items())
-            outcome = result.failure or f"valid accuracy {result.mean('valid_accuracy'):.4f}"
+            score = sweep.score_of(result)
+            outcome = (
+                result.failure or f"valid {IN_WORDS[score]} {result.mean(f'valid_{score}'):.4f}"
+            )
             console.print(
                 f"{done}/{len(tasks)}  {changes}: {outcome}", markup=False, soft_wrap=True
             )

@@ -28,11 +28,10 @@ from qdeq.errors import UserError
 from qdeq.interop._circuits import as_circuit
 from qdeq.interop._parameters import check_parameters, constraints
 from qdeq.models import ModelFunction, Prediction, Predictor
-from qdeq.names import OWN_MODEL, TABLE_ENCODING, TABLE_PRESET
+from qdeq.names import OWN_MODEL, SCORES, TABLE_ENCODING, TABLE_PRESET
 from qdeq.training.config import PRESETS, TrainConfig
 from qdeq.training.divergence import divergence
 from qdeq.training.loop import ModelMaker, Trainer, only
-from qdeq.training.losses import SCORES
 from qdeq.training.options import ModelOptions, OptimiserOption
 from qdeq.training.predict import predict
 from qdeq.training.recommended import recommended

@@ -3,6 +3,7 @@
 from textwrap import shorten
 
 from qdeq.circuits import MeasuredCircuit
+from qdeq.circuits.tables import circuit_by_names
 from qdeq.data import DATASETS
 from qdeq.errors import UserError
 from qdeq.names import OWN_MODEL
@@ -35,9 +36,11 @@ def circuit_of(config: TrainConfig, summary: Summary | None = None) -> MeasuredC
         task = DATASETS[config.data]
         n_qubits = config.given_n_qubits or (4 if len(task.labels) <= 4 else 10)
         n_features = config.n_features or task.n_features
-    return MeasuredCircuit.named(
+    return circuit_by_names(
         n_qubits,
         config.encoding,
+        rotations=config.rotations,
+        uploads=config.uploads,
         trainable=config.trainable,
         n_features=n_features,
         ansatz=config.ansatz,

@@ -1,5 +1,6 @@
 """How a saved model does on a split of its data set, on a perfect or a noisy device."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -13,15 +14,16 @@ from qdeq.equilibrium import make_solver
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction, Predictor
-from qdeq.names import SplitName
+from qdeq.names import SplitName, Task
 from qdeq.runs.dataset import dataset_of_run, moved
 from qdeq.runs.run_folder import RunFolder
-from qdeq.runs.session import confusion_matrix, make_trainer
+from qdeq.runs.session import confusion_of, make_trainer
 from qdeq.simulation.sampling import check_shots
 from qdeq.training.checked import as_text
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
 from qdeq.training.loop import ModelMaker, Trainer
+from qdeq.training.losses import loss_of
 from qdeq.training.noisy import evaluate_with_shots
 
 
@@ -64,6 +66,12 @@ class Evaluation:
     circuit_executions: int
     classes: list[int | str]
     confusion_matrix: list[list[int]]
+    task: Task = "classification"
+    r2: float | None = None
+    rmse: float | None = None
+    mae: float | None = None
+    """Of a regression, the last two in the targets' own units; its accuracy is NaN."""
+
     noise: str = ""
     shots: int | None = None
     repeats: int = 1
@@ -156,13 +164,15 @@ def evaluate(
             None if config.mode == "direct" else as_text(solver or "krasnoselskii-mann")
         )
     predictions = [r["predictions"] for repeated in results for r in repeated]
-    labels = np.tile(chosen.y, len(predictions))
+    labels = np.concatenate([chosen.y] * len(predictions))
     return Evaluation(
         run=str(folder.path),
         split=split,
         n_samples=len(chosen.y),
         loss=float(found["loss"]),
-        accuracy=float(found["accuracy"]),
+        accuracy=float(found.get("accuracy", math.nan)),
+        task=trainer.dataset.task,
+        **{name: float(found[name]) for name in ("r2", "rmse", "mae") if name in found},
         residual_mean=float(found["residual_mean"]),
         residual_max=float(found["residual_max"]),
         converged_fraction=float(found["converged_fraction"]),
@@ -170,9 +180,7 @@ def evaluate(
         undefined_inputs=round(found["undefined_inputs"]),
         circuit_executions=round(found["circuit_executions"]),
         classes=list(trainer.dataset.classes),
-        confusion_matrix=confusion_matrix(
-            labels, np.concatenate(predictions), trainer.dataset.n_classes
-        ),
+        confusion_matrix=confusion_of(trainer.dataset, labels, np.concatenate(predictions)),
         noise=config.plain()["noise"],
         seeds=folder.read_seeds() if folder.has_many_seeds else None,
         **extra,
@@ -197,14 +205,22 @@ def _measure(
         jax.random.fold_in(jax.random.key(device.seed), repeat) for repeat in range(device.repeats)
     ]
     layer = layer_of(trainer.config)
-    return [
-        vars(
-            evaluate_with_shots(
-                classifier, layer, split, shots=device.shots, key=key, solver=device.solver
-            )
+    loss = loss_of(trainer.config.loss, trainer.dataset.task)
+    sampled = [
+        evaluate_with_shots(
+            classifier,
+            layer,
+            split,
+            shots=device.shots,
+            key=key,
+            solver=device.solver,
+            loss=loss,
+            targets=trainer.dataset.targets,
         )
         for key in keys
     ]
+    other = ("r2", "rmse", "mae") if loss == "cross-entropy" else ("accuracy",)
+    return [{k: v for k, v in vars(found).items() if k not in other} for found in sampled]
 
 
 _SUMS = ("undefined_inputs", "circuit_executions", "total_shots")

@@ -16,7 +16,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from qdeq.names import IN_WORDS
+
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"  # safe for colour blindness
+_MOST_TARGETS = 4
+
 _STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -36,7 +40,7 @@ _STYLE: Any = {
 
 
 def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
-    """Loss and accuracy per epoch on both splits; a warm-up is shaded, the kept epoch is marked.
+    """Loss and score per epoch on both splits; a warm-up is shaded, the kept epoch is marked.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
     implicit = [metrics["epoch"] for metrics in history if metrics["phase"] == "implicit"]
     warm_up = implicit[0] - 1 if implicit else 0
     with styled_figure(8.0, 3.2, columns=2) as (figure, axes):
-        for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
+        for panel, name in zip(axes, ("loss", _score(history)), strict=True):
             for split, label, colour in (
                 ("train", "training", BLUE),
                 ("valid", "validation", ORANGE),
@@ -60,7 +64,7 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
                 panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
             if kept is not None:
                 panel.axvline(kept, color=GREY, lw=1, ls=":", label=f"kept: epoch {kept}")
-            panel.set(title=name.capitalize(), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
+            panel.set(title=_title(name), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
             panel.xaxis.set_major_locator(_whole_numbers())
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
@@ -68,23 +72,29 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
 
 
 def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
-    """Loss and accuracy per epoch of many seeds: the mean, and a band from lowest to highest.
+    """Loss and score per epoch of many seeds: the mean, and a band from lowest to highest.
+
+    Of the seeds that have not ended before.
 
     Parameters
     ----------
     histories
         The lines of `metrics.jsonl` of every seed.
     """
-    epochs = [metrics["epoch"] for metrics in histories[0]]
-    implicit = [metrics["epoch"] for metrics in histories[0] if metrics["phase"] == "implicit"]
+    longest = max(histories, key=len)
+    epochs = [metrics["epoch"] for metrics in longest]
+    implicit = [metrics["epoch"] for metrics in longest if metrics["phase"] == "implicit"]
     warm_up = implicit[0] - 1 if implicit else 0
     with styled_figure(8.0, 3.2, columns=2) as (figure, axes):
-        for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
+        for panel, name in zip(axes, ("loss", _score(histories[0])), strict=True):
             for split, label, colour in (
                 ("train", "training", BLUE),
                 ("valid", "validation", ORANGE),
             ):
-                values = np.array([_numbers(history, f"{split}_{name}") for history in histories])
+                values = np.full((len(histories), len(epochs)), math.nan)
+                for row, history in zip(values, histories, strict=True):
+                    row[: len(history)] = _numbers(history, f"{split}_{name}")
+                values = np.ma.masked_invalid(values)  # seeds that have ended are left out
                 marker = "o" if len(epochs) == 1 else None
                 mean = values.mean(axis=0)
                 panel.plot(epochs, mean, color=colour, label=label, marker=marker, markersize=4)
@@ -92,7 +102,7 @@ def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
                 panel.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
             if warm_up:
                 panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
-            panel.set(title=name.capitalize(), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
+            panel.set(title=_title(name), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
             panel.xaxis.set_major_locator(_whole_numbers())
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
@@ -164,6 +174,32 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[int | str]) -> 
     return figure
 
 
+def predicted_against_true(true: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure:
+    """Targets of the test samples, predicted against true, and what is left of them.
+
+    Parameters
+    ----------
+    true, predicted
+        `(N, T)` in the targets' own units; of more than four targets the first four are shown.
+    names
+        Of the targets.
+    """
+    shown = min(len(names), _MOST_TARGETS)
+    with styled_figure(8.0, 2.9 * shown, columns=2, rows=shown) as (figure, axes):
+        for k in range(shown):
+            left, right = axes[2 * k], axes[2 * k + 1]
+            t, p = true[:, k], predicted[:, k]
+            left.scatter(t, p, s=9, color=BLUE, alpha=0.5, lw=0)
+            both = np.concatenate([t, p])
+            ends = np.quantile(both[np.isfinite(both)], [0, 1])
+            left.plot(ends, ends, color=GREY, lw=1, ls="--")
+            left.set(title=f"Test samples: {names[k]}", xlabel="true", ylabel="predicted")
+            right.scatter(p, t - p, s=9, color=BLUE, alpha=0.5, lw=0)
+            right.axhline(0, color=GREY, lw=1, ls="--")
+            right.set(title="Residuals", xlabel="predicted", ylabel="true − predicted")
+    return figure
+
+
 def png(figure: Figure) -> bytes:
     """Render a figure as a PNG file's content, 160 dots per inch."""
     buffer = io.BytesIO()
@@ -182,12 +218,20 @@ def png(figure: Figure) -> bytes:
 
 @contextmanager
 def styled_figure(
-    width: float, height: float, *, columns: int = 1
+    width: float, height: float, *, columns: int = 1, rows: int = 1
 ) -> Iterator[tuple[Figure, tuple[Axes, ...]]]:
-    """A figure with `columns` panels in the project's style; the style ends with the block."""
+    """A figure with panels, row by row, in the project's style, which ends with the block."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, tuple(figure.subplots(1, columns, squeeze=False)[0])
+        yield figure, tuple(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _score(history: Sequence[dict[str, Any]]) -> str:
+    return next(score for score in IN_WORDS if f"valid_{score}" in history[0])
+
+
+def _title(name: str) -> str:
+    return IN_WORDS.get(name, name).capitalize()
 
 
 def _whole_numbers() -> MaxNLocator:

@@ -13,7 +13,7 @@ from textwrap import shorten
 from typing import Any
 
 from qdeq.errors import UserError
-from qdeq.names import OWN_DATA, OWN_MODEL
+from qdeq.names import IN_WORDS, OWN_DATA, OWN_MODEL
 from qdeq.runs import pages
 from qdeq.runs.circuit import circuit_of
 from qdeq.runs.run_folder import RunFolder
@@ -22,11 +22,13 @@ from qdeq.training.checked import is_own
 from qdeq.training.config import TrainConfig
 
 _CAPTIONS = {
-    "training": "Loss and accuracy per epoch. The kept model is the one with the lowest validation "
+    "training": "Loss and score per epoch. The kept model is the one with the lowest validation "
     "loss.",
-    "seeds": "Loss and accuracy per epoch: mean over the seeds, and their range.",
+    "seeds": "Loss and score per epoch: mean over the seeds, and their range.",
     "residual": "Relative residual of the test samples against solver step, averaged over the "
     "samples that had not converged before.",
+    "predictions": "Targets of the test samples in their own units: predicted against true, and "
+    "what is left.",
     "confusion": "Test samples by true and predicted class.",
     "circuit": "One application of the model function: encoding, circuit, measured observables.",
 }
@@ -66,7 +68,11 @@ def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[
         drawn["residual"] = figures.residual_trace(
             summary.residual_trace, tolerance=config.tolerance, not_finite=summary.not_finite
         )
-    drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
+    if summary.targets is None:
+        drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
+    else:
+        names = summary.targets.names
+        drawn["predictions"] = figures.predicted_against_true(*folder.read_predictions(), names)
     with contextlib.suppress(UserError):  # of parts of one's own that are not given
         drawn["circuit"] = circuit_of(config, summary).draw_mpl()
     pictures = {name: figures.png(figure) for name, figure in drawn.items()}
@@ -112,8 +118,8 @@ def report_page(
     values = {name: str(value) for name, value in config.plain().items()}
     parts = [
         pages.paragraph(summary.run, "run"),
-        pages.paragraph(f"{summary.spread('test_accuracy'):.4f}", "score"),
-        pages.paragraph("test accuracy", "run"),
+        pages.paragraph(f"{summary.spread(f'test_{summary.score}'):.4f}", "score"),
+        pages.paragraph(f"test {IN_WORDS[summary.score]}", "run"),
     ]
     for name, part in results.items():
         parts += [pages.heading(name), part]
@@ -130,11 +136,13 @@ def report_page(
 def summary_rows(summary: Summary) -> dict[str, str]:
     """Return what a person wants to see of a summary, label to formatted value."""
     spread = summary.spread
+    score = IN_WORDS[summary.score]
     many = {} if summary.seeds is None else {"seeds": str(len(summary.seeds))}
     rows = many | {
-        "test accuracy": f"{spread('test_accuracy'):.4f}",
-        "validation accuracy": f"{spread('valid_accuracy'):.4f}",
-        "training accuracy": f"{spread('train_accuracy'):.4f}",
+        f"test {score}": f"{spread(f'test_{summary.score}'):.4f}",
+        f"validation {score}": f"{spread(f'valid_{summary.score}'):.4f}",
+        f"training {score}": f"{spread(f'train_{summary.score}'):.4f}",
+        **_errors(summary),
         "kept epoch": f"{spread('best_epoch'):g} of {summary.epochs}",
         "residual, mean": f"{spread('residual_mean'):.2e}",
         "residual, max": f"{summary.residual_max:.2e}",
@@ -159,8 +167,20 @@ def summary_rows(summary: Summary) -> dict[str, str]:
     return rows
 
 
+def _errors(summary: Summary) -> dict[str, str]:
+    """Test errors of a regression, in the targets' own units."""
+    if summary.targets is None:
+        return {}
+    mean = " mean over targets," * (len(summary.targets.names) > 1)
+    return {
+        f"test RMSE,{mean}".rstrip(","): f"{summary.spread('test_rmse'):.4g}",
+        f"test MAE,{mean}".rstrip(","): f"{summary.spread('test_mae'):.4g}",
+    }
+
+
 def _by_seed(summary: Summary) -> str:
-    names = ("test_accuracy", "valid_accuracy", "residual_max", "converged_fraction", "best_epoch")
+    scores = (f"test_{summary.score}", f"valid_{summary.score}")
+    names = (*scores, "residual_max", "converged_fraction", "best_epoch")
     head = "".join(f"<th>{html.escape(n.replace('_', ' '))}</th>" for n in ("seed", *names))
     lines = [f"<tr>{head}</tr>"]
     for position, seed in enumerate(summary.seeds or []):

@@ -40,6 +40,7 @@ Metrics = dict[str, Any]
 
 _MODEL_FORMAT = "qdeq-model-1"
 _CHECKPOINT_FORMAT = "qdeq-checkpoint-1"
+_PREDICTIONS_FORMAT = "qdeq-predictions-1"
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,10 @@ class RunFolder:
     @property
     def summary_path(self) -> Path:
         return self.path / "summary.json"
+
+    @property
+    def predictions_path(self) -> Path:
+        return self.path / "predictions.safetensors"
 
     @property
     def report_path(self) -> Path:
@@ -437,6 +442,23 @@ class RunFolder:
         if self.has_many_seeds:
             return Summary.over([f.read_summary() for f in self.seed_folders()], run=str(self.path))
         return Summary.from_json(_read_text(self.summary_path), source=str(self.summary_path))
+
+    def write_predictions(self, true: np.ndarray, predicted: np.ndarray) -> None:
+        """Write what a regression says of its test samples, `(N, T)` each, for pictures."""
+        arrays = {"true": np.asarray(true), "predicted": np.asarray(predicted)}
+        write_arrays(self.predictions_path, arrays, metadata={"format": _PREDICTIONS_FORMAT})
+
+    def read_predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """What `write_predictions` wrote, `(N, T)` each; of many seeds the first one's.
+
+        Raises
+        ------
+        UserError
+            When the file is missing or damaged.
+        """
+        path = self.seed_folders()[0].predictions_path
+        arrays, _ = read_arrays(path, kind=_PREDICTIONS_FORMAT)
+        return arrays["true"], arrays["predicted"]
 
     def write_report(self, page: str) -> None:
         write_atomically(self.report_path, page.encode())

@@ -7,6 +7,7 @@ ends with the bits of an uninterrupted one.
 """
 
 import contextlib
+import math
 import shlex
 import signal
 import threading
@@ -192,10 +193,14 @@ class Session:
                 self._checkpoint(every_seed=True)
                 self._train(on_epoch or ignore, on_stage)
                 on_stage("evaluating")
-                summaries = self._summaries()
+                summaries, predictions = self._judged()
                 if self.writes:
-                    for folder, summary in zip(self.seed_folders, summaries, strict=True):
+                    for folder, summary, predicted in zip(
+                        self.seed_folders, summaries, predictions, strict=True
+                    ):
                         folder.write_summary(summary)
+                        if summary.targets is not None:
+                            folder.write_predictions(self.true_targets, predicted)
                     if self._has_many_seeds:
                         together = Summary.over(summaries, run=str(self.folder.path))
                         self.folder.write_summary(together)
@@ -213,11 +218,17 @@ class Session:
                 break
             if epoch in (first, config.warmup_epochs):  # a phase begins: its epoch is compiled
                 on_stage("compiling")
+            ended = [_ended_at(h, config) is not None for h in self.progress.histories]
+            if all(a or b for a, b in zip(ended, self.stopped, strict=True)):
+                self._checkpoint(every_seed=True)
+                break
             self.compile_seconds += self.trainer.compile(self.progress.states)
             if epoch in (first, config.warmup_epochs):
                 on_stage("training")
             previous = np.asarray(self.progress.states.best_valid_loss)
-            states, metrics = self.trainer.run_epoch_seeds(self.progress.states)
+            states, metrics = self.trainer.run_epoch_seeds(
+                self.progress.states, **({"ended": ended} if any(ended) else {})
+            )
             best = _differ(np.asarray(states.best_valid_loss), previous)
             metrics = [{**m, "best": bool(b)} for m, b in zip(metrics, best, strict=True)]
             histories = [[*h, m] for h, m in zip(self.progress.histories, metrics, strict=True)]
@@ -261,7 +272,15 @@ class Session:
         self._checkpoint(every_seed=True)
         raise TrainingInterrupted(self.folder.path, self.n_epochs) from None
 
-    def _summaries(self) -> list[Summary]:
+    @property
+    def true_targets(self) -> np.ndarray:
+        """Of the test samples of a regression, in their own units."""
+        data = self.trainer.dataset
+        assert data.targets is not None
+        return data.targets.restored(data.test.y)
+
+    def _judged(self) -> tuple[list[Summary], list[np.ndarray]]:
+        """The summary of every seed, and its predictions of the test samples."""
         histories = self.progress.histories
         data, classifiers = self.trainer.dataset, self.progress.states.best_classifier
         train = self.trainer.evaluate_seeds(classifiers, data.train)
@@ -273,7 +292,7 @@ class Session:
         arrays, rest = eqx.partition(classifiers.model, eqx.is_array)
         one_seed = eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest)
         n_qubits = getattr(getattr(one_seed, "circuit", None), "n_qubits", None)
-        return [
+        summaries = [
             Summary(
                 run=str(self.seed_folders[seed].path),
                 dataset=config.data_name,
@@ -286,12 +305,10 @@ class Session:
                 seed=config.seed,
                 n_parameters=one_seed.n_parameters,
                 n_head_parameters=sum(int(leaf.size) // n_seeds for leaf in head),
-                epochs=len(histories[seed]),
+                epochs=_ended_at(histories[seed], config) or len(histories[seed]),
                 stopped=self.stopped[seed],
                 best_epoch=max((m["epoch"] for m in histories[seed] if m["best"]), default=0),
-                train_accuracy=float(train[seed]["accuracy"]),
-                valid_accuracy=float(valid[seed]["accuracy"]),
-                test_accuracy=float(test[seed]["accuracy"]),
+                **_scores(train[seed], valid[seed], test[seed]),
                 test_loss=float(test[seed]["loss"]),
                 residual_mean=float(test[seed]["residual_mean"]),
                 residual_max=float(test[seed]["residual_max"]),
@@ -305,14 +322,15 @@ class Session:
                 peak_memory_mb=memory,
                 device=str(jax.devices()[0].device_kind),
                 versions=packages,
+                task=data.task,
+                targets=data.targets,
                 classes=list(data.classes),
-                confusion_matrix=confusion_matrix(
-                    data.test.y, test[seed]["predictions"], data.n_classes
-                ),
+                confusion_matrix=confusion_of(data, data.test.y, test[seed]["predictions"]),
                 residual_trace=finite_or_none(np.asarray(test[seed]["residual_trace"]).tolist()),
             )
             for seed, config in enumerate(self.configs)
         ]
+        return summaries, [found["predictions"] for found in test]
 
 
 def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
@@ -338,6 +356,38 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
         name: combine.get(name, lambda values: float(np.mean(values)))([m[name] for m in metrics])
         for name in metrics[0]
     }
+
+
+def _ended_at(history: Sequence[Metrics], config: TrainConfig) -> int | None:
+    """The epoch that ended training because the validation loss no longer fell, if one did."""
+    if not config.patience:
+        return None
+    best = 0
+    for metrics in history:
+        if metrics["best"]:
+            best = metrics["epoch"]
+        elif metrics["phase"] == config.mode and metrics["epoch"] - best >= config.patience:
+            return metrics["epoch"]
+    return None
+
+
+def _scores(train: Metrics, valid: Metrics, test: Metrics) -> dict[str, Any]:
+    parts = {"train": train, "valid": valid, "test": test}
+    scores = {
+        f"{part}_{name}": float(found[name])
+        for part, found in parts.items()
+        for name in ("accuracy", "r2")
+        if name in found
+    }
+    scores |= {f"test_{name}": float(test[name]) for name in ("rmse", "mae") if name in test}
+    return dict.fromkeys((f"{part}_accuracy" for part in parts), math.nan) | scores
+
+
+def confusion_of(data: Dataset, labels: np.ndarray, predictions: np.ndarray) -> list[list[int]]:
+    """The confusion matrix of a classification; empty for a regression."""
+    if data.task == "regression":
+        return []
+    return confusion_matrix(labels, predictions, data.n_classes)
 
 
 def confusion_matrix(

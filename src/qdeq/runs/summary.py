@@ -13,10 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from qdeq.data.splits import Targets
 from qdeq.errors import UserError
+from qdeq.names import SCORES, Task
 
 # Fields younger than run folders that must stay readable, with what they mean there.
+_REGRESSION: dict[str, Any] = {
+    "task": "classification",
+    "targets": None,
+    **dict.fromkeys(("train_r2", "valid_r2", "test_r2", "test_rmse", "test_mae")),
+}
 _LATER_FIELDS: dict[str, Any] = {
+    **_REGRESSION,
     "stopped": "",
     "not_finite": 0,
     "seeds": None,
@@ -57,10 +65,16 @@ class Spread:
         return f"{format(self.mean, form)} ± {format(self.std, form)}"
 
 
-COMPARED = (
-    "test_accuracy",
-    "valid_accuracy",
-    "train_accuracy",
+def compared(task: Task) -> tuple[str, ...]:
+    """Numbers of a task's `Summary` that differ from seed to seed."""
+    return (*_SCORES[task], *_COMPARED)
+
+
+_SCORES: dict[Task, tuple[str, ...]] = {
+    "classification": ("test_accuracy", "valid_accuracy", "train_accuracy"),
+    "regression": ("test_r2", "valid_r2", "train_r2", "test_rmse", "test_mae"),
+}
+_COMPARED = (
     "test_loss",
     "residual_mean",
     "residual_max",
@@ -68,7 +82,6 @@ COMPARED = (
     "solver_steps_mean",
     "best_epoch",
 )
-"""Numbers of a `Summary` that differ from seed to seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +124,24 @@ class Summary:
     """Why training ended before its last epoch, in a line that names the epoch: a loss or gradient
     that was not finite. Empty when it did not."""
 
+    task: Task = "classification"
     train_accuracy: float
+    """NaN for a regression, and so are the next two."""
+
     valid_accuracy: float
     test_accuracy: float
+    train_r2: float | None = None
+    """Of a regression the mean over its targets, by scikit-learn's definition; None for a
+    classification, and so are the next four."""
+
+    valid_r2: float | None = None
+    test_r2: float | None = None
+    test_rmse: float | None = None
+    """Root mean squared error in the targets' own units, the mean over the targets."""
+
+    test_mae: float | None = None
+    """Mean absolute error in the targets' own units, the mean over the targets."""
+
     test_loss: float
     residual_mean: float
     residual_max: float
@@ -144,8 +172,13 @@ class Summary:
 
     versions: dict[str, str]
     classes: list[int | str]
+    """Empty for a regression, and so is the confusion matrix."""
+
     confusion_matrix: list[list[int]]
     """Test samples by true class (row) and predicted class (column)."""
+
+    targets: Targets | None = None
+    """What a regression predicts, and the scale it was trained in."""
 
     residual_trace: list[float | None]
     """Mean relative residual of the test samples after each solver step; null where no sample was
@@ -164,7 +197,7 @@ class Summary:
     def over(cls, summaries: "Sequence[Summary]", *, run: str) -> "Summary":
         """Sum up the summaries of the seeds of a run in the folder `run`."""
         first = summaries[0]
-        by_seed = {name: [getattr(s, name) for s in summaries] for name in COMPARED}
+        by_seed = {name: [getattr(s, name) for s in summaries] for name in compared(first.task)}
         statistics = {name: Spread.of(values) for name, values in by_seed.items()}
         matrices = np.array([summary.confusion_matrix for summary in summaries])
         return dataclasses.replace(
@@ -186,6 +219,11 @@ class Summary:
             by_seed=by_seed,
         )
 
+    @property
+    def score(self) -> str:
+        """What predictions are judged by: `"accuracy"` or `"r2"`."""
+        return SCORES[self.task]
+
     def spread(self, name: str) -> Spread:
         """A number with its deviation over the seeds; one seed has none."""
         return self.statistics.get(name, Spread.of([getattr(self, name)]))
@@ -193,6 +231,9 @@ class Summary:
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the summary as JSON text; numbers that are not finite become null."""
         values = dataclasses.asdict(self)
+        for name, default in _REGRESSION.items():
+            if self.task == "classification" and values[name] == default:
+                del values[name]  # the file of a classification is what it always was
         if self.seeds is None:  # the file of one seed is what it always was
             del values["seeds"], values["statistics"], values["by_seed"]
         return json.dumps(finite_or_none(values), indent=indent)
@@ -227,7 +268,13 @@ class Summary:
             }
         except (AttributeError, TypeError) as error:
             raise UserError(f"{source} is damaged at statistics: {advice}") from error
-        return cls(**{**values, "statistics": spreads})
+        return cls(**{**values, "statistics": spreads, "targets": _targets(values["targets"])})
+
+
+def _targets(values: dict[str, Any] | None) -> Targets | None:
+    if values is None:
+        return None
+    return Targets(tuple(values["names"]), tuple(values["mean"]), tuple(values["scale"]))
 
 
 def _mean_trace(traces: Sequence[Sequence[float | None]]) -> list[float | None]:

@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 from qdeq._arrays import write_atomically
 from qdeq.errors import UserError, check_choice
+from qdeq.names import IN_WORDS, SCORES
 from qdeq.training.checked import hints_of, plain_type
 from qdeq.training.config import TrainConfig
 
-SHOWN = ("valid_accuracy", "test_accuracy", "residual_max", "converged_fraction")
+_SHOWN = ("residual_max", "converged_fraction")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def run_sweep(
     Returns
     -------
     list of Result
-        Best validation accuracy first, failed ones last; also in `results.csv`, `.json`, `.md`.
+        Best validation score first, failed ones last; also in `results.csv`, `.json`, `.md`.
 
     Raises
     ------
@@ -235,7 +236,7 @@ def ray_runner(
 
 
 def best(results: Sequence[Result]) -> Result | None:
-    """The configuration with the highest mean validation accuracy, if any finished."""
+    """The configuration with the highest mean validation score, if any finished."""
     return next((result for result in sorted(results, key=_rank) if result.summary), None)
 
 
@@ -255,10 +256,11 @@ def as_csv(results: Sequence[Result]) -> str:
     names = list(results[0].task.changes) if results else []
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    columns = [f"{name}_{part}" for name in SHOWN for part in ("mean", "std")]
+    shown = _shown(results)
+    columns = [f"{name}_{part}" for name in shown for part in ("mean", "std")]
     writer.writerow([*names, "status", "seeds", *columns, "failure", "folder"])
     for result in results:
-        numbers = [f(name) for name in SHOWN for f in (result.mean, result.deviation)]
+        numbers = [f(name) for name in shown for f in (result.mean, result.deviation)]
         writer.writerow(
             [
                 *(result.task.changes[name] for name in names),
@@ -277,7 +279,7 @@ def as_json(results: Sequence[Result]) -> str:
     winner = best(results)
     content = {
         "best": None if winner is None else winner.task.folder.name,
-        "chosen_by": "mean validation accuracy over seeds",
+        "chosen_by": f"mean validation {IN_WORDS[_score(results)]} over seeds",
         "results": [
             {
                 "changes": result.task.changes,
@@ -292,13 +294,28 @@ def as_json(results: Sequence[Result]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
+def score_of(result: Result) -> str:
+    """What a configuration's predictions are judged by; accuracy where none finished."""
+    return SCORES[(result.summary or {}).get("task", "classification")]
+
+
+def _score(results: Sequence[Result]) -> str:
+    return next((score_of(result) for result in results if result.summary), "accuracy")
+
+
+def _shown(results: Sequence[Result]) -> tuple[str, ...]:
+    score = _score(results)
+    return (f"valid_{score}", f"test_{score}", *_SHOWN)
+
+
 def _cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     names = list(results[0].task.changes) if results else []
-    header = [*names, *(name.replace("_", " ") for name in SHOWN), "status"]
+    shown = _shown(results)
+    header = [*names, *(name.replace("_", " ") for name in shown), "status"]
     rows = []
     for result in results:
         cells = [str(result.task.changes[name]) for name in names]
-        for name in SHOWN:
+        for name in shown:
             mean, deviation = result.mean(name), result.deviation(name)
             spread = "" if math.isnan(deviation) else f" ± {deviation:.2g}"
             cells.append("" if math.isnan(mean) else f"{mean:.4g}{spread}")
@@ -308,9 +325,9 @@ def _cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 
 
 def _rank(result: Result) -> tuple[bool, float, str]:
-    accuracy = result.mean("valid_accuracy")
-    lost = math.isnan(accuracy)
-    return lost, 0.0 if lost else -accuracy, result.task.folder.name
+    score = result.mean(f"valid_{score_of(result)}")
+    lost = math.isnan(score)
+    return lost, 0.0 if lost else -score, result.task.folder.name
 
 
 def _claim(out: Path, tasks: Sequence[Task]) -> None:

@@ -27,7 +27,7 @@ from qdeq.training.predict import predict, probabilities
 class Run:
     """What `qdeq.train` wrote; made by it and by `qdeq.load`.
 
-    Of many seeds the model of the highest validation accuracy predicts (of several the first);
+    Of many seeds the model of the highest validation score predicts (of several the first);
     `of_seed` gives any.
 
     Attributes
@@ -89,11 +89,11 @@ class Run:
 
     @functools.cached_property
     def best(self) -> "Run":
-        """The seed of the highest validation accuracy; itself with one seed."""
+        """The seed of the highest validation score; itself with one seed."""
         if not self.folder.has_many_seeds:
             return self
-        accuracies = [summary.valid_accuracy for summary in self.summaries]
-        return self.of_seed(self.seeds[int(np.argmax(accuracies))])
+        scores = [getattr(summary, f"valid_{summary.score}") for summary in self.summaries]
+        return self.of_seed(self.seeds[int(np.argmax(scores))])
 
     @functools.cached_property
     def classifier(self) -> Predictor:

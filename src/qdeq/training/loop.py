@@ -28,12 +28,11 @@ from qdeq.models import (
     check_model,
     state_dtype,
 )
-from qdeq.names import Head, Loss, Task
+from qdeq.names import SCORES, Head, Loss, Task
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import BatchAxis, BatchMetrics, Recipe, Values, measure
 from qdeq.training.epoch import TrainState as TrainState
 from qdeq.training.layer import LayerRecipe
-from qdeq.training.losses import SCORES
 from qdeq.training.options import OptimiserOption
 from qdeq.training.parallel import Layout
 from qdeq.training.programs import Structure, compiled, kept_on_disk

@@ -18,9 +18,6 @@ _OF_TASK: dict[Task, tuple[Loss, ...]] = {
     "regression": ("squared", "absolute"),
 }
 
-SCORES: dict[Task, str] = {"classification": "accuracy", "regression": "r2"}
-"""What a task's predictions are judged by, the larger the better, by its name in metrics."""
-
 
 def loss_of(name: Loss, task: Task) -> Loss:
     """The loss that a configuration's name means for a task.

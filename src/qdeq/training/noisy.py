@@ -3,6 +3,7 @@
 Noise channels are the model's own and exact; the files of a run and its data are `run.py`'s.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,16 +11,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array
 
 from qdeq._numbers import at_least
-from qdeq.data import Split
+from qdeq.data import Split, Targets
 from qdeq.equilibrium import Direct, Equilibrium, make_solver, noise_floor
 from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.errors import UserError
 from qdeq.models import Predictor
+from qdeq.names import Loss
 from qdeq.simulation.sampling import check_shots
+from qdeq.training.losses import losses, predictions
+from qdeq.training.scores import regression_scores
 
 _CHUNK = 1024  # samples measured at once, bounds the memory
 
@@ -53,7 +56,9 @@ class ShotMetrics:
     undefined_inputs
         Samples that amplitude encoding cannot encode.
     predictions
-        `(N,)` classes.
+        `(N,)` classes, or `(N, T)` targets in their own units.
+    r2, rmse, mae
+        Of a regression, whose accuracy is NaN; see `regression_scores`.
     """
 
     loss: float
@@ -67,6 +72,9 @@ class ShotMetrics:
     total_shots: int
     undefined_inputs: int
     predictions: np.ndarray
+    r2: float | None = None
+    rmse: float | None = None
+    mae: float | None = None
 
 
 def layer_for_shots(
@@ -127,6 +135,8 @@ def evaluate_with_shots(
     shots: int,
     key: Array,
     solver: str | Solver | None = None,
+    loss: Loss = "cross-entropy",
+    targets: Targets | None = None,
 ) -> ShotMetrics:
     """Classify a split on a simulated device with finite shots.
 
@@ -142,6 +152,8 @@ def evaluate_with_shots(
         Per evaluation and setting.
     key
         Of all shots; the same key gives the same numbers.
+    loss, targets
+        Of the training, and of its data set.
 
     Raises
     ------
@@ -157,13 +169,13 @@ def evaluate_with_shots(
         chosen = np.arange(start, start + chunk) % n
         keys = jax.random.split(jax.random.fold_in(key, start), chunk)
         x, y = jnp.asarray(split.x[chosen]), jnp.asarray(split.y[chosen])
-        found = _measure(classifier, layer, x, y, keys, traced, solver)
+        found = _measure(classifier, layer, x, y, keys, traced, solver, loss)
         parts.append(jax.tree.map(np.asarray, found))
     columns = {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
     settings = classifier.model.n_settings
     return ShotMetrics(
         loss=float(columns["loss"].mean(dtype=float)),
-        accuracy=float(np.mean(columns["prediction"] == np.asarray(split.y))),
+        **_judged(columns["prediction"], np.asarray(split.y), targets),
         residual_mean=float(columns["residual"].mean(dtype=float)),
         residual_max=float(columns["residual"].max()),
         measured_residual_mean=float(columns["measured"].mean(dtype=float)),
@@ -172,8 +184,15 @@ def evaluate_with_shots(
         circuit_executions=int(columns["evaluations"].sum(dtype=np.int64)) * settings,
         total_shots=round(float(columns["shots"].sum(dtype=float))) * settings,
         undefined_inputs=int(np.sum(~columns["defined"])),
-        predictions=columns["prediction"],
     )
+
+
+def _judged(predicted: np.ndarray, y: np.ndarray, targets: Targets | None) -> dict[str, Any]:
+    if targets is None:
+        return {"accuracy": float(np.mean(predicted == y)), "predictions": predicted}
+    predicted = targets.restored(predicted)
+    scores = regression_scores(targets.restored(y), predicted)
+    return {"accuracy": math.nan, "predictions": predicted, **scores}
 
 
 @eqx.filter_jit
@@ -185,6 +204,7 @@ def _measure(
     keys: Array,
     shots: Array,
     solver: str | Solver | None,
+    loss: Loss,
 ) -> dict[str, Array]:
     """Per-sample numbers; shots are traced, so that one program serves any number of them."""
     fitted = layer_for_shots(layer, shots, classifier.model.n_observables, solver=solver)
@@ -195,7 +215,7 @@ def _measure(
         m, stats = prediction.solution.value, prediction.solution.stats
         exact = form.bind(x)(m)
         size = at_least(jnp.linalg.norm(exact), jnp.finfo(m.dtype).tiny)
-        return prediction.logits, {
+        return prediction.outputs, {
             "residual": jnp.linalg.norm(exact - m) / size,
             "measured": stats.residual,
             "converged": stats.converged,
@@ -205,6 +225,9 @@ def _measure(
             "defined": classifier.model.is_defined(m, x),
         }
 
-    logits, found = jax.vmap(one)(x, keys)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    return {**found, "loss": losses, "prediction": jnp.argmax(logits, axis=-1)}
+    outputs, found = jax.vmap(one)(x, keys)
+    return {
+        **found,
+        "loss": losses(loss, outputs, y),
+        "prediction": predictions(loss, outputs),
+    }

@@ -27,6 +27,7 @@ from qdeq.interop.qasm.manifest import (
     describe_inputs,
     describe_preprocessing,
     describe_solver,
+    describe_targets,
 )
 from qdeq.interop.qasm.write import to_qasm3
 from qdeq.lowering.preparation import preparation, preparation_angles
@@ -75,7 +76,7 @@ def open_run(
     Parameters
     ----------
     run
-        A run folder; of many seeds, the model of the highest validation accuracy is taken.
+        A run folder; of many seeds, the model of the highest validation score is taken.
     data_dir
         Where the data set is now, if it has moved.
     model
@@ -179,6 +180,7 @@ def export_run(
         "solver": describe_solver(run.config),
         "head": describe_head(run.classifier),
         "classes": list(run.dataset.classes),
+        **describe_targets(run.dataset),
         "preprocessing": describe_preprocessing(run.config, run.dataset),
         "samples": _samples(run, samples),
         "shots": shots,
@@ -268,17 +270,25 @@ def _samples(run: TrainedRun, count: int) -> list[dict[str, Any]]:
     inputs = jax.vmap(preparation_angles)(v) if amplitude else v
     values = jax.vmap(model)(m, jnp.asarray(x))
     rows = zip(*(np.asarray(a, dtype=float).tolist() for a in (x, m, inputs, values)), strict=True)
-    predicted = np.argmax(np.asarray(prediction.logits), axis=1)
+    labels, predicted = _in_words(run.dataset, y, np.asarray(prediction.outputs))
     return [
         {
             "features": features,
-            "label": run.dataset.classes[int(label)],
+            "label": label,
             "measured_state": state,
             "encoder_inputs": encoded,
             "expectation_values": expected,
-            "predicted": run.dataset.classes[int(guess)],
+            "predicted": guess,
         }
         for (features, state, encoded, expected), label, guess in zip(
-            rows, y, predicted, strict=True
+            rows, labels, predicted, strict=True
         )
     ]
+
+
+def _in_words(dataset: Dataset, y: np.ndarray, outputs: np.ndarray) -> tuple[list[Any], list[Any]]:
+    """What is true and what is predicted: names of classes, or targets in their own units."""
+    if dataset.targets is not None:
+        return dataset.targets.restored(y).tolist(), dataset.targets.restored(outputs).tolist()
+    guesses = np.argmax(outputs, axis=1)
+    return [dataset.classes[k] for k in y], [dataset.classes[k] for k in guesses]

@@ -4,6 +4,7 @@ Which files an export has, and the circuit itself, are in `export`.
 """
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from qdeq.data.images import (
     pooling_matrix,
 )
 from qdeq.interop.names import numbered
-from qdeq.models import Predictor, QuantumModel, quantum_model
+from qdeq.models import Classifier, Predictor, QuantumModel, quantum_model
 from qdeq.training.config import TrainConfig
 
 
@@ -97,16 +98,27 @@ def describe_solver(config: TrainConfig) -> dict[str, Any]:
 
 def describe_head(classifier: Predictor) -> dict[str, Any]:
     """From the measured state to scores, with the weights."""
+    is_classifier = isinstance(classifier, Classifier)
     if classifier.head is None:
-        return {"map": "logits = m, one for each class", "weight": None, "bias": None}
+        what = "logits = m, one for each class" if is_classifier else "outputs = m, one per target"
+        return {"map": what, "weight": None, "bias": None}
     assert classifier.head.bias is not None
     upsamples = quantum_model(classifier.model, "an export").injection.is_paper
     read = "R m" if upsamples else "m"
+    read = f"max({read}, 0)" if classifier.rectifies else read
+    what = f"logits = weight {read} + bias; the class is that of the largest"
+    if not is_classifier:
+        what = f"outputs = weight {read} + bias; targets are scale outputs + mean, one by one"
     return {
-        "map": f"logits = weight max({read}, 0) + bias; the class is that of the largest",
+        "map": what,
         "weight": np.asarray(classifier.head.weight, dtype=float).tolist(),
         "bias": np.asarray(classifier.head.bias, dtype=float).tolist(),
     }
+
+
+def describe_targets(dataset: Dataset) -> dict[str, Any]:
+    """Names, means and scales of what a regression predicts; nothing for a classification."""
+    return {} if dataset.targets is None else {"targets": asdict(dataset.targets)}
 
 
 def describe_preprocessing(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
@@ -120,6 +132,8 @@ def describe_preprocessing(config: TrainConfig, dataset: Dataset) -> dict[str, A
             else "grey, scaled to 0 to 1, minus 0.1307, over 0.3081, pooled",
             "preparation": None if prepared is None else json.loads(prepared),
         }
+    if config.data not in DATASETS:
+        return {"map": "features as they are"}
     arguments = {
         "name": config.data,
         "n_features": dataset.n_features,
