@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from benchmarks.published import PublishedClassifier, Settings, loss
-from qdeq.models import Classifier, quantum_model
+from qdeq.models import Predictor, quantum_model
 from qdeq.training.epoch import Values
 from qdeq.training.loop import Trainer, TrainState
 from qdeq.training.parallel import Layout
@@ -147,7 +147,7 @@ def with_classifier(trainer: Trainer, classifier: Any) -> TrainState:
     )
 
 
-def as_published(classifier: Classifier) -> PublishedClassifier:
+def as_published(classifier: Predictor) -> PublishedClassifier:
     """The same angles, head and circuit for the plain published algorithm."""
     model = quantum_model(classifier.model, "the published algorithm")
     head = classifier.head
@@ -162,7 +162,7 @@ def as_published(classifier: Classifier) -> PublishedClassifier:
     )
 
 
-def published_epoch(trainer: Trainer, classifier: Classifier, settings: Settings) -> Program:
+def published_epoch(trainer: Trainer, classifier: Predictor, settings: Settings) -> Program:
     """The plain published algorithm on the same batches, with the same optimiser."""
     model = as_published(classifier)
     dynamic, static = eqx.partition(model, eqx.is_array)

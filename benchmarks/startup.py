@@ -17,7 +17,7 @@ from qdeq import native
 
 _STACK = "import jax, equinox, optimistix, optax"
 _EVERY_NAME = "import qdeq; [getattr(qdeq, name) for name in dir(qdeq)]"
-_WITHOUT_SKLEARN = "import qdeq; [getattr(qdeq, n) for n in dir(qdeq) if n != 'QDEQClassifier']"
+_WITHOUT_SKLEARN = "import qdeq; [getattr(qdeq, n) for n in dir(qdeq) if 'QDEQ' not in n]"
 _TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 

@@ -68,11 +68,11 @@ def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[
         drawn["residual"] = figures.residual_trace(
             summary.residual_trace, tolerance=config.tolerance, not_finite=summary.not_finite
         )
-    if summary.targets is None:
+    if not summary.targets:
         drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
     else:
-        names = summary.targets.names
-        drawn["predictions"] = figures.predicted_against_true(*folder.read_predictions(), names)
+        found = folder.read_predictions()
+        drawn["predictions"] = figures.predicted_against_true(*found, summary.targets)
     with contextlib.suppress(UserError):  # of parts of one's own that are not given
         drawn["circuit"] = circuit_of(config, summary).draw_mpl()
     pictures = {name: figures.png(figure) for name, figure in drawn.items()}
@@ -169,9 +169,9 @@ def summary_rows(summary: Summary) -> dict[str, str]:
 
 def _errors(summary: Summary) -> dict[str, str]:
     """Test errors of a regression, in the targets' own units."""
-    if summary.targets is None:
+    if not summary.targets:
         return {}
-    mean = " mean over targets," * (len(summary.targets.names) > 1)
+    mean = " mean over targets," * (len(summary.targets) > 1)
     return {
         f"test RMSE,{mean}".rstrip(","): f"{summary.spread('test_rmse'):.4g}",
         f"test MAE,{mean}".rstrip(","): f"{summary.spread('test_mae'):.4g}",

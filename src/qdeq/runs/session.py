@@ -199,7 +199,7 @@ class Session:
                         self.seed_folders, summaries, predictions, strict=True
                     ):
                         folder.write_summary(summary)
-                        if summary.targets is not None:
+                        if summary.targets:
                             folder.write_predictions(self.true_targets, predicted)
                     if self._has_many_seeds:
                         together = Summary.over(summaries, run=str(self.folder.path))
@@ -323,7 +323,7 @@ class Session:
                 device=str(jax.devices()[0].device_kind),
                 versions=packages,
                 task=data.task,
-                targets=data.targets,
+                targets=[] if data.targets is None else list(data.targets.names),
                 classes=list(data.classes),
                 confusion_matrix=confusion_of(data, data.test.y, test[seed]["predictions"]),
                 residual_trace=finite_or_none(np.asarray(test[seed]["residual_trace"]).tolist()),

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from qdeq.data.splits import Targets
 from qdeq.errors import UserError
 from qdeq.names import SCORES, Task
 
 # Fields younger than run folders that must stay readable, with what they mean there.
 _REGRESSION: dict[str, Any] = {
     "task": "classification",
-    "targets": None,
+    "targets": [],
     **dict.fromkeys(("train_r2", "valid_r2", "test_r2", "test_rmse", "test_mae")),
 }
 _LATER_FIELDS: dict[str, Any] = {
@@ -177,8 +176,8 @@ class Summary:
     confusion_matrix: list[list[int]]
     """Test samples by true class (row) and predicted class (column)."""
 
-    targets: Targets | None = None
-    """What a regression predicts, and the scale it was trained in."""
+    targets: list[str] = field(default_factory=list)
+    """Names of what a regression predicts; their scale is in the run folder's data.json."""
 
     residual_trace: list[float | None]
     """Mean relative residual of the test samples after each solver step; null where no sample was
@@ -268,13 +267,7 @@ class Summary:
             }
         except (AttributeError, TypeError) as error:
             raise UserError(f"{source} is damaged at statistics: {advice}") from error
-        return cls(**{**values, "statistics": spreads, "targets": _targets(values["targets"])})
-
-
-def _targets(values: dict[str, Any] | None) -> Targets | None:
-    if values is None:
-        return None
-    return Targets(tuple(values["names"]), tuple(values["mean"]), tuple(values["scale"]))
+        return cls(**{**values, "statistics": spreads})
 
 
 def _mean_trace(traces: Sequence[Sequence[float | None]]) -> list[float | None]:
