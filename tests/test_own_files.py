@@ -250,6 +250,18 @@ def test_folders_of_images_are_classes(tmp_path):
     assert dataset.classes == (0, 1, 10) and len(dataset.test) == 15 and dataset.n_features == 9
 
 
+@pytest.mark.slow  # compiles the recommended model
+def test_the_command_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "pets")
+    assert main(["train", "--data", "pets", "--epochs", "1", "--out", "run"]) == 0
+    assert "pets, 6 qubits, table" in capsys.readouterr().out
+    assert evaluate("run").n_samples == 4
+    (tmp_path / "pets" / "cat" / "0.png").unlink()
+    with pytest.raises(UserError, match="pets has changed since the run"):
+        evaluate("run")
+
+
 def test_images_of_one_size_are_those_of_from_arrays(tmp_path):
     folder = pictures(tmp_path / "pets", sides=(12,), colours=False)
     paths = sorted(folder.rglob("*.png"))

@@ -38,7 +38,7 @@ class TrainCommand(TrainConfig):
 
     preset: PresetName = "paper"
     """Defaults for all other options: the paper's recipe, a first look within two minutes, or the
-    published code like for like; without it those of a table are chosen from its shape. Options
+    published code like for like; without it those of a file of your own follow from its shape. Options
     that are given override it."""
 
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -181,10 +181,9 @@ def with_data(
 
     config = absolute(config)
     dataset = load_dataset(config)
-    if dataset.preparation is None:
-        return config, dataset
-    for note in dataset.preparation.notes:
-        console.print(note, markup=False, soft_wrap=True)
+    if dataset.preparation is not None:
+        for note in dataset.preparation.notes:
+            console.print(note, markup=False, soft_wrap=True)
     if "preset" not in given:
         values = recommended(dataset)
         config = config.replace(**{k: v for k, v in values.items() if k not in given})
