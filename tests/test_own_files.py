@@ -205,7 +205,7 @@ def test_every_seed_of_a_run_is_one_on_the_file(trained, tmp_path):
         ("--data minst-4", "--data 'minst-4' is not known: choose one of digits-4"),
         ("--data shop", "or give a file or folder that exists"),
         ("--data shop.cvs --target kind", "there is no file or folder shop.cvs; did you mean shop"),
-        ("--data shop.csv", "--target None: name the column of shop.csv to predict"),
+        ("--data shop.csv", "shop.csv: name the column to predict"),
         ("--data shop.csv --target Kind", "no column 'Kind', the target; did you mean 'kind'?"),
         ("--data shop.csv --target kind --components 99", "--components 99: 77 training rows"),
         ("--data shop.csv --target kind --n-features 4", "--n-features 4: the features of a table"),

@@ -38,8 +38,8 @@ class TrainCommand(TrainConfig):
 
     preset: PresetName = "paper"
     """Defaults for all other options: the paper's recipe, a first look within two minutes, or the
-    published code like for like; without it those of a file of your own follow from its shape. Options
-    that are given override it."""
+    published code like for like; without it those of a file of your own follow from its shape.
+    Options that are given override it."""
 
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; otherwise a new one in runs/."""

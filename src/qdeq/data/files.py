@@ -97,7 +97,7 @@ def load_file(
     if target is None:
         columns = open_table(path).columns
         raise UserError(
-            f"target=None: name the column of {path} to predict (--target): its columns are "
+            f"{path}: name the column to predict (target, --target): its columns are "
             f"{listing(columns)}"
         )
     if n_features is not None:

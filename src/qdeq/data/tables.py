@@ -195,7 +195,7 @@ def require(module: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise UserError(
-            f"reading this dataset needs the package {package}, which is not installed: "
+            f"this kind of data needs the package {package}, which is not installed: "
             'run pip install "qdeq[data]"'
         ) from error
 
