@@ -306,3 +306,27 @@ def test_mistakes_with_images_are_one_line(tmp_path):
     assert "outside 0 to 1" in refused(tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", a=np.zeros(3))
     assert "np.savez(FILE, x=..., y=...)" in refused(tmp_path / "d.npz")
+
+
+@pytest.mark.slow  # compiles another program
+@pytest.mark.parametrize("targets", ["price", "price,count"])
+def test_regressions_predict_in_the_units_of_the_table(targets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = shop(300).assign(price=lambda f: 1e6 * f["price"])
+    frame.to_csv("shop.csv", index=False)
+    words = ["--data", "shop.csv", "--target", targets, "--epochs=20", "--batch-size=32"]
+    options = [o for o in OPTIONS if not o.startswith(("--epochs", "--batch-size"))]
+    assert main(["train", *words, *options, "--learning-rate=0.05", "--out", "run"]) == 0
+    run, names = qdeq.load("run"), targets.split(",")
+    assert main(["predict", "run", "shop.csv"]) == 0
+    written = pd.read_csv("predictions.csv")
+    assert list(written.columns[: len(names)]) == [f"predicted_{name}" for name in names]
+    predicted = run.predict(frame).reshape(len(frame), -1)
+    np.testing.assert_array_equal(written[written.columns[: len(names)]], predicted)
+    # Far better than the mean, so in the right units; a small model is not expected to do more.
+    error = (predicted[:, 0] - frame["price"]).std()
+    assert error < 0.7 * frame["price"].std()
+    found = evaluate("run")
+    assert found.n_samples == 60
+    with pytest.raises(UserError, match="a regression has no classes"):
+        run.predict_proba(frame)
