@@ -37,8 +37,8 @@ class ReproduceCommand:
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
     """mnist-4, mnist-10, fashion-10, cifar-10; digits-4 and digits-10, the same on data that need
     no download; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
-    validation data; noise, all models on noisy devices and with finite shots; or parity, a network
-    of cells against any number of applications."""
+    validation data; noise, all models on noisy devices and with finite shots; parity, a network of
+    cells against any number of applications; or tables, the estimators' defaults on tables."""
 
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that holds the data set's files; otherwise the download cache."""
