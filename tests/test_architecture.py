@@ -20,8 +20,8 @@ FOLDERS = (
     "training",
     "devices",
     "runs",
-    "studies",
     "interop",
+    "studies",
     "cli",
 )
 NOT_OF_THE_QUANTUM_SIDE = {"equilibrium": {"native"}, "native": set(), "data": set()}
