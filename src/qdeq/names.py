@@ -71,7 +71,6 @@ Optimiser = Literal[
     "lion",
     "nadam",
     "nadamw",
-    "noisy_sgd",
     "novograd",
     "radam",
     "rmsprop",

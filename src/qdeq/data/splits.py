@@ -45,6 +45,9 @@ class Split:
         return f"Split(x={self.x.shape}, y={self.y.shape})"
 
 
+_LARGEST_TARGET = 1e300
+
+
 @dataclass(frozen=True)
 class Targets:
     """What a regression predicts, and the scale it is trained in: (t - mean) / scale.
@@ -63,20 +66,31 @@ class Targets:
     scale: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: np.ndarray, names: Sequence[str] | None = None) -> "Targets":
+    def of(
+        cls,
+        values: np.ndarray,
+        names: Sequence[str] | None = None,
+        *,
+        weight: np.ndarray | None = None,
+    ) -> "Targets":
         """The scale of ``(N, T)`` float64 training targets in their own units.
+
+        With ``(N,)`` weights a sample makes it as much as it counts, and not at all with 0.
 
         Raises
         ------
         UserError
-            If a target's numbers are so large or so far apart that their deviation overflows.
+            If a target's numbers are so large that differences or predictions would overflow.
         """
         names = _target_names(values.shape[1]) if names is None else tuple(names)
+        if weight is not None:
+            values, weight = values[weight > 0], weight[weight > 0]
         largest = np.abs(values).max(axis=0)
         unit = np.where(largest > 0, largest, 1.0)  # neither squares nor sums overflow
-        mean = (values / unit).mean(axis=0) * unit
-        scale = (values / unit).std(axis=0) * unit
-        bad = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(scale)))
+        mean = np.average(values / unit, axis=0, weights=weight)
+        scale = np.sqrt(np.average((values / unit - mean) ** 2, axis=0, weights=weight)) * unit
+        mean = mean * unit
+        bad = np.flatnonzero(largest > _LARGEST_TARGET)
         if len(bad):
             raise UserError(
                 f"target {names[bad[0]]!r}: its numbers reach {largest[bad[0]]:.3g}, too large to "
@@ -452,6 +466,6 @@ def scaled_regression(
     name: str, train: Split, valid: Split, test: Split, *, names: Sequence[str] | None = None
 ) -> Dataset:
     """A regression of three splits whose ``y`` is ``(N, T)`` float64 in the targets' own units."""
-    targets = Targets.of(train.y, names)
+    targets = Targets.of(train.y, names, weight=train.weight)
     parts = [Split(s.x, targets.scaled(s.y), s.weight) for s in (train, valid, test)]
     return Dataset(name, *parts, classes=(), image_shape=(1, train.x.shape[1]), targets=targets)

@@ -270,6 +270,16 @@ def sample_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
     return weight_array(weights, len(x), "sample_weight")
 
 
+def that_count(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Without samples of weight zero, which would take part in the split and the scale."""
+    if weights is None or weights.all():
+        return x, y, weights
+    rows = weights > 0
+    return x[rows], y[rows], weights[rows]
+
+
 def _n_qubits(config: dict[str, Any], dataset: Dataset) -> int | None:
     """Of a part that is an object; by the rule for tables; else the fewest that serve."""
     values: dict[str, Any] = {name: config[name] for name in _MODEL_OPTIONS}

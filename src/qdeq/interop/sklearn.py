@@ -11,10 +11,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qdeq.data import Dataset, Split, Targets
-from qdeq.data.inputs import target_array
+from qdeq.data.inputs import target_array, weight_array
 from qdeq.data.splits import scaled_regression, stratified_indices, train_valid_indices
 from qdeq.errors import UserError
-from qdeq.interop._estimator import Estimator, finite, parameter_constraints, sample_weights
+from qdeq.interop._estimator import (
+    Estimator,
+    finite,
+    parameter_constraints,
+    sample_weights,
+    that_count,
+)
 from qdeq.models import Predictor
 from qdeq.training.predict import probabilities
 
@@ -184,12 +190,13 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         X = finite(X, self)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
+        X, y, weights = that_count(X, y, sample_weights(sample_weight, X))
         self.classes_, counted = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UserError(
                 f"y holds 1 class ({self.classes_[0]}): a classifier needs samples of at least two"
             )
-        samples = Split(X, counted.astype(np.int32), self._weights(sample_weight, X, y))
+        samples = Split(X, counted.astype(np.int32), self._weighted(weights, y))
         return self._fit(_split_classes(samples, self._valid_fraction, seed))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -216,7 +223,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
                 "give all of them as `classes` in the first call"
             )
         counted = np.searchsorted(self.classes_, y).astype(np.int32)
-        samples = Split(X, counted, self._weights(sample_weight, X, y))
+        samples = Split(X, counted, self._weighted(sample_weights(sample_weight, X), y))
         classes = tuple(range(len(self.classes_)))
         return self._fit_once(
             Dataset("custom", samples, samples, samples, classes, (1, X.shape[1]))
@@ -253,12 +260,13 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         check_is_fitted(self)
         return self.predictor_
 
-    def _weights(self, sample_weight: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-        weights = sample_weights(sample_weight, x)
+    def _weighted(self, weights: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
+        """Weights of samples times those of their classes."""
         if self.class_weight is None:
             return weights
         of_classes = compute_sample_weight(self.class_weight, y)
-        return sample_weights(of_classes if weights is None else of_classes * weights, x)
+        product = of_classes if weights is None else of_classes * weights
+        return weight_array(product, len(y), "class_weight")
 
 
 QDEQClassifier._parameter_constraints = {
@@ -318,7 +326,8 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         """
         seed = self._begin()
         X, y = self._checked(X, y, reset=True)
-        samples = Split(X, y, sample_weights(sample_weight, X))
+        samples = Split(*that_count(X, y, sample_weights(sample_weight, X)))
+        X = samples.x
         if len(X) < 2:
             raise UserError(
                 f"{len(X)} sample: a regressor needs at least two, one of which can validate"
@@ -341,14 +350,15 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         self._begin()
         begins = not hasattr(self, "states_")
         X, y = self._checked(X, y, reset=begins)
+        weights = sample_weights(sample_weight, X)
         if begins:
-            self.targets_ = Targets.of(y)
+            self.targets_ = Targets.of(y, weight=weights)
         if y.shape[1] != len(self.targets_.names):
             raise UserError(
                 f"y has {y.shape[1]} targets and had {len(self.targets_.names)} before: give the "
                 "same in every call"
             )
-        samples = Split(X, self.targets_.scaled(y), sample_weights(sample_weight, X))
+        samples = Split(X, self.targets_.scaled(y), weights)
         return self._fit_once(
             Dataset("custom", samples, samples, samples, (), (1, X.shape[1]), self.targets_)
         )

@@ -82,6 +82,7 @@ class Trainer:
         layout: Layout | None = None,
         model: ModelFunction | ModelMaker | None = None,
     ):
+        _check_that_some_count(dataset)
         self.config = config
         self.dataset = dataset
         self.model = model
@@ -281,7 +282,9 @@ class Trainer:
         if self.dataset.targets is None:
             return averages["mark"]
         # Targets have a deviation of 1 here, but for those that are constant.
-        variance = float(np.mean(np.var(split.y, axis=0, dtype=float)))
+        y, weight = split.y.astype(float), split.weight
+        squares = (y - np.average(y, axis=0, weights=weight)) ** 2
+        variance = float(np.mean(np.average(squares, axis=0, weights=weight)))
         return 1 - averages["mark"] / variance if variance > 0 else math.nan
 
     def _judged(self, mark: float, predicted: np.ndarray, split: Split) -> dict[str, float]:
@@ -532,6 +535,17 @@ def _model_of(
             f"{choices.n_features}: give a model of as many features"
         )
     return made
+
+
+def _check_that_some_count(dataset: Dataset) -> None:
+    """Without a sample that counts the best model would be any."""
+    for name in ("train", "valid"):
+        weight = getattr(dataset, name).weight
+        if weight is not None and not weight.any():
+            raise UserError(
+                f"{dataset.name}: all weights of the {name} split ({len(weight)} samples) are 0: "
+                "leave samples out that do not count, or change split_seed or valid_fraction"
+            )
 
 
 def padded_rows(n_samples: int, batch_size: int) -> int:
