@@ -8,7 +8,7 @@ from typing import Any
 from qdeq.data import Dataset
 
 _ROWS_SEEN = 80_000  # in training, by all epochs
-_EPOCHS = (20, 100)
+_EPOCHS = (20, 60)
 _BATCHES_PER_EPOCH = 32
 _BATCH_SIZES = (16, 256)
 _FEW_FEATURES, _FEW_OUTPUTS, _MANY_OUTPUTS = 16, 6, 20
