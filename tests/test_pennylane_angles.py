@@ -182,6 +182,41 @@ def test_entries_are_told_apart_however_many_there_are():
     np.testing.assert_allclose(slopes, factor, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [2, 5, 4096, 12_000])
+def test_all_angles_of_two_entries_are_found_in_as_many_runs_as_the_numbers_have_bits(n):
+    first, second = np.random.default_rng(0).permutation(n)[[0, 1]], np.array([0, n - 1])
+    n_runs = 0
+
+    def columns(points):
+        nonlocal n_runs
+        n_runs += len(points)
+        a, b = points[:, first], points[:, second]
+        return np.concatenate([a - b / 2 + 0.3, a * b, 1.5 * a], axis=1)
+
+    found = computed_angles(columns, n)
+    for k, (i, j) in enumerate(zip(first, second, strict=True)):
+        pair = tuple(sorted({i, j}))
+        assert found[k].entries == found[2 + k].entries == pair
+        assert found[4 + k].entries == (i,)
+        assert None not in (found[k].polynomial, found[2 + k].polynomial)
+    assert n_runs < 40 + 2 * np.log2(n)
+
+
+def test_a_search_that_would_never_end_is_given_up(monkeypatch):
+    """A thousand sums of three entries each, which take 20,000 runs."""
+    chosen = np.random.default_rng(0).permutation(3000).reshape(1000, 3)
+    n_runs = 0
+
+    def columns(points):
+        nonlocal n_runs
+        n_runs += len(points)
+        return points[:, chosen].sum(axis=2)
+
+    monkeypatch.setattr("qdeq.interop.computed_angles._MOST_VALUES", 100_000)
+    assert all(angle.polynomial is None for angle in computed_angles(columns, 3000))
+    assert n_runs < 300
+
+
 def test_sums_are_found_among_many_entries():
     def columns(points):
         return np.stack([points[:, 7] - points[:, 900] / 2, points[:, 3] * points[:, 4]], axis=1)

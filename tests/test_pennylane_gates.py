@@ -142,6 +142,25 @@ def relatives(make):
     yield lambda *a: qml.pow(qml.adjoint(make(*a)), 3)
 
 
+def matrix_of(operation, wires):
+    """PennyLane's matrix of what is inside, inverted, raised, controlled, multiplied here."""
+    if isinstance(operation, qml.ops.Adjoint):
+        return matrix_of(operation.base, wires).conj().T
+    if isinstance(operation, qml.ops.Pow) and operation.z == int(operation.z):
+        return np.linalg.matrix_power(matrix_of(operation.base, wires), int(operation.z))
+    if isinstance(operation, qml.ops.Prod):
+        parts = (matrix_of(part, wires) for part in operation.operands)
+        return functools.reduce(np.matmul, parts)
+    if type(operation) in (qml.ops.Controlled, qml.ops.ControlledOp):
+        on = np.eye(2 ** len(wires))
+        for wire, value in zip(operation.control_wires, operation.control_values, strict=True):
+            on = on @ oracle.on_wires(
+                oracle.P1 if value else oracle.P0, [wires.index(wire)], len(wires)
+            )
+        return on @ matrix_of(operation.base, wires) + np.eye(2 ** len(wires)) - on
+    return qml.matrix(operation, wire_order=wires)
+
+
 WIRES = ["c", "d", 0, 1, 2, 3]
 
 
@@ -162,7 +181,7 @@ def assert_read(make, n_angles, rng, *, may_be_refused=False, open_angles=False)
         assert may_be_refused and "\n" not in str(error), (operation, error)
         return
     found = oracle.circuit_unitary(circuit, values if open_angles else ())
-    assert agree(found, qml.matrix(operation, wire_order=wires)), operation
+    assert agree(found, matrix_of(operation, wires)), operation
 
 
 # Fractional powers, and what PennyLane has no circuit for, are one line that names the operation.
@@ -337,14 +356,30 @@ def test_a_tape_keeps_its_angles_and_leaves_arrays_and_observables_constant():
     assert agree(found, qml.matrix(tape, wire_order=[0, 1]))
 
 
-@pytest.mark.slow
-def test_twelve_thousand_parameters_are_told_apart():
-    n = 12_000
+def assert_told_apart(n):
+    """Returns how often the function was run."""
+    n_runs = 0
 
-    def function(theta):
+    def function(theta, x):
+        nonlocal n_runs
+        n_runs += 1
         for i in range(n):
             qml.RX(theta[n - 1 - i] / 2, wires=i % 4)
+            if i % 8 == 0:
+                qml.RZ(theta[i] + x[i // 8 % 5], wires=i % 4)
 
-    circuit = from_pennylane(function, np.zeros(n))
-    assert [op.parameter for op in circuit.operations] == list(range(n))[::-1]
-    assert {op.factor for op in circuit.operations} == {0.5}
+    circuit = from_pennylane(function, np.zeros(n), np.zeros(5), features="x")
+    turned = [op for op in circuit.operations if op.name == "RX"]
+    assert [op.parameter for op in turned] == list(range(n))[::-1]
+    assert {op.factor for op in turned} == {0.5}
+    assert circuit.count(name="RZ") == 2 * len(range(0, n, 8))
+    return n_runs
+
+
+def test_runs_grow_with_the_digits_of_the_number_of_parameters():
+    assert assert_told_apart(400) - assert_told_apart(100) <= 10  # two for each bit, and chunks
+
+
+@pytest.mark.slow
+def test_twelve_thousand_parameters_are_told_apart():
+    assert_told_apart(12_000)

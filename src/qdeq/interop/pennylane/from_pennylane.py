@@ -7,6 +7,7 @@ their values (`computed_angles`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ _GATES = {NAMES.get(name, name): name for name in GATES} | {"U1": "PhaseShift"}
 _SKIPPED = ("GlobalPhase", "Barrier", "WireCut", "Snapshot")
 # More than anybody simulates; nested powers ask for 2**60 just as easily.
 _MOST_OPERATIONS = 500_000
+# Operations of PennyLane's that exist at a time, of a kilobyte or two each.
+_MOST_AT_ONCE = 200_000
 # A matrix of ten wires has a million entries.
 _LARGEST_MATRIX = 10
 
@@ -85,32 +88,36 @@ def from_pennylane(
     1: ──RX(x1)──RY(θ1)─╰⊕─┤
     """
     qml = load()
-    if isinstance(source, qml.tape.QuantumScript):
-        if args:
-            raise UserError("a tape holds its own numbers: leave the other arguments out")
-        made_up = of_tape(qml, source)
-    else:
-        if not callable(source):
-            raise UserError(
-                f"{type(source).__name__} cannot be read: give a QNode, a quantum function or a "
-                "tape"
-            )
-        made_up = ask(
-            lambda: f"{type(source).__name__} with {len(args)} arguments",
-            lambda: of_function(qml, source, args, theta, features),
-        )
+    if n_qubits is not None and not isinstance(n_qubits, Integral):
+        raise UserError(f"n_qubits={n_qubits!r}: give a whole number of wires, or None")
     try:
+        made_up = _made_up(qml, source, args, theta, features)
         operations = _Reader(qml, made_up).operations()
     except RecursionError as error:
         raise UserError(
-            "the operations consist of operations that consist of operations and so on without "
-            "end: write them with fewer levels"
+            "functions, or operations that consist of operations, call one another without end: "
+            "write them with fewer levels"
         ) from error
     _check_every_entry_is_used(operations, made_up.n_parameters)
     n_wires = max(len(made_up.numbers), *(1 + w for op in operations for w in op.wires), 1)
     if n_qubits is not None and n_qubits < n_wires:
         raise UserError(f"n_qubits={n_qubits}: the circuit has {n_wires} wires, give at least that")
-    return Circuit(n_wires if n_qubits is None else n_qubits, operations)
+    return Circuit(n_wires if n_qubits is None else int(n_qubits), operations)
+
+
+def _made_up(qml: Any, source: Any, args: tuple, theta: Any, features: Any) -> MadeUp:
+    if isinstance(source, qml.tape.QuantumScript):
+        if args:
+            raise UserError("a tape holds its own numbers: leave the other arguments out")
+        return ask(lambda: "the tape", lambda: of_tape(qml, source))
+    if not callable(source):
+        raise UserError(
+            f"{type(source).__name__} cannot be read: give a QNode, a quantum function or a tape"
+        )
+    return ask(
+        lambda: f"{type(source).__name__} with {len(args)} arguments",
+        lambda: of_function(qml, source, args, theta, features),
+    )
 
 
 @dataclass(frozen=True)
@@ -153,13 +160,18 @@ class _Reader:
 
     def _columns(self, points: np.ndarray) -> np.ndarray:
         """All angles `(R, K)` at points `(R, N)`."""
+        n_at_once = max(1, _MOST_AT_ONCE // max(1, self._n_read))
+        parts = [
+            self._angles(points[first : first + n_at_once])
+            for first in range(0, len(points), n_at_once)
+        ]
+        return np.concatenate(parts)
+
+    def _angles(self, points: np.ndarray) -> np.ndarray:
         gates = self._run(np.concatenate([self._ends, points]))
         columns = [a for gate in gates if isinstance(gate, _Turned) for a in gate.angles]
-        return (
-            np.array(columns)
-            .reshape(len(columns), len(self._ends) + len(points))[:, len(self._ends) :]
-            .T
-        )
+        whole = np.array(columns).reshape(len(columns), len(self._ends) + len(points))
+        return whole[:, len(self._ends) :].T
 
     def _run(self, points: np.ndarray) -> list[Operation | _Turned]:
         tapes = [self._made_up.tape_at(point).operations for point in points]
@@ -224,7 +236,8 @@ class _Reader:
     ) -> Operation | _Turned:
         if not runs[0].data:
             return Operation(name, wires)
-        if any(np.ndim(angle) for angle in runs[0].data):  # a matrix that is not constant, a batch
+        # A matrix that is not constant, a batch, or complex numbers.
+        if any(np.ndim(angle) or np.iscomplexobj(angle) for run in runs for angle in run.data):
             raise UserError(_computed(where))
         angles = np.array([[float(angle) for angle in run.data] for run in runs])
         return _Turned(name, wires, tuple(angles.T), where)
