@@ -253,7 +253,7 @@ def functions(draw):
 
 @st.composite
 def _changed(draw, make):
-    power = draw(st.sampled_from([2, -1, 0, 0.5, 10**9, math.nan, math.inf, 1j, "a"]))
+    power = draw(st.sampled_from([2, -1, 0, 0.5, 1000, math.nan, math.inf, 1j, "a"]))
     values = draw(st.sampled_from([None, [0], [1], [2], [0, 1], []]))
     wires = draw(st.sampled_from(["c", 0, 5, -1, ["c", "d"], []]))
     changes = [
