@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from qdeq._memory import available_memory
 from qdeq.data import csv_files
 from qdeq.data.csv_files import CsvFile
 from qdeq.data.frames import as_frame, check_names
@@ -157,24 +158,6 @@ def check_size(path: Path, n_rows: int | None, n_columns: int, n_bytes: float = 
         f"{path} holds {rows}{n_columns} columns, which need about {needed / 1e9:.1f} GB of memory "
         f"where {limit / 1e9:.1f} GB are free for them: {advice}"
     )
-
-
-def available_memory() -> float:
-    """Bytes of memory that are free, the limit of a container included."""
-    free = []
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            free += [
-                int(line.split()[1]) * 1024.0 for line in file if line.startswith("MemAvailable")
-            ]
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
-        free += [max(0.0, float(limit) - float(used))] if limit != "max" else []
-    except (OSError, ValueError):
-        pass
-    if not free and "SC_PHYS_PAGES" in os.sysconf_names:
-        free = [0.5 * float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")]
-    return min(free) if free else 8e9
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:

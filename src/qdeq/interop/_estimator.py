@@ -35,6 +35,7 @@ from qdeq.training.loop import ModelMaker, Trainer, only
 from qdeq.training.options import ModelOptions, OptimiserOption
 from qdeq.training.predict import predict
 from qdeq.training.recommended import recommended
+from qdeq.training.stopping import ended_at
 
 OWN_PARAMETERS = frozenset(
     {"preset", "model", "early_stopping", "verbose", "warm_start", "random_state", "class_weight"}
@@ -120,10 +121,11 @@ class Estimator(BaseEstimator):
         self._say(f"{_in_words(config, dataset)}; compiling")
         trainer.compile(states)
         self.history_: list[dict[str, Any]] = []
-        best, best_epoch = np.inf, 0
         try:
-            for epoch in range(config.epochs):
+            for _ in range(config.epochs):
+                previous = np.asarray(states.best_valid_loss)
                 states, (metrics,) = trainer.run_epoch_seeds(states)
+                metrics["best"] = bool(np.asarray(states.best_valid_loss) != previous)
                 self.history_.append(metrics)
                 self._say_epoch(metrics, config, dataset)
                 why = divergence(metrics, config)
@@ -132,9 +134,7 @@ class Estimator(BaseEstimator):
                 if why:
                     _warn(f"{why}. The model with the lowest validation loss before it is kept.")
                     break
-                if metrics["valid_loss"] < best:
-                    best, best_epoch = metrics["valid_loss"], epoch
-                elif config.patience and epoch - best_epoch >= config.patience:
+                if ended_at(self.history_, config):
                     self._say(f"no better validation loss for {config.patience} epochs")
                     break
         except KeyboardInterrupt:

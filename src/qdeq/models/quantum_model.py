@@ -136,7 +136,7 @@ class QuantumModel(ModelFunction):
                 "method='statevector' cannot hold noise, which turns states into mixtures: choose "
                 "method='auto' or 'density-matrix', or noise=None"
             )
-        if method == "quadratic" and not _is_quadratic(self):
+        if method == "quadratic" and not _is_quadratic(self.measured):
             raise UserError(
                 "method='quadratic' needs amplitude encoding and a circuit without feature-fed "
                 "operations: choose method='auto' or 'statevector'"
@@ -352,23 +352,28 @@ def evaluation_path(model: QuantumModel) -> str:
     takes the forms, and what no light cone serves (re-uploading, a phase gate in the encoding) the
     density matrix.
     """
-    if model.method in ("statevector", "lightcone", "density-matrix"):
-        return model.method
-    d, q, size = model.measured.n_features, model.n_observables, 2**model.circuit.n_qubits
-    if _is_quadratic(model) and model.noise is not None:
+    return path_of(model.measured, model.method)
+
+
+def path_of(measured: MeasuredCircuit, method: str) -> str:
+    """`evaluation_path` of a model of these."""
+    if method in ("statevector", "lightcone", "density-matrix"):
+        return method
+    d, q, size = measured.n_features, measured.n_observables, 2**measured.n_qubits
+    if _is_quadratic(measured) and measured.noise is not None:
         return "quadratic-forms"
-    if _is_quadratic(model):
+    if _is_quadratic(measured):
         forms = 2 * size * q * d**2 + TYPICAL_BATCH * q * d**2
         columns = 2 * size * q**2 * d + TYPICAL_BATCH * 2 * size * (d + q)
-        cheaper = forms <= columns or not model.observables.is_diagonal
+        cheaper = forms <= columns or not measured.observables.is_diagonal
         return "quadratic-forms" if cheaper else "projected-columns"
-    lightcone = lightcone_cost(model.measured)
-    general, simulation = "statevector", 8 * size * len(model.circuit.operations)
-    if model.noise is not None:
+    lightcone = lightcone_cost(measured)
+    general, simulation = "statevector", 8 * size * len(measured.circuit.operations)
+    if measured.noise is not None:
         # Sixteen multiplications for each of 4**n numbers and each block of two wires.
-        general, simulation = "density-matrix", 16 * size**2 * len(model.circuit.operations)
+        general, simulation = "density-matrix", 16 * size**2 * len(measured.circuit.operations)
     return general if lightcone is None or lightcone > simulation else "lightcone"
 
 
-def _is_quadratic(model: QuantumModel) -> bool:
-    return isinstance(model.encoding, AmplitudeEncoding) and model.circuit.n_features == 0
+def _is_quadratic(measured: MeasuredCircuit) -> bool:
+    return isinstance(measured.encoding, AmplitudeEncoding) and measured.circuit.n_features == 0

@@ -34,6 +34,7 @@ from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence, first_divergence
 from qdeq.training.loop import ModelMaker, Trainer, TrainState, n_qubits_of
 from qdeq.training.parallel import Layout, seeds_at_once
+from qdeq.training.stopping import ended_at
 
 OnEpoch = Callable[[Metrics], None]
 OnStage = Callable[[str], None]
@@ -218,7 +219,7 @@ class Session:
                 break
             if epoch in (first, config.warmup_epochs):  # a phase begins: its epoch is compiled
                 on_stage("compiling")
-            ended = [_ended_at(h, config) is not None for h in self.progress.histories]
+            ended = [ended_at(h, config) is not None for h in self.progress.histories]
             if all(a or b for a, b in zip(ended, self.stopped, strict=True)):
                 self._checkpoint(every_seed=True)
                 break
@@ -305,7 +306,7 @@ class Session:
                 seed=config.seed,
                 n_parameters=one_seed.n_parameters,
                 n_head_parameters=sum(int(leaf.size) // n_seeds for leaf in head),
-                epochs=_ended_at(histories[seed], config) or len(histories[seed]),
+                epochs=ended_at(histories[seed], config) or len(histories[seed]),
                 stopped=self.stopped[seed],
                 best_epoch=max((m["epoch"] for m in histories[seed] if m["best"]), default=0),
                 **_scores(train[seed], valid[seed], test[seed]),
@@ -356,19 +357,6 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
         name: combine.get(name, lambda values: float(np.mean(values)))([m[name] for m in metrics])
         for name in metrics[0]
     }
-
-
-def _ended_at(history: Sequence[Metrics], config: TrainConfig) -> int | None:
-    """The epoch that ended training because the validation loss no longer fell, if one did."""
-    if not config.patience:
-        return None
-    best = 0
-    for metrics in history:
-        if metrics["best"]:
-            best = metrics["epoch"]
-        elif metrics["phase"] == config.mode and metrics["epoch"] - best >= config.patience:
-            return metrics["epoch"]
-    return None
 
 
 def _scores(train: Metrics, valid: Metrics, test: Metrics) -> dict[str, Any]:

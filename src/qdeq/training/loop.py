@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from qdeq.circuits import MeasuredCircuit
 from qdeq.circuits.noise_text import as_noise
+from qdeq.circuits.tables import circuit_by_names
 from qdeq.data import Dataset, Split
 from qdeq.errors import UserError
 from qdeq.models import (
@@ -28,6 +30,7 @@ from qdeq.models import (
     check_model,
     state_dtype,
 )
+from qdeq.models.memory import check_memory, check_memory_of
 from qdeq.names import SCORES, Head, Loss, Task
 from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import BatchAxis, BatchMetrics, Recipe, Values, measure
@@ -303,9 +306,15 @@ class Trainer:
     def _init(self, seed: int) -> TrainState:
         config = self.config
         sizes = self.dataset.n_features, self.dataset.n_outputs
+        axis = self.layout.batch_axis
+        at_once = max(self._chunk, config.batch_size) // (1 if axis is None else axis.size)
+        choices = _choices(config, self.n_qubits, *sizes, self.dataset.task)
+        if self.model is None:
+            _check_that_it_fits(choices, at_once)
         with kept_on_disk():
-            choices = _choices(config, self.n_qubits, *sizes, self.dataset.task)
             state = _fresh(jax.device_put(np.uint32(seed)), choices, self.model)
+        if self.model is not None:
+            check_memory_of(state.classifier.model, batch_size=at_once)
         state = _with_dropout(state, config.dropout)
         if config.start == "previous" and config.mode == "implicit":
             model = state.classifier.model
@@ -416,13 +425,9 @@ def untrained(
     UserError
         When the configuration, the sizes and the model do not go together.
     """
-    n_qubits = _n_qubits(config, n_outputs)
+    choices = _choices(config, _n_qubits(config, n_outputs), n_features, n_outputs, task)
     with kept_on_disk():
-        state = _fresh(
-            jax.device_put(np.uint32(config.seed)),
-            _choices(config, n_qubits, n_features, n_outputs, task),
-            model,
-        )
+        state = _fresh(jax.device_put(np.uint32(config.seed)), choices, model)
     return _with_dropout(state, config.dropout).classifier
 
 
@@ -463,6 +468,24 @@ def _choices(
         n_qubits=n_qubits,
         n_features=n_features,
         parts=tuple(parts.items()),
+    )
+
+
+def _check_that_it_fits(choices: _Choices, batch_size: int) -> None:
+    """Raise `UserError` before the circuit is built where its training would not fit."""
+    parts = dict(choices.parts)
+    method = parts.pop("method")
+
+    def circuit(n_qubits: int) -> MeasuredCircuit:
+        return circuit_by_names(n_qubits, n_features=choices.n_features, **parts)
+
+    # An object is of a size of its own.
+    is_named = all(isinstance(parts[name], str) for name in ("encoding", "ansatz", "observables"))
+    check_memory(
+        circuit(choices.n_qubits),
+        method,
+        batch_size=batch_size,
+        smaller=circuit if is_named else None,
     )
 
 
