@@ -24,6 +24,7 @@ from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
 from qdeq.runs.trained import Run
 from qdeq.training.config import TrainConfig
 from qdeq.training.loop import ModelMaker, Trainer, TrainState
+from qdeq.training.recommended import recommended
 
 
 def train(
@@ -42,7 +43,8 @@ def train(
     Parameters
     ----------
     config
-        What to train; the paper's recipe if None.
+        What to train. None: for a table or a regression what `qdeq.training.recommended` says, else
+        the paper's recipe.
     seeds
         Distinct seeds, trained together in one compiled program; `config.seed` then has no effect.
         Every seed ends with the results of a run of its own (up to the rounding of sums): its
@@ -81,7 +83,9 @@ def train(
     >>> f"{run.summary.spread('test_accuracy'):.3f}"  # doctest: +SKIP
     '0.931 ± 0.012'
     """
-    config = TrainConfig() if config is None else config
+    if config is None:
+        is_table = dataset is not None and (dataset.preparation or dataset.targets)
+        config = TrainConfig(**(recommended(dataset) if dataset and is_table else {}))
     config = absolute(config)
     if dataset is not None and not (config.is_file and dataset.source == config.data):
         own = dict.fromkeys(("target", "task", "test", "group", "weight", "ignore", "components"))
