@@ -219,8 +219,8 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise UserError(
-                f"y holds {unknown[0]!r}, which is not among the classes {self.classes_.tolist()}: "
-                "give all of them as `classes` in the first call"
+                f"y holds {unknown.tolist()[0]!r}, which is not among the classes "
+                f"{self.classes_.tolist()}: give all of them as `classes` in the first call"
             )
         counted = np.searchsorted(self.classes_, y).astype(np.int32)
         samples = Split(X, counted, self._weighted(sample_weights(sample_weight, X), y))
