@@ -171,17 +171,20 @@ def _errors(summary: Summary) -> dict[str, str]:
     """Test errors of a regression, in the targets' own units."""
     if not summary.targets:
         return {}
-    mean = " mean over targets," * (len(summary.targets) > 1)
+    if len(summary.targets) > 1:  # whose units differ
+        return {"targets": ", ".join(summary.targets)}
     return {
-        f"test RMSE,{mean}".rstrip(","): f"{summary.spread('test_rmse'):.4g}",
-        f"test MAE,{mean}".rstrip(","): f"{summary.spread('test_mae'):.4g}",
+        "target": summary.targets[0],
+        "test RMSE": f"{summary.spread('test_rmse'):.4g}",
+        "test MAE": f"{summary.spread('test_mae'):.4g}",
     }
 
 
 def _by_seed(summary: Summary) -> str:
     scores = (f"test_{summary.score}", f"valid_{summary.score}")
     names = (*scores, "residual_max", "converged_fraction", "best_epoch")
-    head = "".join(f"<th>{html.escape(n.replace('_', ' '))}</th>" for n in ("seed", *names))
+    words = [name.replace("_", " ").replace(" r2", f" {IN_WORDS['r2']}") for name in names]
+    head = "".join(f"<th>{html.escape(word)}</th>" for word in ("seed", *words))
     lines = [f"<tr>{head}</tr>"]
     for position, seed in enumerate(summary.seeds or []):
         cells = "".join(f"<td>{summary.by_seed[name][position]:.4g}</td>" for name in names)
