@@ -213,12 +213,12 @@ def test_an_operation_and_its_relatives_are_read_with_their_matrices(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", sorted(EVERY))
 def test_the_whole_library_is_read_with_its_matrices(name):
     walk(name, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", sorted(EVERY))
 def test_every_operation_is_read_with_its_matrix(name):
     make, n_angles = EVERY[name]
     rng = np.random.default_rng(0)
