@@ -255,7 +255,7 @@ def test_the_command_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "pets")
     assert main(["train", "--data", "pets", "--epochs", "1", "--out", "run"]) == 0
-    assert "pets, 6 qubits, table" in capsys.readouterr().out
+    assert "pets, 4 qubits, table" in capsys.readouterr().out
     assert evaluate("run").n_samples == 4
     (tmp_path / "pets" / "cat" / "0.png").unlink()
     with pytest.raises(UserError, match="pets has changed since the run"):

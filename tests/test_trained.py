@@ -170,7 +170,7 @@ def test_own_data_and_an_own_model_go_through_every_step_of_a_run(own, tmp_path)
     longer = resume(tmp_path / "run", epochs=9, **given)
     assert longer.summary.epochs == 9
     for call in (qdeq.load, resume, evaluate):
-        with pytest.raises(UserError, match=r"ansatz='own'.*has to be given again: model="):
+        with pytest.raises(UserError, match=r"'own'.*has to be given again: (model|dataset)="):
             call(tmp_path / "run")
 
 

@@ -4,6 +4,7 @@ It raises gates with open parameters to powers only where the gate knows a formu
 them to other gates, and some of its errors do not say where in the program they arose.
 """
 
+import warnings
 from typing import Any
 
 import openqasm3
@@ -20,7 +21,10 @@ _MOST_REPETITIONS = 64
 
 def quantum_circuit(text: str) -> QuantumCircuit:
     """The program's circuit; raises whatever the parser and the reader raise."""
-    state: Any = _Visitor().convert(openqasm3.parse(text))
+    with warnings.catch_warnings():
+        # Of Qiskit's importer, which calls Qiskit in ways that Qiskit will drop.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        state: Any = _Visitor().convert(openqasm3.parse(text))
     return state.circuit
 
 
