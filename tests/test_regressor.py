@@ -110,7 +110,9 @@ def test_early_stopping_ends_a_fit_and_verbose_says_so(capsys):
     assert len(lines) == 2 + stopped.n_iter_ and lines[-1].endswith(
         "no better validation loss for 2 epochs"
     )
-    qdeq.QDEQRegressor(**options).fit(X, noise)
+    # Patience says it alone.
+    alone = qdeq.QDEQRegressor(**{**options, "early_stopping": False}).fit(X, noise)
+    assert alone.n_iter_ == stopped.n_iter_
     assert capsys.readouterr().out == ""
 
 

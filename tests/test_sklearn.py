@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
+from small_models import Squash, squash
 
 import qdeq
 from qdeq.circuits import hardware_efficient
@@ -369,40 +370,18 @@ def test_a_grid_runs_over_solvers_as_names_and_as_objects(iris):
     assert best.config_.solver == search.best_params_["solver"]
 
 
-class Squash(qdeq.ModelFunction):
-    """A classical cell."""
-
-    weight: jax.Array
-    mix: jax.Array
-
-    @property
-    def n_features(self):
-        return self.mix.shape[1]
-
-    @property
-    def n_observables(self):
-        return len(self.mix)
-
-    def __call__(self, m, x):
-        return jax.numpy.tanh(self.weight * m + self.mix @ x)
-
-
-def make_squash(key):
-    return Squash(jax.numpy.full(3, 0.2), jax.random.normal(key, (3, 4)))
-
-
 def test_a_model_function_of_ones_own_is_trained(iris):
     x, y = iris
     options = {"mode": "direct", "layers": 2, "epochs": 3, "learning_rate": 0.05, "batch_size": 32}
     options["preset"] = "paper"
-    made = clone(qdeq.QDEQClassifier(model=make_squash, random_state=0, **options)).fit(x, y)
+    made = clone(qdeq.QDEQClassifier(model=squash, random_state=0, **options)).fit(x, y)
     assert made.n_qubits_ is None and made.equilibria(x).value.shape == (150, 3)
     trained = made.classifier_.model
     assert isinstance(trained, Squash) and not np.allclose(trained.weight, 0.2)
     copy = pickle.loads(pickle.dumps(made))
     np.testing.assert_array_equal(copy.predict_proba(x), made.predict_proba(x))
     # One with values starts from them, whatever the seed of its head.
-    start = make_squash(jax.random.key(7))
+    start = squash(jax.random.key(7))
     given = qdeq.QDEQClassifier(model=start, random_state=1, **options).fit(x, y)
     assert not np.allclose(given.classifier_.model.mix, start.mix)
     np.testing.assert_allclose(given.classifier_.model.mix, start.mix, atol=1)  # 3 epochs

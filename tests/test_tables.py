@@ -205,6 +205,9 @@ def test_weights_follow_their_rows():
     for split in (dataset.train, dataset.valid, dataset.test):
         counts = (split.x[:, at] * count.scale + count.mean) * count.unit
         np.testing.assert_allclose(split.weight * frame["w"].max(), counts + 1, rtol=1e-5)
+    # What is tested is not trained on: a test table needs no weights.
+    alone = read_table(frame, "kind", weight="w", test=frame.drop(columns="w"))
+    assert len(alone.test) == len(frame) and alone.test.weight is None
     assert "the weight at index 3 is nan" in refused(
         frame.assign(w=frame["w"].where(frame.index != 3)), "kind", weight="w"
     )

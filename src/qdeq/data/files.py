@@ -21,6 +21,7 @@ from qdeq.data.table_files import (
     open_table,
     read_arrays_file,
     stem_of,
+    target_columns,
 )
 from qdeq.data.table_target import classes_of, positions
 from qdeq.data.tables import image_pixels, require
@@ -132,8 +133,7 @@ def _default_target(path: Path, arrays: Mapping[str, np.ndarray]) -> list[str] |
             f"{path} has the arrays {listing(list(arrays)) or 'none'}: write it by "
             "np.savez(FILE, x=..., y=...)"
         )
-    y = arrays["y"]
-    return ["y"] if y.ndim == 1 or y.shape[1] == 1 else [f"y{k}" for k in range(y.shape[1])]
+    return target_columns(arrays["y"])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

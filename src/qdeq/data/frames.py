@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qdeq.data.inputs import is_missing, shown
 from qdeq.data.tables import require
 from qdeq.errors import UserError
 
@@ -166,7 +167,7 @@ def kind_of(series: Any, where: str) -> ColumnKind:
     text = str(dtype)
     if types.is_datetime64_any_dtype(dtype) or text.startswith(("timedelta", "period", "interval")):
         raise UserError(_no_date(where, series.dropna().iloc[0] if series.notna().any() else text))
-    return _kind_of_values([v for v in _uniques(series, where)[1] if not _is_missing(v)], where)
+    return _kind_of_values([v for v in _uniques(series, where)[1] if not is_missing(v)], where)
 
 
 def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
@@ -177,7 +178,7 @@ def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
         if not isinstance(value, str | numbers.Real | decimal.Decimal | np.generic):
             kind = type(value).__name__
             raise UserError(
-                f"{where} holds {_shown(value)}, a {kind}: give one number or text in every row, "
+                f"{where} holds {shown(value)}, a {kind}: give one number or text in every row, "
                 "or leave the column out (--ignore)"
             )
     if not values or all(isinstance(value, bool | np.bool_) for value in values):
@@ -229,13 +230,13 @@ def as_numbers(
         codes, uniques = _uniques(series, where)
         table = np.full(len(uniques) + 1, np.nan)
         for position, value in enumerate(uniques):
-            if _is_missing(value) or (isinstance(value, str) and value.strip() in missing_words):
+            if is_missing(value) or (isinstance(value, str) and value.strip() in missing_words):
                 continue
             number = _number(value)
             if number is None:
                 row = int(np.flatnonzero(codes == position)[0]) + first_row
                 raise UserError(
-                    f"{where} holds {_shown(value)} in row {row}, which is no number as in "
+                    f"{where} holds {shown(value)} in row {row}, which is no number as in "
                     "training: correct it, or leave it empty"
                 )
             table[position] = number
@@ -259,7 +260,7 @@ def as_texts(series: Any, where: str) -> tuple[np.ndarray, list[str]]:
     texts: dict[str, int] = {}
     positions = np.full(len(uniques) + 1, -1)
     for position, value in enumerate(uniques):
-        if _is_missing(value) or not (text := _text(value)):
+        if is_missing(value) or not (text := _text(value)):
             continue
         positions[position] = texts.setdefault(text, len(texts))
     return positions[codes], list(texts)
@@ -273,9 +274,9 @@ def _uniques(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
     try:
         codes, uniques = pandas.factorize(series)
     except TypeError:  # lists and dictionaries have no hash
-        value = next(v for v in series if not _is_missing(v))
+        value = next(v for v in series if not is_missing(v))
         raise UserError(
-            f"{where} holds {_shown(value)}, a {type(value).__name__}: give one number or text in "
+            f"{where} holds {shown(value)}, a {type(value).__name__}: give one number or text in "
             "every row, or leave the column out (--ignore)"
         ) from None
     return codes, list(uniques)
@@ -299,19 +300,8 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _is_missing(value: Any) -> bool:
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, float | np.floating) and math.isnan(float(value))
-
-
 def _no_date(where: str, value: Any) -> str:
     return (
         f"{where} holds dates or times, such as {value}: make numbers of them that mean something "
         "for the task (year, month, hour, days since a date), or leave the column out (--ignore)"
     )
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
-    return text if len(text) <= 40 else f"{text[:37]}..."

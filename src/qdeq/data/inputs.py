@@ -116,8 +116,8 @@ def real_array(values: Any, name: str, *, columns: Sequence[str] | None = None) 
             return array.astype(np.float64)
         except (TypeError, ValueError):
             pass
-    shown = f", such as {_shown(array.flat[0])}" if array.size else ""
-    raise UserError(f"{name}: values of type {array.dtype}{shown}: give real numbers")
+    example = f", such as {shown(array.flat[0])}" if array.size else ""
+    raise UserError(f"{name}: values of type {array.dtype}{example}: give real numbers")
 
 
 def label_array(values: Any, name: str) -> np.ndarray:
@@ -153,7 +153,7 @@ def label_array(values: Any, name: str) -> np.ndarray:
         array = np.array(values, dtype=object)  # NumPy makes "nan" of a NaN among strings
     cells = array.tolist()
     for index, cell in enumerate(cells):
-        if _is_missing(cell):
+        if is_missing(cell):
             raise UserError(
                 f"{name}: the label at index {index} is missing ({cell}): fill it in, or leave "
                 "the sample out"
@@ -163,7 +163,7 @@ def label_array(values: Any, name: str) -> np.ndarray:
     for index, cell in enumerate(cells):
         if not accepts(cell):
             raise UserError(
-                f"{name}: label {_shown(cell)} at index {index} of labels of type {array.dtype}: "
+                f"{name}: label {shown(cell)} at index {index} of labels of type {array.dtype}: "
                 f"{wanted}"
             )
     return np.array(cells, dtype=str) if is_text else np.array([int(c) for c in cells], np.int64)
@@ -283,7 +283,7 @@ def _shape(sample: Any) -> tuple[int, ...] | None:
 def _numbers(array: np.ndarray, name: str, columns: Sequence[str] | None) -> np.ndarray:
     values = np.empty(array.shape)
     for place, cell in np.ndenumerate(array):
-        if _is_missing(cell):
+        if is_missing(cell):
             values[place] = np.nan
             continue
         try:
@@ -292,12 +292,12 @@ def _numbers(array: np.ndarray, name: str, columns: Sequence[str] | None) -> np.
             values[place] = float(cell)
         except OverflowError as error:
             raise UserError(
-                f"{name}: {_place(place, columns)} is {_shown(cell)}, beyond what float64 holds: "
+                f"{name}: {_place(place, columns)} is {shown(cell)}, beyond what float64 holds: "
                 "divide the column by a constant"
             ) from error
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"{name}: {_place(place, columns)} is {_shown(cell)}, of the type "
+                f"{name}: {_place(place, columns)} is {shown(cell)}, of the type "
                 f"{type(cell).__name__}: give real numbers"
             ) from error
     return values
@@ -311,7 +311,8 @@ def _place(place: tuple[int, ...], columns: Sequence[str] | None) -> str:
     return f"row {row}, column {column}{named}"
 
 
-def _is_missing(cell: Any) -> bool:
+def is_missing(cell: Any) -> bool:
+    """Whether a cell of a table is empty: NaN, None, or pandas' NA and NaT."""
     if type(cell).__name__ in _MISSING:
         return True
     return isinstance(cell, float | np.floating) and math.isnan(float(cell))
@@ -325,7 +326,8 @@ def _is_whole(cell: Any) -> bool:
     return isinstance(cell, bool | np.bool_)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for a message, on one line and not longer than 40 characters."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
     text = " ".join(text.split())
     return text if len(text) <= 40 else f"{text[:37]}..."

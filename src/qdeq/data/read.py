@@ -126,7 +126,8 @@ def read_table(
     notes.append(said)
     frame, labels = _labelled(frame, targets, task, where, notes)
     features = [c for c in frame.columns if c not in {*special, *wanted["ignore"]}]
-    held = None if test is None else _test_frame(table, test, frame, features, special, notes)
+    needed = [*targets, *wanted["group"]]
+    held = None if test is None else _test_frame(table, test, frame, features, needed, notes)
     groups = None if group is None else _groups(frame[group], group, where)
     weights = _weights(frame, weight, where)
     classes: tuple[int | str, ...] = ()
@@ -244,7 +245,7 @@ def _test_frame(
     test: Any,
     frame: Any,
     features: list[str],
-    special: list[str],
+    needed: list[str],
     notes: list[str],
 ) -> Any:
     held, where = (
@@ -252,7 +253,7 @@ def _test_frame(
     )
     learning = _where(table, "table")
     columns = list(held.columns)
-    check_columns([*special[:1], *special[1:]], columns, where, f"which {learning} has")
+    check_columns(needed, columns, where, f"which {learning} has")
     check_columns(features, columns, where, f"which {learning} has (--ignore leaves one out)")
     extra = [column for column in columns if column not in frame.columns]
     if extra:

@@ -449,23 +449,24 @@ def assemble_regression(
     kept, held_out = train_valid_indices(
         len(learning), valid_fraction=valid_fraction, seed=split_seed
     )
-    parts: Mapping[str, Split] = {
-        "train": learning[kept],
-        "valid": learning[held_out],
-        "test": test,
-    }
-    for part, split in parts.items():
-        if not len(split):
-            raise UserError(
-                f"{name}: the {part} split has no sample: give more samples or other fractions"
-            )
-    return scaled_regression(name, parts["train"], parts["valid"], parts["test"], names=names)
+    return scaled_regression(name, learning[kept], learning[held_out], test, names=names)
 
 
 def scaled_regression(
     name: str, train: Split, valid: Split, test: Split, *, names: Sequence[str] | None = None
 ) -> Dataset:
-    """A regression of three splits whose ``y`` is ``(N, T)`` float64 in the targets' own units."""
+    """A regression of three splits whose ``y`` is ``(N, T)`` float64 in the targets' own units.
+
+    Raises
+    ------
+    UserError
+        If a split is empty, or a target cannot be scaled.
+    """
+    for part, split in {"train": train, "valid": valid, "test": test}.items():
+        if not len(split):
+            raise UserError(
+                f"{name}: the {part} split has no sample: give more samples or other fractions"
+            )
     targets = Targets.of(train.y, names, weight=train.weight)
     parts = [Split(s.x, targets.scaled(s.y), s.weight) for s in (train, valid, test)]
     return Dataset(name, *parts, classes=(), image_shape=(1, train.x.shape[1]), targets=targets)

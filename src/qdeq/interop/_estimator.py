@@ -175,6 +175,11 @@ class Estimator(BaseEstimator):
         """Check the parameters, and draw the seed of a fit, which splits the samples as well."""
         values = {**self.get_params(deep=False), "ansatz": as_circuit(self.ansatz)}
         check_parameters(self._parameter_constraints, values, type(self).__name__)
+        self._given = {
+            name: value
+            for name, value in values.items()
+            if name not in OWN_PARAMETERS and value is not None
+        }
         if isinstance(self.random_state, Integral):
             self._seed = int(self.random_state)
         else:
@@ -187,22 +192,14 @@ class Estimator(BaseEstimator):
 
     def _settled(self, dataset: Dataset) -> TrainConfig:
         """The configuration for a data set: what was given, else the preset's."""
-        values = self.get_params(deep=False)
-        values["ansatz"] = as_circuit(values["ansatz"])
-        given = {
-            name: value
-            for name, value in values.items()
-            if name not in OWN_PARAMETERS and value is not None
-        }
+        given = self._given
         if self.preset == TABLE_PRESET:
             base = {**vars(TrainConfig()), **recommended(dataset)}
         else:
             base = dict(vars(PRESETS[self.preset]))  # pyright: ignore[reportArgumentType]
-        if self.early_stopping:
-            base["patience"] = base["patience"] or _PATIENCE
-        else:
-            given.pop("patience", None)
         config = {**base, **given, "seed": self._seed}
+        if self.early_stopping:
+            config["patience"] = config["patience"] or _PATIENCE
         if self.model is None and "n_qubits" not in given:
             config["n_qubits"] = _n_qubits(config, dataset)
         if self.model is not None:

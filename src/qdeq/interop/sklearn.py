@@ -103,8 +103,8 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     random_steps_minus
         In training, up to this many steps fewer, drawn anew for every batch.
     early_stopping, patience
-        End when the validation loss has not fallen for `patience` epochs. The model of the best
-        epoch is kept in any case.
+        End when the validation loss has not fallen for `patience` epochs; `early_stopping` alone
+        takes 20. The model of the best epoch is kept in any case.
     valid_fraction
         Part of every class (of a regression's samples) that is held out of training; the model of
         the epoch with the lowest loss on it is kept.

@@ -1,6 +1,5 @@
 """From plain values, such as a configuration's, to a model function with random angles."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
@@ -8,7 +7,6 @@ from jaxtyping import Array, PRNGKeyArray
 from qdeq.circuits import (
     Circuit,
     Encoding,
-    MeasuredCircuit,
     MeasurementEnsemble,
     NoiseModel,
 )
@@ -83,16 +81,16 @@ def build_model(
     injection = None
     if encoding == TABLE_ENCODING:
         key, injection_key = jax.random.split(key)
-        injection = _table_injection(measured, n_features, injection_key)
+        injection = Injection.random(
+            measured.n_features,
+            n_features,
+            measured.n_observables,
+            key=injection_key,
+            scale=_INPUT_SCALE,
+            bound=_LARGEST_GAIN,
+        )
     theta = jax.random.uniform(key, (measured.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
     return QuantumModel(theta, measured=measured, injection=injection, method=method)
-
-
-def _table_injection(measured: MeasuredCircuit, n_features: int, key: Array) -> Injection:
-    n_inputs, n_observables = measured.n_features, measured.n_observables
-    injection = Injection.random(n_inputs, n_features, n_observables, key=key, bound=_LARGEST_GAIN)
-    assert injection.input is not None
-    return eqx.tree_at(lambda i: i.input, injection, injection.input * _INPUT_SCALE)
 
 
 def build_classifier(

@@ -111,13 +111,15 @@ class Injection(eqx.Module):
         n_observables: int,
         *,
         key: PRNGKeyArray | Array,
+        scale: float = 1.0,
         gain: float = 0.5,
         learned: str | Sequence[str] = PARTS,
         bound: float | None = None,
     ) -> "Injection":
         """A start for learning, for standardised features and angles in radians.
 
-        Entries of U are normal with variance 1/d, so that those of U x are of order 1. Those of W
+        Entries of U are normal with deviation `scale` / sqrt(d), so that those of U x have the
+        deviation `scale`. Those of W
         are so small that its spectral norm is about `gain`: an expectation value moves by at most 1
         per radian, mostly by less, so the equilibrium starts where iterations contract. b is zero.
 
@@ -127,6 +129,8 @@ class Injection(eqx.Module):
             a, d and q.
         key
             JAX key.
+        scale
+            Of U, in radians: small ones start where a circuit is nearly linear in its features.
         gain
             Of W; 0 starts without feedback.
         learned, bound
@@ -135,7 +139,7 @@ class Injection(eqx.Module):
         Raises
         ------
         UserError
-            For a size below 1 or a negative gain.
+            For a size below 1, or a negative scale or gain.
 
         Examples
         --------
@@ -147,14 +151,15 @@ class Injection(eqx.Module):
         for name, size in sizes.items():
             if size < 1:
                 raise UserError(f"{name}={size}: give a size of at least 1")
-        if not 0 <= gain < math.inf:
-            raise UserError(f"gain={gain!r}: give a number that is at least 0")
+        for name, value in {"scale": scale, "gain": gain}.items():
+            if not 0 <= value < math.inf:
+                raise UserError(f"{name}={value!r}: give a number that is at least 0")
         input_key, state_key = jax.random.split(key)
         # The norm of a matrix of standard normal numbers tends to the sum of these roots.
         longest = math.sqrt(n_inputs) + math.sqrt(n_observables)
         return cls(
             jax.random.normal(state_key, (n_inputs, n_observables)) * (gain / longest),
-            jax.random.normal(input_key, (n_inputs, n_features)) / math.sqrt(n_features),
+            jax.random.normal(input_key, (n_inputs, n_features)) / math.sqrt(n_features) * scale,
             jnp.zeros(n_inputs),
             learned=learned,
             bound=bound,

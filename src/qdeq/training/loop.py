@@ -4,6 +4,7 @@ Knows no files and prints nothing; `session.py` writes what comes out of it. Wha
 `epoch.py`, where it is computed in `parallel.py`.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -206,7 +207,7 @@ class Trainer:
                 "epoch": epoch + 1,
                 "phase": phase,
                 "train_loss": train["loss"],
-                f"train_{score}": self._score(train, self.dataset.train),
+                f"train_{score}": self._score(train["mark"]),
                 "valid_loss": valid["loss"],
                 f"valid_{score}": valid[score],
                 "residual_mean": train["residual_mean"],
@@ -280,15 +281,18 @@ class Trainer:
             )
         return found
 
-    def _score(self, averages: dict[str, Any], split: Split) -> float:
-        """Of a split that was trained on, batch by batch."""
+    def _score(self, mark: float) -> float:
+        """Of the training split, from the mean mark of its batches."""
         if self.dataset.targets is None:
-            return averages["mark"]
-        # Targets have a deviation of 1 here, but for those that are constant.
-        y, weight = split.y.astype(float), split.weight
+            return mark
+        return 1 - mark / self._variance if self._variance > 0 else math.nan
+
+    @functools.cached_property
+    def _variance(self) -> float:
+        """Of the targets to learn, 1 but for those that are constant; the mean over targets."""
+        y, weight = self.dataset.train.y.astype(float), self.dataset.train.weight
         squares = (y - np.average(y, axis=0, weights=weight)) ** 2
-        variance = float(np.mean(np.average(squares, axis=0, weights=weight)))
-        return 1 - averages["mark"] / variance if variance > 0 else math.nan
+        return float(np.mean(np.average(squares, axis=0, weights=weight)))
 
     def _judged(self, mark: float, predicted: np.ndarray, split: Split) -> dict[str, float]:
         """Scores of a split."""

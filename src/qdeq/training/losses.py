@@ -3,8 +3,6 @@
 Outputs are a predictor's: `(C,)` class scores, or `(T,)` targets in the scale of training.
 """
 
-from typing import get_args
-
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
@@ -38,11 +36,6 @@ def loss_of(name: Loss, task: Task) -> Loss:
     if name not in allowed:
         raise UserError(f"loss={name!r} with a {task}: choose {' or '.join(allowed)}, or auto")
     return name
-
-
-def task_of(loss: Loss) -> Task:
-    """The task that has a loss."""
-    return next(task for task in get_args(Task) if loss in _OF_TASK[task])
 
 
 def losses(loss: Loss, outputs: Array, y: Array) -> Array:

@@ -5,13 +5,12 @@ nobody knows, so such an operation is refused.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from qdeq.errors import UserError
-
-Answer = TypeVar("Answer")
+from qdeq.interop import _foreign
+from qdeq.interop._foreign import Answer
 
 # Comparing takes a millisecond or two for each operation of so many wires.
 _LARGEST_COMPARED = 4
@@ -21,25 +20,9 @@ _TOLERANCE = 1e-9
 
 
 def ask(where: Callable[[], str], question: Callable[[], Answer]) -> Answer:
-    """The answer of code that is not ours and may raise anything, or a `UserError`.
-
-    Parameters
-    ----------
-    where
-        Names what was asked, for the message.
-    question
-        Calls that code.
-    """
-    try:
-        return question()
-    except (UserError, RecursionError):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise UserError(
-            f"{where()} could not be read ({type(error).__name__}: {reason}): correct it, or write "
-            "it in gates of PennyLane"
-        ) from error
+    """What PennyLane, or a user's own class, says of an operation."""
+    advice = "correct it, or write it in gates of PennyLane"
+    return _foreign.ask(question, where, "could not be read", advice)
 
 
 def is_library_code(qml: Any, operation: Any) -> bool:

@@ -7,7 +7,7 @@ something is refused in one line. How a known gate becomes an `Operation` is in 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import length_hint
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -30,6 +30,7 @@ from qiskit.circuit.library import PauliEvolutionGate, UnitaryGate
 from qiskit.quantum_info import Clifford, CNOTDihedral, Operator
 
 from qdeq.errors import UserError
+from qdeq.interop._foreign import Answer, ask
 from qdeq.interop.qiskit.agreement import (
     check_evolution,
     check_matrix,
@@ -37,8 +38,6 @@ from qdeq.interop.qiskit.agreement import (
     matrix_of,
 )
 from qdeq.interop.qiskit.convert import GATE_CLASSES
-
-Answer = TypeVar("Answer")
 
 # By class and not by name: a gate that a program defines itself may have any name.
 _COUNTERPARTS: dict[Any, str] = {make: name for name, make in GATE_CLASSES.items()} | {
@@ -228,17 +227,9 @@ class _Expansion:
 
 
 def _ask(where: _Where, question: Callable[[], Answer]) -> Answer:
-    """What Qiskit, or a user's own class, says of an operation; it may raise anything."""
-    try:
-        return question()
-    except (UserError, RecursionError):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise UserError(
-            f"{where} could not be written in other gates ({type(error).__name__}: {reason}): "
-            "write it as gates of Qiskit's library"
-        ) from error
+    """What Qiskit, or a user's own class, says of an operation."""
+    advice = "write it as gates of Qiskit's library"
+    return ask(question, lambda: str(where), "could not be written in other gates", advice)
 
 
 def _definition(operation: Any) -> QuantumCircuit | None:

@@ -1,0 +1,33 @@
+"""Asking code that is not ours: other libraries, and the classes that people write for them."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from qdeq.errors import UserError
+
+Answer = TypeVar("Answer")
+
+
+def ask(
+    question: Callable[[], Answer], where: Callable[[], str], failed: str, advice: str
+) -> Answer:
+    """The answer of code that may raise anything, or a `UserError`.
+
+    Parameters
+    ----------
+    question
+        Calls that code.
+    where
+        Names what was asked.
+    failed, advice
+        What could not be done with it, and what to do: the rest of the message.
+    """
+    try:
+        return question()
+    except (UserError, RecursionError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise UserError(
+            f"{where()} {failed} ({type(error).__name__}: {reason}): {advice}"
+        ) from error
