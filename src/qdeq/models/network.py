@@ -129,9 +129,9 @@ class Network(ModelFunction):
         object.__setattr__(new, "wiring", wiring)
         return new
 
-    def wired(self) -> Wired:
-        """The map of all sites, prepared for the current parameters."""
-        return Wired(prepared_cell(self.cell), self.injection, self.wiring)
+    def wired(self, before: Float[Array, " q"] | None = None) -> Wired:
+        """The map of all sites, prepared for the current parameters; `before` as in `solve`."""
+        return Wired(prepared_cell(self.cell), self.injection, self.wiring, before)
 
     def solve(
         self,
@@ -140,6 +140,7 @@ class Network(ModelFunction):
         layer: NetworkEquilibrium | None = None,
         z0: Float[Array, "N q"] | None = None,
         mask: Bool[Array, " N"] | None = None,
+        before: Float[Array, " q"] | None = None,
     ) -> Solution:
         """The equilibrium of one sample; `jax.vmap` for a batch.
 
@@ -152,17 +153,25 @@ class Network(ModelFunction):
             the cell is a circuit.
         z0, mask
             See `NetworkEquilibrium`.
+        before
+            On a causal chain, the state that its first site hears: with the last state of the
+            window before, two windows give what one long chain gives. Differentiated.
         """
         if layer is None:
             bounds = (-1.0, 1.0) if isinstance(self.cell, QuantumModel) else None
             layer = NetworkEquilibrium(bounds=bounds)
-        return layer(self.wired(), x, z0=z0, mask=mask)
+        return layer(self.wired(before), x, z0=z0, mask=mask)
 
     def apply(
-        self, x: Float[Array, "N d"], layers: int, *, mask: Bool[Array, " N"] | None = None
+        self,
+        x: Float[Array, "N d"],
+        layers: int,
+        *,
+        mask: Bool[Array, " N"] | None = None,
+        before: Float[Array, " q"] | None = None,
     ) -> Float[Array, "N q"]:
         """The map applied `layers` times from 0, the weight-tied baseline direct(L)."""
-        wired = self.wired()
+        wired = self.wired(before)
         z = jnp.zeros((self.wiring.n_sites, self.injection.n_states), x.dtype)
 
         def once(z: Array, _: None) -> tuple[Array, None]:

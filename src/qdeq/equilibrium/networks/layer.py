@@ -134,7 +134,7 @@ class NetworkEquilibrium(eqx.Module):
             # in every call, and what it closes over is an argument.
             v = jnp.zeros(network.injection.n_inputs, _dtype_of(network, x))
             cell = trace_of(cell, v, x[0].astype(v.dtype))
-        rest = network.injection, x, z0, mask, budget
+        rest = (network.injection, network.before), x, z0, mask, budget
         if is_staged():
             return _solved(self, cell, None, rest, wiring=network.wiring)
         rest = jax.tree.map(as_argument, rest)
@@ -181,8 +181,8 @@ def _solved(
 ) -> Solution:
     """The solve as programs are kept of it: of a cell, and of all that it may be called with."""
     del z0
-    injection, *others = rest
-    return layer._solution(Wired(cell, injection, wiring), *others)
+    (injection, before), *others = rest
+    return layer._solution(Wired(cell, injection, wiring, before), *others)
 
 
 def _dtype_of(network: Wired, x: Array) -> jnp.dtype:

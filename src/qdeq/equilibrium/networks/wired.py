@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from qdeq._precision import PRECISION
 from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium.networks.injection import EdgeInjection
-from qdeq.equilibrium.networks.wiring import AbstractWiring
+from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.errors import UserError
 
 
@@ -44,11 +44,15 @@ class Wired(eqx.Module):
         U, W and b.
     wiring
         Who hears whom.
+    before
+        On a causal chain, the state `(q,)` that its first site hears, such as the last one of the
+        window before; differentiated. None: it hears nothing.
 
     Raises
     ------
     UserError
-        Where wiring and injection have different numbers of kinds.
+        Where wiring and injection have different numbers of kinds, or for a state before what is
+        no causal chain.
 
     Examples
     --------
@@ -63,19 +67,25 @@ class Wired(eqx.Module):
     cell: Callable[[Array, Array], Array]
     injection: EdgeInjection
     wiring: AbstractWiring = eqx.field(static=True)
+    before: Float[Array, " q"] | None = None
 
     def __check_init__(self) -> None:
         check_wiring(self.wiring, self.injection)
+        if self.before is not None:
+            check_before(self.before, self.wiring, self.injection)
 
     def on(self, wiring: AbstractWiring) -> "Wired":
-        """The same cell and weights on another wiring."""
-        return Wired(self.cell, self.injection, wiring)
+        """The same cell and weights, and the state before, on another wiring."""
+        return Wired(self.cell, self.injection, wiring, self.before)
 
     def heard(self, z: Float[Array, "N q"], x: Float[Array, "N d"]) -> Float[Array, "N a"]:
         """v of every site."""
         features, messages, offset = self.injection.weights()
         gathered = self.wiring.gather(z)
-        return offset + _matmul(x, features.T) + _sum_of_kinds(gathered, messages)
+        v = offset + _matmul(x, features.T) + _sum_of_kinds(gathered, messages)
+        if self.before is None:
+            return v
+        return v.at[0].add(_matmul(messages[0], self.before.astype(v.dtype)))
 
     def __call__(
         self,
@@ -183,6 +193,22 @@ def check_wiring(wiring: Any, injection: Any) -> None:
         raise UserError(
             f"wiring={wiring!r} has {wiring.n_kinds} kinds of edges and the injection weights for "
             f"{injection.n_kinds}: give messages of shape ({wiring.n_kinds}, a, q)"
+        )
+
+
+def check_before(before: Any, wiring: AbstractWiring, injection: EdgeInjection) -> None:
+    """Raise `UserError` for a state before that nothing hears, or of another shape."""
+    if not (isinstance(wiring, Chain) and wiring.structure == "causal"):
+        raise UserError(
+            f"before= with {wiring!r}: only a causal chain has a site before its first; give "
+            "Chain(n), or leave it out"
+        )
+    shape = getattr(before, "shape", None)
+    if shape != (injection.n_states,):
+        given = type(before).__name__ if shape is None else f"of shape {shape}"
+        raise UserError(
+            f"before is {given}: give one state of {injection.n_states} numbers, "
+            f"({injection.n_states},); jax.vmap for a batch"
         )
 
 

@@ -1,0 +1,129 @@
+"""Series: state carried over between windows, and how a series becomes windows."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qdeq
+from qdeq.equilibrium.networks import Chain, EdgeInjection, Graph, NetworkEquilibrium, Wired
+
+SOLVERS = [
+    "sweep",
+    pytest.param("newton-scan", marks=pytest.mark.slow),
+    pytest.param("picard-newton", marks=pytest.mark.slow),
+]
+
+
+class Cell(eqx.Module):
+    """Mixes what it hears, with a parameter."""
+
+    mix: jax.Array
+
+    def __call__(self, v, x):
+        return jnp.tanh(self.mix @ v)
+
+
+def network_of(n):
+    rng = np.random.default_rng(0)
+    injection = EdgeInjection.random(1, 3, 2, 2, key=jax.random.key(0), gain=0.9)
+    return Wired(Cell(jnp.asarray(rng.normal(size=(2, 3)))), injection, Chain(n))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_halves_with_the_state_carried_over_are_the_whole_and_so_are_gradients(solver, x64):
+    layer = NetworkEquilibrium(solver, rtol=1e-12, atol=1e-12)
+    whole = network_of(12)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(12, 2)))
+    first = jnp.asarray([0.3, -0.2])  # heard by the very first site
+
+    def at_once(network, x, first):
+        network = Wired(network.cell, network.injection, Chain(12), first)
+        z = layer(network, x).value
+        return jnp.sum(jnp.sin(z)), z
+
+    def in_windows(network, x, before):
+        states = []
+        for begin, n in ((0, 5), (5, 7)):
+            window = Wired(network.cell, network.injection, Chain(n), before)
+            states.append(layer(window, x[begin : begin + n]).value)
+            before = states[-1][-1]
+        z = jnp.concatenate(states)
+        return jnp.sum(jnp.sin(z)), z
+
+    @eqx.filter_jit
+    def both(network, x, first):
+        def of(make):
+            slopes = eqx.filter_value_and_grad(lambda a: make(*a), has_aux=True)
+            return slopes((network, x, first))
+
+        return of(at_once), of(in_windows)
+
+    one, parts = both(whole, x, first)
+    np.testing.assert_allclose(parts[0][1], one[0][1], atol=1e-10)
+    for a, b in zip(jax.tree.leaves(parts[1]), jax.tree.leaves(one[1]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    # The first state matters, and its slope is that of central differences.
+    move = jnp.asarray([1e-5, -2e-5])
+    up, down = (both(whole, x, first + s * move)[0][0][0] for s in (1, -1))
+    assert abs(up - down) / 2 == pytest.approx(abs(float(one[1][2] @ move)), rel=1e-5)
+    assert abs(one[1][2] @ move) > 1e-7
+
+
+@pytest.mark.slow
+def test_a_batch_of_circuits_hears_a_state_per_sample(x64):
+    circuit = qdeq.hardware_efficient(2, 1)
+    encoding = qdeq.AngleEncoding.from_rotations(2, [("RY", 0, 0), ("RY", 1, 1)])
+    theta = np.linspace(-1, 2, circuit.n_parameters)
+    cell = qdeq.QuantumModel(theta, circuit, encoding=encoding, observables=qdeq.z_strings(2, 2))
+    injection = EdgeInjection.random(1, 2, 1, 3, key=jax.random.key(0), gain=0.9)
+    network = qdeq.Network(cell, injection, Chain(6))
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 6, 1)))
+    layer = NetworkEquilibrium(rtol=1e-12, atol=1e-12)
+
+    @jax.jit
+    def all_at_once(x):
+        whole = jax.vmap(lambda x: network.solve(x, layer=layer).value)(x)
+        half = network.on(Chain(3))
+        one = jax.vmap(lambda x: half.solve(x, layer=layer).value)(x[:, :3])
+        two = jax.vmap(lambda x, m: half.solve(x, layer=layer, before=m).value)(
+            x[:, 3:], one[:, -1]
+        )
+        applied = jax.vmap(lambda x, m: half.apply(x, 3, before=m))(x[:, 3:], one[:, -1])
+        return whole, jnp.concatenate([one, two], axis=1), applied
+
+    whole, parts, applied = all_at_once(x)
+    np.testing.assert_allclose(parts, whole, atol=1e-11)
+    np.testing.assert_allclose(applied, whole[:, 3:], atol=1e-11)
+
+
+@pytest.mark.slow
+def test_a_long_chain_hears_the_state_before_it_too():
+    # 300 sites are solved from likely states, which have to know of it as well.
+    network, x = network_of(300), jnp.zeros((300, 2))
+    before = jnp.asarray([0.9, -0.9], x.dtype)
+    network = jax.tree.map(lambda a: a.astype(x.dtype), network)
+    solve = eqx.filter_jit(
+        lambda layer, before: layer(
+            Wired(network.cell, network.injection, network.wiring, before), x
+        )
+    )
+    found, expected = (solve(NetworkEquilibrium(s), before) for s in ("newton-scan", "sweep"))
+    np.testing.assert_allclose(found.value, expected.value, atol=1e-4)
+    assert np.abs(expected.value[0]).max() > 0.03
+
+
+@pytest.mark.parametrize(
+    ("wiring", "before", "message"),
+    [
+        (Chain(5, "both"), np.zeros(2), "only a causal chain"),
+        (Graph(5, [(0, 1)], causal=True), np.zeros(2), "only a causal chain"),
+        (Chain(5), np.zeros(3), r"of shape \(3,\): give one state of 2 numbers"),
+        (Chain(5), 0.0, "before is float"),
+    ],
+)
+def test_a_state_before_that_nothing_hears_is_refused_in_one_line(wiring, before, message):
+    injection = EdgeInjection.random(wiring, 3, 2, 2, key=jax.random.key(0))
+    with pytest.raises(qdeq.UserError, match=message):
+        Wired(lambda v, x: v[:2], injection, wiring, before)
