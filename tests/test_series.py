@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import qdeq
+from qdeq.data import SeriesPreparation, series_windows
 from qdeq.equilibrium.networks import Chain, EdgeInjection, Graph, NetworkEquilibrium, Wired
 
 SOLVERS = [
@@ -127,3 +128,83 @@ def test_a_state_before_that_nothing_hears_is_refused_in_one_line(wiring, before
     injection = EdgeInjection.random(wiring, 3, 2, 2, key=jax.random.key(0))
     with pytest.raises(qdeq.UserError, match=message):
         Wired(lambda v, x: v[:2], injection, wiring, before)
+
+
+def test_windows_and_targets_are_rows_of_the_series():
+    series = np.random.default_rng(0).normal(size=(60, 3))
+    found = series_windows(series, 4, [1, 5], targets=[2, 0], stride=2)
+    scaled = (series - series[:36].mean(axis=0)) / series[:36].std(axis=0)
+    parts = (found.train, 0, 36), (found.valid, 36, 48), (found.test, 48, 60)
+    for part, begin, end in parts:
+        assert part.x.shape[1:] == (4, 3) and part.y.shape[1:] == (2, 2)
+        lasts = [int(np.argmin(np.abs(scaled - x[-1]).sum(axis=1))) for x in part.x]
+        # All windows whose targets lie in the part, and no other.
+        assert lasts == [t for t in range(3, 55, 2) if begin <= t + 1 and t + 5 < end]
+        for last, x, y in zip(lasts, part.x, part.y, strict=True):
+            np.testing.assert_allclose(x, scaled[last - 3 : last + 1], atol=1e-6)
+            np.testing.assert_allclose(
+                found.restored(y), series[[last + 1, last + 5]][:, [2, 0]], atol=1e-5
+            )
+
+
+def test_what_comes_later_changes_nothing_before():
+    series = np.random.default_rng(0).normal(size=50)
+    series[[3, 31]] = np.nan
+    changed = series.copy()
+    changed[40:] = 1e6 * changed[40:] + 7  # the test part
+    one, two = series_windows(series, 5), series_windows(changed, 5)
+    assert one.preparation == two.preparation
+    for name in ("train", "valid"):
+        np.testing.assert_array_equal(getattr(one, name).x, getattr(two, name).x)
+        np.testing.assert_array_equal(getattr(one, name).y, getattr(two, name).y)
+
+
+def test_gaps_are_filled_from_the_past_and_marked():
+    series = np.array([[np.nan, 1.0], [2.0, 2.0], [np.nan, 3.0], [4.0, 4.0]])
+    preparation = SeriesPreparation.fit([series])
+    found = preparation.features(series)
+    assert preparation.marked == (0,) and preparation.n_features == 3
+    # Before its first number a channel is its mean, which is 0 on its scale.
+    np.testing.assert_allclose(found[:, 0], [0, -1, -1, 1])
+    np.testing.assert_array_equal(found[:, 2], [1, 0, 1, 0])
+    windows = series_windows(np.r_[np.arange(20.0), np.nan, np.arange(19.0)], 3)
+    assert len(windows.train) == 24 - 3 - 1  # no window is asked for the gap
+    np.testing.assert_array_equal(windows.train.x[..., 1].max(axis=1)[-5:], [0, 0, 1, 1, 1])
+
+
+def test_a_channel_that_does_not_move_and_one_of_another_size_are_scaled():
+    rows = np.arange(40.0)
+    series = np.stack([np.full(40, 1e300), 1e-200 * rows, 1e200 * rows], axis=1)
+    found = series_windows(series, 3).train.x
+    assert np.isfinite(found).all() and not found[..., 0].any()
+    np.testing.assert_allclose(found[..., 1], found[..., 2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("series", "settings", "message"),
+    [
+        (np.zeros((30, 2, 2)), {}, r"shape \(30, 2, 2\)"),
+        (np.zeros(0), {}, r"shape \(0, 1\)"),
+        (["a", "b"], {}, "give real numbers"),
+        ([1.0, np.inf] * 20, {}, "row 1, channel 0 is inf"),
+        (np.full((30, 2), np.nan), {}, "channel 0 holds no number"),
+        (np.r_[np.full(20, np.nan), np.zeros(10)], {}, "channel 0 holds no number in the 18 rows"),
+        (np.r_[np.arange(20.0), np.full(10, 1e300)], {}, "row 20, channel 0 is 1e[+]300"),
+        (np.zeros(30), {"length": 0}, "length=0"),
+        (np.zeros(30), {"length": True}, "length=True"),
+        (np.zeros(30), {"length": 2.5}, "length=2.5"),
+        (np.zeros(30), {"length": 25}, "training part"),
+        (np.zeros(30), {"horizons": 0}, "horizons=0"),
+        (np.zeros(30), {"horizons": [2, 1]}, "rising order"),
+        (np.zeros(30), {"horizons": []}, r"horizons=\[\]"),
+        (np.zeros(30), {"horizons": [1, 10]}, "validation part"),
+        (np.zeros(30), {"stride": -1}, "stride=-1"),
+        (np.zeros(30), {"targets": 1}, "targets=1: give channels from 0 to 0"),
+        (np.zeros(30), {"valid_fraction": 0}, "valid_fraction=0"),
+        (np.zeros(30), {"valid_fraction": 0.5, "test_fraction": 0.5}, "nothing to train on"),
+        (np.zeros(2), {"length": 1}, "2 rows"),
+    ],
+)
+def test_what_makes_no_windows_is_refused_in_one_line(series, settings, message):
+    with pytest.raises(qdeq.UserError, match=message):
+        series_windows(series, **{"length": 3, **settings})

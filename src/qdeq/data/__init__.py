@@ -7,6 +7,9 @@ from qdeq.data.datasets import load as load
 from qdeq.data.images import image_features as image_features
 from qdeq.data.preparation import TablePreparation as TablePreparation
 from qdeq.data.read import read_table as read_table
+from qdeq.data.series import SeriesPreparation as SeriesPreparation
+from qdeq.data.series import SeriesWindows as SeriesWindows
+from qdeq.data.series import series_windows as series_windows
 from qdeq.data.splits import Dataset as Dataset
 from qdeq.data.splits import Split as Split
 from qdeq.data.splits import Targets as Targets
