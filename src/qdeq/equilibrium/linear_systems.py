@@ -17,14 +17,12 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, PyTree
 
 from qdeq.equilibrium.dense import robust_inverse
+from qdeq.native.constants import SOLVED
 
 # Up to this size a system that GMRES failed on is written out: 64 MiB a matrix in float32, one
 # sample after another, and a few seconds.
 LARGEST_DENSE = 4096
 
-# |v - A x| <= this |v| is solved, in machine epsilons: x is then off by as many, times A's
-# condition. GMRES in float32 reaches 5 to 20 on contractive systems of 100 to 2000 numbers.
-_SOLVED = 50
 _CYCLES = 4  # of GMRES, each on what the one before left
 _COLUMNS = 64  # of A that are computed at a time
 _REFINEMENTS = 2  # of the dense solution
@@ -75,7 +73,7 @@ def solve(
     exponent = jnp.where(usable, jnp.frexp(jnp.where(usable, largest, 1))[1], 0)
     scaled = jnp.ldexp(v, -exponent)
     length = jnp.linalg.norm(scaled)
-    wanted = _SOLVED * jnp.finfo(dtype).eps * length
+    wanted = SOLVED * jnp.finfo(dtype).eps * length
     if rtol is not None or atol is not None:
         wanted = jnp.ldexp(jnp.asarray(atol or 0, dtype), -exponent) + (rtol or 0) * length
     found = _gmres_cycles(system, scaled, wanted, rtol, max_steps)

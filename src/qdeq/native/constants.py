@@ -24,4 +24,9 @@ CONTRACTION = 0.7  # of |h| in each of them
 FARTHEST = 1.0  # a correction may move
 SHRINK, GROW = 3.0, 2.0
 
+# A linear system counts as solved where what is left over is this many machine epsilons of the
+# right-hand side: the solution is then off by as many, times the system's condition. GMRES in
+# float32 reaches 5 to 20 on contractive systems of 100 to 2000 numbers.
+SOLVED = 50
+
 CONSTANTS = {name: value for name, value in list(globals().items()) if name.isupper()}

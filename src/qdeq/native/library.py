@@ -38,6 +38,7 @@ FLAGS = (
     *(f"-DQDEQ_{name}={value!r}" for name, value in CONSTANTS.items()),
 )
 KERNELS = (
+    "qdeq_chain",
     "qdeq_invert",
     "qdeq_pull_back_product_moved",
     *(

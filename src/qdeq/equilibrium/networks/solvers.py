@@ -146,9 +146,9 @@ def _box(options: dict[str, Any], z: Array) -> tuple[Array | None, Array | None]
 
 
 class _NewtonState(eqx.Module):
-    base: Float[Array, "N q"]  # the best point so far, F there, its Jacobian and residual
+    base: Float[Array, "N q"]  # the best point so far, F there, its cells' slopes and residual
     out: Float[Array, "N q"]
-    jacobian: Jacobian
+    slopes: Float[Array, "N q a"]
     residual: Float[Array, ""]
     shift: Float[Array, ""]
 
@@ -179,10 +179,10 @@ class NewtonBlocks(_NetworkSolver):
         """The first point is accepted whatever its residual is."""
         del fn, options, f_struct, aux_struct, tags
         z = jnp.zeros_like(self.network.unravel(y, args[0]))
-        struct = jax.eval_shape(lambda: self.network.linearise(y, args)[1])
-        jacobian = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), struct)
+        struct = jax.eval_shape(lambda: self.network.linearise(y, args)[1]).slopes
+        slopes = jnp.zeros(struct.shape, struct.dtype)
         infinite, none = jnp.asarray(jnp.inf, z.dtype), jnp.asarray(_NO_SHIFT, z.dtype)
-        return _NewtonState(z, z, jacobian, infinite, none)
+        return _NewtonState(z, z, slopes, infinite, none)
 
     def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, _NewtonState, Any]:
         """Linearise, accept or take back, solve."""
@@ -196,9 +196,7 @@ class NewtonBlocks(_NetworkSolver):
         new = _NewtonState(
             base=jnp.where(better, z, state.base),
             out=jnp.where(better, out, state.out),
-            jacobian=jax.tree.map(
-                lambda a, b: jnp.where(better, a, b), jacobian.where_finite(), state.jacobian
-            ),
+            slopes=jnp.where(better, jacobian.where_finite().slopes, state.slopes),
             residual=jnp.where(better, residual, state.residual),
             shift=jnp.where(
                 better, eased, jnp.where(state.shift > 0, 4 * state.shift, _FIRST_SHIFT)
@@ -206,10 +204,11 @@ class NewtonBlocks(_NetworkSolver):
         )
         right = new.out - new.base
         wiring = self.network.wired.wiring
+        best = Jacobian(new.slopes, jacobian.messages, wiring)
         if self.krylov or not is_eliminated(wiring):
-            move = krylov_step(new.jacobian, new.shift, right, _KRYLOV_RTOL)
+            move = krylov_step(best, new.shift, right, _KRYLOV_RTOL)
         else:
-            move = solver_of(new.jacobian, new.shift)(right)
+            move = solver_of(best, new.shift)(right)
         # Without a usable direction: towards F.
         usable = jnp.all(jnp.isfinite(move))
         move = jnp.where(usable, move, right / (1 + new.shift))

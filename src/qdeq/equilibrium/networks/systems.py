@@ -1,8 +1,8 @@
 """(1 + shift) x - J x = b for the Jacobian of a network, by what its wiring allows.
 
-A causal chain is an affine recursion, a chain both ways a block elimination, sites apart are small
-systems of their own: all exact. A causal graph ends its Neumann series. Any other wiring takes
-GMRES on products with J, preconditioned by each site's own block.
+A causal chain is an affine recursion, a chain both ways a block elimination (on CPUs a compiled
+kernel), sites apart are small systems of their own: all exact. A causal graph ends its Neumann
+series. Any other wiring takes GMRES on products with J, preconditioned by each site's own block.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from qdeq import native
 from qdeq.equilibrium import linear_systems
 from qdeq.equilibrium.attach import AbstractAdjoint
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.networks.chains import LineFactors, RingFactors, affine_recursion
 from qdeq.equilibrium.networks.wired import Jacobian
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
+from qdeq.native.constants import SOLVED
 
 Solve = Callable[[Float[Array, "N q"]], Float[Array, "N q"]]
+
+BOTH_WAYS = ("line", "ring")  # structures of chains both ways
 
 
 def is_eliminated(wiring: AbstractWiring) -> bool:
@@ -40,6 +44,8 @@ def solver_of(jacobian: Jacobian, shift: Array | float = 0.0) -> Solve:
         return lambda b: affine_recursion(blocks, b / scale)
     if wiring.structure == "causal":
         return lambda b: _series(lambda x: jacobian.push(x) / scale, b / scale, wiring.depth)
+    if _has_kernel(jacobian):
+        return _by_kernel(jacobian, scale, transposed=False)
     if not _by_inputs(jacobian):
         before, after = jacobian.blocks()
         return _factors(wiring).of(before, after, shift).solve
@@ -68,6 +74,8 @@ def transposed_solver_of(jacobian: Jacobian) -> Solve:
     if wiring.structure == "causal":
         back = jax.linear_transpose(jacobian.push, state)
         return lambda b: _series(lambda x: back(x)[0], b, wiring.depth)
+    if _has_kernel(jacobian):
+        return _by_kernel(jacobian, 1.0, transposed=True)
     if not _by_inputs(jacobian):
         return _factors(wiring).of(*_turned(jacobian.blocks()), 0.0).solve
     of_inputs = _factors(wiring).of(*_turned(jacobian.blocks_of_inputs()), 0.0)
@@ -78,6 +86,28 @@ def transposed_solver_of(jacobian: Jacobian) -> Solve:
         return b + back(u)[0]
 
     return solve
+
+
+def _has_kernel(jacobian: Jacobian) -> bool:
+    """Whether a chain both ways is eliminated by a compiled kernel."""
+    _, q, a = jacobian.slopes.shape
+    small = min(q, a) <= native.LARGEST_BLOCK
+    return jacobian.wiring.structure in BOTH_WAYS and small and native.serves(jacobian.slopes.dtype)
+
+
+def _by_kernel(
+    jacobian: Jacobian, scale: Array | float, *, transposed: bool, refined: bool = False
+) -> Solve:
+    slopes, messages = jacobian.slopes, jacobian.messages
+    return lambda b: native.solve_chain(
+        slopes,
+        messages,
+        b,
+        jnp.asarray(scale, slopes.dtype),
+        ring=jacobian.wiring.structure == "ring",
+        transposed=transposed,
+        refined=refined,
+    )
 
 
 def _by_inputs(jacobian: Jacobian) -> bool:
@@ -185,16 +215,42 @@ class Structured(AbstractAdjoint):
 
             return lambda v: lax.custom_linear_solve(system, v, solution, transpose_solve=solution)
 
-        def exactly(make: Callable[..., Solve]) -> Callable[[Callable, Array], Array]:
+        def exactly(transposed: bool) -> Callable[[Callable, Array], Array]:
             def solution(product: Callable[[Array], Array], v: Array) -> Array:
-                solve = make(lax.stop_gradient(jacobian))
-                x = solve(v.reshape(shape)).reshape(-1)
-                # Once more on what is left over: elimination pivots within a block only.
-                change = solve((v - product(x)).reshape(shape)).reshape(-1)
-                return x + jnp.where(jnp.all(jnp.isfinite(change)), change, 0)
+                known = lax.stop_gradient(jacobian)
+                if _has_kernel(known):
+                    solve = _by_kernel(known, 1.0, transposed=transposed, refined=True)
+                    return solve(v.reshape(shape)).reshape(-1)
+                solve = (transposed_solver_of if transposed else solver_of)(known)
+                flat = lambda v: solve(v.reshape(shape)).reshape(-1)  # noqa: E731
+                return _refined(flat, product, v, always=jacobian.wiring.structure not in BOTH_WAYS)
 
             return solution
 
         return lambda v: lax.custom_linear_solve(
-            system, v, exactly(solver_of), transpose_solve=exactly(transposed_solver_of)
+            system, v, exactly(False), transpose_solve=exactly(True)
         )
+
+
+def _refined(
+    solve: Callable[[Array], Array], product: Callable[[Array], Array], v: Array, *, always: bool
+) -> Array:
+    """`solve(v)`, and once more for what that leaves over: elimination pivots within a block only.
+
+    Where it is more than rounding, as the kernel does, or always.
+    """
+    x = solve(v)
+    left = v - product(x)
+
+    def again(now: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        _, x, left = now
+        change = solve(left)
+        x = x + jnp.where(jnp.all(jnp.isfinite(change)), change, 0)
+        return jnp.asarray(False), x, left
+
+    if always:
+        return again((jnp.asarray(True), x, left))[1]
+    # Largest numbers, which drop NaN or do not: it would not be mended anyway.
+    most, given = jnp.max(jnp.abs(left)), jnp.max(jnp.abs(v))
+    needed = most > SOLVED * jnp.finfo(v.dtype).eps * given
+    return lax.while_loop(lambda now: now[0], again, (needed, x, left))[1]

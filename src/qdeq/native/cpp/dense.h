@@ -73,10 +73,38 @@ Mask<T> eliminate(V<T>* a, V<T>* b, int n) {
   return regular;
 }
 
-// x = B b with the regularised inverse B of `equilibrium/dense.py`: Schulz' iteration, stopped early;
-// the identity where a is not finite. For singular matrices, so rarely.
+// The same for b of m columns, by reciprocals of pivots; says where a is regular, whatever b is.
 template <class T>
-void regularise(const V<T>* a, V<T>* b, int n) {
+Mask<T> eliminate_columns(V<T>* a, V<T>* b, int n, int m) {
+  V<T> largest{}, smallest = splat(std::numeric_limits<T>::infinity());
+  for (int i = 0; i < n * n; ++i) {
+    const V<T> size = magnitude<T>(a[i]);
+    largest = size > largest ? size : largest;
+  }
+  for (int k = 0; k < n; ++k) {
+    pivot<T>(a, b, n, m, k);
+    const V<T> size = magnitude<T>(a[k * n + k]);
+    smallest = size < smallest ? size : smallest;
+    const V<T> reciprocal = a[k * n + k] = 1 / a[k * n + k];
+    for (int i = k + 1; i < n; ++i) {
+      const V<T> factor = a[i * n + k] * reciprocal;
+      for (int j = k + 1; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+      for (int j = 0; j < m; ++j) b[i * m + j] -= factor * b[k * m + j];
+    }
+  }
+  for (int k = n; k-- > 0;)
+    for (int j = 0; j < m; ++j) {
+      V<T> rest = b[k * m + j];
+      for (int i = k + 1; i < n; ++i) rest -= a[k * n + i] * b[i * m + j];
+      b[k * m + j] = rest * a[k * n + k];
+    }
+  return are_regular<T>(smallest, largest, n);
+}
+
+// x = B b with the regularised inverse B of `equilibrium/dense.py`: Schulz' iteration, stopped early;
+// the identity where a is not finite. For singular matrices, so rarely; b has m columns.
+template <class T>
+void regularise(const V<T>* a, V<T>* b, int n, int m = 1) {
   constexpr int steps = std::numeric_limits<T>::digits / 2;
   std::vector<V<T>> scaled(n * n), x(n * n), image(n * n), next(n * n);
   V<T> largest{}, total{};
@@ -107,11 +135,13 @@ void regularise(const V<T>* a, V<T>* b, int n) {
     multiply(image, x, next);
     for (int i = 0; i < n * n; ++i) x[i] = 2 * x[i] - next[i];
   }
-  std::vector<V<T>> result(n);
-  for (int i = 0; i < n; ++i) {
-    for (int j = 0; j < n; ++j) result[i] += x[i * n + j] / size * b[j];
-    result[i] = finite ? result[i] : b[i];
-  }
+  std::vector<V<T>> result(n * m);
+  for (int i = 0; i < n; ++i)
+    for (int c = 0; c < m; ++c) {
+      V<T>& entry = result[i * m + c];
+      for (int j = 0; j < n; ++j) entry += x[i * n + j] / size * b[j * m + c];
+      entry = finite ? entry : b[i * m + c];
+    }
   std::copy(result.begin(), result.end(), b);
 }
 

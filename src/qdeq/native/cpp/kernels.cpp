@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "broyden.h"
+#include "chain.h"
 #include "homotopy.h"
 #include "moved.h"
 #include "product.h"
@@ -295,6 +296,36 @@ ffi::Error pull_back(ffi::RemainingArgs arguments, ffi::RemainingRets results,
   return ffi::Error::Success();
 }
 
+// Linear systems of a network on a chain both ways; see `chain.h`.
+template <class T>
+ffi::Error solve_chains(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, const ffi::AnyBuffer& out,
+                        bool ring, bool transposed, bool refined) {
+  constexpr int W = Lanes<T>::width;
+  const auto dims = out.dimensions();
+  const auto leading = dims.first(dims.size() - 2);
+  const auto weights = arguments.get<ffi::AnyBuffer>(1).value().dimensions();
+  const Batch batch(leading, true);
+  const auto given = operands_of<T>(arguments, 0, 4, batch);
+  const Operand<T> found(out, batch);
+  const int64_t sites = dims[dims.size() - 2];
+  const int q = dims.back(), a = weights[leading.size() + 1];
+  const int64_t groups = (batch.inner + W - 1) / W, tasks = batch.n_outer * groups;
+  auto make = [&] {
+    auto own = std::make_shared<Chain<T>>(given[0], given[1], given[2], given[3], sites, q, a, ring,
+                                          transposed);
+    return [&, own](int64_t task) {
+      own->solve(Group<T>::from(task / groups, (task % groups) * W, batch.inner), refined, found);
+    };
+  };
+  spread(pool, tasks, tasks * W * sites * Chain<T>::cost(q, a, ring) > kWorthwhile, make);
+  return ffi::Error::Success();
+}
+
+ffi::Error solve_chains_real(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
+                             ffi::Result<ffi::AnyBuffer> out, bool ring, bool transposed, bool refined) {
+  return solve_chains<Real>(pool, arguments, *out, ring, transposed, refined);
+}
+
 template <template <class> class Map>
 ffi::Error solve_real(ffi::ThreadPool pool, ffi::RemainingArgs arguments,
                       ffi::Result<Reals> point, ffi::Result<Reals> residual,
@@ -371,3 +402,11 @@ QDEQ_KERNELS(product, Product);
 QDEQ_PULL_BACK(product_moved, ProductMoved);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_invert, invert_real,
                               ffi::Ffi::Bind().Arg<Reals>().Ret<Reals>().Ret<ffi::Buffer<ffi::PRED>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_chain, solve_chains_real,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .RemainingArgs()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<bool>("ring")
+                                  .Attr<bool>("transposed")
+                                  .Attr<bool>("refined"));

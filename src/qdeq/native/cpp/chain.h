@@ -1,0 +1,352 @@
+// Linear systems along a chain both ways, a sample per lane.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "dense.h"
+
+namespace qdeq {
+
+// out (n x m) += a (n x inner) b (inner x m), or less it.
+template <class T, int I, int J>
+void multiply_tile(const V<T>* a, int lda, const V<T>* b, int ldb, V<T>* out, int ldo, int inner, T sign) {
+  V<T> s[I][J] = {};
+  for (int p = 0; p < inner; ++p)
+#pragma GCC unroll 4
+    for (int i = 0; i < I; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < J; ++j) s[i][j] += a[i * lda + p] * b[p * ldb + j];
+#pragma GCC unroll 4
+  for (int i = 0; i < I; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < J; ++j) out[i * ldo + j] += sign * s[i][j];
+}
+
+template <class T, int I>
+void multiply_rows(const V<T>* a, int lda, const V<T>* b, int ldb, V<T>* out, int ldo, int inner, int m,
+                   T sign) {
+  int j = 0;
+  for (; j + 4 <= m; j += 4) multiply_tile<T, I, 4>(a, lda, b + j, ldb, out + j, ldo, inner, sign);
+  if (j + 2 <= m) multiply_tile<T, I, 2>(a, lda, b + j, ldb, out + j, ldo, inner, sign), j += 2;
+  if (j < m) multiply_tile<T, I, 1>(a, lda, b + j, ldb, out + j, ldo, inner, sign);
+}
+
+template <class T>
+void add_product(const V<T>* a, int lda, const V<T>* b, int ldb, V<T>* out, int ldo, int n, int inner, int m,
+                 T sign = 1) {
+  int i = 0;
+  for (; i + 4 <= n; i += 4)
+    multiply_rows<T, 4>(a + i * lda, lda, b, ldb, out + i * ldo, ldo, inner, m, sign);
+  for (; i < n; ++i)
+    multiply_rows<T, 1>(a + i * lda, lda, b, ldb, out + i * ldo, ldo, inner, m, sign);
+}
+
+// scale x - J x = b or scale x - J' x = b, where J = C W: C_i (q x a) are the slopes of the cell at
+// site i, and it hears W_0 x_(i-1) + W_1 x_(i+1). Ends of a ring meet.
+//
+// J' has the same form but for the order of its factors, so slopes and messages are turned when they
+// are read, and there are two kinds of blocks: C_i W_r ("slopes first") and W_r C_j, j the sender.
+// Where a < q the system is solved for the inputs u = W x (u = C' x) instead, in its other form.
+template <class T>
+class Chain {
+ public:
+  Chain(const Operand<T>& slopes, const Operand<T>& messages, const Operand<T>& right,
+        const Operand<T>& scales, int64_t sites, int q, int a, bool ring, bool transposed)
+      : slopes_(slopes), messages_(messages), right_of_(right), scales_(scales), sites_(sites), q_(q),
+        ring_(ring), transposed_(transposed), by_inputs_(a < q),
+        slopes_first_(by_inputs_ == transposed), P_(transposed ? a : q), R_(transposed ? q : a),
+        k_(std::min(a, q)), m_(ring ? k_ + 1 : 1), line_(ring ? sites - 1 : sites),
+        weights_(2 * P_ * R_), right_(sites * q), x_(sites * q), known_(sites * k_ * m_),
+        system_(k_ * k_), row_(k_ * (k_ + m_)), before_(row_.size()), kept_system_(system_.size()),
+        kept_row_(row_.size()), column_(k_), block_(k_ * k_) {
+    // The matrices between neighbours are kept for a piece of a long chain, and computed again for
+    // each piece but the last: else they would be `width` times as large as a sample's slopes.
+    constexpr int64_t kKept = int64_t(1) << 25;  // bytes
+    const int64_t of_site = k_ * k_ * int64_t(kBytes);
+    piece_ = std::min(line_, std::max<int64_t>(64, kKept / of_site));
+    ahead_.resize(piece_ * k_ * k_);
+    checkpoints_.resize((line_ + piece_ - 1) / piece_);
+    for (Slot& slot : cache_) slot.values.resize(P_ * R_);
+    position_.resize(P_ * R_);
+    for (int i = 0; i < P_ * R_; ++i) position_[i] = transposed ? (i % a) * q + i / a : i;
+  }
+
+  // Multiplications for a site, about.
+  static int64_t cost(int q, int a, bool ring) {
+    const int64_t k = std::min(a, q);
+    return k * k * (2 * std::max(a, q) + (ring ? 4 : 3) * k);
+  }
+
+  // Solves for a group of samples; `refined`: and once more for what is left over where that is more
+  // than rounding, since pivots are chosen within a block only.
+  void solve(const Group<T>& group, bool refined, const Operand<T>& out) {
+    constexpr int W = Lanes<T>::width;
+    for (Slot& slot : cache_) slot.site = -1;
+    const T* rights[W];
+    for (int l = 0; l < W; ++l) {
+      source_[l] = slopes_.at(group.outer, group.samples[l]);
+      rights[l] = right_of_.at(group.outer, group.samples[l]);
+      scale_[l] = *scales_.at(group.outer, group.samples[l]);
+      load_weights(messages_.at(group.outer, group.samples[l]), l);
+    }
+    const int64_t size = sites_ * q_;
+    for (int64_t first = 0; first < size; first += kTogether) {
+      const int64_t end = std::min(size, first + kTogether);
+      for (int l = 0; l < W; ++l)
+        for (int64_t i = first; i < end; ++i) right_[i][l] = rights[l][i];
+    }
+    find();
+    if (refined) refine();
+    T* into[W];
+    for (int l = 0; l < group.lanes; ++l) into[l] = out.at(group.outer, group.samples[l]);
+    for (int64_t first = 0; first < size; first += kTogether) {
+      const int64_t end = std::min(size, first + kTogether);
+      for (int l = 0; l < group.lanes; ++l)
+        for (int64_t i = first; i < end; ++i) into[l][i] = x_[i][l];
+    }
+  }
+
+ private:
+  struct Slot {
+    int64_t site = -1;
+    std::vector<V<T>> values;
+  };
+  static constexpr int64_t kTogether = 256;  // numbers of a lane that are moved before the next lane's
+  // What is left over, relative to b and in machine epsilons, up to which a system counts as solved;
+  // `SOLVED` of `equilibrium/networks/systems.py`.
+  static constexpr T kSolved = QDEQ_SOLVED * std::numeric_limits<T>::epsilon();
+
+  void load_weights(const T* from, int l) {
+    for (int r = 0; r < 2; ++r)
+      for (int i = 0; i < R_; ++i)
+        for (int j = 0; j < P_; ++j)
+          weights_[(r * R_ + i) * P_ + j][l] =
+              transposed_ ? from[((1 - r) * P_ + j) * R_ + i] : from[(r * R_ + i) * P_ + j];
+  }
+
+  // C or C' of a site, P x R.
+  const V<T>* slopes(int64_t site) {
+    Slot& slot = cache_[site % 4];
+    if (slot.site != site) {
+      slot.site = site;
+      const int64_t size = P_ * R_;
+      for (int l = 0; l < Lanes<T>::width; ++l) {
+        const T* from = source_[l] + site * size;
+        for (int64_t i = 0; i < size; ++i) slot.values[position_[i]][l] = from[i];
+      }
+    }
+    return slot.values.data();
+  }
+
+  // Of kind r: the site before (0), the one after (1); -1 where there is none.
+  int64_t sender(int64_t site, int r) const {
+    const int64_t found = r == 0 ? site - 1 : site + 1;
+    if (ring_) return (found + sites_) % sites_;
+    return found < sites_ ? found : -1;
+  }
+
+  // What a site takes from one neighbour, k x k.
+  void neighbour(int64_t site, int r, V<T>* into) {
+    std::fill_n(into, k_ * k_, V<T>{});
+    const int64_t from = sender(site, r);
+    if (from < 0) return;
+    const V<T>* w = &weights_[r * R_ * P_];
+    if (slopes_first_)
+      add_product<T>(slopes(site), R_, w, P_, into, k_, k_, R_, k_);
+    else
+      add_product<T>(w, P_, slopes(from), R_, into, k_, k_, P_, k_);
+  }
+
+  // W y at a site, R numbers, of y with P numbers a site; added.
+  void hear(const V<T>* y, int64_t site, V<T>* into) {
+    for (int r = 0; r < 2; ++r) {
+      const int64_t from = sender(site, r);
+      if (from >= 0) add_product<T>(&weights_[r * R_ * P_], P_, y + from * P_, 1, into, 1, R_, P_, 1);
+    }
+  }
+
+  // The right-hand side of the system that is solved, into a column.
+  void right_hand_side(int64_t site, V<T>* into, int stride) {
+    V<T>* column = column_.data();
+    if (!by_inputs_) {
+      column = &right_[site * q_];
+    } else {
+      std::fill(column_.begin(), column_.end(), V<T>{});
+      if (transposed_)
+        add_product<T>(slopes(site), R_, &right_[site * q_], 1, column, 1, k_, R_, 1);
+      else
+        hear(right_.data(), site, column);
+    }
+    for (int i = 0; i < k_; ++i) into[i * stride] = column[i];
+  }
+
+  // A site's diagonal block and row when the sites before are eliminated: columns are those of the
+  // next site, the right-hand side, and of a ring those of its last site.
+  void assemble(int64_t site, V<T>* system, V<T>* row) {
+    const int width = k_ + m_;
+    std::fill_n(row, k_ * width, V<T>{});
+    right_hand_side(site, row + k_, width);
+    if (site + 1 < line_ || ring_) {
+      neighbour(site, 1, block_.data());
+      // Of a ring the one after the last of the line is its border.
+      const int column = site + 1 < line_ ? 0 : k_ + 1;
+      for (int i = 0; i < k_; ++i)
+        for (int j = 0; j < k_; ++j) row[i * width + column + j] += block_[i * k_ + j];
+    }
+    for (int i = 0; i < k_ * k_; ++i) system[i] = i % (k_ + 1) == 0 ? scale_ : V<T>{};
+    if (site > 0) {
+      neighbour(site, 0, block_.data());
+      add_product<T>(block_.data(), k_, before_.data(), width, system, k_, k_, k_, k_, T(-1));
+      add_product<T>(block_.data(), k_, before_.data() + k_, width, row + k_, width, k_, k_, m_);
+    } else if (ring_) {
+      neighbour(site, 0, block_.data());
+      for (int i = 0; i < k_; ++i)
+        for (int j = 0; j < k_; ++j) row[i * width + k_ + 1 + j] += block_[i * k_ + j];
+    }
+  }
+
+  // row <- system^-1 row, with the regularised inverse where the system is singular. Both are what
+  // `again` writes.
+  template <class F>
+  void divide(V<T>* system, V<T>* row, int columns, F again) {
+    const Mask<T> regular = eliminate_columns<T>(system, row, k_, columns);
+    if (!any(~regular)) return;
+    again(kept_system_.data(), kept_row_.data());
+    regularise<T>(kept_system_.data(), kept_row_.data(), k_, columns);
+    for (int i = 0; i < k_ * columns; ++i) row[i] = regular ? row[i] : kept_row_[i];
+  }
+
+  // Eliminates the sites of a piece, from the first to the last.
+  void forwards(int64_t piece) {
+    const int width = k_ + m_;
+    const int64_t first = piece * piece_, end = std::min(line_, first + piece_);
+    if (piece > 0) before_ = checkpoints_[piece - 1];
+    for (int64_t site = first; site < end; ++site) {
+      auto again = [&](V<T>* system, V<T>* row) { assemble(site, system, row); };
+      again(system_.data(), row_.data());
+      divide(system_.data(), row_.data(), width, again);
+      V<T>*ahead = &ahead_[(site - first) * k_ * k_], *known = &known_[site * k_ * m_];
+      for (int i = 0; i < k_; ++i) {
+        std::copy_n(&row_[i * width], k_, ahead + i * k_);
+        std::copy_n(&row_[i * width + k_], m_, known + i * m_);
+      }
+      row_.swap(before_);
+    }
+    checkpoints_[piece] = before_;
+  }
+
+  void backwards(int64_t piece) {
+    const int64_t first = piece * piece_, end = std::min(line_, first + piece_);
+    for (int64_t site = end; site-- > first;) {
+      if (site + 1 == line_) continue;
+      V<T>* known = &known_[site * k_ * m_];
+      add_product<T>(&ahead_[(site - first) * k_ * k_], k_, known + k_ * m_, m_, known, m_, k_, k_, m_);
+    }
+  }
+
+  // Of a ring: its last site, and what follows from it for the others.
+  void close() {
+    const int64_t last = sites_ - 1;
+    auto again = [&](V<T>* system, V<T>* right) {
+      for (int i = 0; i < k_ * k_; ++i) system[i] = i % (k_ + 1) == 0 ? scale_ : V<T>{};
+      right_hand_side(last, right, 1);
+      for (int r = 0; r < 2; ++r) {
+        const V<T>* there = &known_[sender(last, r) * k_ * m_];
+        neighbour(last, r, block_.data());
+        add_product<T>(block_.data(), k_, there + 1, m_, system, k_, k_, k_, k_, T(-1));
+        add_product<T>(block_.data(), k_, there, m_, right, 1, k_, k_, 1);
+      }
+    };
+    std::vector<V<T>> right(k_);
+    again(system_.data(), right.data());
+    divide(system_.data(), right.data(), 1, again);
+    for (int i = 0; i < k_; ++i) known_[(last * k_ + i) * m_] = right[i];
+    for (int64_t site = 0; site < last; ++site) {
+      V<T>* known = &known_[site * k_ * m_];
+      add_product<T>(known + 1, m_, right.data(), 1, known, m_, k_, k_, 1);
+    }
+  }
+
+  // x_ of right_.
+  void find() {
+    const int64_t pieces = checkpoints_.size();
+    for (int64_t piece = 0; piece < pieces; ++piece) forwards(piece);
+    for (int64_t piece = pieces; piece-- > 0;) {
+      if (piece + 1 < pieces) forwards(piece);
+      backwards(piece);
+    }
+    if (ring_) close();
+    // The first column of every row: moved together, u is in order.
+    if (m_ > 1)
+      for (int64_t i = 0; i < sites_ * k_; ++i) known_[i] = known_[i * m_];
+    if (!by_inputs_) {
+      std::copy_n(known_.begin(), sites_ * q_, x_.begin());
+      return;
+    }
+    const V<T> factor = 1 / scale_;
+    for (int64_t site = 0; site < sites_; ++site) {
+      V<T>* x = &x_[site * q_];
+      std::copy_n(&right_[site * q_], q_, x);
+      if (transposed_)
+        hear(known_.data(), site, x);
+      else
+        add_product<T>(slopes(site), R_, &known_[site * k_], 1, x, 1, P_, R_, 1);
+      for (int i = 0; i < q_; ++i) x[i] *= factor;
+    }
+  }
+
+  void refine() {
+    const int64_t size = sites_ * q_;
+    std::vector<V<T>> image, left(size), found, heard(R_);
+    if (transposed_) {
+      image.resize(sites_ * P_);
+      for (int64_t site = 0; site < sites_; ++site)
+        add_product<T>(slopes(site), R_, &x_[site * q_], 1, &image[site * P_], 1, P_, R_, 1);
+    }
+    V<T> most{}, largest{};
+    for (int64_t site = 0; site < sites_; ++site) {
+      V<T>* rest = &left[site * q_];
+      for (int i = 0; i < q_; ++i)
+        rest[i] = right_[site * q_ + i] - scale_ * x_[site * q_ + i];
+      if (transposed_) {
+        hear(image.data(), site, rest);
+      } else {
+        std::fill(heard.begin(), heard.end(), V<T>{});
+        hear(x_.data(), site, heard.data());
+        add_product<T>(slopes(site), R_, heard.data(), 1, rest, 1, P_, R_, 1);
+      }
+      for (int i = 0; i < q_; ++i) {
+        const V<T> size = magnitude<T>(rest[i]), given = magnitude<T>(right_[site * q_ + i]);
+        most = size > most ? size : most;
+        largest = given > largest ? given : largest;
+      }
+    }
+    Mask<T> needed = most > kSolved * largest;
+    if (!any(needed)) return;
+    found = x_;
+    right_.swap(left);
+    find();
+    for (int64_t i = 0; i < size; ++i) needed &= (x_[i] - x_[i]) == 0;
+    for (int64_t i = 0; i < size; ++i) x_[i] = found[i] + (needed ? x_[i] : V<T>{});
+  }
+
+  const Operand<T>&slopes_, &messages_, &right_of_, &scales_;
+  const int64_t sites_;
+  const int q_;
+  const bool ring_, transposed_, by_inputs_, slopes_first_;
+  const int P_, R_;  // C, or C' where transposed, is P x R; W_r is R x P
+  const int k_, m_;  // numbers of a site in the system that is solved, and columns of what is known
+  const int64_t line_;  // sites but for the border of a ring
+  int64_t piece_;
+  std::vector<V<T>> weights_, right_, x_, known_, ahead_;
+  std::vector<V<T>> system_, row_, before_, kept_system_, kept_row_, column_, block_;
+  std::vector<std::vector<V<T>>> checkpoints_;
+  std::vector<int> position_;
+  Slot cache_[4];
+  const T* source_[Lanes<T>::width];
+  V<T> scale_;
+};
+
+}  // namespace qdeq
