@@ -38,7 +38,8 @@ class ReproduceCommand:
     """mnist-4, mnist-10, fashion-10, cifar-10; digits-4 and digits-10, the same on data that need
     no download; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
     validation data; noise, all models on noisy devices and with finite shots; parity, a network of
-    cells against any number of applications; or tables, the estimators' defaults on tables."""
+    cells against any number of applications; magnet, another one on ground states of quantum
+    magnets; or tables, the estimators' defaults on tables."""
 
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that holds the data set's files; otherwise the download cache."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from qdeq._lazy import attach
 
 if TYPE_CHECKING:
+    from qdeq.studies.magnet import MagnetStudy as MagnetStudy
     from qdeq.studies.noise import NoiseStudy as NoiseStudy
     from qdeq.studies.paper import PaperTable as PaperTable
     from qdeq.studies.parity import ParityStudy as ParityStudy
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __getattr__ = attach(
     __name__,
     {
+        "MagnetStudy": "magnet",
         "NoiseStudy": "noise",
         "PaperTable": "paper",
         "ParityStudy": "parity",

@@ -18,6 +18,7 @@ STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "warmup": ("warmup", "WarmupStudy", {}),
     "noise": ("noise", "NoiseStudy", {}),
     "parity": ("parity", "ParityStudy", {}),
+    "magnet": ("magnet", "MagnetStudy", {}),
     "tables": ("tables", "TableStudy", {}),
 }
 

@@ -1,0 +1,77 @@
+"""What trained networks are compared with on magnets: mean field, and a linear model."""
+
+from pathlib import Path
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from qdeq.studies.kinds import peak_memory, result
+from qdeq.studies.magnet_data import samples
+from qdeq.studies.magnet_measures import (
+    TRAINING,
+    VALIDATION,
+    errors,
+    normalised_error,
+    profile,
+    stability,
+    with_absent,
+)
+from qdeq.studies.magnet_networks import answers, mean_field, scaled
+from qdeq.studies.study import Result, Row, Tell
+
+#: Sites on each side whose fields the linear model sees, and its penalties to choose from.
+WINDOW = 10
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+def windows(fields: Float[np.ndarray, "n N"], reach: int) -> Float[np.ndarray, "n N width"]:
+    """The fields around every site, 0 beyond the ends; the width is 2 reach + 1.
+
+    >>> windows(np.array([[1.0, 2.0, 3.0]]), 1)[0].tolist()
+    [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]
+    """
+    padded = np.pad(fields, ((0, 0), (reach, reach)))
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1)
+
+
+def mean_field_row(row: Row, folder: Path, progress: Tell) -> Result:
+    """Solve the mean field of the test samples; nothing is learned, seeds differ in starts only."""
+    del folder, progress
+    options = row.options
+    network = mean_field(max(int(text) for text in options["tests"]), options["g"])
+    asked = eqx.filter_jit(lambda x: answers(network, x, None)[0])
+
+    def ask(fields: np.ndarray) -> Array:
+        return asked(scaled(fields))
+
+    found = errors(ask, options)
+    seeds = [{"seed": seed, **found, **stability(network, options, seed)} for seed in row.seeds]
+    note = with_absent("nothing is learned, seeds differ in the random starts alone", options)
+    drawn = profile(ask, options)
+    return result(seeds, note=note, parameters=0, profile=drawn, peak_memory_mb=peak_memory())
+
+
+def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
+    """Fit and judge the linear model; all its seeds are one."""
+    from sklearn.linear_model import Ridge
+
+    del folder, progress
+    options = row.options
+    length, g = options["length"], options["g"]
+
+    def flat(fields: np.ndarray) -> np.ndarray:
+        return np.reshape(windows(np.asarray(scaled(fields)), WINDOW), (-1, 2 * WINDOW + 1))
+
+    fields, targets = samples(options["n_training"], length, g, TRAINING)
+    held_out, expected = samples(options["n_validation"], length, g, VALIDATION)
+    tried = {}
+    for penalty in PENALTIES:
+        model = Ridge(alpha=penalty).fit(flat(fields), targets.ravel())
+        tried[penalty] = normalised_error(model.predict(flat(held_out)), expected.ravel()), model
+    penalty = min(tried, key=lambda penalty: tried[penalty][0])
+    model = tried[penalty][1]
+    found = errors(lambda fields: model.predict(flat(fields)).reshape(fields.shape), options)
+    seeds = [{"seed": seed, "valid_loss": tried[penalty][0], **found} for seed in row.seeds]
+    note = with_absent(f"penalty {penalty}, chosen on validation data; all seeds are one", options)
+    return result(seeds, note=note, parameters=2 * WINDOW + 2, peak_memory_mb=peak_memory())

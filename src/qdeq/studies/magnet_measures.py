@@ -1,0 +1,100 @@
+"""How far a model of magnets is off, size by size, and whether its equilibria stay equilibria."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+from qdeq.equilibrium.networks import Chain, NetworkEquilibrium, growth, path_independence
+from qdeq.models import Network
+from qdeq.studies.magnet_data import random_fields, reason_against, samples
+from qdeq.studies.magnet_networks import answers, scaled
+
+#: Seeds of the fields; all rows, and all seeds of a row, have the same.
+TRAINING, VALIDATION, TEST = 0, 1, 2
+
+_SPREAD_SAMPLES, _SPREAD_STARTS = 10, 8
+
+
+def normalised_error(found: ArrayLike, targets: ArrayLike) -> float:
+    """Mean squared error over the variance of the targets: 1 for who always says their mean.
+
+    >>> normalised_error(np.array([2.0, 2.0]), np.array([1.0, 3.0]))
+    1.0
+    """
+    found, targets = np.asarray(found, float), np.asarray(targets, float)
+    return float(np.mean((found - targets) ** 2) / np.var(targets))
+
+
+def errors(ask: Callable[[np.ndarray], ArrayLike], options: Mapping[str, Any]) -> dict[str, float]:
+    """Normalised error by size, for the sizes whose ground states can be had.
+
+    Parameters
+    ----------
+    ask
+        Magnetisations `(n, N)` of fields `(n, N)`.
+    options
+        Of a row: `tests`, samples by size, and `g`.
+    """
+    found = {}
+    for n_spins, n in ((int(text), n) for text, n in options["tests"].items()):
+        if reason_against(n_spins) is None:
+            fields, targets = samples(n, n_spins, options["g"], TEST)
+            found[f"error_{n_spins}"] = normalised_error(ask(fields), targets)
+    return found
+
+
+def profile(
+    ask: Callable[[np.ndarray], ArrayLike], options: Mapping[str, Any]
+) -> dict[str, list[float]]:
+    """Exact magnetisations and a model's, along the first chain of the largest size there is."""
+    sizes = {int(text): n for text, n in options["tests"].items()}
+    longest = max(size for size in sizes if reason_against(size) is None)
+    fields, targets = samples(sizes[longest], longest, options["g"], TEST)
+    answered = np.asarray(ask(fields), float)
+    return {"exact": targets[0].round(5).tolist(), "answers": answered[0].round(5).tolist()}
+
+
+def with_absent(note: str, options: Mapping[str, Any]) -> str:
+    """A note, and why sizes are missing where they are."""
+    reasons = [reason_against(int(text)) for text in options["tests"]]
+    return "; ".join([note, *(reason for reason in reasons if reason is not None)])
+
+
+def stability(network: Network, options: Mapping[str, Any], seed: int) -> dict[str, float]:
+    """Converged fraction over all test samples, and on the largest size growth and spread.
+
+    Growth is the largest over some samples, spread that over random starts, by Newton's method and
+    a homotopy: what the row's answers are found by.
+    """
+    converged = []
+    sizes = {int(text): n for text, n in options["tests"].items()}
+    solve = eqx.filter_jit(lambda network, x: answers(network, x, None)[2])
+    for n_spins, n in sizes.items():
+        fields = scaled(random_fields(n, n_spins, TEST))  # no ground state is needed for this
+        converged.append(np.asarray(solve(network, fields)))
+    longest = max(sizes)
+    x = scaled(random_fields(sizes[longest], longest, TEST))[:_SPREAD_SAMPLES]
+    keys = jax.random.split(jax.random.key(2_000_003 + seed), len(x))
+    grown, spread, settled = _over_starts(network.on(Chain(longest, "both")), x, keys)
+    return {
+        "converged_fraction": float(np.concatenate(converged).mean()),
+        "growth": float(np.max(grown)),
+        "spread": float(np.max(spread)),
+        "starts_converged": float(np.mean(settled)),
+    }
+
+
+@eqx.filter_jit
+def _over_starts(network: Network, x: Array, keys: Array) -> tuple[Array, Array, Array]:
+    layer, wired = NetworkEquilibrium(bounds=(-1.0, 1.0)), network.wired()
+
+    def one(x: Array, key: Array) -> tuple[Array, Array, Array]:
+        states = network.solve(x[:, None], layer=layer).value
+        found = path_independence(layer, wired, x[:, None], key=key, n_starts=_SPREAD_STARTS)
+        return growth(wired, states, x[:, None]), found.spread, found.converged_fraction
+
+    return jax.vmap(one)(x, keys)

@@ -1,0 +1,164 @@
+"""Trains a network on magnets of few spins and measures it on longer ones; one row of `magnet`."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from qdeq.equilibrium.networks import stability_penalty
+from qdeq.models import Network
+from qdeq.studies.kinds import failed, peak_memory, result
+from qdeq.studies.magnet_data import samples
+from qdeq.studies.magnet_measures import (
+    TRAINING,
+    VALIDATION,
+    errors,
+    normalised_error,
+    profile,
+    stability,
+    with_absent,
+)
+from qdeq.studies.magnet_networks import Fields, answers, initial_network, scaled
+from qdeq.studies.study import Result, Row, Tell
+
+#: Learning rates and norms of the initial messages to choose from, then weights of the ceiling.
+LEARNING_RATES = (0.01, 0.03)
+GAINS = (0.9, 1.5)
+WEIGHTS = (3.0, 0.3)
+
+_CEILING = 0.95
+_WATCHED = 8  # samples of a batch on which the ceiling is held
+
+
+@eqx.filter_jit
+def trained(
+    network: Network,
+    data: tuple[Fields, Fields],
+    key: Array,
+    learning_rate: Array,
+    weight: Array,
+    layers: int | None,
+    steps: int,
+    batch: int,
+) -> Network:
+    """The network after all steps: Adam, clipped gradients, a rate that falls along a cosine.
+
+    Parameters
+    ----------
+    network
+        To begin with.
+    data
+        Fields in units of their deviation, and magnetisations.
+    key
+        JAX key of the batches.
+    learning_rate
+        At the first step; a hundredth of it at the last.
+    weight
+        Of the ceiling on the growth of small changes, for an equilibrium.
+    layers
+        Applications; None for the equilibrium.
+    steps, batch
+        Of training, and samples in a step.
+    """
+    arrays, rest = eqx.partition(network, eqx.is_inexact_array)
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+    schedule = optax.cosine_decay_schedule(1.0, steps, alpha=0.01)
+    fields, targets = data
+    variance = jnp.var(targets)
+
+    def loss(arrays: Any, x: Array, y: Array) -> Array:
+        network = eqx.combine(arrays, rest)
+        found, states, _ = answers(network, x, layers)
+        error = jnp.mean((found - y) ** 2) / variance
+        if layers is not None:
+            return error
+        wired = network.wired()
+        penalty = jax.vmap(lambda z, x: stability_penalty(wired, z, x[:, None], ceiling=_CEILING))
+        return error + weight * jnp.mean(penalty(states[:_WATCHED], x[:_WATCHED]))
+
+    def step(carry: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], None]:
+        arrays, state = carry
+        rows = jax.random.randint(jax.random.fold_in(key, number), (batch,), 0, len(fields))
+        slope = jax.grad(loss)(arrays, fields[rows], targets[rows])
+        change, state = optimiser.update(slope, state)
+        size = learning_rate * schedule(number)
+        arrays = jax.tree.map(lambda a, c: a - size * c, arrays, change)
+        return (arrays, state), None
+
+    (arrays, _), _ = jax.lax.scan(step, (arrays, optimiser.init(arrays)), jnp.arange(steps))
+    return eqx.combine(arrays, rest)
+
+
+def train_row(row: Row, folder: Path, progress: Tell) -> Result:
+    """Choose rate, gain and weight at the first seed, train every seed, measure."""
+    del folder
+    options = row.options
+    layers, length, g = options["layers"], options["length"], options["g"]
+    sizes = {"layers": layers, "steps": options["steps"], "batch": options["batch"]}
+    fields, targets = samples(options["n_training"], length, g, TRAINING)
+    data = scaled(fields), jnp.asarray(targets)
+    held_out, expected = samples(options["n_validation"], length, g, VALIDATION)
+    asked = eqx.filter_jit(lambda network, x: answers(network, x, layers)[0])
+
+    def fit(seed: int, choice: tuple[float, float, float]) -> tuple[float, Network]:
+        rate, gain, weight = choice
+        for_network, for_data = jax.random.split(jax.random.key(seed))
+        network = initial_network(options["cell"], length, gain, for_network)
+        numbers = jnp.asarray(rate), jnp.asarray(weight)
+        network = trained(network, data, for_data, *numbers, **sizes)
+        loss = normalised_error(asked(network, scaled(held_out)), expected)
+        return (loss if math.isfinite(loss) else math.inf), network
+
+    began = time.perf_counter()
+    seed = row.seeds[0]
+    choices = [(rate, gain, WEIGHTS[0]) for rate in LEARNING_RATES for gain in GAINS]
+    others = WEIGHTS[1:] if layers is None else ()  # without an equilibrium there is no ceiling
+    tried: dict[tuple[float, float, float], tuple[float, Network]] = {}
+    total = len(choices) + len(others)
+
+    def choose(choice: tuple[float, float, float]) -> None:
+        tried[choice] = fit(seed, choice)
+        progress({"stage": "choosing", "epoch": len(tried), "epochs": total})
+
+    def best() -> tuple[float, float, float]:
+        return min(tried, key=lambda choice: tried[choice][0])
+
+    for choice in choices:
+        choose(choice)
+    rate, gain, _ = best()
+    for weight in others:
+        choose((rate, gain, weight))
+    rate, gain, weight = best()
+    if math.isinf(tried[best()][0]):
+        return failed("no choice had a finite loss on validation data")
+    seeds = []
+    for number, seed in enumerate(row.seeds, start=1):
+        loss, network = tried[best()] if number == 1 else fit(seed, best())
+        found = errors(lambda x, network=network: asked(network, scaled(x)), options)
+        if layers is None:
+            found |= stability(network, options, seed)
+        seeds.append({"seed": seed, "valid_loss": loss, **found})
+        progress({"stage": "training", "epoch": number, "epochs": len(row.seeds)})
+    first = tried[best()][1]
+    diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
+    ceiling = f", weight of the ceiling {weight}" if others else ""
+    return result(
+        seeds,
+        status="diverged" if diverged else "done",
+        reason=f"seeds {diverged} have no finite loss" if diverged else None,
+        note=with_absent(
+            f"learning rate {rate}, initial gain {gain}{ceiling}, chosen on validation data of "
+            f"seed {row.seeds[0]}",
+            options,
+        ),
+        parameters=first.n_parameters,
+        profile=profile(lambda x: asked(first, scaled(x)), options),
+        train_seconds=time.perf_counter() - began,
+        peak_memory_mb=peak_memory(),
+    )
