@@ -165,7 +165,8 @@ def ratio(results: Results, key: str, reference: str, metric: str) -> Comparison
         return None
     logs = [[math.log(numbers[s]) for s in common] for numbers in (ours, theirs)]
     found = compare(*logs)
-    return Comparison(*(math.exp(x) for x in (found.difference, found.low, found.high)), found.n)
+    middle, low, high = (math.exp(x) for x in (found.difference, found.low, found.high))
+    return Comparison(middle, low, high, found.n)
 
 
 def _written(found: Comparison) -> str:

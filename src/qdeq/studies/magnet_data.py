@@ -23,6 +23,7 @@ LARGEST_VECTOR = 20
 _FORMAT = 1
 # Halving it changes no magnetisation of 64 spins at g = 1 by more than 1e-6.
 _BOND_DIMENSION = 24
+_TOLERANCE: Any = 1e-10  # of the energy; SciPy's stubs say int
 
 
 def chain_bonds(n: int) -> list[tuple[int, int]]:
@@ -72,7 +73,7 @@ def magnetisations(
     start, found = np.ones(2**n_spins), np.empty_like(fields)
     for number, sample in enumerate(fields):
         matrix = flips + _diagonal(spins, sample, bonds)
-        _, vector = eigsh(matrix, k=1, which="SA", v0=start, tol=1e-10)
+        _, vector = eigsh(matrix, k=1, which="SA", v0=start, tol=_TOLERANCE)
         start = vector[:, 0]  # the next sample's state is not far away
         found[number] = spins @ start**2
     return found

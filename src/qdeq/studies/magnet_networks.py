@@ -69,7 +69,8 @@ class Spin(eqx.Module):
 
 def mean_field(length: int, g: float) -> Network:
     """Every spin alone in its field and the magnetisations of its neighbours (J = 1)."""
-    injection = EdgeInjection([[DEVIATION]], [[[1.0]], [[1.0]]], learned=False)
+    messages = jnp.ones((2, 1, 1))
+    injection = EdgeInjection(jnp.array([[DEVIATION]]), messages, learned=False)
     return Network(Spin(g), injection, Chain(length, "both"))
 
 
