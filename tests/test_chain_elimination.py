@@ -9,6 +9,7 @@ import pytest
 
 from qdeq import native
 from qdeq.equilibrium.networks import Chain
+from qdeq.equilibrium.networks.chains import CyclicReduction, RingFactors
 from qdeq.equilibrium.networks.systems import solver_of, transposed_solver_of
 from qdeq.equilibrium.networks.wired import Jacobian
 from qdeq.native import library
@@ -167,3 +168,32 @@ def test_a_zero_block_on_the_way_is_mended_by_a_second_solve(x64):
     scale = np.linalg.norm(expected)
     assert twice <= once
     assert twice < 1e-14 * scale
+
+
+@pytest.mark.parametrize(
+    ("sites", "ring"),
+    [(13, True), *(pytest.param(n, False, marks=pytest.mark.slow) for n in (1, 2, 3, 8, 13))],
+)
+def test_cyclic_reduction_solves_what_numpy_solves(sites, ring, x64):
+    """What accelerators do in the place of a loop over sites."""
+    wiring, slopes, messages, right = random_system((sites, 3, 4, ring), np.float64)
+    blocks = Jacobian(slopes, messages, wiring).blocks()
+
+    @jax.jit
+    def found(blocks, right):
+        factors = (RingFactors if ring else CyclicReduction).of(*blocks, 0.25)
+        assert isinstance(factors.line if ring else factors, CyclicReduction)
+        return factors.solve(right)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        x = found(blocks, right)
+    matrix = dense_system(wiring, slopes, messages, 1.25, False)
+    np.testing.assert_allclose(np.ravel(x), np.linalg.solve(matrix, np.ravel(right)), atol=1e-11)
+
+
+def test_cyclic_reduction_gives_no_nan_where_a_block_is_singular(x64):
+    before = jnp.stack([jnp.eye(2)] * 4)
+    solve = jax.jit(lambda shift: CyclicReduction.of(before, before, shift).solve(jnp.ones((4, 2))))
+    for shift in (0.0, -1.0):  # in the second round; in the first
+        assert np.isfinite(solve(shift)).all()

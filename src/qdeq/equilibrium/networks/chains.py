@@ -3,7 +3,9 @@
 A system is (1 + shift) x_i - B_i x_(i-1) - A_i x_(i+1) = b_i with q x q blocks. Recursions run site
 by site in one compiled loop where processors are few and fast: on 2 CPU cores 10,000 sites of 3
 numbers take 0.1 ms, `jax.lax.associative_scan` 0.3 ms; 1,000 sites of 9 numbers, 16 samples, both
-ways take 20 ms, cyclic reduction 66 ms. Elsewhere the causal recursion is an associative scan.
+ways take 20 ms, cyclic reduction 66 ms. Elsewhere the causal recursion is an associative scan, and
+chains both ways are eliminated by cyclic reduction. CPUs with compiled kernels take those instead
+for chains both ways (`native/chain.py`): this file is their oracle.
 """
 
 import equinox as eqx
@@ -13,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from qdeq._numbers import at_least, at_most
+from qdeq._precision import PRECISION
 from qdeq.equilibrium.dense import robust_inverse
 
 
@@ -136,6 +139,83 @@ class LineFactors(eqx.Module):
         return lax.scan(backwards, zero, (self.ahead, known), reverse=True)[1]
 
 
+class CyclicReduction(eqx.Module):
+    """The same system, all sites at once: for accelerators, which a loop over sites leaves idle.
+
+    Every round takes from each site its neighbours at a distance, which doubles, so that log N
+    rounds of batched products leave a system per site. That is N log N blocks of work and memory
+    for a few times N, since nothing is kept: every right-hand side eliminates anew.
+
+    Attributes
+    ----------
+    before, after
+        B and A, `(N, q, q)`.
+    diagonal
+        `(q, q)`.
+
+    References
+    ----------
+    R. W. Hockney, C. R. Jesshope, Parallel Computers (1981), section 5.4; D. Heller, SIAM J. Numer.
+    Anal. 13 (1976), for blocks.
+    """
+
+    before: Float[Array, "N q q"]
+    after: Float[Array, "N q q"]
+    diagonal: Float[Array, "q q"]
+
+    @classmethod
+    def of(
+        cls, before: Float[Array, "N q q"], after: Float[Array, "N q q"], shift: Array | float
+    ) -> "CyclicReduction":
+        """As `LineFactors.of`."""
+        diagonal = (1 + shift) * jnp.eye(before.shape[-1], dtype=before.dtype)
+        return cls(before.at[0].set(0), after.at[-1].set(0), diagonal)
+
+    def solve(self, right: Float[Array, "N q"]) -> Float[Array, "N q"]:
+        """x."""
+        n = right.shape[0]
+        sites = jnp.arange(n)
+        invert = jax.vmap(lambda block: robust_inverse(block)[0])
+
+        def halve(number: Array, system: tuple[Array, ...]) -> tuple[Array, ...]:
+            before, after, diagonals, right = system
+            distance = jnp.left_shift(1, number)
+            inverses = invert(diagonals)
+
+            def at(values: Array, move: Array) -> Array:
+                """Of the site that is `move` farther on; 0 where there is none."""
+                there = (sites + move >= 0) & (sites + move < n)
+                moved = jnp.roll(values, -move, axis=0)
+                return jnp.where(there.reshape(-1, *[1] * (values.ndim - 1)), moved, 0)
+
+            by_before = _products(before, at(inverses, -distance))
+            by_after = _products(after, at(inverses, distance))
+            return (
+                _products(by_before, at(before, -distance)),
+                _products(by_after, at(after, distance)),
+                diagonals
+                - _products(by_before, at(after, -distance))
+                - _products(by_after, at(before, distance)),
+                right
+                + _times(by_before, at(right, -distance))
+                + _times(by_after, at(right, distance)),
+            )
+
+        diagonals = jnp.broadcast_to(self.diagonal, self.before.shape)
+        system = (self.before, self.after, diagonals, right)
+        rounds = (n - 1).bit_length()
+        diagonals, right = lax.fori_loop(0, rounds, halve, system)[2:]
+        return _times(invert(diagonals), right)
+
+
+def line_factors(
+    before: Float[Array, "N q q"], after: Float[Array, "N q q"], shift: Array | float
+) -> LineFactors | CyclicReduction:
+    """The elimination for JAX's default backend: site after site on CPUs, else cyclic reduction."""
+    kind = LineFactors if jax.default_backend() == "cpu" else CyclicReduction
+    return kind.of(before, after, shift)
+
+
 class RingFactors(eqx.Module):
     """The same with ends that meet: the line of all sites but the last, and the last as a border.
 
@@ -151,7 +231,7 @@ class RingFactors(eqx.Module):
         The last site's own blocks, `(q, q)`.
     """
 
-    line: LineFactors
+    line: LineFactors | CyclicReduction
     answers: Float[Array, "N_minus_1 q q"]
     border: Float[Array, "q q"]
     before: Float[Array, "q q"]
@@ -163,7 +243,7 @@ class RingFactors(eqx.Module):
     ) -> "RingFactors":
         """Eliminate."""
         n, q = before.shape[0], before.shape[-1]
-        line = LineFactors.of(before[:-1], after[:-1], shift)
+        line = line_factors(before[:-1], after[:-1], shift)
         heard = jnp.zeros((n - 1, q, q), before.dtype)
         heard = heard.at[0].set(before[0]).at[-1].add(after[-2])
         answers = jax.vmap(line.solve, in_axes=2, out_axes=2)(heard)
@@ -187,3 +267,7 @@ def _times(block: Float[Array, "*N q q"], x: Float[Array, "*N q"]) -> Float[Arra
 
 def _product(a: Float[Array, "q q"], b: Float[Array, "q q"]) -> Float[Array, "q q"]:
     return jnp.sum(a[:, :, None] * b[None], axis=1)
+
+
+def _products(a: Float[Array, "N q q"], b: Float[Array, "N q q"]) -> Float[Array, "N q q"]:
+    return jnp.matmul(a, b, precision=PRECISION)

@@ -23,7 +23,7 @@ from qdeq.equilibrium.networks.solvers import (
     Sweep,
 )
 from qdeq.equilibrium.networks.speculation import EVALUATIONS, speculative_start
-from qdeq.equilibrium.networks.systems import is_eliminated
+from qdeq.equilibrium.networks.systems import BOTH_WAYS, is_eliminated
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.equilibrium.picard import Picard
 from qdeq.equilibrium.solution import STATUS
@@ -33,9 +33,12 @@ from qdeq.errors import UserError
 # Shorter causal chains are swept: a round of Newton's method costs as much as a few sites.
 SHORT_CHAIN = 256
 
-# Applications of F before Newton's method. Where cells contract by 0.4 they are enough: for 16
-# chains of 1,000 cells that hear both sides 27 ms, and 4 rounds of Newton's method 145 ms.
+# Applications of F before Newton's method. Where cells contract by 0.4 they are enough.
 _APPLICATIONS = 20
+# On chains both ways a round costs as much as four of them: 16 chains of 1,000 3-qubit cells that
+# hardly contract take 51 ms of processor time with 8 and 68 with 20. With fewer than 10 Newton's
+# method is caught, and a homotopy takes over, where repeated application does not settle.
+_APPLICATIONS_BOTH_WAYS = 10
 # Of chains in a batch that Newton's method solves faster than a sweep on a CPU. One of 4,000 sites
 # takes 4 ms instead of 13, 64 of them 154 ms instead of 38.
 _FEW_CHAINS = 3
@@ -180,8 +183,9 @@ def _in_stages(picard: Any, task: Task) -> Solved:
     """
     fn, start, options = task.fn, task.start, task.options
     tolerances = {"rtol": picard.rtol, "atol": picard.atol}
+    both_ways = fn.wired.wiring.structure in BOTH_WAYS
     stages = [
-        (picard, _APPLICATIONS, _PATIENCE),
+        (picard, _APPLICATIONS_BOTH_WAYS if both_ways else _APPLICATIONS, _PATIENCE),
         (NewtonBlocks(network=fn, **tolerances), options.max_steps, options.stall_steps),
     ]
     if is_eliminated(fn.wired.wiring):

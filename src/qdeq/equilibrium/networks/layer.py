@@ -38,9 +38,10 @@ class NetworkEquilibrium(eqx.Module):
         the whole chain, a handful of batched evaluations; what it leaves over is swept),
         "newton-blocks" (chains both ways, rings, sites apart: block elimination), "newton-krylov",
         "anderson", "broyden", "picard" (any wiring), "homotopy" (where elimination is possible: for
-        wild networks), "picard-newton" (any wiring: up to 20 applications of F, then Newton's
-        method from the best of them, then "homotopy" where that is possible), "auto" (see
-        `choose_solver`), or a solver such as `Picard(damping=0.5)`, with its own tolerances.
+        wild networks), "picard-newton" (any wiring: up to 20 applications of F, 10 on chains both
+        ways, then Newton's method from the best of them, then "homotopy" where that is possible),
+        "auto" (see `choose_solver`), or a solver such as `Picard(damping=0.5)`, with its own
+        tolerances.
     rtol, atol
         Tolerances of a solver by name.
     max_steps

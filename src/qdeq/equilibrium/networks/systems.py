@@ -19,7 +19,7 @@ from qdeq import native
 from qdeq.equilibrium import linear_systems
 from qdeq.equilibrium.attach import AbstractAdjoint
 from qdeq.equilibrium.dense import robust_inverse
-from qdeq.equilibrium.networks.chains import LineFactors, RingFactors, affine_recursion
+from qdeq.equilibrium.networks.chains import RingFactors, affine_recursion, line_factors
 from qdeq.equilibrium.networks.wired import Jacobian
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.native.constants import SOLVED
@@ -47,14 +47,12 @@ def solver_of(jacobian: Jacobian, shift: Array | float = 0.0) -> Solve:
     if _has_kernel(jacobian):
         return _by_kernel(jacobian, scale, transposed=False)
     if not _by_inputs(jacobian):
-        before, after = jacobian.blocks()
-        return _factors(wiring).of(before, after, shift).solve
+        return _eliminated(wiring, jacobian.blocks(), shift)
     # J = C W: with u = W x it is (1 + shift) u - W C u = W b, in fewer numbers.
-    before, after = jacobian.blocks_of_inputs()
-    of_inputs = _factors(wiring).of(before, after, shift)
+    of_inputs = _eliminated(wiring, jacobian.blocks_of_inputs(), shift)
 
     def solve(b: Array) -> Array:
-        u = of_inputs.solve(jacobian.heard(b))
+        u = of_inputs(jacobian.heard(b))
         return (b + _each(jacobian.slopes, u)) / scale
 
     return solve
@@ -77,12 +75,12 @@ def transposed_solver_of(jacobian: Jacobian) -> Solve:
     if _has_kernel(jacobian):
         return _by_kernel(jacobian, 1.0, transposed=True)
     if not _by_inputs(jacobian):
-        return _factors(wiring).of(*_turned(jacobian.blocks()), 0.0).solve
-    of_inputs = _factors(wiring).of(*_turned(jacobian.blocks_of_inputs()), 0.0)
+        return _eliminated(wiring, _turned(jacobian.blocks()), 0.0)
+    of_inputs = _eliminated(wiring, _turned(jacobian.blocks_of_inputs()), 0.0)
     back = jax.linear_transpose(jacobian.heard, state)
 
     def solve(b: Array) -> Array:
-        u = of_inputs.solve(jnp.sum(slopes * b[:, :, None], axis=1))
+        u = of_inputs(jnp.sum(slopes * b[:, :, None], axis=1))
         return b + back(u)[0]
 
     return solve
@@ -115,14 +113,18 @@ def _by_inputs(jacobian: Jacobian) -> bool:
     return jacobian.slopes.shape[2] < jacobian.slopes.shape[1]
 
 
-def _factors(wiring: AbstractWiring) -> type[LineFactors] | type[RingFactors]:
-    return RingFactors if wiring.structure == "ring" else LineFactors
+def _eliminated(wiring: AbstractWiring, blocks: Float[Array, "2 N k k"], shift: Any) -> Solve:
+    """The solution of a chain both ways, of what its sites take from before and after."""
+    before, after = blocks
+    if wiring.structure == "ring":
+        return RingFactors.of(before, after, shift).solve
+    return line_factors(before, after, shift).solve
 
 
-def _turned(blocks: Float[Array, "2 N k k"]) -> tuple[Array, Array]:
+def _turned(blocks: Float[Array, "2 N k k"]) -> Float[Array, "2 N k k"]:
     """Before and after of the transposed system of a chain both ways."""
     before, after = jnp.swapaxes(blocks, -1, -2)
-    return jnp.roll(after, 1, axis=0), jnp.roll(before, -1, axis=0)
+    return jnp.stack([jnp.roll(after, 1, axis=0), jnp.roll(before, -1, axis=0)])
 
 
 def _apart(blocks: Float[Array, "N q q"], scale: Array | float) -> Solve:
