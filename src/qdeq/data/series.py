@@ -3,7 +3,6 @@
 Nothing here looks ahead: what a window holds was known at its last row.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -215,7 +214,8 @@ def series_windows(
         of_part = last[inside]
         x = features[of_part[:, None] + np.arange(1 - length, 1)]
         parts.append(Split(x, wanted[places[inside]]))
-    return SeriesWindows(*parts, preparation, ahead, chosen)
+    train, valid, test = parts
+    return SeriesWindows(train, valid, test, preparation, ahead, chosen)
 
 
 def filled_forward(values: np.ndarray) -> np.ndarray:
@@ -279,8 +279,8 @@ def _targets(targets: Any, n_channels: int) -> tuple[int, ...]:
 
 def _boundaries(rows: int, valid_fraction: Any, test_fraction: Any) -> tuple[int, int]:
     for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
-        is_number = isinstance(value, Real) and math.isfinite(value)
-        if isinstance(value, bool) or not is_number or not 0 < value < 1:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0 < float(value) < 1:
             raise UserError(f"{name}={value!r}: give a number between 0 and 1")
     if valid_fraction + test_fraction >= 1:
         raise UserError(

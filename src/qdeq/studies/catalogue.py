@@ -20,6 +20,7 @@ STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "parity": ("parity", "ParityStudy", {}),
     "magnet": ("magnet", "MagnetStudy", {}),
     "tables": ("tables", "TableStudy", {}),
+    "series": ("series", "SeriesStudy", {}),
 }
 
 

@@ -1,0 +1,117 @@
+"""Sequences of one length or of many as one padded array; what people hold them in is read here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qdeq.data.inputs import column_names, real_array
+from qdeq.data.series import series_array
+from qdeq.errors import UserError, check_choice
+
+#: Names of the order of axes in an array of sequences.
+LAYOUTS = ("time-first", "channels-first")
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences in one array.
+
+    Attributes
+    ----------
+    x
+        `(N, T, d)` float32, 0 beyond the end of a sequence.
+    mask
+        `(N, T)`: where a sequence is; None where all have length T.
+    y
+        What is to be said of them, `(N, ...)`, of sites `(N, T, ...)`; None where nothing is.
+    counts
+        How much each sample, `(N,)`, or each of its sites, `(N, T)`, counts.
+    """
+
+    x: np.ndarray
+    mask: np.ndarray | None = None
+    y: np.ndarray | None = None
+    counts: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> "Sequences":
+        """Some of them."""
+        parts = (self.x, self.mask, self.y, self.counts)
+        return Sequences(*(None if part is None else part[rows] for part in parts))  # pyright: ignore
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """`(N,)`."""
+        if self.mask is None:
+            return np.full(len(self.x), self.x.shape[1])
+        return self.mask.sum(axis=1)
+
+
+def sequence_list(X: Any, layout: str = "time-first", *, name: str = "X") -> list[np.ndarray]:
+    """Sequences as a list of `(T_i, d)` float64 arrays, NaN for gaps.
+
+    Parameters
+    ----------
+    X
+        An array `(N, T, d)`, of one channel also `(N, T)`; or a list of arrays `(T_i, d)` or
+        `(T_i,)`, which may differ in length.
+    layout
+        "time-first"; or "channels-first" for arrays `(N, d, T)` and `(d, T_i)`, sktime's numpy3D.
+    name
+        For messages.
+
+    Raises
+    ------
+    UserError
+        For another shape, an empty sequence, an infinity, or something that is no number.
+
+    Examples
+    --------
+    >>> [one.shape for one in sequence_list([[1.0, 2.0], [3.0, 4.0, 5.0]])]
+    [(2, 1), (3, 1)]
+    """
+    check_choice("layout", layout, LAYOUTS)
+    turned = layout == "channels-first"
+    if not isinstance(X, list | tuple) or column_names(X) is not None:
+        whole = real_array(X, name)
+        if whole.ndim == 2:
+            whole = whole[:, :, None]
+        elif whole.ndim == 3:
+            whole = np.swapaxes(whole, 1, 2) if turned else whole
+        if whole.ndim != 3 or 0 in whole.shape:
+            axes = "(N, d, T)" if turned else "(N, T, d)"
+            raise UserError(
+                f"{name}: an array of shape {whole.shape}: give sequences {axes}, of one channel "
+                "(N, T), or a list of arrays"
+            )
+        return [series_array(one, f"{name}[{i}]") for i, one in enumerate(whole)]
+    if not X:
+        raise UserError(f"{name}: no sequences: give at least one")
+    found = []
+    for number, one in enumerate(X):
+        values = real_array(one, f"{name}[{number}]")
+        found.append(series_array(values.T if turned else values, f"{name}[{number}]"))
+    widths = [one.shape[1] for one in found]
+    wrong = next((i for i, width in enumerate(widths) if width != widths[0]), None)
+    if wrong is not None:
+        raise UserError(
+            f"{name}[{wrong}]: {widths[wrong]} channels where {name}[0] has {widths[0]}: give "
+            "every sequence the same"
+        )
+    return found
+
+
+def padded(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """`(N, T, ...)` with 0 behind the shorter ones, and where they are; None: nothing is added."""
+    lengths = np.array([len(part) for part in parts])
+    longest = int(lengths.max())
+    if (lengths == longest).all():
+        return np.stack(parts), None
+    out = np.zeros((len(parts), longest, *parts[0].shape[1:]), parts[0].dtype)
+    for row, part in zip(out, parts, strict=True):
+        row[: len(part)] = part
+    return out, np.arange(longest) < lengths[:, None]
