@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from qdeq.equilibrium.networks import Grid as Grid
     from qdeq.equilibrium.networks import NetworkEquilibrium as NetworkEquilibrium
     from qdeq.errors import UserError as UserError
+    from qdeq.interop.forecaster import QDEQForecaster as QDEQForecaster
+    from qdeq.interop.sequences import QDEQSequenceClassifier as QDEQSequenceClassifier
+    from qdeq.interop.sequences import QDEQSequenceRegressor as QDEQSequenceRegressor
     from qdeq.interop.sklearn import QDEQClassifier as QDEQClassifier
     from qdeq.interop.sklearn import QDEQRegressor as QDEQRegressor
     from qdeq.models import Classifier as Classifier
@@ -75,6 +78,8 @@ _HOMES = {
     ),
     "equilibrium.networks": "Alone Chain EdgeInjection Graph Grid NetworkEquilibrium",
     "errors": "UserError",
+    "interop.forecaster": "QDEQForecaster",
+    "interop.sequences": "QDEQSequenceClassifier QDEQSequenceRegressor",
     "interop.sklearn": "QDEQClassifier QDEQRegressor",
     "models": "Classifier Injection ModelFunction Network QuantumModel Regressor paper_model",
     "runs": "Run load train",

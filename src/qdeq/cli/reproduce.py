@@ -39,7 +39,8 @@ class ReproduceCommand:
     no download; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
     validation data; noise, all models on noisy devices and with finite shots; parity, a network of
     cells against any number of applications; magnet, another one on ground states of quantum
-    magnets; or tables, the estimators' defaults on tables."""
+    magnets; series, a chain of cells that forecasts; or tables, the estimators' defaults on
+    tables."""
 
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that holds the data set's files; otherwise the download cache."""

@@ -387,6 +387,14 @@ def _split_classes(samples: Split, fraction: float, seed: int) -> Dataset:
     leaves a class out, which the small folds of a cross-validation often would.
     """
     y = samples.y
+    valid = held_out_of_classes(y, fraction, seed)
+    parts = samples[~valid], samples[valid]
+    classes = tuple(range(int(y.max()) + 1))
+    return Dataset("custom", *parts, parts[1], classes, (1, samples.x.shape[1]))
+
+
+def held_out_of_classes(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Which samples validate: some of every class that has several; one of each class trains."""
     repeated = np.flatnonzero(np.bincount(y)[y] > 1)
     if not len(repeated):
         raise UserError(
@@ -399,6 +407,4 @@ def _split_classes(samples: Split, fraction: float, seed: int) -> Dataset:
     # However large the fraction, one sample of every class trains.
     _, firsts = np.unique(y, return_index=True)
     valid[firsts[np.bincount(y[~valid], minlength=len(firsts)) == 0]] = False
-    parts = samples[~valid], samples[valid]
-    classes = tuple(range(int(y.max()) + 1))
-    return Dataset("custom", *parts, parts[1], classes, (1, samples.x.shape[1]))
+    return valid

@@ -24,11 +24,11 @@ def load_series(name: str) -> np.ndarray:
         return lorenz(N_ROWS)
     if name == "laser":
         check_installed("reservoirpy", extra="series", needed_for="the laser's series")
-        from reservoirpy.datasets import santafe_laser
+        from reservoirpy.datasets import santafe_laser  # pyright: ignore[reportMissingImports]
 
         return np.asarray(santafe_laser(), float)[:N_ROWS]
     check_installed("statsmodels", extra="series", needed_for="the sunspots' series")
-    from statsmodels.datasets import sunspots
+    from statsmodels.datasets import sunspots  # pyright: ignore[reportMissingImports]
 
     table: Any = sunspots.load_pandas()
     return table.data[["SUNACTIVITY"]].to_numpy(float)

@@ -1,0 +1,284 @@
+"""A forecaster of series in sktime's style, which needs no sktime: a causal chain of circuits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+import numpy as np
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
+
+from qdeq.data import SeriesPreparation
+from qdeq.data.series import series_array
+from qdeq.errors import UserError
+from qdeq.interop._sequences import ChainEstimator
+from qdeq.training.forecasting import forecast, forecasting_sequences
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class QDEQForecaster(ChainEstimator):
+    """Forecasts a series of one channel or several by a causal chain of circuits at equilibrium.
+
+    Every site reads a row and says what the next one adds; a forecast feeds on its own rows, the
+    chain's state going from row to row. Channels are scaled inside, gaps (NaN) filled with the
+    number before them and marked.
+
+    Parameters
+    ----------
+    window
+        Rows that the chain is trained on at once, and sees before it forecasts.
+    n_qubits, ansatz_layers, gain, epochs, batch_size, learning_rate, schedule, gradient_clip
+        See `QDEQSequenceClassifier`.
+    mode
+        `"implicit"` only: forecasts go from state to state.
+    early_stopping, patience
+        End when the validation loss has not fallen for `patience` epochs.
+    valid_fraction
+        Part of the rows, the last ones, that validates.
+    verbose, random_state
+        See `QDEQSequenceClassifier`.
+
+    Attributes
+    ----------
+    network_
+        The trained `qdeq.Network`.
+    preparation_
+        How channels were scaled, a `qdeq.data.SeriesPreparation`.
+    history_, n_iter_
+        One dict per epoch, and how many there were.
+
+    Raises
+    ------
+    UserError
+        A `ValueError`, for parameters out of range, series that are too short or do not fit
+        together, infinities, or a horizon that is no whole number of at least 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> series = np.sin(0.6 * np.arange(140))
+    >>> forecaster = QDEQForecaster(window=12, epochs=40, random_state=0).fit(series[:120])
+    >>> found = forecaster.predict(fh=[1, 2, 3])
+    >>> bool(np.abs(found - series[120:123]).max() < 0.2)
+    True
+    """
+
+    window: int = 24
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **ChainEstimator._parameter_constraints,
+        "window": [Interval(Integral, 2, None, closed="left")],
+    }
+
+    def fit(self, y: Any, X: Any = None, fh: Any = None) -> Self:
+        """Train on a series.
+
+        Parameters
+        ----------
+        y
+            `(T,)` or `(T, channels)` real numbers in time order, an array or a frame; NaN are gaps.
+        X
+            `(T, k)` further numbers known beforehand, row by row beside `y`; a forecast is given
+            those of the rows that it is of.
+        fh
+            Horizon to forecast if `predict` is given none.
+        """
+        seed = self._begin()
+        if self.mode != "implicit":
+            raise UserError(f"mode={self.mode!r}: a forecaster has mode 'implicit' alone")
+        self._horizon = None if fh is None else _horizon(fh)
+        values = series_array(y, "y")
+        rows = len(values)
+        edge = rows - max(1, round(self.valid_fraction * rows))
+        # Targets of the validation part have a window of rows before them in the training part.
+        if min(edge, rows - edge) < 2 or edge <= self.window + 1:
+            raise UserError(
+                f"y: {rows} rows, of which {max(edge, 0)} train, with window={self.window}: give "
+                "more rows, or a smaller window or valid_fraction"
+            )
+        self.preparation_ = SeriesPreparation.fit([values[:edge]], name="y")
+        outside = None if X is None else series_array(X, "X")
+        if outside is not None and len(outside) != rows:
+            raise UserError(f"X holds {len(outside)} and y {rows} rows: give a row of X for each")
+        self.outside_ = (
+            None if outside is None else SeriesPreparation.fit([outside[:edge]], name="X")
+        )
+        features = self.preparation_.features(values, name="y")
+        scaled = features[:, : values.shape[1]]
+        beside = self._beside(features, outside)
+        steps = np.diff(scaled[:edge], axis=0).std(axis=0)
+        self.unit_ = np.where(steps > 0, steps, 1).astype(np.float32)
+        observed = ~np.isnan(values)
+        warm_up = min(8, self.window // 2)
+        length = self.window
+
+        def windows(begin: int, end: int) -> Any:
+            return forecasting_sequences(
+                scaled,
+                (begin, end),
+                min(length, end - max(begin - 1 - warm_up, 0) - 1),
+                unit=self.unit_,
+                warm_up=warm_up,
+                known=beside,
+                observed=observed,
+            )
+
+        train, valid = windows(0, edge), windows(edge, rows)
+        n_channels = values.shape[1]
+        n_features = train.x.shape[2]
+        network = self._network(n_features, n_channels, seed, read_out="sites")
+        self._train(network, train, valid, "squared", seed)
+        self._remember(y, scaled, beside)
+        return self
+
+    def predict(self, fh: Any = None, X: Any = None) -> Any:
+        """The rows at the horizon after those that were fitted or updated.
+
+        Parameters
+        ----------
+        fh
+            How many rows ahead, 1 is the next: a whole number or a list of such; None for `fit`'s.
+        X
+            `(max(fh), k)`, where `fit` was given such: those of the rows that are forecast.
+
+        Returns
+        -------
+        ndarray, Series or DataFrame
+            `(len(fh),)` or `(len(fh), channels)`; for a series or frame of pandas one whose index
+            goes on.
+        """
+        check_is_fitted(self)
+        horizon = self._horizon if fh is None else _horizon(fh)
+        if horizon is None:
+            raise UserError("fh=None: neither fit nor predict was given a horizon; give fh")
+        steps = int(horizon[-1])
+        found, _ = forecast(
+            self.network_,
+            jnp.asarray(self._recent[None]),
+            steps,
+            unit=jnp.asarray(self.unit_),
+            known=self._known(steps, X),
+        )
+        scale = self.preparation_.scale
+        rows = scale.restored(np.asarray(found)[0])[np.asarray(horizon) - 1]
+        return self._as_given(rows, np.asarray(horizon))
+
+    def update(self, y: Any, X: Any = None) -> Self:
+        """Rows that came since, after those before; nothing is trained.
+
+        Parameters
+        ----------
+        y, X
+            As in `fit`, of the new rows.
+        """
+        check_is_fitted(self)
+        values = series_array(y, "y")
+        outside = None if X is None else series_array(X, "X")
+        if (outside is None) != (self.outside_ is None) or (
+            outside is not None and len(outside) != len(values)
+        ):
+            raise UserError("update: give y and X as in fit, a row of X for each of y")
+        # A gap at the begin of the new rows is filled from the row before them.
+        before = self.preparation_.scale.restored(self._recent[-1:])
+        features = self.preparation_.features(np.concatenate([before, values]), name="y")[1:]
+        scaled = features[:, : values.shape[1]]
+        beside = self._beside(features, outside)
+        if outside is not None and beside is not None and self._sites is not None:
+            # The last row before now knows the X of the row after it.
+            assert self.outside_ is not None
+            after = self.outside_.features(outside[:1], name="X")[0]
+            self._sites[-1, -len(after) :] = after
+        scaled = np.concatenate([self._recent, scaled])
+        if beside is not None and self._sites is not None:
+            beside = np.concatenate([self._sites, beside])
+        self._remember(y, scaled, beside)
+        return self
+
+    def _beside(self, features: np.ndarray, outside: np.ndarray | None) -> np.ndarray | None:
+        """What a site sees beside its row: marks of gaps, and the X of the row after it."""
+        parts = [features[:, self.preparation_.n_channels :]]
+        if outside is not None:
+            assert self.outside_ is not None
+            known = self.outside_.features(outside, name="X")
+            parts.append(np.concatenate([known[1:], known[-1:]]))
+        both = np.concatenate(parts, axis=1)
+        return both if both.shape[1] else None
+
+    def _known(self, steps: int, X: Any) -> Any:
+        """Of the sites of the history and of the forecast, `(1, M, k)`."""
+        if (X is None) != (self.outside_ is None):
+            raise UserError(
+                "X is "
+                + (
+                    "missing: fit was given X, give the rows that are forecast"
+                    if X is None
+                    else "given and was not in fit: leave it out"
+                )
+            )
+        if self._sites is None:
+            return None
+        n_marks = len(self.preparation_.marked)
+        future = np.zeros((steps, self._sites.shape[1]), np.float32)
+        sites = self._sites.copy()
+        if X is not None:
+            values = series_array(X, "X")
+            if len(values) < steps:
+                raise UserError(f"X holds {len(values)} rows and fh reaches {steps}: give as many")
+            assert self.outside_ is not None
+            known = self.outside_.features(values[:steps], name="X")
+            sites[-1, n_marks:] = known[0]
+            future[: steps - 1, n_marks:] = known[1:]
+        return jnp.asarray(np.concatenate([sites, future])[None, : len(sites) + steps - 1])
+
+    def _remember(self, y: Any, scaled: np.ndarray, beside: np.ndarray | None) -> None:
+        """The last rows, and how rows were given."""
+        self._recent = scaled[-self.window :].astype(np.float32)
+        self._sites = None if beside is None else beside[-self.window :].astype(np.float32)
+        self._is_flat = np.ndim(y) == 1
+        self._index = getattr(y, "index", None) if hasattr(y, "iloc") else None
+        names = getattr(y, "columns", None)
+        self._names = getattr(y, "name", None) if names is None else names
+
+    def _as_given(self, rows: np.ndarray, horizon: np.ndarray) -> Any:
+        rows = rows[:, 0] if self._is_flat else rows
+        if self._index is None:
+            return rows
+        import pandas as pd
+
+        index = _continued(self._index, horizon)
+        if self._is_flat:
+            return pd.Series(rows, index=index, name=self._names)
+        return pd.DataFrame(rows, index=index, columns=self._names)
+
+
+def _horizon(fh: Any) -> tuple[int, ...]:
+    given = [fh] if isinstance(fh, Integral) else fh
+    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
+        raise UserError(f"fh={fh!r}: give a whole number of at least 1, or a list of such")
+    for value in given:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < 1:
+            raise UserError(f"fh={fh!r}: give whole numbers of at least 1, 1 is the next row")
+    found = tuple(int(value) for value in given)
+    if list(found) != sorted(set(found)):
+        raise UserError(f"fh={fh!r}: give each once, in rising order")
+    return found
+
+
+def _continued(index: Any, horizon: np.ndarray) -> Any:
+    """The index of rows after a series of pandas, as far as it says how it goes on."""
+    import pandas as pd
+
+    last = index[-1]
+    if isinstance(index, pd.DatetimeIndex):
+        step = index.freq or pd.infer_freq(index) if len(index) > 2 else index.freq
+        if step is not None:
+            future = pd.date_range(last, periods=int(horizon[-1]) + 1, freq=step)
+            return future[horizon]
+    elif isinstance(index, pd.PeriodIndex):
+        return pd.PeriodIndex([last + int(h) for h in horizon])
+    elif pd.api.types.is_integer_dtype(index):
+        step = int(index[-1] - index[-2]) if len(index) > 1 else 1
+        return pd.Index([int(last) + step * int(h) for h in horizon], name=index.name)
+    return pd.Index(horizon)

@@ -1,0 +1,235 @@
+"""Estimators for sequences and the forecaster: their contract, their data, what they learn."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import InvalidParameterError
+
+import qdeq
+from qdeq.data.sequences import padded, sequence_list
+from qdeq.models.sequence_network import sequence_network
+from qdeq.training.forecasting import forecast, forecasting_sequences
+from qdeq.training.sequences import SequenceTraining, on_length, train_sequences
+
+ESTIMATORS = [qdeq.QDEQSequenceClassifier, qdeq.QDEQSequenceRegressor, qdeq.QDEQForecaster]
+QUICK = {"n_qubits": 2, "ansatz_layers": 1, "random_state": 0}
+
+
+def bits_and_parities(n, seed=0):
+    rng = np.random.default_rng(seed)
+    x = [rng.integers(0, 2, rng.integers(4, 9)).astype(float) for _ in range(n)]
+    return x, [np.cumsum(one).astype(int) % 2 for one in x]
+
+
+def test_arrays_and_lists_of_either_layout_are_the_same_sequences():
+    x = np.random.default_rng(0).normal(size=(3, 5, 2))
+    for other, layout in [
+        (x, "time-first"),
+        (list(x), "time-first"),
+        (jnp.asarray(x), "time-first"),
+        (np.swapaxes(x, 1, 2), "channels-first"),
+        (list(np.swapaxes(x, 1, 2)), "channels-first"),
+    ]:
+        np.testing.assert_allclose(sequence_list(other, layout), x, atol=1e-6)
+    for layout in ("time-first", "channels-first"):  # one channel has no order of axes
+        np.testing.assert_array_equal(sequence_list(x[..., 0], layout), x[..., :1])
+    values, mask = padded([np.ones((2, 1)), np.ones((4, 1))])
+    np.testing.assert_array_equal(mask, [[1, 1, 0, 0], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(values[..., 0], mask)
+    assert padded([np.ones((2, 1))])[1] is None
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_parameters_are_kept_cloned_and_checked_in_fit(estimator):
+    made = estimator(n_qubits=2, gain=1.5)
+    assert clone(made).get_params() == made.get_params()
+    assert set(made.get_params()) == set(estimator._parameter_constraints)
+    x = np.zeros((4, 3))
+    for name, wrong in [("n_qubits", 0), ("gain", -1), ("epochs", 0), ("schedule", "linear")]:
+        with pytest.raises(InvalidParameterError, match=name) as caught:
+            estimator(**{name: wrong}).fit(x, np.arange(4))
+        assert isinstance(caught.value, qdeq.UserError)
+    with pytest.raises(NotFittedError):
+        estimator().predict(x if estimator is not qdeq.QDEQForecaster else 1)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "settings", "message"),
+    [
+        (np.zeros((4, 3, 2, 1)), np.arange(4), {}, "shape"),
+        (np.zeros((4, 0, 2)), np.arange(4), {}, "shape"),
+        ([], [], {}, "no sequences"),
+        ([np.zeros(3), np.zeros((3, 2))], [0, 1], {}, r"X\[1\]: 2 channels where X\[0\] has 1"),
+        ([np.zeros(3), np.zeros(0)], [0, 1], {}, r"X\[1\]"),
+        ([np.zeros(3), [1.0, np.inf]], [0, 1], {}, r"X\[1\]: row 1, channel 0 is inf"),
+        ([np.zeros(3), ["a"]], [0, 1], {}, r"X\[1\].*give real numbers"),
+        (np.full((4, 3), np.nan), [0, 1, 0, 1], {}, "channel 0 holds no number"),
+        (np.zeros((4, 3)), [0, 1, 0], {}, "y holds 3 and X 4 sequences"),
+        (np.zeros((1, 3)), [0], {}, "1 sequence that counts"),
+        (np.zeros((4, 3)), 7, {}, "y=7"),
+        (np.zeros((4, 3)), [0, 1, 0, 1], {"read_out": "sites"}, r"y\[0\] has shape \(\)"),
+        (np.zeros((2, 3)), np.zeros((2, 2), int), {"read_out": "sites"}, "3 sites"),
+    ],
+)
+@pytest.mark.parametrize("estimator", ESTIMATORS[:2])
+def test_sequences_that_do_not_fit_are_refused_in_one_line(estimator, x, y, settings, message):
+    with pytest.raises(qdeq.UserError, match=message):
+        estimator(**settings).fit(x, y)
+
+
+def test_a_single_class_and_weights_without_any_weight_are_refused_in_one_line():
+    x = np.zeros((4, 3))
+    with pytest.raises(qdeq.UserError, match="y holds 1 class"):
+        qdeq.QDEQSequenceClassifier().fit(x, np.zeros(4))
+    with pytest.raises(qdeq.UserError, match="all weights are 0"):
+        qdeq.QDEQSequenceRegressor().fit(x, np.arange(4), sample_weight=np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: f.fit(np.arange(10.0)), "10 rows"),
+        (lambda f: f.fit(np.arange(40.0), fh=0), "fh=0"),
+        (lambda f: f.fit(np.arange(40.0), fh=[2, 1]), "rising order"),
+        (lambda f: f.fit(np.arange(40.0), fh="next"), "fh='next'"),
+        (lambda f: f.fit(np.arange(40.0), X=np.arange(3.0)), "X holds 3 and y 40 rows"),
+        (lambda f: f.fit(np.full(40, np.nan)), "channel 0 holds no number"),
+        (lambda f: f.set_params(mode="direct").fit(np.arange(40.0)), "mode='direct'"),
+    ],
+)
+def test_a_series_that_cannot_be_forecast_is_refused_in_one_line(make, message):
+    with pytest.raises(qdeq.UserError, match=message):
+        make(qdeq.QDEQForecaster(window=8))
+
+
+@pytest.mark.slow
+def test_a_classifier_of_sites_learns_parity_and_keeps_it_on_any_length():
+    x, y = bits_and_parities(120)
+    classifier = qdeq.QDEQSequenceClassifier(read_out="sites", random_state=0, epochs=40)
+    assert classifier.fit(x, y).score(x, y) == 1
+    longer, truth = bits_and_parities(3, seed=1)
+    longer = [np.tile(one, 30) for one in longer]
+    truth = [np.cumsum(one).astype(int) % 2 for one in longer]
+    found = classifier.predict(longer)
+    assert [len(one) for one in found] == [len(one) for one in longer]
+    assert all((a == b).all() for a, b in zip(found, truth, strict=True))
+    chances = classifier.predict_proba(longer)
+    np.testing.assert_allclose(np.concatenate(chances).sum(axis=1), 1)
+    # What a sequence is predicted to be does not depend on what is predicted with it.
+    alone = classifier.decision_function(longer[:1])[0]
+    np.testing.assert_allclose(classifier.decision_function(longer)[0], alone, atol=1e-4)
+    kept = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(kept.predict(longer)[0], found[0])
+
+
+@pytest.mark.slow
+def test_a_chain_both_ways_takes_gaps_names_and_the_layout_of_sktime():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 2, 6))
+    x[:, 1] += 2 * np.sign(rng.normal(size=(80, 1)))
+    y = np.where(x[:, 1].mean(axis=1) > 0, "up", "down")
+    x[:40, 0, 3] = np.nan
+    settings = {"direction": "both", "read_out": "mean", "layout": "channels-first"}
+    classifier = qdeq.QDEQSequenceClassifier(**QUICK, **settings, epochs=40).fit(x, y)
+    assert classifier.n_features_in_ == 2 and classifier.preparation_.marked == (0,)
+    assert classifier.network_.wiring == qdeq.Chain(6, "both")
+    assert classifier.score(x, y) > 0.9 and classifier.converged(x).all()
+    assert set(classifier.predict(x)) == {"up", "down"}
+    assert classifier.decision_function(x).shape == (80,)
+
+
+@pytest.mark.slow
+def test_a_regressor_learns_what_came_last_in_the_units_of_its_targets():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 5, 1))
+    y = np.stack([1e6 + 1e5 * x[:, -1, 0], x[:, -2, 0] - x[:, -1, 0]], axis=1)
+    weights = np.r_[np.zeros(10), np.ones(90)]
+    spoilt = y.copy()
+    spoilt[:10] = 1e12  # does not count
+    regressor = qdeq.QDEQSequenceRegressor(**QUICK, epochs=150).fit(x, spoilt, weights)
+    assert regressor.score(x, y) > 0.9
+    assert regressor.predict(x).shape == (100, 2)
+    with pytest.raises(qdeq.UserError, match="2 channels where 1 were fitted"):
+        regressor.predict(np.zeros((3, 5, 2)))
+
+
+@pytest.mark.slow
+def test_a_forecast_goes_on_with_state_as_one_chain_of_its_own_rows_would(x64):
+    network = sequence_network(3, 2, key=jax.random.key(0), n_qubits=2, read_out="sites")
+    rng = np.random.default_rng(0)
+    history, unit = jnp.asarray(rng.normal(size=(1, 6, 2))), jnp.asarray([0.1, 0.2])
+    known = jnp.asarray(rng.normal(size=(1, 9, 1)))
+    found, converged = forecast(network, history, 4, unit=unit, known=known)
+    rows = np.concatenate([history[0], found[0]])
+    x = np.concatenate([rows[:9], known[0]], axis=1)
+    whole = on_length(network, 9)
+    steps = whole.outputs(whole.solve(jnp.asarray(x)).value)
+    np.testing.assert_allclose(np.diff(rows, axis=0)[5:9], steps[5:] * unit, atol=1e-9)
+    assert converged.all()
+
+
+def test_windows_of_a_forecaster_ask_for_the_next_row_of_their_part_alone():
+    values = np.random.default_rng(0).normal(size=(40, 2))
+    observed = np.ones((40, 2), bool)
+    observed[25, 1] = False
+    found = forecasting_sequences(
+        values, (20, 40), 6, unit=np.array([1.0, 2.0]), warm_up=2, lags=2, observed=observed
+    )
+    assert found.x.shape[1:] == (6, 4)
+    asked = set()
+    for x, y, counts in zip(found.x, found.y, found.counts, strict=True):
+        assert not counts[:2].any()
+        for site in np.flatnonzero(counts):
+            row = int(np.argmin(np.abs(values - x[site, 2:]).sum(axis=1)))
+            asked.add(row + 1)
+            np.testing.assert_allclose(x[site, :2], values[row - 1], atol=1e-6)
+            step = (values[row + 1] - values[row]) / [1, 2]
+            np.testing.assert_allclose(y[site], step, atol=1e-6)
+    assert asked == {*range(20, 40)} - {25}
+
+
+@pytest.mark.slow
+def test_a_forecaster_goes_on_with_a_wave_its_index_and_what_it_was_told():
+    time = np.arange(160)
+    push = (time % 7 == 0).astype(float)  # known beforehand: the wave is lifted there
+    wave = np.sin(0.5 * time) + push
+    index = pd.date_range("2024-01-01", periods=160, freq="D")
+    series = pd.Series(wave, index=index, name="wave")
+    series.iloc[30] = np.nan
+    forecaster = qdeq.QDEQForecaster(window=16, random_state=0, epochs=80)
+    forecaster.fit(series[:140], X=push[:140], fh=[1, 7, 8])
+    found = forecaster.predict(X=push[140:])
+    assert list(found.index) == [index[139 + h] for h in (1, 7, 8)] and found.name == "wave"
+    np.testing.assert_allclose(found, wave[[140, 146, 147]], atol=0.35)
+    later = forecaster.update(series[140:150], X=push[140:150]).predict(fh=1, X=push[150:])
+    assert abs(later.iloc[0] - wave[150]) < 0.35 and later.index[0] == index[150]
+    with pytest.raises(qdeq.UserError, match="X is missing"):
+        forecaster.predict(fh=1)
+    with pytest.raises(qdeq.UserError, match="X holds 2 rows and fh reaches 3"):
+        forecaster.predict(fh=3, X=push[:2])
+
+
+@pytest.mark.slow
+def test_the_model_of_the_best_epoch_is_kept_and_padding_teaches_nothing():
+    x, y = bits_and_parities(12)
+    classifier = qdeq.QDEQSequenceClassifier(read_out="sites")
+    sequences = classifier.__class__(read_out="sites")
+    sequences.preparation_ = qdeq.data.SeriesPreparation.fit(x)
+    data = sequences._sequences(sequence_list(x), y)
+    spoilt = data.y.copy()
+    spoilt[~data.mask] = 1  # beyond the end of sequences
+    network = sequence_network(1, 2, key=jax.random.key(0), n_qubits=2, read_out="sites")
+    training = SequenceTraining(loss="cross-entropy", epochs=4, batch_size=5)
+    told = []
+    one = train_sequences(network, data, data, training, tell=told.append)
+    other = type(data)(data.x, data.mask, spoilt, data.counts)
+    two = train_sequences(network, other, other, training)
+    assert told == one.history == two.history
+    best = min(one.history, key=lambda line: line["valid_loss"])
+    assert [line for line in one.history if line["best"]][-1] == best
