@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qdeq.studies.kinds import peak_memory, result
-from qdeq.studies.magnet_data import samples
+from qdeq.studies.magnet_data import DEVIATION, samples
 from qdeq.studies.magnet_measures import (
-    TRAINING,
     VALIDATION,
     errors,
     normalised_error,
@@ -18,6 +17,7 @@ from qdeq.studies.magnet_measures import (
     with_absent,
 )
 from qdeq.studies.magnet_networks import answers, mean_field, scaled
+from qdeq.studies.magnet_training import training_samples
 from qdeq.studies.study import Result, Row, Tell
 
 #: Sites on each side whose fields the linear model sees, and its penalties to choose from.
@@ -58,16 +58,18 @@ def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
 
     del folder, progress
     options = row.options
-    length, g = options["length"], options["g"]
+    sizes, g = options["sizes"], options["g"]
 
     def flat(fields: np.ndarray) -> np.ndarray:
         return np.reshape(windows(np.asarray(scaled(fields)), WINDOW), (-1, 2 * WINDOW + 1))
 
-    fields, targets = samples(options["n_training"], length, g, TRAINING)
-    held_out, expected = samples(options["n_validation"], length, g, VALIDATION)
+    data = training_samples(options["n_training"], sizes, g)
+    there = np.asarray(data.mask).ravel()
+    seen, targets = flat(np.asarray(data.fields) * DEVIATION)[there], np.asarray(data.targets)
+    held_out, expected = samples(options["n_validation"], max(sizes), g, VALIDATION)
     tried = {}
     for penalty in PENALTIES:
-        model = Ridge(alpha=penalty).fit(flat(fields), targets.ravel())
+        model = Ridge(alpha=penalty).fit(seen, targets.ravel()[there])
         tried[penalty] = normalised_error(model.predict(flat(held_out)), expected.ravel()), model
     penalty = min(tried, key=lambda penalty: tried[penalty][0])
     model = tried[penalty][1]

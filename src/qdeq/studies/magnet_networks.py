@@ -4,16 +4,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from qdeq.circuits import AngleEncoding, hardware_efficient, xyz_of_every_wire
-from qdeq.equilibrium.networks import Chain, EdgeInjection
+from qdeq.equilibrium.networks import Chain, EdgeInjection, NetworkEquilibrium
 from qdeq.models import Network, QuantumModel
 from qdeq.studies.magnet_data import DEVIATION
 
 Fields = Float[Array, "n N"]
 
 _TANH_STATES = 8  # 153 numbers, where the network of circuits has 148
+_ANGLES, _FEATURES = 0.1, 0.3  # of the first parameters: deviation, and scale of U
 _ROTATIONS = [
     (name, wire, 2 * wire + i) for wire in range(3) for i, name in enumerate(("RY", "RZ"))
 ]
@@ -31,6 +32,10 @@ class Tanh(eqx.Module):
 def initial_network(cell: str, length: int, gain: float, key: Array) -> Network:
     """A network with random parameters on a chain both ways.
 
+    Circuits begin near angles of 0, where a cell is a row of sines: turning all it hears turns all
+    X it measures, as turning all fields turns all spins. From random angles training is slower and
+    leaves more equilibria unsolved.
+
     Parameters
     ----------
     cell
@@ -44,15 +49,19 @@ def initial_network(cell: str, length: int, gain: float, key: Array) -> Network:
     """
     for_cell, for_edges, for_head = jax.random.split(key, 3)
     wiring = Chain(length, "both")
+    n_inputs, n_states = (_TANH_STATES, _TANH_STATES) if cell == "tanh" else (6, 9)
+    injection = EdgeInjection.random(wiring, n_inputs, 1, n_states, key=for_edges, gain=gain)
+    features = _FEATURES * injection.features
+    injection = eqx.tree_at(lambda injection: injection.features, injection, features)
     if cell == "tanh":
-        q = _TANH_STATES
-        injection = EdgeInjection.random(wiring, q, 1, q, key=for_edges, gain=gain)
         return Network(Tanh(), injection, wiring, n_outputs=1, key=for_head)
     circuit = hardware_efficient(3, 3)
-    theta = jax.random.uniform(for_cell, (circuit.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
-    encoding = AngleEncoding.from_rotations(3, _ROTATIONS)
-    model = QuantumModel(theta, circuit, encoding=encoding, observables=xyz_of_every_wire(3))
-    injection = EdgeInjection.random(wiring, 6, 1, 9, key=for_edges, gain=gain)
+    model = QuantumModel(
+        _ANGLES * jax.random.normal(for_cell, (circuit.n_parameters,)),
+        circuit,
+        encoding=AngleEncoding.from_rotations(3, _ROTATIONS),
+        observables=xyz_of_every_wire(3),
+    )
     return Network(model, injection, wiring, n_outputs=1, key=for_head)
 
 
@@ -79,14 +88,41 @@ def scaled(fields: np.ndarray) -> Fields:
     return jnp.asarray(fields / DEVIATION)
 
 
-def answers(network: Network, x: Fields, layers: int | None) -> tuple[Fields, Array, Array]:
-    """Magnetisations of the equilibrium or after `layers` applications, states, which converged."""
+def answers(
+    network: Network,
+    x: Fields,
+    layers: int | None,
+    *,
+    mask: Bool[Array, "n N"] | None = None,
+    layer: NetworkEquilibrium | None = None,
+) -> tuple[Fields, Float[Array, "n N q"], Bool[Array, " n"]]:
+    """What a network says of samples on any number of sites.
+
+    Parameters
+    ----------
+    network
+        Of any size.
+    x
+        Fields in units of their deviation.
+    layers
+        Applications; None for the equilibrium.
+    mask
+        Which sites there are; None for all.
+    layer
+        See `Network.solve`.
+
+    Returns
+    -------
+    Magnetisations, states, and which equilibria converged.
+    """
     network = network.on(Chain(x.shape[1], "both"))
-    x = x[..., None]
-    if layers is None:
-        solution = jax.vmap(network.solve)(x)
-        states, converged = solution.value, solution.stats.converged
-    else:
-        states = jax.vmap(lambda x: network.apply(x, layers))(x)
-        converged = jnp.ones(len(x), bool)
-    return jax.vmap(network.outputs)(states)[..., 0], states, converged
+
+    def one(x: Array, mask: Array) -> tuple[Array, Array, Array]:
+        if layers is None:
+            solution = network.solve(x[:, None], mask=mask, layer=layer)
+            states, converged = solution.value, solution.stats.converged
+        else:
+            states, converged = network.apply(x[:, None], layers, mask=mask), jnp.asarray(True)
+        return network.outputs(states)[:, 0], states, converged
+
+    return jax.vmap(one)(x, jnp.ones(x.shape, bool) if mask is None else mask)
