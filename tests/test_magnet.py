@@ -20,6 +20,7 @@ from qdeq.studies.magnet_data import (
     random_fields,
     samples,
 )
+from qdeq.studies.magnet_figures import branch_point, field_of
 from qdeq.studies.magnet_measures import normalised_error
 from qdeq.studies.magnet_networks import initial_network, mean_field
 from qdeq.studies.magnet_training import train_row, training_samples
@@ -103,6 +104,16 @@ def test_the_mean_field_is_self_consistent():
     m = np.asarray(network.outputs(m))[:, 0]
     felt = fields + np.concatenate([[0], m[:-1]]) + np.concatenate([m[1:], [0]])
     np.testing.assert_allclose(m, felt / np.hypot(felt, g), atol=1e-6)
+
+
+@pytest.mark.parametrize("g", [0.3, 1.0, 1.9])
+def test_mean_field_branches_end_where_their_field_turns(g):
+    field, m = branch_point(g)
+    felt = field + 2 * m
+    assert m == pytest.approx(felt / math.hypot(felt, g))  # an equilibrium
+    near = field_of(np.array([m - 1e-4, m + 1e-4]), g)
+    assert np.all(near > field)  # the least field of the branch, so that it ends there
+    assert field < 0 < m
 
 
 def test_circuits_and_tanh_units_have_about_as_many_parameters():

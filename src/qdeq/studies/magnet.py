@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from qdeq.errors import UserError
-from qdeq.studies.magnet_figures import draw_errors, draw_profile
+from qdeq.studies.magnet_figures import draw_branches, draw_errors, draw_profile
 from qdeq.studies.results import ABSENT, Grid, Results
 from qdeq.studies.statistics import Comparison, compare
 from qdeq.studies.study import Metric, Row, Study
@@ -177,6 +177,13 @@ class MagnetStudy(Study):
             caption = "The first test magnet of the largest size: the exact ground state, and "
             caption += "what models of the first seed say."
             drawn["profile"] = (draw_profile(profiles), caption)
+        caption = (
+            "Mean field of an endless chain in a uniform field: where g is below 2 there are two "
+            "stable equilibria (lines) and one between them that is not (dotted), up to the branch "
+            "points (dots). The exact chain does so below g = 1 only, which is why mean field "
+            "fails at g = 1."
+        )
+        drawn["mean-field"] = (draw_branches((1.0, 2.0, 3.0)), caption)
         return drawn
 
 

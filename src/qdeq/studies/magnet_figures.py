@@ -1,8 +1,10 @@
 """Pictures of the magnet study."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
@@ -44,6 +46,46 @@ def draw_profile(profiles: Mapping[str, Mapping[str, Sequence[float]]]) -> Figur
                 answers = profiles[label]["answers"]
                 panel.plot(answers, color=color, lw=1.2, ls=styles.get(label, "-"), label=label)
         panel.set(xlabel="site", ylabel="⟨Z⟩", ylim=(-1.05, 1.05))
+        figure.legend(loc="outside right center")
+    return figure
+
+
+def field_of(m: Any, g: float) -> Any:
+    """The uniform field in which m is a mean-field magnetisation of an endless chain (J = 1).
+
+    m = v / |(v, g)| with v = h + 2 m, solved for h. Several m may have the same field.
+    """
+    return g * m / np.sqrt(1 - m**2) - 2 * m
+
+
+def branch_point(g: float) -> tuple[float, float] | None:
+    """Field and magnetisation, the positive one, at which two mean-field equilibria become one.
+
+    None from g = 2 on, where there is one equilibrium in every field.
+
+    >>> branch_point(2.0) is None, branch_point(1.0) is None
+    (True, False)
+    """
+    if g >= 2:
+        return None
+    m = math.sqrt(1 - (g / 2) ** (2 / 3))  # where the derivative of `field_of` is 0
+    return float(field_of(m, g)), m
+
+
+def draw_branches(strengths: Sequence[float]) -> Figure:
+    """Mean-field magnetisation against a uniform field, with the points where branches end."""
+    m = np.linspace(-0.999, 0.999, 2001)
+    with styled_figure(6.4, 3.2) as (figure, (panel,)):
+        for color, g in zip((BLUE, GREEN, ORANGE), strengths, strict=True):
+            h, end = field_of(m, g), branch_point(g)
+            held = np.abs(m) >= (0 if end is None else end[1])
+            for side in (m < 0, m >= 0):  # apart, so that no line joins the two branches
+                label = f"g = {g:g}" if side[-1] else None
+                panel.plot(np.where(held & side, h, np.nan), m, color=color, label=label)
+            if end is not None:
+                panel.plot(h[~held], m[~held], color=color, ls=":", lw=1)
+                panel.plot([end[0], -end[0]], [end[1], -end[1]], "o", color=color, ms=5)
+        panel.set(xlim=(-1.2, 1.2), xlabel="field h", ylabel="magnetisation m")
         figure.legend(loc="outside right center")
     return figure
 
