@@ -25,6 +25,7 @@ _TRAINING, _VALIDATION = 4096, 512
 _STEPS, _BATCH = 1500, 32
 _LARGER, _FEW = 14, 3  # what limits the error on long chains: the trained size, with fewer seeds
 _FIELD = 1.0
+_SAME = 0.01  # states so close, relative to their length, are one equilibrium
 _REFERENCE = "magnet-equilibrium"
 _TANH = "magnet-tanh"
 
@@ -61,8 +62,8 @@ class MagnetStudy(Study):
     @property
     def description(self) -> str:
         return (
-            f"Open chains of spins, H = −Σ Z Z − {_FIELD:g} Σ X − Σ h Z, fields h of deviation "
-            "0.05; asked is ⟨Z⟩ of every site of the exact ground state. Trained on 2 to "
+            f"Open chains of spins, H = −Σ Z Z − g Σ X − Σ h Z, g = {_FIELD:g}, fields h of "
+            "deviation 0.05; asked is ⟨Z⟩ of every site of the exact ground state. Trained on 2 to "
             f"{TRAINED} spins ({_TRAINING:,} samples, {_STEPS:,} steps of {_BATCH}, half of "
             "them turned and half mirrored, AdamW, cosine; learning rate, initial gain and weight "
             f"of the ceiling chosen on validation samples of {TRAINED} with the first seed), "
@@ -134,6 +135,9 @@ class MagnetStudy(Study):
         found += [_deeper(results, size) for size in list(TESTS)[1:]]
         found += [_other_cell(results, size) for size in list(TESTS)[1:]]
         for row in results.rows:
+            if row.name in ("one-size", "larger"):
+                found.append(_other_sizes(results, row))
+        for row in results.rows:
             if results.numbers(row.key, "spread"):
                 found.append(_stays(results, row))
         return [sentence for sentence in found if sentence]
@@ -153,7 +157,8 @@ class MagnetStudy(Study):
             "Growth is by what factor repeated application lets a small change grow (about the "
             "spectral radius), the largest of 10 chains of 64. The spread is the largest relative "
             "distance of states from 0 and from eight random starts there, found as the answers "
-            "are: by repeated application, Newton's method, and a homotopy where that fails.",
+            "are: by repeated application, Newton's method, and a homotopy where that fails. "
+            "Newton's method finds equilibria that repeated application would leave, too.",
             "10 rounds of tanh units are a message-passing network: the same cell as in the row "
             "before it, with the same weights in every round. The circuits' network has as many "
             "parameters but five. Mean field solves m = (h + Σ m') / |(h + Σ m', g)| over "
@@ -201,8 +206,8 @@ def ratio(results: Results, key: str, reference: str, metric: str) -> Comparison
 
 def _written(found: Comparison) -> str:
     if math.isnan(found.low):
-        return f"{found.difference:.2f}"
-    return f"{found.difference:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        return f"{found.difference:.3g}"
+    return f"{found.difference:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 
 def _ratios(results: Results) -> Grid:
@@ -265,13 +270,29 @@ def _other_cell(results: Results, size: int) -> str | None:
     )
 
 
+def _other_sizes(results: Results, row: Row) -> str | None:
+    size = max(TESTS)
+    found = ratio(results, row.key, _REFERENCE, f"error_{size}")
+    if found is None:
+        return None
+    return (
+        f"{size} spins: the error of {row.label} ({found.n} seeds) is {_written(found)} times that "
+        f"of the one trained on up to {TRAINED}."
+    )
+
+
 def _stays(results: Results, row: Row) -> str:
     def mean(metric: str) -> float:
         return results.mean(row.key, metric)[0]
 
-    worst = max(results.numbers(row.key, "spread").values())
-    return (
-        f"{row.label}: {mean('converged_fraction'):.1%} of the test equilibria converged; on the "
-        f"longest chains {mean('starts_converged'):.1%} of the random starts, whose answers lie at "
-        f"most {worst:.1e} apart; growth {mean('growth'):.2f} on average over seeds."
+    spreads = list(results.numbers(row.key, "spread").values())
+    one = sum(spread < _SAME for spread in spreads)
+    sentence = (
+        f"{row.label}: {mean('converged_fraction'):.1%} of the test equilibria converged; on "
+        f"chains of {max(TESTS)} {mean('starts_converged'):.1%} of the random starts did, and for "
+        f"{one} of {len(spreads)} seeds all found one equilibrium (growth {mean('growth'):.2f} on "
+        "average)"
     )
+    if one == len(spreads):
+        return sentence + "."
+    return sentence + ". For the others there are several: errors are those of the one from 0."
