@@ -1,10 +1,12 @@
 """Networks of cells against a plain scan and against the general equilibrium layer.
 
-From a clone's root: `python -m benchmarks.networks` (about three minutes on two cores).
+From a clone's root: `python -m benchmarks.networks` (about three minutes on two cores). With
+`--full` over sizes instead, which takes hours, or over some: `--grid-sites 100 1000`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -12,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax import lax
 from jaxtyping import Array
 
 import qdeq
+from benchmarks import network_grid
+from benchmarks.network_grid import plain_scan
 from benchmarks.timing import take_turns
 from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.studies.parity_training import initial_network, parities, trained
@@ -45,17 +48,23 @@ class NetworkBenchmark:
     skip_general: bool = False
     """Leave out the general layer (Broyden, GMRES), which may take minutes."""
 
+    full: bool = False
+    """Measure over sizes, into `networks.json` and `networks.md`."""
 
-def plain_scan(network: qdeq.Network, x: Array) -> Array:
-    """The states of a causal chain by `lax.scan` of the same cell, with ordinary gradients."""
-    wired = network.wired()
-    features, messages, offset = wired.injection.weights()
+    grid_sites: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000)
+    """Sites there."""
 
-    def site(before: Array, x: Array) -> tuple[Array, Array]:
-        m = wired.cell(features @ x + messages[0] @ before + offset, x)
-        return m, m
+    grid_states: tuple[int, ...] = (2, 6, 9, 15)
+    """Numbers that a cell measures there."""
 
-    return lax.scan(site, jnp.zeros(wired.injection.n_states), x)[1]
+    grid_batches: tuple[int, ...] = (1, 16, 256)
+    """Samples there."""
+
+    out: Path = Path("benchmarks/results")
+    """Folder of the results."""
+
+    note: str = ""
+    """What stands above them, such as the machine."""
 
 
 def causal_chain(options: NetworkBenchmark) -> None:
@@ -154,5 +163,9 @@ def _show(what: str, calls: dict[str, Callable], seconds: float, reference: str)
 
 if __name__ == "__main__":
     chosen = tyro.cli(NetworkBenchmark, description=__doc__)
-    causal_chain(chosen)
-    both_ways(chosen)
+    if chosen.full:
+        grid = network_grid.cases(chosen.grid_sites, chosen.grid_states, chosen.grid_batches)
+        network_grid.run(grid, chosen.gain, chosen.seconds, chosen.out, chosen.note)
+    else:
+        causal_chain(chosen)
+        both_ways(chosen)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import optax
 import pytest
 
 import benchmarks
-from benchmarks import pennylane_model, scaling, suite, tables
+from benchmarks import network_grid, pennylane_model, scaling, suite, tables
 from benchmarks.command import BenchmarkCommand
 from benchmarks.compare import compare, regressions
 from benchmarks.floors import step_floor
@@ -271,3 +272,16 @@ def test_the_command_line_says_where_the_suite_went(capsys):
     assert main(["benchmark", "--quick"]) == 2
     told = capsys.readouterr().err
     assert "make benchmark" in told and told.count("\n") == 1
+
+
+def test_the_table_of_networks_says_times_ratios_and_who_solved_nothing():
+    small, large = network_grid.cases((10, 10**7), (2,), (1,)), network_grid.Case("both", 10, 2, 1)
+    assert [case.sites for case in small] == [10, 10]  # the others would not fit in memory
+    line = functools.partial(network_grid.Line, large, "solve")
+    lines = [
+        line("equilibrium", 2.0, 1.5, 1.0),
+        line("direct(10)", 1.0, 0.9, None),
+        line("qdeq.Equilibrium, Broyden and GMRES", 30.0, 29.0, 0.25),
+    ]
+    row = network_grid.table(lines, "two cores").splitlines()[-1]
+    assert row == "| both ways | 10 | 2 | 1 | solve | 2.00 ms | 0.5x | – | 15x (25% solved) |"

@@ -298,3 +298,37 @@ def test_the_spread_over_starts_tells_one_equilibrium_from_several(gain, expecte
     found = path_independence(layer, network, jnp.ones((3, 1)), key=jax.random.key(0))
     assert found.converged_fraction == 1
     assert float(found.spread) < 1e-7 if expected == "one" else float(found.spread) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native.serves(jnp.float32), reason="no compiled kernels here")
+def test_derivatives_of_a_cell_with_fewer_inputs_than_states_are_those_of_jax(x64):
+    """The kernel of a function of two numbers with three values, in every order and direction."""
+    assert native.serves(jnp.float64)
+    circuit = two_qubits()
+    v, direction = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 2)))
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(5, 3)))
+
+    def results(theta, v):
+        cell = prepared_cell(eqx.tree_at(lambda c: c.theta, circuit, theta))
+
+        def total(theta, v):
+            cell = prepared_cell(eqx.tree_at(lambda c: c.theta, circuit, theta))
+            value, slopes = jax.vmap(cell.linearise)(v, v)
+            return jnp.sum(weights * value**2) + jnp.sum(jnp.sin(slopes))
+
+        values = jax.vmap(cell.linearise)(v, v)
+        plain = jax.jvp(lambda v: jax.vmap(cell)(v, v), (v,), (direction,))
+        slope = jax.grad(total, argnums=(0, 1))
+        return values, plain, slope(theta, v), jax.jvp(slope, (theta, v), (theta, direction))[1]
+
+    given = (circuit.theta, v)
+    kernel = jax.jit(results).lower(*given)
+    assert "qdeq_evaluate_product" in kernel.as_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "serves", lambda dtype: False)
+        expected = jax.jit(lambda *given: results(*given))(*given)
+    for ours, theirs in zip(
+        jax.tree.leaves(kernel.compile()(*given)), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-10)

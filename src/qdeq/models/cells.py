@@ -4,7 +4,7 @@ A circuit's own feedback is off here: what comes back to a site comes along edge
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -30,6 +30,15 @@ class _Fed(eqx.Module):
         return self.form.bind(v)(jnp.zeros(self.n_states, v.dtype))
 
 
+@runtime_checkable
+class _OfLeading(Protocol):
+    """A bound function that can forget the last numbers of its state."""
+
+    def __call__(self, m: Array, /) -> Array: ...
+
+    def of_leading(self, n: int) -> Callable[[Array], Array]: ...
+
+
 class _FedBack(eqx.Module):
     """The same of a circuit with a <= q, through its feedback: f(v padded to q, 0) with R = (I 0).
 
@@ -39,7 +48,7 @@ class _FedBack(eqx.Module):
 
     bound: Callable[[Array], Array]
     n_inputs: int = eqx.field(static=True)
-    n_states: int = eqx.field(static=True)
+    n_read: int = eqx.field(static=True)  # numbers that `bound` takes
 
     def __call__(self, v: Float[Array, " a"], x: Array) -> Float[Array, " q"]:
         """The state of a site."""
@@ -57,7 +66,7 @@ class _FedBack(eqx.Module):
         return value, matrix[:, : self.n_inputs]
 
     def _padded(self, v: Array) -> Array:
-        return jnp.concatenate([v, jnp.zeros(self.n_states - self.n_inputs, v.dtype)])
+        return jnp.concatenate([v, jnp.zeros(self.n_read - self.n_inputs, v.dtype)])
 
 
 def prepared_cell(cell: Any) -> Any:
@@ -77,7 +86,12 @@ def prepared_cell(cell: Any) -> Any:
         form = QuantumModel(
             cell.theta, measured=cell.measured, method=cell.method, injection=feedback
         ).prepare()
-        return _Fed(form, q) if a > q else _FedBack(form.bind(jnp.zeros(a, dtype)), a, q)
+        if a > q:
+            return _Fed(form, q)
+        bound = form.bind(jnp.zeros(a, dtype))
+        if isinstance(bound, _OfLeading):  # no derivative by numbers that are always 0
+            return _FedBack(bound.of_leading(a), a, a)
+        return _FedBack(bound, a, q)
     if isinstance(cell, ModelFunction):
         return _Fed(cell.prepare(), cell.n_observables)
     check_cell(cell)

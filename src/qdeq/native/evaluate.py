@@ -45,6 +45,8 @@ class Kernel:
         fixed operands go through the reference.
     evaluates
         Whether there is a kernel for values; else they are the reference's.
+    n_values
+        Numbers of f; None for as many as m has.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class Kernel:
     reference: Callable[[Sequence[Array], Array], Array]
     moved: "Kernel | None" = None
     evaluates: bool = True
+    n_values: int | None = None
 
 
 def evaluate(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -> Array:
@@ -64,7 +67,7 @@ def evaluate(kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]) -
 def linearise(
     kernel: Kernel, operands: Sequence[Array], m: Float[Array, " q"]
 ) -> tuple[Array, Array]:
-    """f(m), `(q,)`, and df/dm, `(q, q)`: row k belongs to f_k."""
+    """f(m), `(q,)`, and df/dm, `(q, q)` or, of a function with `n_values`, `(n_values, q)`."""
     arrays = of_one_type(*operands, m)
     value, jacobian = evaluate_p.bind(*arrays, kernel=kernel, rank=0, jacobian=True)
     return value, jacobian
@@ -92,22 +95,24 @@ def _leading(arrays: Sequence[Any], rank: int) -> tuple[int, ...]:
     return tuple(max(size, default=1) for size in sizes)
 
 
-def _result_shapes(arrays: Sequence[Any], rank: int, with_jacobian: bool) -> list[tuple[int, ...]]:
-    leading, q = _leading(arrays, rank), arrays[-1].shape[-1]
-    return [(*leading, q), (*leading, q, q)][: 1 + with_jacobian]
+def _result_shapes(
+    kernel: Kernel, arrays: Sequence[Any], rank: int, with_jacobian: bool
+) -> list[tuple[int, ...]]:
+    leading, n = _leading(arrays, rank), arrays[-1].shape[-1]
+    q = n if kernel.n_values is None else kernel.n_values
+    return [(*leading, q), (*leading, q, n)][: 1 + with_jacobian]
 
 
 def _evaluate_shapes(*arrays: Any, kernel: Kernel, rank: int, jacobian: bool) -> list[Any]:
-    del kernel
     dtype = arrays[-1].dtype
-    return [ShapedArray(s, dtype) for s in _result_shapes(arrays, rank, jacobian)]
+    return [ShapedArray(s, dtype) for s in _result_shapes(kernel, arrays, rank, jacobian)]
 
 
 def _evaluate_call(*arrays: Array, kernel: Kernel, rank: int, jacobian: bool) -> Sequence[Array]:
     if not kernel.evaluates:
         function = functools.partial(_evaluate_reference, kernel, jacobian)
         return _lifted(function, arrays, rank)
-    shapes = _result_shapes(arrays, rank, jacobian)
+    shapes = _result_shapes(kernel, arrays, rank, jacobian)
     results = [jax.ShapeDtypeStruct(shape, arrays[-1].dtype) for shape in shapes]
     call = jax.ffi.ffi_call(target(f"qdeq_evaluate_{kernel.kind}", arrays[-1].dtype), results)
     return call(*arrays, plan=np.array(kernel.plan, np.int64))
@@ -177,7 +182,7 @@ def _evaluate_jvp(
     total: list[Any] = []
     if first_order:
         values, matrix = values[:1], values[1]
-        move = jnp.broadcast_to(tangents[-1], values[0].shape)
+        move = jnp.broadcast_to(tangents[-1], (*matrix.shape[:-2], matrix.shape[-1]))
         total = [jnp.einsum("...kl,...l->...k", matrix, move, precision="highest")]
     elif by_point or by_fixed:
         linear = primals[n:-1]

@@ -81,6 +81,10 @@ class LightConeMap(eqx.Module):
             return native.linearise(self._kernel, self._operands, m)
         return self(m), jax.jacfwd(self)(m)
 
+    def of_leading(self, n: int) -> "LightConeMap":
+        """The same function of the first n numbers of m, the others being 0."""
+        return LightConeMap(self.form, self.offset, self.slope[:, :n])
+
     def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
         """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
         if self._kernel is None or not native.serves(start.dtype):
@@ -145,8 +149,11 @@ def _native_kernel(measured: MeasuredCircuit) -> native.Kernel:
         return jax.jvp(lambda *f: reference((*f, *coefficients), m), tuple(fixed), along)[1]
 
     plan_of_moved = (n_operands, *plan)
-    derivative = native.Kernel("product_moved", plan_of_moved, n_operands, moved, evaluates=False)
-    return native.Kernel("product", tuple(plan), 2, reference, derivative)
+    n_values = sum(len(cone.observables) for group in groups for cone in group.cones)
+    derivative = native.Kernel(
+        "product_moved", plan_of_moved, n_operands, moved, evaluates=False, n_values=n_values
+    )
+    return native.Kernel("product", tuple(plan), 2, reference, derivative, n_values=n_values)
 
 
 def prepare_lightcone(

@@ -216,11 +216,12 @@ ffi::Error evaluate(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Re
   const size_t n_map = arguments.size() - 1;
   const ffi::AnyBuffer value = *results.get<ffi::AnyBuffer>(0).value();
   const auto dims = value.dimensions();
-  const int n = dims.back();
+  const int n_values = dims.back();
   const auto leading = dims.first(dims.size() - 1);
   const Batch batch(leading, together<Map<T>>(arguments, n_map, leading.size()));
   const auto operands = operands_of<T>(arguments, 0, n_map, batch);
   const auto points = operands_of<T>(arguments, n_map, n_map + 1, batch);
+  const int n = points[0].size();
   std::vector<Operand<T>> outputs;
   for (size_t i = 0; i < results.size(); ++i)
     outputs.emplace_back(*results.get<ffi::AnyBuffer>(i).value(), batch);
@@ -232,7 +233,8 @@ ffi::Error evaluate(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, ffi::Re
   };
   auto make = [&] {
     auto own = std::make_shared<Worker>(Worker{Map<T>(operands, plan, n), std::vector<V<T>>(n),
-                                               std::vector<V<T>>(n), std::vector<V<T>>(n * n), -1});
+                                               std::vector<V<T>>(n_values),
+                                               std::vector<V<T>>(n_values * n), -1});
     return [&, own](int64_t task) {
       const auto group = Group<T>::from(task / groups, (task % groups) * W, batch.inner);
       if (own->prepared != group.outer) own->map.prepare(own->prepared = group.outer);
@@ -274,7 +276,8 @@ ffi::Error pull_back(ffi::RemainingArgs arguments, ffi::RemainingRets results,
     outputs.emplace_back(buffer, batch);
   }
   Map<T> map(operands, plan, n);
-  std::vector<V<T>> m(n), value_bar(n), jacobian_bar(others.size() > 2 ? n * n : 0);
+  std::vector<V<T>> m(n), value_bar(others[1].size());
+  std::vector<V<T>> jacobian_bar(others.size() > 2 ? others[2].size() : 0);
   for (int64_t outer = 0; outer < batch.n_outer; ++outer) {
     map.prepare(outer);
     map.begin((batch.inner + W - 1) / W);

@@ -38,6 +38,7 @@ struct Product {
   std::vector<Class> classes;
   std::vector<Cones> groups;
   const T* slope = nullptr;
+  bool shared_offset = false;  // and its sines are known
   std::vector<int64_t> alike;  // for every angle the first one with the same slope
   std::vector<V<T>> sines, cosines;              // of the offsets
   std::vector<V<T>> turn_sines, turn_cosines;    // of slope m, where `alike` points
@@ -93,6 +94,7 @@ struct Product {
   int64_t cost() const { return total + 20 * n_angles; }
 
   void prepare(int64_t outer) {
+    shared_offset = false;
     slope = operands[1].at(outer, 0);
     for (int64_t i = 0; i < n_angles; ++i) {
       alike[i] = 0;
@@ -104,6 +106,7 @@ struct Product {
 
   void load(int64_t outer, int64_t sample, int l) {
     constexpr int W = Lanes<T>::width;
+    if (shared_offset) return;
     const T* offsets = operands[0].at(outer, sample);
     for (int64_t first = 0; first < n_angles; first += W) {
       const int count = std::min<int64_t>(W, n_angles - first);
@@ -112,6 +115,10 @@ struct Product {
       sine_cosine(angles, s, c);
       for (int i = 0; i < count; ++i) sines[first + i][l] = s[i], cosines[first + i][l] = c[i];
     }
+    // One offset for all samples, as of cells in a network: its sines are those of every lane.
+    shared_offset = operands[0].is_shared();
+    for (int64_t i = 0; shared_offset && i < n_angles; ++i)
+      sines[i] = splat<T>(sines[i][l]), cosines[i] = splat<T>(cosines[i][l]);
   }
 
   void operator()(const V<T>* m, V<T>* value) {
