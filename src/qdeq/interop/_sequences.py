@@ -33,7 +33,7 @@ _BOUND_BOTH_WAYS = 0.9
 #: Without `epochs` there are as many as make so many steps, but no fewer and no more than these.
 _STEPS, _FEWEST, _MOST = 1200, 30, 300
 _OPTIONS = (
-    *("ansatz_layers", "mode", "layers", "batch_size", "learning_rate", "schedule"),
+    *("ansatz_layers", "batch_size", "learning_rate", "schedule"),
     *("gradient_clip", "patience", "valid_fraction"),
 )
 
@@ -45,8 +45,6 @@ class ChainEstimator(BaseEstimator):
     n_qubits: int = 3
     ansatz_layers: int = 2
     gain: float = 0.9
-    mode: str = "implicit"
-    layers: int = 5
     epochs: int | None = None
     batch_size: int = 32
     learning_rate: float = 0.03
@@ -91,7 +89,8 @@ class ChainEstimator(BaseEstimator):
 
     @property
     def _layers(self) -> int | None:
-        return self.layers if self.mode == "direct" else None
+        """Applications of the map; None for the equilibrium."""
+        return None
 
     def _train(
         self, network: Network, train: Sequences, valid: Sequences, loss: Loss, seed: int
@@ -134,12 +133,15 @@ class ChainEstimator(BaseEstimator):
 class SequenceEstimator(ChainEstimator):
     """Parameters and fit of classifier and regressor; see those."""
 
+    mode: str = "implicit"
+    layers: int = 5
     layout: str = "time-first"
     direction: str = "causal"
     read_out: str = "last"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **ChainEstimator._parameter_constraints,
+        **constraints(["mode", "layers"]),
         "layout": [StrOptions(set(LAYOUTS))],
         "direction": [StrOptions({"causal", "both"})],
         "read_out": [StrOptions(set(READ_OUTS))],
@@ -154,6 +156,10 @@ class SequenceEstimator(ChainEstimator):
     def converged(self, X: Any) -> np.ndarray:
         """`(N,)`: whether the equilibrium of each sequence was found."""
         return self._read(X)[1]
+
+    @property
+    def _layers(self) -> int | None:
+        return self.layers if self.mode == "direct" else None
 
     @property
     def _of_sites(self) -> bool:

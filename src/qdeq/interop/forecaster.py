@@ -16,6 +16,8 @@ from qdeq.errors import UserError
 from qdeq.interop._sequences import ChainEstimator
 from qdeq.training.forecasting import forecast, forecasting_sequences
 
+_LIMIT = 100.0  # standard deviations; a series with a trend leaves those that it was trained on
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class QDEQForecaster(ChainEstimator):
@@ -23,7 +25,8 @@ class QDEQForecaster(ChainEstimator):
 
     Every site reads a row and says what the next one adds; a forecast feeds on its own rows, the
     chain's state going from row to row. Channels are scaled inside, gaps (NaN) filled with the
-    number before them and marked.
+    number before them and marked. Take a trend out beforehand: a circuit does not know what numbers
+    mean that lie far outside the range that it was trained on.
 
     Parameters
     ----------
@@ -31,8 +34,6 @@ class QDEQForecaster(ChainEstimator):
         Rows that the chain is trained on at once, and sees before it forecasts.
     n_qubits, ansatz_layers, gain, epochs, batch_size, learning_rate, schedule, gradient_clip
         See `QDEQSequenceClassifier`.
-    mode
-        `"implicit"` only: forecasts go from state to state.
     early_stopping, patience
         End when the validation loss has not fallen for `patience` epochs.
     valid_fraction
@@ -86,8 +87,6 @@ class QDEQForecaster(ChainEstimator):
             Horizon to forecast if `predict` is given none.
         """
         seed = self._begin()
-        if self.mode != "implicit":
-            raise UserError(f"mode={self.mode!r}: a forecaster has mode 'implicit' alone")
         self._horizon = None if fh is None else _horizon(fh)
         values = series_array(y, "y")
         rows = len(values)
@@ -108,7 +107,8 @@ class QDEQForecaster(ChainEstimator):
         features = self.preparation_.features(values, name="y")
         scaled = features[:, : values.shape[1]]
         beside = self._beside(features, outside)
-        steps = np.diff(scaled[:edge], axis=0).std(axis=0)
+        # Of steps and not of their deviations: those of a straight line are rounding errors.
+        steps = np.sqrt(np.mean(np.diff(scaled[:edge], axis=0) ** 2, axis=0))
         self.unit_ = np.where(steps > 0, steps, 1).astype(np.float32)
         observed = ~np.isnan(values)
         warm_up = min(8, self.window // 2)
@@ -160,6 +160,7 @@ class QDEQForecaster(ChainEstimator):
             steps,
             unit=jnp.asarray(self.unit_),
             known=self._known(steps, X),
+            limit=_LIMIT,
         )
         scale = self.preparation_.scale
         rows = scale.restored(np.asarray(found)[0])[np.asarray(horizon) - 1]
@@ -193,7 +194,7 @@ class QDEQForecaster(ChainEstimator):
         scaled = np.concatenate([self._recent, scaled])
         if beside is not None and self._sites is not None:
             beside = np.concatenate([self._sites, beside])
-        self._remember(y, scaled, beside)
+        self._remember(y, scaled, beside, self._index)
         return self
 
     def _beside(self, features: np.ndarray, outside: np.ndarray | None) -> np.ndarray | None:
@@ -232,12 +233,17 @@ class QDEQForecaster(ChainEstimator):
             future[: steps - 1, n_marks:] = known[1:]
         return jnp.asarray(np.concatenate([sites, future])[None, : len(sites) + steps - 1])
 
-    def _remember(self, y: Any, scaled: np.ndarray, beside: np.ndarray | None) -> None:
+    def _remember(
+        self, y: Any, scaled: np.ndarray, beside: np.ndarray | None, before: Any = None
+    ) -> None:
         """The last rows, and how rows were given."""
         self._recent = scaled[-self.window :].astype(np.float32)
         self._sites = None if beside is None else beside[-self.window :].astype(np.float32)
         self._is_flat = np.ndim(y) == 1
-        self._index = getattr(y, "index", None) if hasattr(y, "iloc") else None
+        index = getattr(y, "index", None) if hasattr(y, "iloc") else None
+        if before is not None and index is not None:  # a few rows tell how far apart they are
+            index = before[-3:].append(index)
+        self._index = index
         names = getattr(y, "columns", None)
         self._names = getattr(y, "name", None) if names is None else names
 

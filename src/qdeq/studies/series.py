@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from qdeq.errors import UserError
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
@@ -200,7 +201,9 @@ def draw(results: Results, shown: list[str]) -> Figure:
                 )
                 lines[row.label] = line
             panel.axhline(1, color=GREY, lw=0.8, ls=":")
-            panel.set(title=series, yscale="log", xlabel="rows ahead", ylabel="error")
+            panel.set(title=SERIES[series][0], yscale="log", xlabel="rows ahead", ylabel="error")
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.yaxis.set_minor_formatter(NullFormatter())
         for panel in axes[len(shown) :]:
             panel.set_axis_off()
         figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=3)

@@ -22,7 +22,7 @@ from qdeq.models import Network
 from qdeq.names import Loss
 from qdeq.training.losses import losses, marks
 
-# Sequences that are read out at once: one compiled shape for any number of them.
+# Most sequences that are read out at once, a power of two: few compiled shapes for any number.
 _BLOCK = 128
 
 
@@ -180,13 +180,14 @@ def read_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outputs `(N, K)`, of sites `(N, T, K)`, and which equilibria converged `(N,)`."""
     network = on_length(network, sequences.x.shape[1])
+    size = min(_BLOCK, 1 << (len(sequences) - 1).bit_length())
     parts = []
-    for begin in range(0, len(sequences), _BLOCK):
-        rows = np.arange(begin, begin + _BLOCK)
+    for begin in range(0, len(sequences), size):
+        rows = np.arange(begin, begin + size)
         rows[rows >= len(sequences)] = begin  # what no one asked for costs as little as another
         block = sequences[rows]
         found = _read_block(network, block.x, block.mask, layers)
-        n = min(_BLOCK, len(sequences) - begin)
+        n = min(size, len(sequences) - begin)
         parts.append(tuple(np.asarray(part)[:n] for part in found))
     outputs, converged = (np.concatenate(part) for part in zip(*parts, strict=True))
     return outputs, converged
