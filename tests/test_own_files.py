@@ -161,11 +161,16 @@ def test_a_mistake_in_predicting_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]
 
 
-def test_runs_on_other_things_than_tables_have_no_columns(trained, tmp_path):
-    folder = copy_of(trained, tmp_path)
-    (folder / "run" / "preparation.json").unlink()
-    with pytest.raises(UserError, match="was not trained on a table"):
-        predict_file(qdeq.load(folder / "run"), folder / "shop.csv", folder / "p.csv")
+def test_a_run_on_features_has_no_columns_in_a_file(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    run = qdeq.train(
+        TrainConfig(**SMALL, encoding="table"),
+        dataset=from_arrays(x, np.arange(60) % 2),
+        out=tmp_path / "run",
+    )
+    shop(9).to_csv(tmp_path / "shop.csv")
+    with pytest.raises(UserError, match="was trained on features, which no file has columns for"):
+        predict_file(run, tmp_path / "shop.csv", tmp_path / "p.csv")
 
 
 def test_a_data_set_from_python_keeps_its_preparation(tmp_path):
@@ -260,6 +265,49 @@ def test_the_command_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys)
     (tmp_path / "pets" / "cat" / "0.png").unlink()
     with pytest.raises(UserError, match="pets has changed since the run"):
         evaluate("run")
+
+
+def test_images_are_predicted_from_folders_files_and_arrays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "pets")
+    run = qdeq.train(TrainConfig(data="pets", **SMALL), out="run")
+    pictures(tmp_path / "new", classes=("a", "b/c"), n=3)
+    monkeypatch.setattr("qdeq.runs.predictions._IMAGES", 4)  # in two parts
+    assert main(["predict", "run", "new"]) == 0
+    found = pd.read_csv("predictions.csv")
+    names = [f"{folder}/{k}.png" for folder in ("a", "b/c") for k in range(3)]
+    assert list(found["file"]) == names and set(found["label"]) <= {"cat", "dog"}
+    one = predict_file(run, "new/b/c/1.png", "one.csv")
+    assert one.n_rows == 1
+    pd.testing.assert_frame_equal(
+        pd.read_csv("one.csv").drop(columns="file"),
+        found.iloc[[4]].reset_index(drop=True).drop(columns="file"),
+        rtol=1e-5,
+    )
+    images = np.stack([np.asarray(plt.imread(f"new/a/{k}.png") * 255) for k in (2,)])
+    np.savez("new.npz", x=images.round().astype(np.uint8))
+    predict_file(run, "new.npz", "arrays.csv")
+    assert pd.read_csv("arrays.csv").columns[0] == "label"
+    np.testing.assert_allclose(pd.read_csv("arrays.csv")["probability_cat"], found.iloc[2, 2], 1e-5)
+    capsys.readouterr()
+    (tmp_path / "empty").mkdir()
+    for name, words in (("empty", "holds no image"), ("one.csv", "trained on images: give a folder")):
+        assert main(["predict", "run", name]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_run_on_a_named_set_of_images_predicts_images(tmp_path):
+    run = qdeq.train(TrainConfig(data="digits-4", **SMALL), out=tmp_path / "run")
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x = (pixels.reshape(-1, 8, 8) / 16)[np.isin(labels, (0, 3, 6, 9))]
+    np.savez(tmp_path / "digits.npz", x=x)
+    done = predict_file(run, tmp_path / "digits.npz", tmp_path / "p.csv")
+    assert done.n_rows == len(x)
+    # The test split is among them, so the answers are about as good.
+    right = pd.read_csv(tmp_path / "p.csv")["label"] == labels[np.isin(labels, (0, 3, 6, 9))]
+    assert right.mean() == pytest.approx(run.summary.test_accuracy, abs=0.1)
 
 
 def test_images_of_one_size_are_those_of_from_arrays(tmp_path):

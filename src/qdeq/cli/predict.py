@@ -1,4 +1,4 @@
-"""`qdeq predict`: what a trained run says of the rows of a file."""
+"""`qdeq predict`: what a trained run says of the rows of a file, or of images."""
 
 import json
 import time
@@ -14,13 +14,14 @@ from qdeq.cli.console import make_console, print_path
 
 @dataclass(frozen=True)
 class PredictCommand:
-    """Predict the rows of a file with a run that was trained on a table."""
+    """Predict the rows of a table, or images, with a run that was trained on such."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder that `qdeq train` wrote; of many seeds the best on the validation split."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """Table with the columns that the run was trained on, in any order; others are ignored."""
+    """Table with the columns that the run was trained on, in any order; others are ignored. Of a
+    run that was trained on images a folder of them, one image, or a .npz file with x."""
 
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = "predictions.csv"
     """File to write, a row for each row: .csv, .tsv (also .gz) or .parquet; replaced if it is

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from qdeq.data.frames import listing
-from qdeq.data.images import check_finite, check_not_blank, grid_side, image_features
+from qdeq.data.image_files import (
+    IMAGE_ENDINGS,
+    check_image_array,
+    pooled,
+    read_image,
+    white_of,
+)
+from qdeq.data.images import grid_side
 from qdeq.data.preparation import TablePreparation
 from qdeq.data.read import read_table
 from qdeq.data.splits import Dataset, Split, classification, stratified_indices
@@ -24,11 +31,9 @@ from qdeq.data.table_files import (
     target_columns,
 )
 from qdeq.data.table_target import classes_of, positions
-from qdeq.data.tables import image_pixels, require
 from qdeq.errors import UserError
 from qdeq.names import Task
 
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _TRAIN, _TEST = ("train", "training"), ("test", "testing")
 _TEST_SEED = 0
 
@@ -160,7 +165,7 @@ def _images(
 
     def split(part: _Labelled) -> Split:
         y = positions(part.labels, classes, part.where, "class", learning.where)
-        return Split(_pooled(part, n_features), y)
+        return Split(pooled(part.images, n_features, part.white, part.where), y)
 
     samples = split(learning)
     if held is None:
@@ -178,19 +183,6 @@ def _images(
         image_shape=(side, side),
         all_in_test=held is None,
     )
-
-
-def _pooled(part: _Labelled, n_features: int) -> np.ndarray:
-    """Features ``(N, n_features)``; images of one shape are pooled together."""
-    x = np.empty((len(part.images), n_features), dtype=np.float32)
-    shapes = [image.shape for image in part.images]
-    for shape in dict.fromkeys(shapes):
-        rows = [row for row, other in enumerate(shapes) if other == shape]
-        images = np.stack([part.images[row] for row in rows])
-        check_finite(images, part.where)
-        check_not_blank(images, part.where)
-        x[rows] = image_features(images, n_features, white=part.white)
-    return x
 
 
 def _image_folder(path: Path, test: str | Path | None) -> tuple[_Labelled, _Labelled | None]:
@@ -214,11 +206,11 @@ def _read_folder(folder: Path) -> _Labelled:
     labels: list[str] = []
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     for own in classes:
-        files = sorted(p for p in own.rglob("*") if p.suffix.lower() in _IMAGES)
-        images += [_read_image(file) for file in files]
+        files = sorted(p for p in own.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+        images += [read_image(file) for file in files]
         labels += [own.name] * len(files)
     if not images:
-        loose = [p.name for p in folder.iterdir() if p.suffix.lower() in (*_IMAGES, *ENDINGS)]
+        loose = [p.name for p in folder.iterdir() if p.suffix.lower() in (*IMAGE_ENDINGS, *ENDINGS)]
         found = f" (it has {listing(sorted(loose), 3)})" if loose else ""
         raise UserError(
             f"{folder} holds no folder of images{found}: put the images of each class into a "
@@ -228,17 +220,6 @@ def _read_folder(folder: Path) -> _Labelled:
     if all(name.isdecimal() for name in set(labels)):
         names = np.array([int(name) for name in labels], dtype=object)
     return _Labelled(images, names, 255.0, str(folder))
-
-
-def _read_image(path: Path) -> np.ndarray:
-    pillow = require("PIL.Image")
-    try:
-        with pillow.open(path) as image:
-            return image_pixels(image, colour=image.mode not in ("1", "L", "LA", "I", "I;16", "F"))
-    except Exception as error:  # Pillow passes on whatever its decoders raise
-        raise UserError(f"{path} cannot be read as an image ({error}): mend or remove it") from (
-            error
-        )
 
 
 def _image_arrays(
@@ -255,17 +236,11 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], path: Path, part: str) -> _Labe
     x, y = arrays.get(f"x{part}"), arrays.get(f"y{part}")
     if x is None or y is None:
         raise UserError(f"{path} needs the arrays x{part} and y{part}: it has {', '.join(arrays)}")
-    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
-    if not is_image or x.dtype.kind not in "fiub" or y.shape != (len(x),):
+    check_image_array(x, f"{path}: x{part}")
+    if y.shape != (len(x),):
         raise UserError(
-            f"{path}: x{part} has the shape {x.shape} and y{part} {y.shape}: give features (N, d) "
-            "or images (N, H, W) or (N, H, W, 3), as numbers, and one label for each"
-        )
-    white = 255.0 if x.dtype.kind in "iu" else 1.0
-    if x.min() < 0 or x.max() > white:
-        raise UserError(
-            f"{path}: pixels of x{part} run from {x.min()} to {x.max()}, outside 0 to {white:g}: "
-            "give bytes, or numbers from 0 to 1"
+            f"{path}: y{part} has the shape {y.shape}: give one label for each of the {len(x)} "
+            f"images of x{part}"
         )
     labels = np.array([v.item() for v in y], dtype=object)
-    return _Labelled(list(x), labels, white, f"{path} (x{part})")
+    return _Labelled(list(x), labels, white_of(x), f"{path} (x{part})")

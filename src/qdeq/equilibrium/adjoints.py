@@ -16,7 +16,13 @@ from jaxtyping import Array, PyTree
 
 from qdeq.equilibrium._common import check_count, check_tolerances
 from qdeq.equilibrium._derivatives import products
-from qdeq.equilibrium.attach import DENSE_LIMIT, AbstractAdjoint, AbstractDerivative, jacobian
+from qdeq.equilibrium.attach import (
+    DENSE_LIMIT,
+    OWN_DENSE_LIMIT,
+    AbstractAdjoint,
+    AbstractDerivative,
+    jacobian,
+)
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.linear_systems import solve
 from qdeq.equilibrium.solver import AbstractSolver, name_of
@@ -35,7 +41,8 @@ class Implicit(AbstractAdjoint):
     Parameters
     ----------
     method
-        "dense", "gmres", or "auto": dense up to n = 64.
+        "dense", "gmres", or "auto": dense up to n = 64, of an f that brings its own Jacobian up to
+        n = 256.
     rtol, atol
         Solved is a residual of at most atol + rtol |v|, v what (I - J)^-1 is multiplied with. None:
         50 machine epsilons of |v|.
@@ -64,7 +71,8 @@ class Implicit(AbstractAdjoint):
         """v -> (I - J)^-1 v."""
         del memory
         n, dtype = root.shape[0], root.dtype
-        if self.method == "dense" or (self.method == "auto" and n <= DENSE_LIMIT):
+        limit = OWN_DENSE_LIMIT if hasattr(fn, "jacobian") else DENSE_LIMIT
+        if self.method == "dense" or (self.method == "auto" and n <= limit):
             system = jnp.eye(n, dtype=dtype) - jacobian(fn, root, x)
             inverse, _ = robust_inverse(system)
             return lambda v: inverse @ v

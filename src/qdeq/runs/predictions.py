@@ -1,4 +1,4 @@
-"""Predictions for the rows of a file, read and written in parts of bounded memory."""
+"""Predictions for the rows of a file or the images of a folder, in parts of bounded memory."""
 
 import contextlib
 import tempfile
@@ -9,15 +9,19 @@ from typing import IO, Any
 
 import numpy as np
 
+from qdeq.data import DATASETS, TablePreparation
 from qdeq.data.frames import check_columns, listing
+from qdeq.data.image_files import find_images
 from qdeq.data.table_files import ENDINGS, ending_of, open_table
 from qdeq.data.tables import require
 from qdeq.errors import UserError
 from qdeq.runs.trained import Run
+from qdeq.training.config import TrainConfig
 from qdeq.training.predict import probabilities
 
 # Rows at once: a few MB, and whole programs of `qdeq.training.predict`.
 _ROWS = 16_384
+_IMAGES = 1024
 _OUT = (".csv", ".tsv", ".parquet", ".pq")
 
 
@@ -50,18 +54,19 @@ def predict_file(
     *,
     on_rows: Callable[[int, int], Any] | None = None,
 ) -> FilePredictions:
-    """Predict every row of a table and write a row for each, in the same order.
+    """Predict every row of a table, or every image, and write a row for each, in the same order.
 
     Columns of a classification: ``label``, ``probability_CLASS`` for every class; of a regression
     ``predicted_TARGET`` in the target's own units. Then ``converged``, ``residual`` and ``steps``
-    of the solve.
+    of the solve. Before them ``file``, the names of images in files.
 
     Parameters
     ----------
     run
-        Trained on a table.
+        Trained on a table, or on images.
     file
-        A table with the columns that the model reads; others are ignored.
+        A table with the columns that the model reads; others are ignored. Of images a folder, one
+        file, or a ``.npz`` with ``x``.
     out
         ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet``; a file that exists is replaced, in one
         step at the end.
@@ -73,31 +78,73 @@ def predict_file(
     UserError
         If a file cannot be read or written, a column is missing, or a number is none.
     """
-    preparation = run.preparation
-    if preparation is None:
+    out = _writable(Path(out), Path(file))
+    if run.preparation is not None:
+        source = _rows_of_table(run.preparation, file)
+    elif _reads_images(run.config):
+        named = DATASETS.get(run.config.data)
+        resize = None if named is None else named.resize
+        source = _rows_of_images(file, run.summary.n_features, resize)
+    else:
         raise UserError(
-            f"run={str(run.path)!r} was not trained on a table, so files have no columns for it: "
+            f"run={str(run.path)!r} was trained on features, which no file has columns for: "
             "in Python, qdeq.load(RUN).predict takes features"
         )
-    out = _writable(Path(out), Path(file))
+    done, converged = 0, 0
+    with _writer(out) as write:
+        for names, x in source.parts:
+            found = {**names, **_columns(run, x)}
+            write(found)
+            done += len(x)
+            converged += int(found["converged"].sum())
+            if on_rows is not None:
+                on_rows(done, source.n_rows)
+    return FilePredictions(out, done, converged / done, source.notes)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is predicted: columns that name the rows, and their features, part by part."""
+
+    n_rows: int
+    parts: Iterator[tuple[dict[str, np.ndarray], np.ndarray]]
+    notes: tuple[str, ...] = ()
+
+
+def _rows_of_table(preparation: TablePreparation, file: str | Path) -> _Rows:
     table = open_table(file)
     check_columns(preparation.column_names, table.columns, str(file), "which the model reads")
     n_rows = table.check_rows()
     known = {*preparation.column_names, *preparation.targets}
     ignored = [column for column in table.columns if column not in known]
     notes = (f"ignored: {listing(ignored)}, which the model does not read",) if ignored else ()
-    done, converged = 0, 0
     frames = table.frames(_ROWS, columns=preparation.column_names, texts=preparation.text_columns)
-    with _writer(out) as write:
+
+    def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        done = 0
         for frame in frames:
             x = preparation.transform(frame, name=str(file), first_row=done + 1)
-            found = _columns(run, x)
-            write(found)
             done += len(x)
-            converged += int(found["converged"].sum())
-            if on_rows is not None:
-                on_rows(done, n_rows)
-    return FilePredictions(out, done, converged / done, notes)
+            yield {}, x
+
+    return _Rows(n_rows, parts(), notes)
+
+
+def _rows_of_images(file: str | Path, n_features: int, resize: int | None) -> _Rows:
+    images = find_images(file)
+
+    def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        for start in range(0, images.n_rows, _IMAGES):
+            stop = min(start + _IMAGES, images.n_rows)
+            x = images.features(start, stop, n_features, resize=resize)
+            yield {} if images.names is None else {"file": np.array(images.names[start:stop])}, x
+
+    return _Rows(images.n_rows, parts())
+
+
+def _reads_images(config: TrainConfig) -> bool:
+    """Whether features are pooled pixels: of a folder or arrays of one's own, or of a named set."""
+    return config.is_file or (config.data in DATASETS and config.features == "pool")
 
 
 def _columns(run: Run, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -263,10 +263,13 @@ class Recipe:
         def step(index: Array, carry: PyTree) -> PyTree:
             dynamic, optimiser_state, metrics, found = carry
             classifier = eqx.combine(dynamic, static)
-            batch = jax.tree.map(lambda rows: rows[index], batches)
-            start = None if starts is None else starts[batch.indices]
+            batch = jax.tree.map(lambda rows: _row(rows, index), batches)
+            own_x, own_y, start = (
+                None if rows is None else rows.at[batch.indices].get(mode="promise_in_bounds")
+                for rows in (x, y, starts)
+            )
             (_, (summed, solved)), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
-                classifier, x[batch.indices], y[batch.indices], batch, start, state.epoch, values
+                classifier, own_x, own_y, batch, start, state.epoch, values
             )
             gradient, summed = self._sum(gradient), _sum_metrics(summed, self.batch_axis)
             summed = eqx.tree_at(lambda m: m.gradient_norm, summed, optax.tree.norm(gradient))
@@ -284,9 +287,9 @@ class Recipe:
                 )
             classifier = eqx.apply_updates(classifier, _of_trained(updates, is_trained))
             metrics = jax.tree.map(
-                lambda rows, row: rows.at[index].set(row.astype(dtype)), metrics, summed
+                lambda rows, row: _with_row(rows, row.astype(dtype), index), metrics, summed
             )
-            found = None if found is None else found.at[index].set(solved)
+            found = None if found is None else _with_row(found, solved, index)
             return eqx.filter(classifier, eqx.is_array), optimiser_state, metrics, found
 
         carry = (
@@ -498,6 +501,17 @@ def _metrics(
         evaluations=jnp.sum(present * stats.evaluations),
         gradient_norm=jnp.zeros(()),
     )
+
+
+# Indices of a loop are in range: no scatter, and nothing is clamped.
+def _row(rows: Array, index: Array) -> Array:
+    if jnp.issubdtype(rows.dtype, jax.dtypes.prng_key):
+        return rows[index]
+    return lax.dynamic_index_in_dim(rows, index, keepdims=False)
+
+
+def _with_row(rows: Array, row: Array, index: Array) -> Array:
+    return lax.dynamic_update_index_in_dim(rows, row, index, 0)
 
 
 def _of_trained(updates: PyTree, is_trained: PyTree) -> PyTree:

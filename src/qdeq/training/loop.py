@@ -45,7 +45,9 @@ from qdeq.training.scores import regression_scores
 ModelMaker = Callable[[PRNGKeyArray], ModelFunction]
 """What makes a model function from a JAX key."""
 
-EVALUATION_CHUNK = 1024  # samples measured at once: one compiled shape for every split
+# Samples measured at once. Few shapes to compile, and a small table does not pay after every epoch
+# for rows that it does not have: 13 of an epoch's 32 ms, on the 178 rows of scikit-learn's wine.
+_CHUNKS = (128, 256, 1024)
 
 _FEWEST_ROWS = 1024
 _FEWEST_ROWS_OF_LARGE_BATCHES = 256
@@ -97,7 +99,7 @@ class Trainer:
         self._train_arguments: PyTree = None
         axis = self.layout.batch_axis
         parts = 1 if axis is None else axis.size
-        self._chunk = -(-EVALUATION_CHUNK // parts) * parts
+        self._chunk = -(-_chunk_for(len(dataset.valid)) // parts) * parts
 
     def recipe(self, phase: str | None = None) -> Recipe:
         """What an epoch of a phase computes; None is the phase of the trained model."""
@@ -412,6 +414,11 @@ class Trainer:
             states,
             (kept, self.layout.put(best_losses)),
         )
+
+
+def _chunk_for(n_samples: int) -> int:
+    """The smallest chunk that holds a split, or the largest."""
+    return next((chunk for chunk in _CHUNKS if chunk >= n_samples), _CHUNKS[-1])
 
 
 def untrained(

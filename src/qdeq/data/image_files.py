@@ -1,0 +1,127 @@
+"""Images in files: a folder of them, one alone, or arrays, read in parts of bounded memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qdeq.data.frames import listing
+from qdeq.data.images import check_finite, check_not_blank, image_features
+from qdeq.data.table_files import ending_of, existing, read_arrays_file
+from qdeq.data.tables import image_pixels, require
+from qdeq.errors import UserError
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRows:
+    """Images to be read.
+
+    Attributes
+    ----------
+    names
+        Of the files, relative to the folder that was named; None of arrays, which have none.
+    n_rows
+        Number of images.
+    """
+
+    source: Path
+    names: tuple[str, ...] | None
+    arrays: np.ndarray | None
+
+    @property
+    def n_rows(self) -> int:
+        """How many images there are."""
+        return len(self.names or ()) if self.arrays is None else len(self.arrays)
+
+    def features(
+        self, start: int, stop: int, n_features: int, *, resize: int | None = None
+    ) -> np.ndarray:
+        """Of the images from `start` to before `stop`, `(n, n_features)`."""
+        if self.arrays is not None:
+            images = self.arrays[start:stop]
+            return pooled(list(images), n_features, white_of(images), str(self.source), resize)
+        folder = self.source if self.source.is_dir() else self.source.parent
+        images = [read_image(folder / name) for name in (self.names or ())[start:stop]]
+        return pooled(images, n_features, 255.0, str(self.source), resize)
+
+
+def find_images(path: str | Path) -> ImageRows:
+    """The images of a folder and the folders in it, in the order of their names; one file; `.npz`.
+
+    Raises
+    ------
+    UserError
+        If there is none, or the array `x` of a `.npz` file holds no images.
+    """
+    path = existing(path)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+        if not files:
+            raise UserError(f"{path} holds no image: give a folder of {', '.join(IMAGE_ENDINGS)}")
+        return ImageRows(path, tuple(p.relative_to(path).as_posix() for p in files), None)
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        return ImageRows(path, (path.name,), None)
+    if ending_of(path) != ".npz":
+        raise UserError(
+            f"{path}: the run was trained on images: give a folder of them, one file "
+            f"({', '.join(IMAGE_ENDINGS)}), or a .npz file with x"
+        )
+    arrays = read_arrays_file(path)
+    if "x" not in arrays:
+        raise UserError(f"{path} has the arrays {listing(list(arrays)) or 'none'}: it needs x")
+    check_image_array(arrays["x"], f"{path}: x")
+    return ImageRows(path, None, arrays["x"])
+
+
+def check_image_array(x: np.ndarray, where: str) -> None:
+    """Raise `UserError` for what are no images, or pixels out of range."""
+    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
+    if not is_image or x.dtype.kind not in "fiub" or not len(x):
+        raise UserError(
+            f"{where} has the shape {x.shape}: give images (N, H, W) or (N, H, W, 3), as numbers"
+        )
+    white = white_of(x)
+    if x.min() < 0 or x.max() > white:
+        raise UserError(
+            f"{where}: pixels run from {x.min()} to {x.max()}, outside 0 to {white:g}: "
+            "give bytes, or numbers from 0 to 1"
+        )
+
+
+def white_of(images: np.ndarray) -> float:
+    """Full brightness: 255 of whole numbers, else 1."""
+    return 255.0 if images.dtype.kind in "iu" else 1.0
+
+
+def pooled(
+    images: Sequence[np.ndarray],
+    n_features: int,
+    white: float,
+    where: str,
+    resize: int | None = None,
+) -> np.ndarray:
+    """Features ``(N, n_features)``; images of one shape are pooled together."""
+    x = np.empty((len(images), n_features), dtype=np.float32)
+    shapes = [image.shape for image in images]
+    for shape in dict.fromkeys(shapes):
+        rows = [row for row, other in enumerate(shapes) if other == shape]
+        same = np.stack([images[row] for row in rows])
+        check_finite(same, where)
+        check_not_blank(same, where)
+        x[rows] = image_features(same, n_features, white=white, resize=resize)
+    return x
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Grey ``(H, W)`` or colour ``(H, W, 3)`` from 0 to 255."""
+    pillow = require("PIL.Image")
+    try:
+        with pillow.open(path) as image:
+            return image_pixels(image, colour=image.mode not in ("1", "L", "LA", "I", "I;16", "F"))
+    except Exception as error:  # Pillow passes on whatever its decoders raise
+        raise UserError(f"{path} cannot be read as an image ({error}): mend or remove it") from (
+            error
+        )
