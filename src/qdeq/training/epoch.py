@@ -264,10 +264,8 @@ class Recipe:
             dynamic, optimiser_state, metrics, found = carry
             classifier = eqx.combine(dynamic, static)
             batch = jax.tree.map(lambda rows: _row(rows, index), batches)
-            own_x, own_y, start = (
-                None if rows is None else rows.at[batch.indices].get(mode="promise_in_bounds")
-                for rows in (x, y, starts)
-            )
+            own_x, own_y = _rows(x, batch.indices), _rows(y, batch.indices)
+            start = None if starts is None else _rows(starts, batch.indices)
             (_, (summed, solved)), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
                 classifier, own_x, own_y, batch, start, state.epoch, values
             )
@@ -504,6 +502,10 @@ def _metrics(
 
 
 # Indices of a loop are in range: no scatter, and nothing is clamped.
+def _rows(rows: Array, indices: Array) -> Array:
+    return rows.at[indices].get(mode="promise_in_bounds")
+
+
 def _row(rows: Array, index: Array) -> Array:
     if jnp.issubdtype(rows.dtype, jax.dtypes.prng_key):
         return rows[index]
