@@ -291,7 +291,8 @@ def test_images_are_predicted_from_folders_files_and_arrays(tmp_path, monkeypatc
     np.testing.assert_allclose(pd.read_csv("arrays.csv")["probability_cat"], found.iloc[2, 2], 1e-5)
     capsys.readouterr()
     (tmp_path / "empty").mkdir()
-    for name, words in (("empty", "holds no image"), ("one.csv", "trained on images: give a folder")):
+    mistakes = {"empty": "holds no image", "one.csv": "trained on images: give a folder"}
+    for name, words in mistakes.items():
         assert main(["predict", "run", name]) == 2
         assert words in capsys.readouterr().err
 

@@ -354,9 +354,9 @@ def evaluation_path(model: QuantumModel) -> str:
     once and q d^2 a sample, projected columns pay q^2 d 2^n once and (d + q) 2^n a sample;
     non-diagonal observables need forms. Angle encoding takes the light cones unless they hold more
     coefficients than a statevector evaluation has multiplications; compiled kernels, which have
-    light cones and no statevector, go through four of them in the time of one. Under noise amplitude encoding
-    takes the forms, and what no light cone serves (re-uploading, a phase gate in the encoding) the
-    density matrix.
+    light cones and no statevector, go through four of them in the time of one. Under noise
+    amplitude encoding takes the forms, and what no light cone serves (re-uploading, a phase gate in
+    the encoding) the density matrix.
     """
     return path_of(model.measured, model.method)
 
