@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from qdeq.equilibrium import Shine as Shine
     from qdeq.equilibrium import Unrolled as Unrolled
     from qdeq.equilibrium.networks import Alone as Alone
+    from qdeq.equilibrium.networks import Cells as Cells
     from qdeq.equilibrium.networks import Chain as Chain
     from qdeq.equilibrium.networks import EdgeInjection as EdgeInjection
     from qdeq.equilibrium.networks import Graph as Graph
@@ -76,7 +77,7 @@ _HOMES = {
         "Anderson Broyden Direct Dogleg Equilibrium Homotopy Implicit JacobianFree "
         "KrasnoselskiiMann LevenbergMarquardt Neumann Newton Picard Shine Unrolled"
     ),
-    "equilibrium.networks": "Alone Chain EdgeInjection Graph Grid NetworkEquilibrium",
+    "equilibrium.networks": "Alone Cells Chain EdgeInjection Graph Grid NetworkEquilibrium",
     "errors": "UserError",
     "interop.forecaster": "QDEQForecaster",
     "interop.sequences": "QDEQSequenceClassifier QDEQSequenceRegressor",

@@ -139,9 +139,13 @@ def run_compiled(
     leaves, tree = jax.tree.flatten((layer, f, z0, x, options))
     dynamic = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
     static = [None if eqx.is_array(leaf) else leaf for leaf in leaves]
-    known: tuple[Hashable, ...] = (jax.tree.structure(f),)
-    if isinstance(f, Traced):
-        known = (of_trace(f.trace), f.tree, len(f.constants))
+    # A trace anywhere in f is known by what it computes.
+    parts, outline = jax.tree.flatten(f, is_leaf=lambda part: isinstance(part, Traced))
+    traces = [part for part in parts if isinstance(part, Traced)]
+    known: tuple[Hashable, ...] = (
+        outline,
+        *((of_trace(part.trace), part.tree, len(part.constants)) for part in traces),
+    )
     rest = jax.tree.structure((layer, z0, x, options))
     equal = (solve, rest, *known, *(of_value(leaf) for leaf in static))
     try:

@@ -12,22 +12,28 @@ from jaxtyping import Array, Float
 
 from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium._problem import WithLinearisation
+from qdeq.equilibrium.networks.cells import Cells, randomness_of
 from qdeq.errors import UserError
 from qdeq.models.function import ModelFunction
 from qdeq.models.injection import Injection
 from qdeq.models.quantum_model import QuantumModel
+from qdeq.models.sampled import SampledModel
 
 
 class _Fed(eqx.Module):
-    """f(0, v) of a prepared model function: v takes the place of the features."""
+    """f(0, v) of a prepared model function: v takes the place of the features.
+
+    `randomness` says which of key and shots the function takes, and whether it needs it.
+    """
 
     form: Any
     n_states: int = eqx.field(static=True)
+    randomness: tuple[tuple[str, bool], ...] = eqx.field(default=(), static=True)
 
-    def __call__(self, v: Float[Array, " a"], x: Array) -> Float[Array, " q"]:
+    def __call__(self, v: Float[Array, " a"], x: Array, **randomness: Any) -> Float[Array, " q"]:
         """The state of a site."""
         del x
-        return self.form.bind(v)(jnp.zeros(self.n_states, v.dtype))
+        return self.form.bind(v)(jnp.zeros(self.n_states, v.dtype), **randomness)
 
 
 @runtime_checkable
@@ -72,13 +78,16 @@ class _FedBack(eqx.Module):
 def prepared_cell(cell: Any) -> Any:
     """`cell(v, x) -> m` of a model function, or of a function that is one already.
 
-    What depends on the parameters alone is computed here, once for all sites and samples.
+    What depends on the parameters alone is computed here, once for all sites and samples. `Cells`
+    stay such, each prepared.
 
     Raises
     ------
     UserError
         For something that cannot be called.
     """
+    if isinstance(cell, Cells):
+        return cell.map(prepared_cell)
     if isinstance(cell, QuantumModel):
         a, q, dtype = cell.measured.n_features, cell.n_observables, cell.theta.dtype
         # Its own injection is off: v is what the encoding reads.
@@ -93,15 +102,67 @@ def prepared_cell(cell: Any) -> Any:
             return _FedBack(bound.of_leading(a), a, a)
         return _FedBack(bound, a, q)
     if isinstance(cell, ModelFunction):
-        return _Fed(cell.prepare(), cell.n_observables)
+        return _Fed(cell.prepare(), cell.n_observables, tuple(randomness_of(cell).items()))
     check_cell(cell)
     return cell
 
 
 def check_cell(cell: Any) -> None:
-    """Raise `UserError` for something that cannot be called."""
+    """Raise `UserError` for something that cannot be called, or a circuit that learns its input."""
+    if isinstance(cell, Cells):
+        for one in cell.cells:
+            check_cell(one)
+        return
     if isinstance(cell, type) or not callable(cell):
         raise UserError(
             f"cell={cell!r}: give a model function such as QuantumModel, or a function cell(v, x) "
             "of what a site hears and its features"
         )
+    circuit = circuit_of(cell)
+    if circuit is not None and circuit.injection.learned:
+        raise UserError(
+            f"the cell's injection learns its {', '.join(circuit.injection.learned)} and a "
+            "network feeds its cells along edges: leave it out, the network's own learns"
+        )
+
+
+def circuit_of(cell: Any) -> QuantumModel | None:
+    """The circuit of a cell: a `QuantumModel`, or what is sampled or run on a device."""
+    inner = getattr(cell, "model", None)
+    found = cell if isinstance(cell, QuantumModel) else inner
+    return found if isinstance(found, QuantumModel) else None
+
+
+def sizes_of(cell: Any) -> tuple[int, int] | None:
+    """How many numbers a cell reads and measures; None for a function, which says nothing of it.
+
+    Raises
+    ------
+    UserError
+        For `Cells` of different sizes.
+    """
+    if isinstance(cell, Cells):
+        sizes = [size for size in map(sizes_of, cell.cells) if size is not None]
+        if len(set(sizes)) > 1:
+            told = ", ".join(f"{a} and {q}" for a, q in sizes)
+            raise UserError(
+                f"the cells read and measure {told}: all cells of a network have the same number "
+                "of inputs and of states"
+            )
+        return sizes[0] if sizes else None
+    circuit = circuit_of(cell)
+    if circuit is not None:
+        return circuit.measured.n_features, circuit.n_observables
+    return (cell.n_features, cell.n_observables) if isinstance(cell, ModelFunction) else None
+
+
+def is_bounded(cell: Any) -> bool:
+    """Whether all states are expectation values, between -1 and 1."""
+    if isinstance(cell, Cells):
+        return all(map(is_bounded, cell.cells))
+    return circuit_of(cell) is not None
+
+
+def measured_cell(cell: Any) -> Any:
+    """A circuit as it is measured with shots; other cells as they are."""
+    return SampledModel(cell) if isinstance(cell, QuantumModel) else cell

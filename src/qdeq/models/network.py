@@ -9,20 +9,23 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.networks import (
     AbstractWiring,
+    Cells,
     EdgeInjection,
     NetworkEquilibrium,
     Wired,
 )
+from qdeq.equilibrium.networks.cells import cells_of, check_cells, check_randomness_of
 from qdeq.equilibrium.networks.wired import check_wiring
+from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError, check_choice
-from qdeq.models.cells import check_cell, prepared_cell
+from qdeq.models.cells import check_cell, is_bounded, measured_cell, prepared_cell, sizes_of
 from qdeq.models.function import ModelFunction, all_trained, count_numbers, trained_parts
-from qdeq.models.quantum_model import QuantumModel
 
 READ_OUTS = ("sites", "mean", "last")
 
@@ -38,8 +41,9 @@ class Network(ModelFunction):
     ----------
     cell
         A `QuantumModel`, whose own feedback is off: what a site hears is what its encoding reads.
-        Or another model function, evaluated at state 0, or a function `cell(v, x) -> m` of what a
-        site hears `(a,)` and its features `(d,)`.
+        Or another model function, evaluated at state 0 (`SampledModel` for shots,
+        `qdeq.devices.DeviceFunction` for a device), or a function `cell(v, x) -> m` of what a site
+        hears `(a,)` and its features `(d,)`. Or `qdeq.Cells`, several kinds of them.
     injection
         U, W and b, with a norm that may be bounded.
     wiring
@@ -54,8 +58,8 @@ class Network(ModelFunction):
     Raises
     ------
     UserError
-        For sizes that do not fit together, an unknown read-out, a head without a key, or a circuit
-        whose own injection learns.
+        For sizes that do not fit together, an unknown read-out, a head without a key, a circuit
+        whose own injection learns, or `Cells` for another number of sites.
 
     Examples
     --------
@@ -100,17 +104,9 @@ class Network(ModelFunction):
                 f"n_outputs={n_outputs!r} {'with' if key is not None else 'without'} a key: a head "
                 "has a number of outputs and a key for its weights, give both or neither"
             )
-        if isinstance(cell, QuantumModel):
-            if cell.injection.learned:
-                raise UserError(
-                    f"the cell's injection learns its {', '.join(cell.injection.learned)} and a "
-                    "network feeds its cells along edges: leave it out, the network's own learns"
-                )
-            sizes = cell.measured.n_features, cell.n_observables
-        elif isinstance(cell, ModelFunction):
-            sizes = cell.n_features, cell.n_observables
-        else:  # a function says nothing of its sizes
-            sizes = injection.n_inputs, injection.n_states
+        check_cells(cell, wiring.n_sites)
+        # A function says nothing of its sizes.
+        sizes = sizes_of(cell) or (injection.n_inputs, injection.n_states)
         if sizes != (injection.n_inputs, injection.n_states):
             raise UserError(
                 f"the injection gives {injection.n_inputs} numbers and takes states of "
@@ -122,11 +118,28 @@ class Network(ModelFunction):
         if key is not None and n_outputs is not None:
             self.head = eqx.nn.Linear(injection.n_states, n_outputs, key=key)
 
-    def on(self, wiring: AbstractWiring) -> "Network":
-        """The same network on another wiring with the same kinds of edges."""
+    def on(self, wiring: AbstractWiring, kinds: Any = None) -> "Network":
+        """The same network on another wiring with the same kinds of edges.
+
+        Parameters
+        ----------
+        wiring
+            Of any size.
+        kinds
+            Which of its `Cells` every site has; None for as before, or for a single kind of cell.
+        """
         check_wiring(wiring, self.injection)
+        cell = self.cell
+        if kinds is not None:
+            if not isinstance(cell, Cells):
+                raise UserError(
+                    f"kinds={kinds!r}: the network has one kind of cell, leave kinds out"
+                )
+            cell = cell.on(kinds)
+        check_cells(cell, wiring.n_sites)
         new = copy.copy(self)
         object.__setattr__(new, "wiring", wiring)
+        object.__setattr__(new, "cell", cell)
         return new
 
     def wired(self, before: Float[Array, " q"] | None = None) -> Wired:
@@ -141,8 +154,11 @@ class Network(ModelFunction):
         z0: Float[Array, "N q"] | None = None,
         mask: Bool[Array, " N"] | None = None,
         before: Float[Array, " q"] | None = None,
+        key: PRNGKeyArray | Array | None = None,
+        shots: int | Int[Array, ""] | ShotSchedule | None = None,
+        gradient_shots: int | Int[Array, ""] | None = None,
     ) -> Solution:
-        """The equilibrium of one sample; `jax.vmap` for a batch.
+        """The equilibrium of one sample; `jax.vmap` for a batch, over keys too.
 
         Parameters
         ----------
@@ -156,11 +172,14 @@ class Network(ModelFunction):
         before
             On a causal chain, the state that its first site hears: with the last state of the
             window before, two windows give what one long chain gives. Differentiated.
+        key, shots, gradient_shots
+            Where cells are measured (`SampledModel`) or otherwise random, see
+            `NetworkEquilibrium`.
         """
         if layer is None:
-            bounds = (-1.0, 1.0) if isinstance(self.cell, QuantumModel) else None
-            layer = NetworkEquilibrium(bounds=bounds)
-        return layer(self.wired(before), x, z0=z0, mask=mask)
+            layer = NetworkEquilibrium(bounds=(-1.0, 1.0) if is_bounded(self.cell) else None)
+        random = {"key": key, "shots": shots, "gradient_shots": gradient_shots}
+        return layer(self.wired(before), x, z0=z0, mask=mask, **random)
 
     def apply(
         self,
@@ -169,15 +188,23 @@ class Network(ModelFunction):
         *,
         mask: Bool[Array, " N"] | None = None,
         before: Float[Array, " q"] | None = None,
+        key: PRNGKeyArray | Array | None = None,
+        shots: int | Int[Array, ""] | None = None,
     ) -> Float[Array, "N q"]:
-        """The map applied `layers` times from 0, the weight-tied baseline direct(L)."""
+        """The map applied `layers` times from 0, the weight-tied baseline direct(L).
+
+        With a key for cells that are random, a fresh one for every site and application.
+        """
+        check_randomness(key, shots)
         wired = self.wired(before)
+        check_randomness_of(wired.cell, key, shots)
         z = jnp.zeros((self.wiring.n_sites, self.injection.n_states), x.dtype)
+        keys = None if key is None else jax.random.split(key, layers)
 
-        def once(z: Array, _: None) -> tuple[Array, None]:
-            return wired(z, x, mask), None
+        def once(z: Array, key: Array | None) -> tuple[Array, None]:
+            return wired(z, x, mask, key=key, shots=shots), None
 
-        return jax.lax.scan(once, z, None, length=layers)[0]
+        return jax.lax.scan(once, z, keys, length=layers)[0]
 
     def outputs(
         self, states: Float[Array, "N q"], mask: Bool[Array, " N"] | None = None
@@ -217,8 +244,10 @@ class Network(ModelFunction):
     @property
     def n_parameters(self) -> int:
         """How many numbers training changes, of cell, edges and head; for any number of sites."""
-        cell = self.cell
-        known = cell.n_parameters if isinstance(cell, ModelFunction) else count_numbers(cell)
+        known = sum(
+            cell.n_parameters if isinstance(cell, ModelFunction) else count_numbers(cell)
+            for cell in cells_of(self.cell)
+        )
         edges = count_numbers(self.injection) if self.injection.learned else 0
         return known + edges + count_numbers(self.head)
 
@@ -226,18 +255,25 @@ class Network(ModelFunction):
         """Which numbers training changes: of the cell, of the edges where learned, of the head."""
         learned = bool(self.injection.learned)
         edges = jax.tree.map(lambda _: learned, all_trained(self.injection))
+        several = isinstance(self.cell, Cells)
+        cell = self.cell.map(trained_parts) if several else trained_parts(self.cell)
         return eqx.tree_at(
             lambda network: (network.cell, network.injection),
             all_trained(self),
-            (trained_parts(self.cell), edges),
+            (cell, edges),
             is_leaf=lambda part: part is None,  # a cell that is a plain function has no arrays
         )
 
     @property
     def n_settings(self) -> int:
         """Circuits that one application runs: those of a cell at every site."""
-        settings = self.cell.n_settings if isinstance(self.cell, ModelFunction) else 1
-        return self.wiring.n_sites * settings
+        each = [
+            cell.n_settings if isinstance(cell, ModelFunction) else 1
+            for cell in cells_of(self.cell)
+        ]
+        if isinstance(self.cell, Cells):
+            return sum(each[kind] for kind in self.cell.kinds)
+        return self.wiring.n_sites * each[0]
 
     @property
     def n_read_out(self) -> int:
@@ -245,8 +281,22 @@ class Network(ModelFunction):
         return self.n_observables if self.reads == "sites" else self.injection.n_states
 
     def __call__(self, m: Float[Array, " Nq"], x: Float[Array, " Nd"], **options: Any) -> Array:
-        """One application to the states of all sites, flat."""
+        """One application to the states of all sites, flat; `key` and `shots` for random cells."""
         return self.prepare().bind(x)(m, **options)
+
+    def sample(
+        self,
+        m: Float[Array, " Nq"],
+        x: Float[Array, " Nd"],
+        *,
+        key: PRNGKeyArray | Array,
+        shots: int | Int[Array, ""] | None,
+    ) -> Float[Array, " Nq"]:
+        """One application with all circuits measured: every site has shots of its own."""
+        several = isinstance(self.cell, Cells)
+        cell = self.cell.map(measured_cell) if several else measured_cell(self.cell)
+        wired = Wired(prepared_cell(cell), self.injection, self.wiring)
+        return BoundNetwork(wired, x.reshape(self.wiring.n_sites, -1))(m, key=key, shots=shots)
 
     def prepare(self) -> "PreparedNetwork":
         """The map with prepared cells."""
@@ -273,6 +323,6 @@ class BoundNetwork(eqx.Module):
     wired: Wired
     x: Float[Array, "N d"]
 
-    def __call__(self, m: Float[Array, " Nq"]) -> Float[Array, " Nq"]:
-        """The next states of all sites."""
-        return self.wired(m.reshape(self.x.shape[0], -1), self.x).reshape(-1)
+    def __call__(self, m: Float[Array, " Nq"], **options: Any) -> Float[Array, " Nq"]:
+        """The next states of all sites; `key` and `shots` for random cells."""
+        return self.wired(m.reshape(self.x.shape[0], -1), self.x, **options).reshape(-1)

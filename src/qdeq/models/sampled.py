@@ -71,6 +71,20 @@ class SampledModel(ModelFunction):
         return self.model.is_defined(m, x)
 
     @property
+    def n_settings(self) -> int:
+        """The model's."""
+        return self.model.n_settings
+
+    @property
+    def n_parameters(self) -> int:
+        """The model's."""
+        return self.model.n_parameters
+
+    def trained(self) -> Any:
+        """Which numbers training changes: the model's."""
+        return SampledModel(self.model.trained())
+
+    @property
     def n_read_out(self) -> int:
         """The model's."""
         return self.model.n_read_out

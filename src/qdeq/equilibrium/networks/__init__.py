@@ -1,5 +1,6 @@
 """Equilibria of networks: wirings as data, the map of all sites, solvers that use the structure."""
 
+from qdeq.equilibrium.networks.cells import Cells as Cells
 from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS as NETWORK_SOLVERS
 from qdeq.equilibrium.networks.forward import choose_solver as choose_solver
 from qdeq.equilibrium.networks.graph import Graph as Graph

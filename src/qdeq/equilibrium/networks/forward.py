@@ -15,6 +15,7 @@ from qdeq._numbers import at_most
 from qdeq.equilibrium._solve import Begun, Outcome, SolveOptions, solve
 from qdeq.equilibrium.anderson import Anderson
 from qdeq.equilibrium.broyden import Broyden
+from qdeq.equilibrium.krasnoselskii_mann import KrasnoselskiiMann
 from qdeq.equilibrium.networks.solvers import (
     FlatNetwork,
     NetworkHomotopy,
@@ -62,6 +63,7 @@ NETWORK_SOLVERS: dict[str, tuple[Callable[..., Any], tuple[str, ...] | None]] = 
     "anderson": (_general(Anderson), None),
     "broyden": (_general(partial(Broyden, history=20)), None),
     "picard": (_general(Picard), None),
+    "krasnoselskii-mann": (_general(KrasnoselskiiMann), None),
 }
 
 

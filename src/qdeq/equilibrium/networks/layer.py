@@ -1,24 +1,34 @@
 """The equilibrium of a network: a solver by its wiring, the adjoint by the same structure."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._numbers import at_most
 from qdeq.equilibrium._common import check_loop, check_tolerances
 from qdeq.equilibrium._problem import frozen
-from qdeq.equilibrium._programs import as_argument, is_staged, run_compiled, trace_of
+from qdeq.equilibrium._programs import Traced, as_argument, is_staged, run_compiled, trace_of
+from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium._solve import SolveOptions
 from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
+from qdeq.equilibrium.networks.cells import (
+    Cells,
+    check_randomness_of,
+    drawing,
+    randomness_of,
+)
 from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS, Task, forward
+from qdeq.equilibrium.networks.sampled import solve_sampled
 from qdeq.equilibrium.networks.solvers import FlatNetwork
 from qdeq.equilibrium.networks.systems import Structured
 from qdeq.equilibrium.networks.wired import Wired, masked
 from qdeq.equilibrium.networks.wiring import AbstractWiring
+from qdeq.equilibrium.shots import ShotSchedule, as_schedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
 from qdeq.equilibrium.solver import check_solver
 from qdeq.errors import UserError
@@ -37,8 +47,9 @@ class NetworkEquilibrium(eqx.Module):
         "sweep" (causal: site after site, exact), "newton-scan" (causal chains: Newton's method on
         the whole chain, a handful of batched evaluations; what it leaves over is swept),
         "newton-blocks" (chains both ways, rings, sites apart: block elimination), "newton-krylov",
-        "anderson", "broyden", "picard" (any wiring), "homotopy" (where elimination is possible: for
-        wild networks), "picard-newton" (any wiring: up to 20 applications of F, 10 on chains both
+        "anderson", "broyden", "picard" (any wiring), "krasnoselskii-mann" (any wiring: damped, and
+        averaged where cells are random), "homotopy" (where elimination is possible: for wild
+        networks), "picard-newton" (any wiring: up to 20 applications of F, 10 on chains both
         ways, then Newton's method from the best of them, then "homotopy" where that is possible),
         "auto" (see `choose_solver`), or a solver such as `Picard(damping=0.5)`, with its own
         tolerances.
@@ -100,6 +111,9 @@ class NetworkEquilibrium(eqx.Module):
         z0: Float[Array, "N q"] | None = None,
         mask: Bool[Array, " N"] | None = None,
         budget: int | Int[Array, ""] | None = None,
+        key: PRNGKeyArray | Array | None = None,
+        shots: int | Int[Array, ""] | ShotSchedule | None = None,
+        gradient_shots: int | Int[Array, ""] | None = None,
     ) -> Solution:
         """Solve z = F(z, x).
 
@@ -117,32 +131,52 @@ class NetworkEquilibrium(eqx.Module):
             False has state 0 and sends nothing. Not for rings and periodic grids.
         budget
             Steps allowed in this call, possibly traced, at most `max_steps`.
+        key
+            Says that cells are random: every site gets a fresh key in every evaluation. "auto" then
+            sweeps a causal wiring once, and averages on others (`KrasnoselskiiMann`) until about
+            ten evaluations are averaged. See `qdeq.Equilibrium` for statistics.
+        shots
+            What a random cell gets as `shots`: a number, or one per step. Tolerances of solvers by
+            name are then no smaller than shots allow.
+        gradient_shots
+            The same where cells are differentiated; None for the most of `shots`.
 
         Returns
         -------
         Solution
-            `value` is `(N, q)`.
+            `value` is `(N, q)`. `stats.shots` counts those of one site, of every setting.
 
         Raises
         ------
         UserError
-            For shapes that do not fit the wiring, or a solver that does not.
+            For shapes that do not fit the wiring, or a solver that does not; with a key for cells
+            that take none, or a solver by Jacobians; without one for cells that need it.
         """
         x = _checked_features(network, x)
-        cell = network.cell
-        if jax.tree_util.all_leaves([cell]):
-            # A function that is no pytree. By its trace it is found again where it is written anew
-            # in every call, and what it closes over is an argument.
-            v = jnp.zeros(network.injection.n_inputs, _dtype_of(network, x))
-            cell = trace_of(cell, v, x[0].astype(v.dtype))
-        rest = (network.injection, network.before), x, z0, mask, budget
+        check_randomness(key, shots, gradient_shots)
+        check_randomness_of(network.cell, key, shots)
+        shots = None if shots is None else as_schedule(shots)
+        v = jnp.zeros(network.injection.n_inputs, _dtype_of(network, x))
+        cell = _traced(network.cell, v, x[0].astype(v.dtype), key, shots)
+        held = network.injection, network.before
+        rest = held, x, z0, mask, budget, key, shots, gradient_shots
         if is_staged():
             return _solved(self, cell, None, rest, wiring=network.wiring)
         rest = jax.tree.map(as_argument, rest)
         return run_compiled(_solved, self, cell, None, rest, {"wiring": network.wiring})
 
-    def _solution(self, network: Wired, x: Array, z0: Any, mask: Any, budget: Any) -> Solution:
-        start, mask = _checked(network, x, z0, mask)
+    def _solution(
+        self,
+        network: Wired,
+        x: Array,
+        z0: Any,
+        mask: Any,
+        budget: Any,
+        key: Any,
+        shots: Any,
+        gradient_shots: Any,
+    ) -> Solution:
+        start, mask = _checked(network, x, z0, mask, key, shots)
         x = masked(x, mask)  # so that what stands at sites that are left out is in no gradient
         x = x.astype(_dtype_of(network, x))
         if budget is not None:
@@ -151,6 +185,9 @@ class NetworkEquilibrium(eqx.Module):
         still, still_args = frozen((fn, args))
         options = SolveOptions(self.max_steps, budget, self._bounds(start), self.stall_steps)
         task = Task(still, still_args, start, options, self.rtol, self.atol, z0 is None)
+        if key is not None:
+            found = solve_sampled(self, task, (fn, args), key, shots, gradient_shots)
+            return Solution(fn.unravel(found.value, x), found.stats)
         solved = forward(self.solver, task)
         outcome = solved.outcome
         root = outcome.best.point
@@ -202,7 +239,39 @@ def _checked_features(network: Wired, x: Any) -> Array:
     return x
 
 
-def _checked(network: Wired, x: Array, z0: Any, mask: Any) -> tuple[Array, Array | None]:
+def _traced(cell: Any, v: Array, x: Array, key: Any, shots: Any) -> Any:
+    """A cell that is a function and no pytree by its trace, in `Cells` each of them.
+
+    So it is found again where it is written anew in every call, and what it closes over is an
+    argument.
+    """
+    if isinstance(cell, Cells):
+        return cell.map(lambda one: _traced(one, v, x, key, shots))
+    if not jax.tree_util.all_leaves([cell]):
+        return cell
+    takes = randomness_of(cell)
+    if key is None or not takes:
+        return trace_of(lambda v, x: drawing(cell)(v, x, None), v, x)
+    if "shots" not in takes:
+        shots = None
+    elif shots is None:
+        cell = partial(cell, shots=None)
+    return _TracedDraw(trace_of(cell, v, x, key, shots), tuple(takes.items()))
+
+
+class _TracedDraw(eqx.Module):
+    """The trace of a random cell, which says what it takes."""
+
+    trace: Traced
+    randomness: tuple[tuple[str, bool], ...] = eqx.field(static=True)
+
+    def __call__(self, v: Array, x: Array, **randomness: Any) -> Array:
+        return self.trace(v, x, **randomness)
+
+
+def _checked(
+    network: Wired, x: Array, z0: Any, mask: Any, key: Any, shots: Any
+) -> tuple[Array, Array | None]:
     """Flat start and mask."""
     wiring, q = network.wiring, network.injection.n_states
     n = wiring.n_sites
@@ -217,7 +286,8 @@ def _checked(network: Wired, x: Array, z0: Any, mask: Any) -> tuple[Array, Array
                 f"mask with {wiring!r}: leaving a site out would open it; solve samples of "
                 "different size apart"
             )
-    found = jax.eval_shape(lambda: network(jnp.zeros((n, q), _dtype_of(network, x)), x))
+    draw = {"key": key, "shots": None if shots is None else shots(0)}
+    found = jax.eval_shape(lambda: network(jnp.zeros((n, q), _dtype_of(network, x)), x, **draw))
     if found.shape != (n, q):
         raise UserError(
             f"the cell returned {found.shape[1:]} numbers and the injection's messages take {q}: "

@@ -15,7 +15,9 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq.equilibrium._common import project, two_norm
+from qdeq.equilibrium._problem import Draw
 from qdeq.equilibrium.homotopy import Homotopy
+from qdeq.equilibrium.networks.cells import at_one_site, kind_of_every_site
 from qdeq.equilibrium.networks.chains import affine_recursion
 from qdeq.equilibrium.networks.systems import is_eliminated, krylov_step, solver_of
 from qdeq.equilibrium.networks.wired import Jacobian, Wired
@@ -28,23 +30,33 @@ _KRYLOV_RTOL = 1e-3  # of a Newton step: the next one measures what is left
 
 
 class FlatNetwork(eqx.Module):
-    """A network as the loops of this package want it: `fn(flat, (x, mask)) -> flat`."""
+    """A network as the loops of this package want it: `fn(flat, (x, mask)) -> flat`.
+
+    Where its cells are random (x, mask) comes in a `Draw`.
+    """
 
     wired: Wired
 
-    def __call__(self, y: Float[Array, " n"], args: tuple[Array, Array | None]) -> Array:
+    def __call__(self, y: Float[Array, " n"], args: tuple[Array, Array | None] | Draw) -> Array:
         """F(y), flat."""
-        x, mask = args
-        return self.wired(self.unravel(y, x), x, mask).reshape(-1)
+        (x, mask), draw = _drawn(args)
+        return self.wired(self.unravel(y, x), x, mask, **draw).reshape(-1)
 
-    def linearise(self, y: Float[Array, " n"], args: tuple) -> tuple[Array, Jacobian]:
+    def linearise(self, y: Float[Array, " n"], args: tuple | Draw) -> tuple[Array, Jacobian]:
         """F(y), `(N, q)`, and its Jacobian."""
-        x, mask = args
-        return self.wired.linearise(self.unravel(y, x), x, mask)
+        (x, mask), draw = _drawn(args)
+        return self.wired.linearise(self.unravel(y, x), x, mask, **draw)
 
     def unravel(self, y: Float[Array, " n"], x: Array) -> Float[Array, "N q"]:
         """A state per site."""
         return y.reshape(x.shape[0], self.wired.injection.n_states)
+
+
+def _drawn(args: tuple | Draw) -> tuple[tuple[Array, Array | None], dict[str, Any]]:
+    """Features and mask, and the randomness of an evaluation."""
+    if isinstance(args, Draw):
+        return args.x, {"key": args.key, "shots": args.shots}
+    return args, {}
 
 
 class _NetworkSolver(AbstractSolver, optx.AbstractFixedPointSolver):
@@ -84,22 +96,33 @@ class Sweep(_NetworkSolver):
         out, aux = fn(z.reshape(-1), args)
         return project(out, options), state, aux
 
-    def _sweep(self, y: Array, args: tuple) -> Float[Array, "N q"]:
-        wired, (x, mask) = self.network.wired, args
+    def _sweep(self, y: Array, args: tuple | Draw) -> Float[Array, "N q"]:
+        wired = self.network.wired
+        (x, mask), draw = _drawn(args)
+        if draw:  # F is evaluated after the sweep, with randomness of its own
+            draw["key"] = jax.random.fold_in(draw["key"], 1)
         zero = jnp.zeros_like(self.network.unravel(y, x))
         if not isinstance(wired.wiring, Chain):
-            return lax.fori_loop(0, wired.wiring.depth, lambda _, z: wired(z, x, mask), zero)
+
+            def layer(number: Array, z: Array) -> Array:
+                own = {**draw, "key": jax.random.fold_in(draw["key"], number)} if draw else draw
+                return wired(z, x, mask, **own)
+
+            return lax.fori_loop(0, wired.wiring.depth, layer, zero)
         _, messages, _ = wired.injection.weights()
         silent = wired.heard(zero, x)
         present = jnp.ones(x.shape[0], bool) if mask is None else mask
+        keys, shots = wired.keys(draw.get("key")), draw.get("shots")
 
-        def site(before: Array, here: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-            alone, features, is_present = here
+        def site(before: Array, here: tuple[Any, ...]) -> tuple[Array, Array]:
+            alone, features, is_present, kind, key = here
             v = alone + jnp.matmul(messages[0], before, precision="highest")
-            m = jnp.where(is_present, wired.cell(v, features), 0)
+            m = at_one_site(wired.cell, kind, v, features, key, shots)
+            m = jnp.where(is_present, m, 0)
             return m, m
 
-        return lax.scan(site, zero[0], (silent, x, present))[1]
+        sites = (silent, x, present, kind_of_every_site(wired.cell), keys)
+        return lax.scan(site, zero[0], sites)[1]
 
 
 class NewtonScan(_NetworkSolver):

@@ -7,11 +7,14 @@ at these points. Here pieces of 64 sites are run from all of a few points at onc
 together.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from qdeq.equilibrium.networks.cells import at_one_site, kind_of_every_site
 from qdeq.equilibrium.networks.wired import Wired
 
 LENGTH = 64  # sites of a piece
@@ -57,20 +60,28 @@ def speculative_start(
         a = jnp.pad(a, [(0, padding), *[(0, 0)] * (a.ndim - 1)])
         return jnp.swapaxes(a.reshape(pieces, LENGTH, *a.shape[1:]), 0, 1)
 
-    def run(starts: Float[Array, "K pieces q"], sites: tuple[Array, ...]) -> Array:
-        def site(before: Array, here: tuple[Array, ...]) -> tuple[Array, Array]:
-            alone, features, is_present = here
+    def cell(v: Array, features: Array, kind: Array | None) -> Array:
+        return at_one_site(network.cell, kind, v, features)
+
+    def run(starts: Float[Array, "K pieces q"], sites: tuple[Any, ...]) -> Array:
+        def site(before: Array, here: tuple[Any, ...]) -> tuple[Array, Array]:
+            alone, features, is_present, kind = here
             v = alone + jnp.matmul(before, messages.T, precision="highest")
-            m = jax.vmap(jax.vmap(network.cell), in_axes=(0, None))(v, features)
+            # From every start, then at every piece.
+            m = jax.vmap(jax.vmap(cell, in_axes=(0, 0, 0)), in_axes=(0, None, None))(
+                v, features, kind
+            )
             m = jnp.where(is_present[:, None], m, 0)
             return m, m
 
         return lax.scan(site, starts, sites)[1]
 
-    sites = (in_pieces(silent), in_pieces(x), in_pieces(present))
+    kinds = kind_of_every_site(network.cell)
+    kinds = None if kinds is None else in_pieces(kinds)
+    sites = (in_pieces(silent), in_pieces(x), in_pieces(present), kinds)
     some = jnp.linspace(0, pieces - 1, min(_TRIAL_PIECES, pieces)).astype(int)
     trials = jax.random.uniform(jax.random.key(0), (_TRIALS, len(some), q), x.dtype, -1, 1)
-    ends = run(trials, tuple(a[:, some] for a in sites))[-1].reshape(-1, q)
+    ends = run(trials, jax.tree.map(lambda a: a[:, some], sites))[-1].reshape(-1, q)
     points = _far_apart(ends, N_POINTS - 1)
     from_all = jnp.concatenate([jnp.zeros((1, q), x.dtype), points])
     starts = jnp.broadcast_to(from_all[:, None], (N_POINTS, pieces, q))

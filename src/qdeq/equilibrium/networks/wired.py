@@ -6,10 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._precision import PRECISION
 from qdeq.equilibrium._derivatives import value_and_matrix
+from qdeq.equilibrium.networks.cells import at_all_sites, cells_of, check_cells, drawing
 from qdeq.equilibrium.networks.injection import EdgeInjection
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.errors import UserError
@@ -39,7 +40,8 @@ class Wired(eqx.Module):
     cell
         `cell(v, x) -> m`: what a site hears `(a,)` and its features `(d,)` to its state `(q,)`,
         any JAX function with a forward derivative by v. A pytree, such as an Equinox module, where
-        it has parameters.
+        it has parameters. One that is random has parameters `key`, or `key` and `shots`, by name.
+        Or `Cells`, several kinds of them.
     injection
         U, W and b.
     wiring
@@ -51,8 +53,8 @@ class Wired(eqx.Module):
     Raises
     ------
     UserError
-        Where wiring and injection have different numbers of kinds, or for a state before what is
-        no causal chain.
+        Where wiring and injection have different numbers of kinds, cells are for another number of
+        sites, or for a state before what is no causal chain.
 
     Examples
     --------
@@ -64,13 +66,14 @@ class Wired(eqx.Module):
     [0.7620000243186951, 0.7620000243186951, 0.7620000243186951]
     """
 
-    cell: Callable[[Array, Array], Array]
+    cell: Any
     injection: EdgeInjection
     wiring: AbstractWiring = eqx.field(static=True)
     before: Float[Array, " q"] | None = None
 
     def __check_init__(self) -> None:
         check_wiring(self.wiring, self.injection)
+        check_cells(self.cell, self.wiring.n_sites)
         if self.before is not None:
             check_before(self.before, self.wiring, self.injection)
 
@@ -92,41 +95,63 @@ class Wired(eqx.Module):
         z: Float[Array, "N q"],
         x: Float[Array, "N d"],
         mask: Bool[Array, " N"] | None = None,
+        *,
+        key: PRNGKeyArray | Array | None = None,
+        shots: int | Int[Array, ""] | None = None,
     ) -> Float[Array, "N q"]:
-        """One application. A site where `mask` is False has state 0, and so sends nothing."""
-        return masked(jax.vmap(self.cell)(self.heard(z, x), x), mask)
+        """One application. A site where `mask` is False has state 0, and so sends nothing.
+
+        With a key every site gets one of its own, and the shots.
+        """
+        keys = self.keys(key)
+        return masked(
+            at_all_sites(self.cell, lambda cell: drawing(cell, shots), self.heard(z, x), x, keys),
+            mask,
+        )
+
+    def keys(self, key: PRNGKeyArray | Array | None) -> Array | None:
+        """A key for every site."""
+        return None if key is None else jax.random.split(key, self.wiring.n_sites)
 
     def linearise(
         self,
         z: Float[Array, "N q"],
         x: Float[Array, "N d"],
         mask: Bool[Array, " N"] | None = None,
+        *,
+        key: PRNGKeyArray | Array | None = None,
+        shots: int | Int[Array, ""] | None = None,
     ) -> tuple[Float[Array, "N q"], "Jacobian"]:
         """F(z), and its Jacobian; memory linear in N q^2."""
         v = self.heard(z, x)
         messages = self.injection.weights()[1]
         kinds, a, q = messages.shape
-        if isinstance(self.cell, CellWithLinearisation):
-            value, slopes = jax.vmap(self.cell.linearise)(v, x)
-        elif kinds * q < a:  # fewer directions than the cell has inputs: along what is heard
-            side_by_side = jnp.moveaxis(messages, 0, 1).reshape(a, kinds * q)
+        # Fewer directions than the cell has inputs: along what is heard.
+        by_directions = kinds * q < a and not any(
+            isinstance(cell, CellWithLinearisation) for cell in cells_of(self.cell)
+        )
+        side_by_side = jnp.moveaxis(messages, 0, 1).reshape(a, kinds * q)
+
+        def slopes_of(cell: Any) -> Callable[[Array, Array, Any], tuple[Array, Array]]:
+            if isinstance(cell, CellWithLinearisation):
+                return lambda v, x, key: cell.linearise(v, x)
+            draw = drawing(cell, shots)
+            if not by_directions:
+                return lambda v, x, key: value_and_matrix(lambda v: (draw(v, x, key), None), v)[:2]
             zero = jnp.zeros(kinds * q, v.dtype)
 
-            def along(v: Array, x: Array) -> tuple[Array, Array]:
+            def along(v: Array, x: Array, key: Any) -> tuple[Array, Array]:
                 def moved(s: Array) -> tuple[Array, None]:
-                    return self.cell(v + _matmul(side_by_side, s), x), None
+                    return draw(v + _matmul(side_by_side, s), x, key), None
 
                 return value_and_matrix(moved, zero)[:2]
 
-            value, slopes = jax.vmap(along)(v, x)
+            return along
+
+        value, slopes = at_all_sites(self.cell, slopes_of, v, x, self.keys(key))
+        if by_directions:
             identity = jnp.eye(kinds * q, dtype=messages.dtype).reshape(kinds * q, kinds, q)
             messages = jnp.moveaxis(identity, 1, 0)
-        else:
-
-            def one(v: Array, x: Array) -> tuple[Array, Array]:
-                return value_and_matrix(lambda v: (self.cell(v, x), None), v)[:2]
-
-            value, slopes = jax.vmap(one)(v, x)
         return masked(value, mask), Jacobian(masked(slopes, mask), messages, self.wiring)
 
 

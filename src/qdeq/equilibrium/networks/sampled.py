@@ -1,0 +1,97 @@
+"""Equilibria of networks whose cells are random, such as circuits that are measured with shots.
+
+Which solver, and when it may stop; the solve is that of `qdeq.Equilibrium`, with a key.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from qdeq.equilibrium._problem import Problem
+from qdeq.equilibrium._randomness import Randomness
+from qdeq.equilibrium.layer import Equilibrium
+from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS, Task
+from qdeq.equilibrium.networks.solvers import Sweep
+from qdeq.equilibrium.shots import ShotSchedule, as_schedule, noise_floor
+from qdeq.equilibrium.solution import Solution
+from qdeq.errors import UserError
+
+#: Solvers by name that random cells leave a meaning; "sweep" for causal wirings.
+SAMPLED_SOLVERS = ("krasnoselskii-mann", "picard", "anderson", "broyden", "sweep")
+
+# As a tolerance this many sampling errors: a residual measured at the equilibrium has about one.
+_FLOORS = 2.0
+# The average of so many evaluations is what the default solver under shots aims at.
+_AVERAGED = 10
+
+
+def solve_sampled(
+    layer: Any,
+    task: Task,
+    live: tuple[Any, Any],
+    key: Array,
+    shots: int | Int[Array, ""] | ShotSchedule | None,
+    gradient_shots: int | Int[Array, ""] | None,
+) -> Solution:
+    """The equilibrium of random cells; its value is flat.
+
+    Parameters
+    ----------
+    layer
+        A `NetworkEquilibrium`.
+    task
+        What is solved, without derivatives.
+    live
+        The network and (x, mask) with theirs.
+    key, shots, gradient_shots
+        As in `Equilibrium.__call__`.
+    """
+    solver = _solver(layer.solver, task, shots)
+    sweeps = isinstance(solver, Sweep)
+    options = task.options
+    if sweeps:  # one is as good as shots allow
+        options = type(options)(1, options.budget, options.bounds, None)
+    general = Equilibrium(solver, layer.adjoint, max_steps=options.max_steps)
+    random = Randomness(key, shots, gradient_shots)
+    fn, args = live
+    problem = Problem(fn, task.start, random.draw(args, "check", 0)[0], lambda flat: flat)
+    solution = general._solve_random(problem, options, random)
+    if not sweeps:
+        return solution
+    # The sweep itself, and the residual there; measured once more as any other.
+    more = solution.stats.steps
+    each = 0 if shots is None else as_schedule(shots)(0)
+    return eqx.tree_at(
+        lambda s: (s.stats.evaluations, s.stats.shots),
+        solution,
+        (solution.stats.evaluations + more, solution.stats.shots + more * each),
+    )
+
+
+def _solver(solver: Any, task: Task, shots: Any) -> Any:
+    """The solver object, with tolerances that shots can meet; `UserError` for what they cannot."""
+    if not isinstance(solver, str):
+        return solver
+    wiring, n = task.fn.wired.wiring, task.start.shape[0]
+    causal = wiring.structure == "causal"
+    if solver == "auto":
+        solver = "sweep" if causal else "krasnoselskii-mann"
+    fit = ", ".join(name for name in SAMPLED_SOLVERS if causal or name != "sweep")
+    if solver not in SAMPLED_SOLVERS:
+        raise UserError(
+            f"solver={solver!r} with a key: random cells are solved by averages and applications, "
+            f"not by their Jacobians; give 'auto' or one of {fit}"
+        )
+    if solver == "sweep" and not causal:
+        raise UserError(f"solver='sweep' cannot solve {wiring!r}: give 'auto' or one of {fit}")
+    rtol, atol = task.rtol, task.atol
+    if shots is not None:
+        most = as_schedule(shots).most
+        if solver == "krasnoselskii-mann":
+            rtol, atol = 0.0, noise_floor(_AVERAGED * most, n)
+        else:
+            floor = jnp.asarray(_FLOORS * noise_floor(most, n), task.start.dtype)
+            atol = jnp.where(floor > atol, floor, atol)
+    return NETWORK_SOLVERS[solver][0](network=task.fn, rtol=rtol, atol=atol)
