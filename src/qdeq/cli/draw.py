@@ -1,13 +1,14 @@
-"""`qdeq draw`: the model's circuit as text, or as a picture."""
+"""`qdeq draw`: the model's circuit, or a wiring of cells, as text or as a picture."""
 
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from qdeq.cli.wirings import WiringName, wiring_of
 from qdeq.errors import UserError
 from qdeq.names import NamedEncoding, Trainable
 
@@ -16,7 +17,7 @@ _SUFFIXES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class DrawCommand:
-    """Draw the circuit of a model with its encoding and observables."""
+    """Draw the circuit of a model with its encoding and observables, or a wiring of cells."""
 
     run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """Run folder, of one seed or many, whose model to draw; otherwise the options describe it."""
@@ -30,6 +31,16 @@ class DrawCommand:
     trainable: Trainable = "all"
     """Which angles learn."""
 
+    wiring: WiringName | None = None
+    """Draw who hears whom in a network of cells instead: a causal chain, a chain both ways, a ring,
+    a grid of 4 or 8 neighbours, a graph, or cells alone."""
+
+    sites: Annotated[str | None, tyro.conf.arg(metavar="N")] = None
+    """Its cells: a number, of a grid rows and columns such as 3x4."""
+
+    edges: Annotated[str | None, tyro.conf.arg(metavar="EDGES")] = None
+    """Of a graph: sender and receiver as in 0-1,1-2, and :k after an edge of kind k."""
+
     out: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Write a picture (.png, .pdf or .svg) instead of text."""
 
@@ -40,11 +51,17 @@ class DrawCommand:
     def execute(self, given: frozenset[str]) -> None:
         if self.out is not None and Path(self.out).suffix not in _SUFFIXES:
             raise UserError(f"--out {self.out}: name a file that ends in {', '.join(_SUFFIXES)}")
+        for_wiring = {"wiring", "sites", "edges"}
+        if self.wiring is not None:
+            self._draw_wiring(given - for_wiring - {"out"})
+            return
+        if given & for_wiring:
+            options = ", ".join(f"--{name}" for name in sorted(given & for_wiring))
+            raise UserError(f"{options} without --wiring: say which wiring, such as chain")
         if self.run is not None and given - {"run", "out"}:
             options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - {"run", "out"}))
             raise UserError(f"{options} cannot be given with RUN: the run says what its model is")
         from qdeq.circuits import MeasuredCircuit
-        from qdeq.circuits.drawing import MIN_WIDTH
         from qdeq.runs.circuit import circuit_of
         from qdeq.runs.run_folder import RunFolder
 
@@ -55,12 +72,27 @@ class DrawCommand:
             finished = all(f.summary_path.exists() for f in folder.seed_folders())
             summary = folder.read_summary() if finished else None
             measured = circuit_of(folder.read_config(), summary)
+        self._show(measured)
+
+    def _draw_wiring(self, other: frozenset[str]) -> None:
+        if other:
+            options = ", ".join(
+                "RUN" if n == "run" else f"--{n.replace('_', '-')}" for n in sorted(other)
+            )
+            raise UserError(f"{options} with --wiring: a wiring has no circuit, leave it out")
+        assert self.wiring is not None
+        self._show(wiring_of(self.wiring, self.sites, self.edges))
+
+    def _show(self, drawn: Any) -> None:
+        """Something with `draw` and `draw_mpl`."""
+        from qdeq.circuits.drawing import MIN_WIDTH
+
         if self.out is None:
             width = shutil.get_terminal_size((100, 24)).columns
-            print(measured.draw(max_width=max(width, MIN_WIDTH)))
+            print(drawn.draw(max_width=max(width, MIN_WIDTH)))
             return
         try:
-            measured.draw_mpl().savefig(self.out, dpi=200, bbox_inches="tight")
+            drawn.draw_mpl().savefig(self.out, dpi=200, bbox_inches="tight")
         except OSError as error:
             raise UserError(f"--out {self.out}: cannot be written ({error.strerror})") from error
         print(self.out)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from qdeq.cli.console import make_console, print_rows
+from qdeq.cli.wirings import WiringName, wiring_of
 from qdeq.devices.ledger import Budget
 from qdeq.devices.timing import parse_timing
 from qdeq.errors import UserError
@@ -26,6 +27,7 @@ from qdeq.names import (
 if TYPE_CHECKING:
     from qdeq.circuits import MeasuredCircuit
     from qdeq.cli.resources_tables import Entry
+    from qdeq.equilibrium.networks import AbstractWiring
 
 _LAYERS = (1, 2, 5, 10)
 # What a run folder does not say itself.
@@ -106,6 +108,19 @@ class ResourcesCommand:
     epochs: int = 1
     """Passes over them."""
 
+    wiring: WiringName | None = None
+    """Cost of a network of cells that are wired so, at every site this circuit: a sweep, Newton's
+    method on all sites at once, applications, and direct(L) side by side."""
+
+    sites: Annotated[str | None, tyro.conf.arg(metavar="N")] = None
+    """Its cells: a number, of a grid rows and columns such as 3x4."""
+
+    edges: Annotated[str | None, tyro.conf.arg(metavar="EDGES")] = None
+    """Of a graph: sender and receiver as in 0-1,1-2, and :k after an edge of kind k."""
+
+    device_qubits: int | None = None
+    """Of a network: qubits of the device, on which cells are packed side by side."""
+
     device: Annotated[str, tyro.conf.arg(metavar="TIMING")] = "superconducting"
     """Kind of device for the seconds: superconducting, trapped-ion or neutral-atom, with times of
     your own after it, such as trapped-ion,reset=0.01 (one_qubit_gate, two_qubit_gate, readout,
@@ -132,6 +147,10 @@ class ResourcesCommand:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name}={value}: give a number of at least 1")
+        of_network = {"sites", "edges", "device_qubits"} & given
+        if of_network and self.wiring is None:
+            options = ", ".join("--" + name.replace("_", "-") for name in sorted(of_network))
+            raise UserError(f"{options} without --wiring: say which wiring, such as chain")
         from qdeq.circuits import MeasuredCircuit
         from qdeq.cli import resources_tables as tables
 
@@ -145,7 +164,12 @@ class ResourcesCommand:
             observables=self.observables,
         )
         work = tables.Workload(self.batch_size, self.samples, self.epochs, self._budget())
-        entries = self._entries(measured)
+        wiring, copies = None, 1
+        if self.wiring is None:
+            entries = self._entries(measured)
+        else:
+            wiring, copies = self._network(measured, given)
+            entries = self._network_entries(measured, wiring, copies)
         circuit = entries[0].cost.circuit
         if self.json:
             found = {
@@ -153,6 +177,13 @@ class ResourcesCommand:
                 "device": asdict(parse_timing(self.device)),
                 "costs": [tables.plain(entry, work) for entry in entries],
             }
+            if wiring is not None:
+                found["network"] = {
+                    "wiring": repr(wiring),
+                    "sites": wiring.n_sites,
+                    "observables": measured.n_observables,
+                    "copies": copies,
+                }
             print(json.dumps(found))
             return
         console = make_console()
@@ -163,6 +194,11 @@ class ResourcesCommand:
         print_rows(console, tables.derivative_rows(circuit), title="Measurements and derivatives")
         conditions = f"{self.steps:g} solver steps, {self.shots:,} shots"
         samples = f"{self.batch_size:,} sample" + "s" * (self.batch_size > 1)
+        if wiring is not None:
+            samples += f" of {wiring.n_sites:,} cells"
+            packed = f", {copies} side by side" if copies > 1 else ""
+            q = f"{measured.n_observables} observables a cell{packed}"
+            _heading(console, f"Network: {wiring!r}, {q}")
         _heading(console, f"Inference, {samples}: {conditions}")
         console.print(tables.inference_table(entries, work))
         _heading(console, f"A training step, {samples}: {self._rule()}")
@@ -198,6 +234,47 @@ class ResourcesCommand:
             entries.append(Entry(solver, adjoint, None, cost))
         for layers in _LAYERS if self.layers is None else (self.layers,):
             cost = estimate(measured, layers=layers, **options)
+            entries.append(Entry(None, None, layers, cost))
+        return entries
+
+    def _network(
+        self, measured: "MeasuredCircuit", given: frozenset[str]
+    ) -> "tuple[AbstractWiring, int]":
+        """The wiring, and how many cells stand side by side."""
+        for name in ("solver", "adjoint"):
+            if name in given:
+                raise UserError(
+                    f"{name}={getattr(self, name)} with --wiring: a network's solvers and its "
+                    "adjoint follow from the wiring, leave it out"
+                )
+        from qdeq.devices import copies_that_fit
+
+        assert self.wiring is not None
+        wiring = wiring_of(self.wiring, self.sites, self.edges)
+        if self.device_qubits is None:
+            return wiring, 1
+        try:
+            return wiring, copies_that_fit(measured.n_qubits, self.device_qubits)
+        except UserError as error:
+            raise UserError(str(error).replace("n_qubits=", "device_qubits=", 1)) from None
+
+    def _network_entries(
+        self, measured: "MeasuredCircuit", wiring: "AbstractWiring", copies: int
+    ) -> "list[Entry]":
+        """The solvers that the wiring allows, then direct(L)."""
+        from qdeq.cli.resources_tables import Entry
+        from qdeq.devices import estimate_network, solvers_on_devices
+
+        options: dict[str, Any] = {**self._options(), "copies": copies}
+        entries: list[Entry] = []
+        for solver in solvers_on_devices(wiring):
+            cost = estimate_network(measured, wiring, solver=solver, steps=self.steps, **options)
+            entries.append(Entry(solver, "structured", None, cost))
+        # As many layers as the wiring is deep carry what the first cell knows to the last.
+        most = wiring.n_sites if wiring.structure in ("causal", "line", "ring") else max(_LAYERS)
+        several = sorted({*(n for n in _LAYERS if n < most), most})
+        for layers in several if self.layers is None else (self.layers,):
+            cost = estimate_network(measured, wiring, layers=layers, **options)
             entries.append(Entry(None, None, layers, cost))
         return entries
 

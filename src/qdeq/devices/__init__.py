@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from qdeq.devices.ledger import Budget as Budget
     from qdeq.devices.ledger import BudgetSpent as BudgetSpent
     from qdeq.devices.ledger import Ledger as Ledger
+    from qdeq.devices.network_prediction import estimate_network as estimate_network
+    from qdeq.devices.network_prediction import solvers_on_devices as solvers_on_devices
+    from qdeq.devices.packed import PackedExecutor as PackedExecutor
+    from qdeq.devices.packed import copies_that_fit as copies_that_fit
+    from qdeq.devices.packed import side_by_side as side_by_side
     from qdeq.devices.prediction import estimate as estimate
     from qdeq.devices.quadratic import quadratic_jacobian as quadratic_jacobian
     from qdeq.devices.shift import shift_jacobian as shift_jacobian
@@ -52,7 +57,12 @@ __getattr__ = attach(
         "BudgetSpent": "ledger",
         "Ledger": "ledger",
         "PURPOSES": "ledger",
+        "PackedExecutor": "packed",
+        "copies_that_fit": "packed",
+        "side_by_side": "packed",
         "estimate": "prediction",
+        "estimate_network": "network_prediction",
+        "solvers_on_devices": "network_prediction",
         "quadratic_jacobian": "quadratic",
         "shift_jacobian": "shift",
         "SimulatorExecutor": "simulator",

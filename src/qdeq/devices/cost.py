@@ -52,17 +52,24 @@ class Cost:
         Submissions that find the measured states of a batch, and that differentiate them.
     timing
         Of the device, for seconds; without one they stay 0.
+    copies
+        Circuits side by side in one execution, see `qdeq.devices.PackedExecutor`.
     """
 
     circuit: CircuitCost
     forward: tuple[Submission, ...]
     gradient: tuple[Submission, ...]
     timing: DeviceTiming | None = None
+    copies: int = 1
 
     @property
     def executions_per_inference(self) -> float:
-        """Of one sample, on average: with a mean number of steps it need not be whole."""
-        return self.circuit.settings * sum(part.circuits for part in self.forward)
+        """Of one sample, on average: with a mean number of steps it need not be whole.
+
+        Copies side by side are taken to be filled, as they are by many samples.
+        """
+        circuits = sum(part.circuits for part in self.forward) / self.copies
+        return self.circuit.settings * circuits
 
     def inference(self, n_samples: int = 1, *, batch_size: int | None = None) -> Ledger:
         """Predict the solves of `n_samples`, `batch_size` at a time (all at once if None)."""
@@ -105,6 +112,7 @@ class Cost:
         for submission in submissions:
             # Rounded cumulatively, so that batches of any size add up to the same total.
             circuits = np.diff(np.round(submission.circuits * ends)).astype(int)
+            circuits = -(-circuits // self.copies)
             total = int(circuits.sum()) * epochs
             submitted = int(np.count_nonzero(circuits)) * epochs
             executions, shots = total * self.circuit.settings, submission.shots or 0

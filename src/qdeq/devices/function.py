@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -26,6 +26,7 @@ from qdeq.devices.shift import shift_jacobian
 from qdeq.errors import UserError
 from qdeq.lowering.program import Program
 from qdeq.models import ModelFunction, QuantumModel
+from qdeq.models.function import all_trained
 from qdeq.simulation.sampling import check_shots
 
 
@@ -73,6 +74,8 @@ class DeviceFunction(ModelFunction):
     (3, 1)
     """
 
+    measures_derivatives: ClassVar[bool] = True
+
     model: QuantumModel
     executor: Executor = eqx.field(static=True)
     shots: int | None = eqx.field(default=None, static=True)
@@ -109,6 +112,20 @@ class DeviceFunction(ModelFunction):
     def n_observables(self) -> int:
         """q, the length of the measured state."""
         return self.model.n_observables
+
+    @property
+    def n_settings(self) -> int:
+        """The model's."""
+        return self.model.n_settings
+
+    @property
+    def n_parameters(self) -> int:
+        """The model's."""
+        return self.model.n_parameters
+
+    def trained(self) -> Any:
+        """Which numbers training changes: the model's."""
+        return eqx.tree_at(lambda f: f.model, all_trained(self), self.model.trained())
 
     @property
     def n_read_out(self) -> int:

@@ -114,6 +114,35 @@ def estimate(
     asked = _Asked.by(solver, adjoint)
     if asked.why_not and layers is None:
         raise UserError(f"adjoint={adjoint!r} with solver {solver!r}: {asked.why_not}")
+    check_numbers(gradient, steps, layers, perturbations, shots, gradient_shots, scale_factors)
+    circuit = CircuitCost.of(model)
+    learned = isinstance(model, QuantumModel) and bool(model.injection.learned)
+    plan = Plan(circuit, gradient, perturbations, shots, gradient_shots or shots, learned)
+    if layers is not None:
+        forward, backward = plan.evaluations(layers), plan.unrolled(layers)
+        return mitigated(Cost(circuit, forward, backward, timing), scale_factors)
+    forward = plan.evaluations(steps)
+    if asked.steps_with_jacobian:
+        forward += plan.jacobians(steps)
+    if asked.is_unrolled:
+        backward = plan.unrolled(steps)
+    elif asked.input_gradient or learned:
+        backward = (plan.input_gradient, plan.parameter_gradient)
+    else:
+        backward = (plan.parameter_gradient,)
+    return mitigated(Cost(circuit, forward, backward, timing), scale_factors)
+
+
+def check_numbers(
+    gradient: str,
+    steps: float,
+    layers: int | None,
+    perturbations: int,
+    shots: int | None,
+    gradient_shots: int | None,
+    scale_factors: Sequence[float],
+) -> None:
+    """Raise `UserError` for an unknown gradient or numbers below 1."""
     check_choice("gradient", gradient, GRADIENTS)
     counts = (("steps", steps), ("layers", layers), ("perturbations", perturbations))
     counts += (("shots", shots), ("gradient_shots", gradient_shots))
@@ -124,22 +153,6 @@ def estimate(
         raise UserError(
             f"scale_factors={scale_factors!r}: give numbers of at least 1, such as 1, 3"
         )
-    circuit = CircuitCost.of(model)
-    learned = isinstance(model, QuantumModel) and bool(model.injection.learned)
-    plan = _Plan(circuit, gradient, perturbations, shots, gradient_shots or shots, learned)
-    if layers is not None:
-        forward, backward = plan.evaluations(layers), plan.unrolled(layers)
-        return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
-    forward = plan.evaluations(steps)
-    if asked.steps_with_jacobian:
-        forward += plan.jacobians(steps)
-    if asked.is_unrolled:
-        backward = plan.unrolled(steps)
-    elif asked.input_gradient or learned:
-        backward = (plan.input_gradient, plan.parameter_gradient)
-    else:
-        backward = (plan.parameter_gradient,)
-    return _mitigated(Cost(circuit, forward, backward, timing), scale_factors)
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,9 @@ class _Asked:
         )
 
 
-def _mitigated(cost: Cost, scale_factors: Sequence[float]) -> Cost:
+def mitigated(cost: Cost, scale_factors: Sequence[float]) -> Cost:
+    """Every submission once per scale factor of zero-noise extrapolation."""
+
     def repeated(submissions: tuple[Submission, ...]) -> tuple[Submission, ...]:
         found = []
         for submission in submissions:
@@ -183,7 +198,7 @@ def _mitigated(cost: Cost, scale_factors: Sequence[float]) -> Cost:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """The submissions that solves and gradients are made of."""
 
     circuit: CircuitCost

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import check_executor, encoder_input
 from qdeq.devices.ledger import BudgetSpent
@@ -23,7 +24,8 @@ from qdeq.equilibrium.shots import as_schedule
 from qdeq.equilibrium.solver import Solver, as_solver, check_solver, finds_zero, name_of
 from qdeq.errors import UserError
 from qdeq.lowering.program import Program
-from qdeq.models import QuantumModel
+from qdeq.models import Network, QuantumModel
+from qdeq.models.cells import circuit_of
 
 # As a tolerance this many sampling errors: a residual measured at the equilibrium has about one.
 _FLOORS = 2.0
@@ -32,7 +34,7 @@ _AVERAGED = 10
 
 
 def solve_on_device(
-    model: QuantumModel,
+    model: QuantumModel | Network,
     executor: Executor,
     x: Any,
     *,
@@ -45,16 +47,19 @@ def solve_on_device(
 ) -> DeviceSolution:
     """Solve m = f(m, x) for a batch of samples, one submission of the unfinished ones per step.
 
-    Costs one circuit per sample and step, counted for each sample until it has converged.
+    Costs one circuit per sample and step, counted for each sample until it has converged; of a
+    network one for every site.
 
     Parameters
     ----------
     model
-        Supplies theta, encoding and re-injection.
+        Supplies theta, encoding and re-injection. A `qdeq.Network` of one circuit is solved for the
+        flat states `(B, N q)` of all its sites.
     executor
-        Runs ``Program.of(model).circuit``.
+        Runs ``Program.of(model).circuit``, of a network that of its cell; a `PackedExecutor` runs
+        several sites in one execution.
     x
-        `(B, d)` features.
+        `(B, d)` features, `(B, N, d)` of a network.
     solver
         One that evaluates f once per step: `KrasnoselskiiMann` (damped and averaged, made for
         noise), `Anderson`, `Broyden`, `Picard`, or your own. None: Anderson for exact expectation
@@ -100,7 +105,8 @@ def solve_on_device(
     >>> executor.ledger.executions == int(solution.steps.sum())
     True
     """
-    check_executor(executor, model)
+    circuit = model_of(model)
+    check_executor(executor, circuit)
     check_count("max_steps", max_steps)
     x, start = _check_arrays(model, x, start)
     schedule = None if shots is None else as_schedule(shots)
@@ -142,7 +148,7 @@ def solve_on_device(
 
 
 def _one_step(
-    model: QuantumModel,
+    model: QuantumModel | Network,
     executor: Executor,
     x: jax.Array,
     solver: Solver,
@@ -152,9 +158,12 @@ def _one_step(
 ) -> SolveState:
     shots = None if schedule is None else int(schedule(step))
     angles, defined = batch_angles(model, jnp.asarray(state.iterate), x)
-    submitted = state.active & defined
-    out = np.zeros_like(state.iterate)  # where amplitude encoding is undefined f is 0, unmeasured
+    n_samples, n_sites = defined.shape
+    submitted = (state.active[:, None] & defined).reshape(-1)
+    # Where amplitude encoding is undefined f is 0, unmeasured.
+    out = np.zeros((n_samples * n_sites, model_of(model).n_observables), state.iterate.dtype)
     out[submitted] = executor(angles[submitted], purpose="forward", shots=shots)
+    out = out.reshape(state.iterate.shape)
     weight = 1.0 if schedule is None or shots is None else shots / schedule.most
     found = _advance(
         solver,
@@ -184,21 +193,62 @@ def _one_step(
     )
 
 
+def model_of(model: QuantumModel | Network) -> QuantumModel:
+    """The circuit that a device runs: the model's, or that of a network's cells.
+
+    Raises
+    ------
+    UserError
+        For a network whose cells are not all the same circuit.
+    """
+    if not isinstance(model, Network):
+        return model
+    circuit = circuit_of(model.cell)
+    if circuit is None:
+        raise UserError(
+            f"cell={type(model.cell).__name__}: a device runs one circuit, give a network with a "
+            "QuantumModel as its cell; several kinds of cell are DeviceFunctions, each with an "
+            "executor of its own"
+        )
+    return circuit
+
+
 @eqx.filter_jit
-def _angles(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    program = Program.of(model)
+def _angles(
+    model: QuantumModel | Network, m: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    circuit = model_of(model)
+    program = Program.of(circuit)
 
     def one(m: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        v, defined = encoder_input(model, m, x)
-        return program.angles(model.theta, v), defined
+        if not isinstance(model, Network):
+            v, defined = encoder_input(model, m, x)
+            return program.angles(model.theta, v)[None], defined[None]
+        v = model.wired().heard(m.reshape(model.wiring.n_sites, -1), x)
+        defined = jnp.ones(len(v), bool)
+        if isinstance(circuit.encoding, AmplitudeEncoding):
+            defined = jnp.any(v != 0, axis=-1)
+            v = jnp.where(defined[:, None], v, 1)
+        return jax.vmap(lambda v: program.angles(circuit.theta, v))(v), defined
 
     return jax.vmap(one)(m, x)
 
 
-def batch_angles(model: QuantumModel, m: jax.Array, x: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Angles `(B, S)` of a batch, and whether each sample's model function is defined `(B,)`."""
+def batch_angles(
+    model: QuantumModel | Network, m: jax.Array, x: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Angles of all samples and sites, and where the model function is defined.
+
+    Returns
+    -------
+    angles
+        `(B N, S)`; N is 1 but for networks.
+    defined
+        `(B, N)`.
+    """
     angles, defined = _angles(model, m, x)
-    return np.asarray(angles, np.float64), np.asarray(defined)
+    angles = np.asarray(angles, np.float64)
+    return angles.reshape(-1, angles.shape[-1]), np.asarray(defined)
 
 
 @eqx.filter_jit
@@ -301,15 +351,19 @@ def _with_tolerance(
     return eqx.tree_at(lambda s: (s.rtol, s.atol), solver, (rtol, atol))
 
 
-def _check_arrays(model: QuantumModel, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
-    dtype = model.theta.dtype
+def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
+    dtype = model_of(model).theta.dtype
     x = jnp.asarray(x, dtype)
-    if x.ndim != 2 or x.shape[1] != model.n_features:
-        raise UserError(
-            f"x has shape {x.shape}: give samples as an array of shape (B, {model.n_features})"
-        )
+    each: tuple[int, ...] = (model.n_features,)
+    if isinstance(model, Network):
+        each = (model.wiring.n_sites, model.injection.n_features)
+    if x.shape[1:] != each or x.ndim != 1 + len(each):
+        wanted = ", ".join(map(str, each))
+        raise UserError(f"x has shape {x.shape}: give samples as an array of shape (B, {wanted})")
     shape = (x.shape[0], model.n_observables)
     start = jnp.zeros(shape, dtype) if start is None else jnp.asarray(start, dtype)
+    if isinstance(model, Network) and start.shape == (*x.shape[:2], model.injection.n_states):
+        start = start.reshape(shape)
     if start.shape != shape:
         raise UserError(f"start has shape {start.shape}: give an array of shape {shape}")
     return x, start

@@ -51,6 +51,7 @@ class Attempt:
         key = jax.random.fold_in(jax.random.key(recipe.seed), self.state.step)
         (loss, accuracy), gradient, vectors = _loss_and_gradients(classifier, m, y, key)
         angles, defined = batch_angles(model, m, x)
+        defined = defined[:, 0]  # a single site
         adjoint = recipe.adjoint
         is_object = not isinstance(adjoint, str)
         has_jacobian = adjoint.uses_derivatives if is_object else adjoint == "implicit"

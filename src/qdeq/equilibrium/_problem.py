@@ -93,7 +93,13 @@ def value_and_own_jacobian(fn: Callable, y: Array, x: PyTree) -> tuple[Array, Ar
 
 
 def sharing_derivatives(fn: Callable, y: Array, x: PyTree) -> Callable[[Callable], Callable]:
-    """What makes of a `Problem.fn` one that shares the derivatives measured at y; or leaves it."""
+    """What makes of a `Problem.fn` one that shares the derivatives measured at y; or leaves it.
+
+    A function that is no `Problem.fn` says it itself, by a method of this name.
+    """
+    own = getattr(fn, "sharing_derivatives", None)
+    if own is not None:
+        return own(y, x)
     if x is None and isinstance(fn, _Itself) and isinstance(fn.f, WithMeasuredDerivatives):
         found = fn.f.derivatives(y)
         return lambda fn: _Itself(fn.f.with_derivatives(found))

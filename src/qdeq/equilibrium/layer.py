@@ -201,7 +201,7 @@ class Equilibrium(eqx.Module):
         return outcome, jacobians + (outcome.steps - first) * as_solver(self.fallback).uses_jacobian
 
     def _solve_random(
-        self, problem: Problem, options: SolveOptions, random: Randomness
+        self, problem: Problem, options: SolveOptions, random: Randomness, *, judges: bool = True
     ) -> Solution:
         adjoint = self.adjoint
         if self.fallback is not None or not isinstance(adjoint, AbstractAdjoint):
@@ -228,8 +228,10 @@ class Equilibrium(eqx.Module):
             evaluations = steps + 1
         # The derivative has noise of its own, and its quality is judged with noise of its own.
         value = attach(adjoint, problem.fn, root, random.at_root(x, "gradient"), memory).value
-        judged = random.at_root(still_x, "quality")
-        quality = adjoint_residual(adjoint, still.fn, root, judged, memory)
+        quality = None
+        if judges:
+            judged = random.at_root(still_x, "quality")
+            quality = adjoint_residual(adjoint, still.fn, root, judged, memory)
         jacobians = steps * solver.uses_jacobian
         solution = self._solution(problem, value, outcome, quality, jacobians)
         total = random.total(steps, self.max_steps, extra=evaluations is not steps)

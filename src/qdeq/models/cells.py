@@ -23,17 +23,32 @@ from qdeq.models.sampled import SampledModel
 class _Fed(eqx.Module):
     """f(0, v) of a prepared model function: v takes the place of the features.
 
-    `randomness` says which of key and shots the function takes, and whether it needs it.
+    `randomness` says which of key and shots the function takes, and whether it needs it;
+    `measures_derivatives` whether a device measures derivatives, which `known` may hold.
     """
 
     form: Any
     n_states: int = eqx.field(static=True)
     randomness: tuple[tuple[str, bool], ...] = eqx.field(default=(), static=True)
+    measures_derivatives: bool = eqx.field(default=False, static=True)
+    known: Any = None
 
     def __call__(self, v: Float[Array, " a"], x: Array, **randomness: Any) -> Float[Array, " q"]:
         """The state of a site."""
         del x
-        return self.form.bind(v)(jnp.zeros(self.n_states, v.dtype), **randomness)
+        bound = self.form.bind(v)
+        if self.known is not None:
+            bound = bound.with_derivatives(self.known)
+        return bound(jnp.zeros(self.n_states, v.dtype), **randomness)
+
+    def derivatives(self, v: Float[Array, " a"], x: Array, key: Any = None) -> Any:
+        """All that its derivatives at v are made of."""
+        del x, key
+        return self.form.bind(v).derivatives(jnp.zeros(self.n_states, v.dtype))
+
+    def with_derivatives(self, known: Any) -> "_Fed":
+        """The same function at that v, whose derivatives are these."""
+        return _Fed(self.form, self.n_states, self.randomness, self.measures_derivatives, known)
 
 
 @runtime_checkable
@@ -89,22 +104,30 @@ def prepared_cell(cell: Any) -> Any:
     if isinstance(cell, Cells):
         return cell.map(prepared_cell)
     if isinstance(cell, QuantumModel):
-        a, q, dtype = cell.measured.n_features, cell.n_observables, cell.theta.dtype
-        # Its own injection is off: v is what the encoding reads.
-        feedback = Injection(jnp.eye(a, q, dtype=dtype))
-        form = QuantumModel(
-            cell.theta, measured=cell.measured, method=cell.method, injection=feedback
-        ).prepare()
+        a, q = cell.measured.n_features, cell.n_observables
+        form = _fed_by_encoding(cell).prepare()
         if a > q:
             return _Fed(form, q)
-        bound = form.bind(jnp.zeros(a, dtype))
+        bound = form.bind(jnp.zeros(a, cell.theta.dtype))
         if isinstance(bound, _OfLeading):  # no derivative by numbers that are always 0
             return _FedBack(bound.of_leading(a), a, a)
         return _FedBack(bound, a, q)
     if isinstance(cell, ModelFunction):
-        return _Fed(cell.prepare(), cell.n_observables, tuple(randomness_of(cell).items()))
+        if circuit_of(cell) is not None:  # sampled, or on a device
+            cell = eqx.tree_at(lambda c: c.model, cell, replace_fn=_fed_by_encoding)
+        form, random = cell.prepare(), tuple(randomness_of(cell).items())
+        return _Fed(form, cell.n_observables, random, cell.measures_derivatives)
     check_cell(cell)
     return cell
+
+
+def _fed_by_encoding(model: QuantumModel) -> QuantumModel:
+    """The circuit with its own injection off: v is what the encoding reads."""
+    a, q = model.measured.n_features, model.n_observables
+    feedback = Injection(jnp.eye(a, q, dtype=model.theta.dtype))
+    return QuantumModel(
+        model.theta, measured=model.measured, method=model.method, injection=feedback
+    )
 
 
 def check_cell(cell: Any) -> None:

@@ -6,7 +6,7 @@ subclass with two sizes and a call. What is computed with one is not here.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -48,6 +48,10 @@ class ModelFunction(eqx.Module):
     >>> bool(solution.stats.converged)
     True
     """
+
+    #: Whether derivatives are measured on a device, where each costs executions; what `bind`
+    #: returns then shares them, see `qdeq.devices.DeviceFunction`.
+    measures_derivatives: ClassVar[bool] = False
 
     @property
     @abstractmethod

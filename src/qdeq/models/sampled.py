@@ -9,7 +9,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from qdeq.models.function import ModelFunction
+from qdeq.models.function import ModelFunction, all_trained
 
 
 class SampledModel(ModelFunction):
@@ -82,7 +82,7 @@ class SampledModel(ModelFunction):
 
     def trained(self) -> Any:
         """Which numbers training changes: the model's."""
-        return SampledModel(self.model.trained())
+        return eqx.tree_at(lambda f: f.model, all_trained(self), self.model.trained())
 
     @property
     def n_read_out(self) -> int:

@@ -80,6 +80,21 @@ class Cells(eqx.Module):
         return Cells(tuple(change(cell) for cell in self.cells), self.kinds)
 
 
+class KnownDerivatives(eqx.Module):
+    """A cell whose derivatives were measured at every site, as a device measures them.
+
+    The cell has `derivatives(v, x)` and `with_derivatives(known)`, see `WithMeasuredDerivatives`.
+    """
+
+    cell: Any
+    known: Any  # a leading axis of sites
+
+
+def measures_derivatives(cell: Any) -> bool:
+    """Whether a derivative of some cell costs executions on a device."""
+    return any(getattr(one, "measures_derivatives", False) for one in cells_of(cell))
+
+
 def check_cells(cell: Any, n_sites: int) -> None:
     """Raise `UserError` where cells of several kinds are for another number of sites."""
     if isinstance(cell, Cells) and len(cell.kinds) != n_sites:
@@ -99,6 +114,9 @@ def at_all_sites(cell: Any, function: Callable[[Any], Callable], *rows: Any) -> 
 
     Every cell is called with its own sites only.
     """
+    if isinstance(cell, KnownDerivatives):
+        by_site = cell.cell.with_derivatives
+        return jax.vmap(lambda known, row: function(by_site(known))(*row))(cell.known, rows)
     if not isinstance(cell, Cells):
         return jax.vmap(function(cell))(*rows)
     kinds = np.asarray(cell.kinds)

@@ -20,6 +20,7 @@ from qdeq.equilibrium.networks.cells import (
     Cells,
     check_randomness_of,
     drawing,
+    measures_derivatives,
     randomness_of,
 )
 from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS, Task, forward
@@ -144,7 +145,8 @@ class NetworkEquilibrium(eqx.Module):
         Returns
         -------
         Solution
-            `value` is `(N, q)`. `stats.shots` counts those of one site, of every setting.
+            `value` is `(N, q)`. `stats.shots` counts those of one site, of every setting;
+            `stats.adjoint_residual` is NaN where a device would have to measure it.
 
         Raises
         ------
@@ -192,7 +194,9 @@ class NetworkEquilibrium(eqx.Module):
         outcome = solved.outcome
         root = outcome.best.point
         value = attach(self.adjoint, fn, root, args, None).value
-        quality = adjoint_residual(self.adjoint, still, root, still_args, None)
+        quality = jnp.asarray(jnp.nan, root.dtype)
+        if not measures_derivatives(network.cell):  # nobody asked to pay for it
+            quality = adjoint_residual(self.adjoint, still, root, still_args, None)
         best = outcome.best
         stats = SolverStats(
             steps=outcome.steps,

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 from qdeq.equilibrium._problem import Problem
 from qdeq.equilibrium._randomness import Randomness
 from qdeq.equilibrium.layer import Equilibrium
+from qdeq.equilibrium.networks.cells import measures_derivatives
 from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS, Task
 from qdeq.equilibrium.networks.solvers import Sweep
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule, noise_floor
@@ -57,7 +58,8 @@ def solve_sampled(
     random = Randomness(key, shots, gradient_shots)
     fn, args = live
     problem = Problem(fn, task.start, random.draw(args, "check", 0)[0], lambda flat: flat)
-    solution = general._solve_random(problem, options, random)
+    judges = not measures_derivatives(fn.wired.cell)
+    solution = general._solve_random(problem, options, random, judges=judges)
     if not sweeps:
         return solution
     # The sweep itself, and the residual there; measured once more as any other.

@@ -17,7 +17,14 @@ from jaxtyping import Array, Float, PyTree
 from qdeq.equilibrium._common import project, two_norm
 from qdeq.equilibrium._problem import Draw
 from qdeq.equilibrium.homotopy import Homotopy
-from qdeq.equilibrium.networks.cells import at_one_site, kind_of_every_site
+from qdeq.equilibrium.networks.cells import (
+    Cells,
+    KnownDerivatives,
+    at_all_sites,
+    at_one_site,
+    kind_of_every_site,
+    measures_derivatives,
+)
 from qdeq.equilibrium.networks.chains import affine_recursion
 from qdeq.equilibrium.networks.systems import is_eliminated, krylov_step, solver_of
 from qdeq.equilibrium.networks.wired import Jacobian, Wired
@@ -46,6 +53,25 @@ class FlatNetwork(eqx.Module):
         """F(y), `(N, q)`, and its Jacobian."""
         (x, mask), draw = _drawn(args)
         return self.wired.linearise(self.unravel(y, x), x, mask, **draw)
+
+    def sharing_derivatives(
+        self, y: Float[Array, " n"], args: tuple | Draw
+    ) -> Callable[["FlatNetwork"], "FlatNetwork"]:
+        """What makes of this network one that shares derivatives measured at y; or leaves it."""
+        cell = self.wired.cell
+        if not measures_derivatives(cell) or isinstance(cell, Cells):  # several share none
+            return lambda fn: fn
+        (x, _), _ = _drawn(args)
+        v = self.wired.heard(self.unravel(y, x), x)
+        known = at_all_sites(cell, lambda cell: cell.derivatives, v, x)
+
+        def sharing(fn: FlatNetwork) -> FlatNetwork:
+            wired = fn.wired
+            return FlatNetwork(
+                Wired(KnownDerivatives(wired.cell, known), wired.injection, wired.wiring)
+            )
+
+        return sharing
 
     def unravel(self, y: Float[Array, " n"], x: Array) -> Float[Array, "N q"]:
         """A state per site."""

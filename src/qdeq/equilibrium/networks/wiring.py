@@ -7,13 +7,16 @@ size. Any wiring as a list of edges is in `graph.py`.
 import abc
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from qdeq.errors import UserError, check_choice
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,18 @@ class AbstractWiring(abc.ABC):
             else:
                 found.append((senders, receivers, False))
         return found
+
+    def draw(self, *, max_width: int = 100) -> str:
+        """Sites and edges as text, see `draw_mpl` for a picture."""
+        from qdeq.equilibrium.networks.drawing import draw_wiring
+
+        return draw_wiring(self, max_width=max_width)
+
+    def draw_mpl(self) -> "Figure":
+        """Sites and edges as a Matplotlib figure; arrows go from a sender to who hears it."""
+        from qdeq.equilibrium.networks.drawing import draw_wiring_mpl
+
+        return draw_wiring_mpl(self)
 
     @property
     def has_self_loops(self) -> bool:
