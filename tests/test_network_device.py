@@ -149,7 +149,7 @@ CASES = [
     pytest.param(Chain(SITES), "sweep", 4, marks=SLOW),
     pytest.param(Graph(3, [(0, 1), (0, 2)], causal=True), "sweep", 1, marks=SLOW),
     pytest.param(Chain(SITES), "newton-scan", 3, marks=SLOW),
-    pytest.param(Chain(SITES, "both", ring=True), "picard-newton", 1, marks=SLOW),
+    pytest.param(Chain(SITES, "both", ring=True), "newton-blocks", 1, marks=SLOW),
     pytest.param(Grid(1, 3), "anderson", 1, marks=SLOW),
 ]
 

@@ -44,7 +44,7 @@ def estimate_network(
 
     - sweep of a chain: N circuits in N submissions, and N in one more that measures the residual;
       of a causal graph N in each of as many as its longest path has sites.
-    - picard, anderson, broyden, krasnoselskii-mann, and picard-newton up to 20 steps: k N in k.
+    - picard, anderson, broyden, krasnoselskii-mann, and picard-newton while it applies: k N in k.
     - newton-scan, from a start that is given, and the other methods by Jacobians: k N (1 + E) in
       2 k.
     - the gradient of an equilibrium: N (E + P) in two submissions.

@@ -68,7 +68,12 @@ class FlatNetwork(eqx.Module):
         def sharing(fn: FlatNetwork) -> FlatNetwork:
             wired = fn.wired
             return FlatNetwork(
-                Wired(KnownDerivatives(wired.cell, known), wired.injection, wired.wiring)
+                Wired(
+                    KnownDerivatives(wired.cell, known),
+                    wired.injection,
+                    wired.wiring,
+                    wired.before,
+                )
             )
 
         return sharing
