@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from qdeq._numbers import at_least
 from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.networks import (
     AbstractWiring,
@@ -20,7 +21,9 @@ from qdeq.equilibrium.networks import (
     Wired,
 )
 from qdeq.equilibrium.networks.cells import cells_of, check_cells, check_randomness_of
+from qdeq.equilibrium.networks.layer import checked_features
 from qdeq.equilibrium.networks.wired import check_wiring
+from qdeq.equilibrium.networks.wiring import check_size
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError, check_choice
@@ -196,8 +199,11 @@ class Network(ModelFunction):
         With a key for cells that are random, a fresh one for every site and application.
         """
         check_randomness(key, shots)
+        check_size("layers", layers, 0)
         wired = self.wired(before)
         check_randomness_of(wired.cell, key, shots)
+        x = checked_features(wired, x)
+        x = x.astype(jnp.result_type(x.dtype, self.injection.features.dtype))
         z = jnp.zeros((self.wiring.n_sites, self.injection.n_states), x.dtype)
         keys = None if key is None else jax.random.split(key, layers)
 
@@ -223,7 +229,8 @@ class Network(ModelFunction):
         if self.reads == "mean":
             present = jnp.ones(len(states)) if mask is None else mask
             present = present.astype(states.dtype)
-            return jnp.sum(states * present[:, None], axis=0) / jnp.sum(present)
+            # Of no site at all 0, as padding wants it.
+            return jnp.sum(states * present[:, None], axis=0) / at_least(jnp.sum(present), 1)
         if self.reads == "last":
             if mask is None:
                 return states[-1]

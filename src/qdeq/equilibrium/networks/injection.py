@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from qdeq.equilibrium.networks.wiring import AbstractWiring
+from qdeq.equilibrium.networks.wiring import AbstractWiring, check_size
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError
 
@@ -50,11 +50,18 @@ class EdgeInjection(eqx.Module):
         learned: bool = True,
     ) -> None:
         dtype = jnp.result_type(float)
-        self.features = jnp.asarray(features, dtype)
-        messages = jnp.asarray(messages, dtype)
+        try:
+            self.features = jnp.asarray(features, dtype)
+            messages = jnp.asarray(messages, dtype)
+            offset = None if offset is None else jnp.asarray(offset, dtype)
+        except (TypeError, ValueError):
+            raise UserError(
+                "features, messages or offset are no arrays of numbers: give (a, d), (kinds, a, q) "
+                "and (a,)"
+            ) from None
         self.messages = messages[None] if messages.ndim == 2 else messages
-        a = self.features.shape[0]
-        self.offset = jnp.zeros(a, dtype) if offset is None else jnp.asarray(offset, dtype)
+        a = self.features.shape[0] if self.features.ndim else 0
+        self.offset = jnp.zeros(a, dtype) if offset is None else offset
         if max_gain is not None and not max_gain > 0:
             raise UserError(f"max_gain={max_gain!r}: give a number above 0, or None for no bound")
         self.max_gain, self.learned = max_gain, learned
@@ -97,9 +104,14 @@ class EdgeInjection(eqx.Module):
         max_gain
             See the class.
         """
-        kinds = wiring if isinstance(wiring, int) else wiring.n_kinds
+        kinds = wiring.n_kinds if isinstance(wiring, AbstractWiring) else wiring
+        check_size("wiring", kinds, 1, ", its number of kinds of edges, or a wiring")
+        check_size("n_inputs", n_inputs)
+        check_size("n_features", n_features, 0)
+        check_size("n_states", n_states)
         for_features, for_messages = jax.random.split(key)
-        features = jax.random.normal(for_features, (n_inputs, n_features)) / n_features**0.5
+        features = jax.random.normal(for_features, (n_inputs, n_features))
+        features = features / max(n_features, 1) ** 0.5
         messages = jax.random.normal(for_messages, (kinds, n_inputs, n_states))
         messages = messages * (gain / jnp.linalg.norm(_side_by_side(messages), 2))
         return cls(features, messages, max_gain=max_gain)

@@ -154,7 +154,7 @@ class NetworkEquilibrium(eqx.Module):
             For shapes that do not fit the wiring, or a solver that does not; with a key for cells
             that take none, or a solver by Jacobians; without one for cells that need it.
         """
-        x = _checked_features(network, x)
+        x = checked_features(network, x)
         check_randomness(key, shots, gradient_shots)
         check_randomness_of(network.cell, key, shots)
         shots = None if shots is None else as_schedule(shots)
@@ -231,9 +231,20 @@ def _dtype_of(network: Wired, x: Array) -> jnp.dtype:
     return jnp.result_type(x.dtype, network.injection.features.dtype)
 
 
-def _checked_features(network: Wired, x: Any) -> Array:
+def checked_features(network: Wired, x: Any) -> Array:
+    """Features as an array; `UserError` for another shape, or for what are no real numbers."""
     wiring, injection = network.wiring, network.injection
-    x = jnp.asarray(x)
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"x={x!r}: give the features of every site as an array of numbers, "
+            f"({wiring.n_sites}, {injection.n_features})"
+        ) from None
+    if jnp.iscomplexobj(x):
+        raise UserError(
+            f"x has dtype {x.dtype}: features are real, give real and imaginary parts apart"
+        )
     if x.shape != (wiring.n_sites, injection.n_features):
         raise UserError(
             f"x has shape {x.shape}: {wiring!r} has {wiring.n_sites} sites and the injection takes "

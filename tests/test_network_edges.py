@@ -1,0 +1,131 @@
+"""Wirings at the edge of what there is: each works, or is refused in one clear line."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_networks import A, D, Q, cell, dense_map, network_on
+
+import qdeq
+from qdeq.equilibrium.networks import (
+    Alone,
+    Chain,
+    EdgeInjection,
+    Graph,
+    Grid,
+    NetworkEquilibrium,
+    Wired,
+)
+
+SLOW = pytest.mark.slow  # a program or two each
+EDGES = {
+    "one site": Chain(1),
+    "one site, both ways": Chain(1, "both"),
+    "one cell of a grid": Grid(1, 1),
+    "one row of a grid": Grid(1, 4, 8),
+    "one site of a graph": Graph(1),
+    "a site that hears itself": Graph(1, [(0, 0)]),
+    "no edges": Graph(4),
+    "no edges, causal": Graph(4, causal=True),
+    "isolated sites": Graph(5, [(1, 1), (1, 3)]),
+    "parts that are not connected": Graph(6, [(0, 1), (1, 0), (3, 4)]),
+    "causal parts": Graph(6, [(0, 1), (3, 4)], causal=True),
+    "a kind without edges": Graph(3, [(0, 1)], n_kinds=3),
+    "alone": Alone(3),
+}
+DEFAULT = ("causal parts",)
+
+
+@eqx.filter_jit
+def solved(network, x, mask):
+    """The equilibrium of a masked network, and how a number of it changes with the features."""
+
+    def total(x):
+        solution = NetworkEquilibrium(rtol=1e-10, atol=1e-10)(network, x, mask=mask)
+        return jnp.sum(solution.value**2), solution
+
+    (_, solution), slope = jax.value_and_grad(total, has_aux=True)(x)
+    return solution.value, solution.stats.converged, slope
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in DEFAULT else SLOW) for n in EDGES]
+)
+def test_the_edges_of_what_there_is_work_with_and_without_padding(name, x64):
+    wiring = EDGES[name]
+    network = network_on(wiring, gain=0.5)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(wiring.n_sites, D)))
+    every = np.ones(wiring.n_sites, bool)
+    for mask in (every, np.arange(wiring.n_sites) % 2 == 0, ~every):
+        expected = np.zeros((wiring.n_sites, Q))
+        for _ in range(200):  # repeated application in NumPy, of a map that contracts
+            expected = np.where(mask[:, None], dense_map(network, expected, x), 0)
+        value, converged, slope = solved(network, x, jnp.asarray(mask))
+        assert converged
+        np.testing.assert_allclose(value, expected, atol=1e-8)
+        assert np.isfinite(slope).all() and not np.asarray(slope)[~mask].any()
+
+
+def test_the_mean_over_no_site_at_all_is_zero():
+    network = network_on(Chain(3))
+    network = qdeq.Network(cell, network.injection, Chain(3), read_out="mean")
+    nobody = jnp.zeros(3, bool)
+    found, slope = jax.value_and_grad(lambda z: jnp.sum(network.outputs(z, nobody)))(
+        jnp.ones((3, Q))
+    )
+    assert found == 0 and not np.asarray(slope).any()
+
+
+def test_cells_without_features_are_solved():
+    injection = EdgeInjection.random(1, A, 0, Q, key=jax.random.key(0), gain=0.5)
+    network = Wired(cell, injection, Chain(3))
+    assert NetworkEquilibrium()(network, jnp.zeros((3, 0))).value.shape == (3, Q)
+
+
+NETWORK = qdeq.Network(
+    cell, EdgeInjection.random(1, A, D, Q, key=jax.random.key(0), gain=0.5), Chain(3)
+)
+
+
+def random_edges(*sizes):
+    return EdgeInjection.random(*sizes, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Graph(3, [(0, 3)]), r"edges\[0\]=\(0, 3\): sites are numbered from 0 to 2"),
+        (lambda: Graph(3, [(0, 1), (-1, 0)]), r"edges\[1\]=\(-1, 0\): sites are numbered"),
+        (lambda: Graph(3, [(0.0, 1.0)]), "other things than whole numbers"),
+        (lambda: Graph(3, [(0, 1), (2,)]), "other things than whole numbers"),
+        (lambda: Graph(3, [(0, 1, 2)]), r"shape \(1, 3\): give pairs"),
+        (lambda: Graph(3, [(0, 1), (0, 1)]), "twice"),
+        (lambda: Graph(3, [(0, 1), (1, 0)], causal=True), "a cycle, 0 -> 1 -> 0"),
+        (lambda: Graph(3, [(1, 1)], causal=True), "site 1 hears itself"),
+        (lambda: Chain(3, ring=True), "a ring is a cycle"),
+        (lambda: NETWORK.solve(None), "x=None: give the features of every site"),
+        (lambda: NETWORK.solve("abc"), "x='abc': give the features of every site"),
+        (lambda: NETWORK.solve(jnp.ones((3, D)) * 1j), "x has dtype complex64: features are real"),
+        (lambda: NETWORK.solve(jnp.ones((4, D))), r"x has shape \(4, 2\)"),
+        (lambda: NETWORK.apply(jnp.ones((4, D)), 2), r"x has shape \(4, 2\)"),
+        (lambda: NETWORK.apply(jnp.ones((3, D)), -1), "layers=-1"),
+        (lambda: NETWORK.apply(jnp.ones((3, D)), 2.5), "layers=2.5"),
+        (lambda: EdgeInjection("a", [[0.5]]), "no arrays of numbers"),
+        (lambda: EdgeInjection(1.0, [[0.5]]), r"give \(a, d\), \(kinds, a, q\)"),
+        (lambda: random_edges("x", A, D, Q), "wiring='x'"),
+        (lambda: random_edges(0, A, D, Q), "wiring=0"),
+        (lambda: random_edges(1, 0, D, Q), "n_inputs=0"),
+        (lambda: random_edges(1, A, 1.5, Q), "n_features=1.5"),
+        (lambda: random_edges(1, A, D, 0), "n_states=0"),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line(call, message):
+    with pytest.raises(qdeq.UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_are_features_as_well():
+    ones = NETWORK.apply(jnp.ones((3, D), int), 2)
+    np.testing.assert_allclose(ones, NETWORK.apply(jnp.ones((3, D)), 2))
