@@ -10,11 +10,7 @@ import qdeq
 from qdeq.data import SeriesPreparation, series_windows
 from qdeq.equilibrium.networks import Chain, EdgeInjection, Graph, NetworkEquilibrium, Wired
 
-SOLVERS = [
-    "sweep",
-    pytest.param("newton-scan", marks=pytest.mark.slow),
-    pytest.param("picard-newton", marks=pytest.mark.slow),
-]
+SOLVERS = ["sweep", "newton-scan", "picard-newton"]
 
 
 class Cell(eqx.Module):
@@ -32,6 +28,17 @@ def network_of(n):
     return Wired(Cell(jnp.asarray(rng.normal(size=(2, 3)))), injection, Chain(n))
 
 
+def test_a_half_that_hears_the_state_before_it_is_the_half_of_the_whole(x64):
+    rng = np.random.default_rng(1)
+    z, x = jnp.asarray(rng.normal(size=(2, 12, 2)))
+    whole = network_of(12)
+    half = Wired(whole.cell, whole.injection, Chain(7), z[4])
+    np.testing.assert_allclose(half(z[5:], x[5:]), whole(z, x)[5:], atol=1e-14)
+    silent = Wired(whole.cell, whole.injection, Chain(7))
+    assert np.abs(silent(z[5:], x[5:])[0] - half(z[5:], x[5:])[0]).max() > 1e-3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_halves_with_the_state_carried_over_are_the_whole_and_so_are_gradients(solver, x64):
     layer = NetworkEquilibrium(solver, rtol=1e-12, atol=1e-12)
