@@ -130,7 +130,6 @@ class Wired(eqx.Module):
         by_directions = kinds * q < a and not any(
             isinstance(cell, CellWithLinearisation) for cell in cells_of(self.cell)
         )
-        side_by_side = jnp.moveaxis(messages, 0, 1).reshape(a, kinds * q)
 
         def slopes_of(cell: Any) -> Callable[[Array, Array, Any], tuple[Array, Array]]:
             if isinstance(cell, CellWithLinearisation):
@@ -138,6 +137,7 @@ class Wired(eqx.Module):
             draw = drawing(cell, shots)
             if not by_directions:
                 return lambda v, x, key: value_and_matrix(lambda v: (draw(v, x, key), None), v)[:2]
+            side_by_side = jnp.moveaxis(messages, 0, 1).reshape(a, kinds * q)
             zero = jnp.zeros(kinds * q, v.dtype)
 
             def along(v: Array, x: Array, key: Any) -> tuple[Array, Array]:
