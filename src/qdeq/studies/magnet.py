@@ -85,7 +85,7 @@ class MagnetStudy(Study):
             ),
             self._trained("tanh", "equilibrium of tanh units", cell="tanh", layers=None),
             self._trained("rounds", "10 rounds of tanh units", cell="tanh", layers=10),
-            self._row("mean-field", "mean field", "magnet_baselines:mean_field_row"),
+            self._row("mean-field", "mean field", "magnet_baselines:mean_field_row", damping=0.5),
             self._row("ridge", "ridge, fields within 10", "magnet_baselines:ridge_row", **_LEARNS),
             self._trained(
                 "one-size", f"equilibrium, {TRAINED} spins alone", few, [TRAINED], **circuit
@@ -136,7 +136,7 @@ class MagnetStudy(Study):
         found += [_other_cell(results, size) for size in list(TESTS)[1:]]
         for row in results.rows:
             if row.name in ("one-size", "larger"):
-                found.append(_other_sizes(results, row))
+                found += [_other_sizes(results, row, size) for size in list(TESTS)[1:]]
         for row in results.rows:
             if results.numbers(row.key, "spread"):
                 found.append(_stays(results, row))
@@ -157,12 +157,13 @@ class MagnetStudy(Study):
             "Growth is by what factor repeated application lets a small change grow (about the "
             "spectral radius), the largest of 10 chains of 64. The spread is the largest relative "
             "distance of states from 0 and from eight random starts there, found as the answers "
-            "are: by repeated application, Newton's method, and a homotopy where that fails. "
-            "Newton's method finds equilibria that repeated application would leave, too.",
+            "are: by repeated application, Newton's method, and a homotopy where that fails (mean "
+            "field: by repeated application). Newton's method finds equilibria that repeated "
+            "application would leave, too.",
             "10 rounds of tanh units are a message-passing network: the same cell as in the row "
             "before it, with the same weights in every round. The circuits' network has as many "
             "parameters but five. Mean field solves m = (h + Σ m') / |(h + Σ m', g)| over "
-            "neighbours m' by the same solver, from 0; nothing in it is learned.",
+            "neighbours m' by damped repeated application from 0; nothing in it is learned.",
         ]
 
     def pictures(self, results: Results, out: Path) -> dict[str, tuple[Figure, str]]:
@@ -270,14 +271,13 @@ def _other_cell(results: Results, size: int) -> str | None:
     )
 
 
-def _other_sizes(results: Results, row: Row) -> str | None:
-    size = max(TESTS)
+def _other_sizes(results: Results, row: Row, size: int) -> str | None:
     found = ratio(results, row.key, _REFERENCE, f"error_{size}")
     if found is None:
         return None
     return (
         f"{size} spins: the error of {row.label} ({found.n} seeds) is {_written(found)} times that "
-        f"of the one trained on up to {TRAINED}."
+        f"of the one trained on 2 to {TRAINED}."
     )
 
 

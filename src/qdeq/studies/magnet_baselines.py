@@ -6,6 +6,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
+from qdeq.equilibrium import Picard
+from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.studies.kinds import peak_memory, result
 from qdeq.studies.magnet_data import DEVIATION, samples
 from qdeq.studies.magnet_measures import (
@@ -40,13 +42,17 @@ def mean_field_row(row: Row, folder: Path, progress: Tell) -> Result:
     del folder, progress
     options = row.options
     network = mean_field(max(int(text) for text in options["tests"]), options["g"])
-    asked = eqx.filter_jit(lambda x: answers(network, x, None)[0])
+    # Newton's method would stop at equilibria that no magnet rests in, between two branches.
+    layer = NetworkEquilibrium(Picard(damping=options["damping"]), max_steps=2000)
+    asked = eqx.filter_jit(lambda x: answers(network, x, None, layer=layer)[0])
 
     def ask(fields: np.ndarray) -> Array:
         return asked(scaled(fields))
 
     found = errors(ask, options)
-    seeds = [{"seed": seed, **found, **stability(network, options, seed)} for seed in row.seeds]
+    seeds = [
+        {"seed": seed, **found, **stability(network, options, seed, layer)} for seed in row.seeds
+    ]
     note = with_absent("nothing is learned, seeds differ in the random starts alone", options)
     drawn = profile(ask, options)
     return result(seeds, note=note, parameters=0, profile=drawn, peak_memory_mb=peak_memory())

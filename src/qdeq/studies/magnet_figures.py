@@ -97,4 +97,6 @@ def _style(row: Row, depths: Sequence[Row]) -> tuple[str, str, float]:
         return GREEN, "-" if row.options["layers"] is None else "--", 1.0
     if row.name == "equilibrium":
         return BLUE, "-", 1.0
+    if row.options.get("cell") == "circuit":  # trained on other sizes
+        return BLUE, ":" if row.name == "one-size" else "--", 0.7
     return GREY, "--" if row.name == "ridge" else "-", 1.0

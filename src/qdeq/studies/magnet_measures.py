@@ -16,6 +16,7 @@ from qdeq.studies.magnet_networks import answers, scaled
 #: Seeds of the fields; all rows, and all seeds of a row, have the same.
 TRAINING, VALIDATION, TEST = 0, 1, 2
 
+_LAYER = NetworkEquilibrium(bounds=(-1.0, 1.0))
 _SPREAD_SAMPLES, _SPREAD_STARTS = 10, 8
 
 
@@ -64,22 +65,27 @@ def with_absent(note: str, options: Mapping[str, Any]) -> str:
     return "; ".join([note, *(reason for reason in reasons if reason is not None)])
 
 
-def stability(network: Network, options: Mapping[str, Any], seed: int) -> dict[str, float]:
+def stability(
+    network: Network,
+    options: Mapping[str, Any],
+    seed: int,
+    layer: NetworkEquilibrium = _LAYER,
+) -> dict[str, float]:
     """Converged fraction over all test samples, and on the largest size growth and spread.
 
-    Growth is the largest over some samples, spread that over random starts, by Newton's method and
-    a homotopy: what the row's answers are found by.
+    Growth is the largest over some samples, spread that over random starts, by the layer that finds
+    the row's answers.
     """
     converged = []
     sizes = {int(text): n for text, n in options["tests"].items()}
-    solve = eqx.filter_jit(lambda network, x: answers(network, x, None)[2])
+    solve = eqx.filter_jit(lambda network, x: answers(network, x, None, layer=layer)[2])
     for n_spins, n in sizes.items():
         fields = scaled(random_fields(n, n_spins, TEST))  # no ground state is needed for this
         converged.append(np.asarray(solve(network, fields)))
     longest = max(sizes)
     x = scaled(random_fields(sizes[longest], longest, TEST))[:_SPREAD_SAMPLES]
     keys = jax.random.split(jax.random.key(2_000_003 + seed), len(x))
-    grown, spread, settled = _over_starts(network.on(Chain(longest, "both")), x, keys)
+    grown, spread, settled = _over_starts(network.on(Chain(longest, "both")), x, keys, layer)
     return {
         "converged_fraction": float(np.concatenate(converged).mean()),
         "growth": float(np.max(grown)),
@@ -89,8 +95,10 @@ def stability(network: Network, options: Mapping[str, Any], seed: int) -> dict[s
 
 
 @eqx.filter_jit
-def _over_starts(network: Network, x: Array, keys: Array) -> tuple[Array, Array, Array]:
-    layer, wired = NetworkEquilibrium(bounds=(-1.0, 1.0)), network.wired()
+def _over_starts(
+    network: Network, x: Array, keys: Array, layer: NetworkEquilibrium
+) -> tuple[Array, Array, Array]:
+    wired = network.wired()
 
     def one(x: Array, key: Array) -> tuple[Array, Array, Array]:
         states = network.solve(x[:, None], layer=layer).value
