@@ -113,6 +113,22 @@ def test_copies_share_neither_wires_nor_angles():
     assert copies_that_fit(3, 127) == 42
 
 
+@pytest.mark.slow
+def test_cells_side_by_side_on_aer_are_counted_by_aer_itself():
+    pytest.importorskip("qiskit_aer")
+    from qdeq.interop.qiskit import QiskitExecutor
+
+    circuit = Program.of(OF_CELL).circuit
+    packed = PackedExecutor(
+        lambda c, o: QiskitExecutor(c, o, shots=4000), circuit, OF_CELL.observables, n_qubits=9
+    )
+    rows = np.random.default_rng(0).normal(size=(10, circuit.n_parameters))
+    values, exact = packed(rows), executor_of(1)(rows)
+    assert np.abs(values - exact).max() < 5 / np.sqrt(4000)
+    aer, ledger = packed.inner.device.simulator, packed.ledger
+    assert (aer.circuits, aer.shots) == (ledger.executions, ledger.shots) == (6, 24_000)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
