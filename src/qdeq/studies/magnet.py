@@ -173,7 +173,7 @@ class MagnetStudy(Study):
             return {}
         asked = {size: error for size, (_, error) in TESTS.items()}
         caption = (
-            f"Error against size, trained on {TRAINED} spins: mean, and all seeds as points. "
+            f"Error against size, trained on 2 to {TRAINED} spins: mean, and all seeds as points. "
             "Crosses: what was asked for."
         )
         drawn = {"magnet": (draw_errors(results, shown, asked), caption)}
