@@ -67,6 +67,7 @@ def inner(a, b):
     return sum(float(jnp.vdot(x, y)) for x, y in pairs)
 
 
+@pytest.mark.slow
 def test_implicit_gradients_equal_central_differences(x64):
     loss, gradient = rational_loss(EXACT_LAYER)
     point = rational_parameters()
@@ -223,6 +224,7 @@ def test_gmres_and_the_dense_inverse_give_the_same_gradients(x64):
     assert float(solution.stats.adjoint_residual) < 1e-10
 
 
+@pytest.mark.slow
 def test_large_states_use_gmres_and_estimate_the_adjoint_residual():
     n = 100
     f = tanh_map(jnp.asarray(tanh_weights(n, norm=0.7), jnp.float32))

@@ -87,6 +87,7 @@ def test_the_model_is_that_of_the_best_epoch(single, whole):
     assert found["loss"] == pytest.approx(min(whole[0][: single.summary.epochs]))
 
 
+@pytest.mark.slow
 def test_every_seed_of_many_ends_on_its_own(together, whole):
     ends = [end_of(losses, 4) for losses in whole]
     assert len({end for end, _ in ends}) > 1
@@ -131,6 +132,7 @@ def test_a_run_that_was_interrupted_ends_where_it_would_have(single, tmp_path, m
     assert epochs == single.summary.epochs
 
 
+@pytest.mark.slow
 def test_warm_up_is_not_counted(tmp_path):
     config = CONFIG.replace(
         mode="implicit",

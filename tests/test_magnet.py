@@ -116,6 +116,7 @@ def test_mean_field_branches_end_where_their_field_turns(g):
     assert field < 0 < m
 
 
+@pytest.mark.slow
 def test_circuits_and_tanh_units_have_about_as_many_parameters():
     import jax
 

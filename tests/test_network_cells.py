@@ -160,6 +160,7 @@ def test_measured_cells_have_the_exact_equilibrium_within_their_shots(wiring, ev
         assert (used == evaluations).all() and error.std() < 1.5 / np.sqrt(SHOTS)
 
 
+@pytest.mark.slow
 def test_every_site_and_sample_has_randomness_of_its_own():
     # No edges: nothing but chance tells the sites apart.
     network = sampled_network(Graph(3))

@@ -132,6 +132,7 @@ def gradient_at(parameters):
     return jax.grad(loss)(parameters)
 
 
+@pytest.mark.slow
 def test_a_run_is_what_optax_does_by_hand_with_decay_of_matrices_alone():
     config = direct_config(learning_rate=0.03, weight_decay=0.5)
     found = run(config)

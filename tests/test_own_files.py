@@ -267,6 +267,7 @@ def test_the_command_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys)
         evaluate("run")
 
 
+@pytest.mark.slow
 def test_images_are_predicted_from_folders_files_and_arrays(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "pets")
@@ -297,6 +298,7 @@ def test_images_are_predicted_from_folders_files_and_arrays(tmp_path, monkeypatc
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_on_a_named_set_of_images_predicts_images(tmp_path):
     run = qdeq.train(TrainConfig(data="digits-4", **SMALL), out=tmp_path / "run")
     from sklearn.datasets import load_digits

@@ -196,6 +196,7 @@ def test_a_saved_run_is_evaluated_on_any_split(fake, tmp_path):
         evaluate(tmp_path / "a", split="all")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_the_compiled_loop_resumes_bit_by_bit(monkeypatch, tmp_path):
     # The one test here with the real epochs: one of warm-up, one that leaves equilibria to start
     # from, an interrupt, and one beyond it. What is cheapest to compile stands in for the rest;

@@ -110,6 +110,7 @@ def test_units_of_weights_do_not_matter():
         np.testing.assert_allclose(other, first, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_classes_of_equal_weight_are_weights_of_samples():
     rare = np.where(np.arange(40) % 5 == 0, "rare", "usual")
     balanced = qdeq.QDEQClassifier(**OPTIONS, class_weight="balanced").fit(X, rare)

@@ -40,6 +40,7 @@ def test_the_starts_are_each_samples_own_equilibrium(data):
     assert warm["solver_steps_mean"] == 1 < cold["solver_steps_mean"]
 
 
+@pytest.mark.slow
 def test_training_from_the_equilibria_before_is_training_from_zero_in_fewer_steps(data):
     config = TrainConfig(epochs=6, batch_size=64)
     history = {}
@@ -57,6 +58,7 @@ def test_training_from_the_equilibria_before_is_training_from_zero_in_fewer_step
         assert warm["valid_loss"] == pytest.approx(cold["valid_loss"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_samples_without_an_equilibrium_start_at_zero(data):
     config = TrainConfig(epochs=1, max_steps=5, fallback="none", start="previous")
     trainer = Trainer(config, data)

@@ -248,7 +248,8 @@ def batch_angles(
     """
     angles, defined = _angles(model, m, x)
     angles = np.asarray(angles, np.float64)
-    return angles.reshape(-1, angles.shape[-1]), np.asarray(defined)
+    n_rows = angles.shape[0] * angles.shape[1]  # not -1: circuits without angles have 0 numbers
+    return angles.reshape(n_rows, angles.shape[-1]), np.asarray(defined)
 
 
 @eqx.filter_jit

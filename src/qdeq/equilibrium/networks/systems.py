@@ -252,7 +252,6 @@ def _refined(
 
     if always:
         return again((jnp.asarray(True), x, left))[1]
-    # Largest numbers, which drop NaN or do not: it would not be mended anyway.
-    most, given = jnp.max(jnp.abs(left)), jnp.max(jnp.abs(v))
+    most, given = jnp.max(jnp.abs(left)), jnp.max(jnp.abs(v))  # NaN would not be mended anyway
     needed = most > SOLVED * jnp.finfo(v.dtype).eps * given
     return lax.while_loop(lambda now: now[0], again, (needed, x, left))[1]
