@@ -388,7 +388,7 @@ def test_a_model_function_of_ones_own_is_trained(iris):
 
 
 # The recommended recipe, but for what compiles long.
-FAST = {"mode": "direct", "layers": 1, "n_qubits": 2, "epochs": 20, "random_state": 0}
+FAST = {"mode": "direct", "layers": 1, "n_qubits": 2, "epochs": 30, "random_state": 0}
 
 
 @pytest.mark.slow  # some forty fits of as many sizes, each compiled
