@@ -173,8 +173,9 @@ class _PennyLaneClassifier(ClassifierMixin, BaseEstimator):
         scores = self.apply(self.parameters, self.pca.transform(x) / self._scale())
         return float(np.mean(self.classes_[np.argmax(np.asarray(scores), axis=1)] == y))
 
-    def _scale(self) -> np.ndarray:
-        return np.sqrt(self.pca.explained_variance_)
+    def _scale(self) -> float:
+        # One for all: components that vary little say little, and stay small angles.
+        return float(np.sqrt(self.pca.explained_variance_[0]))
 
 
 def _pennylane_scores(n_qubits: int) -> Callable[..., Any]:
