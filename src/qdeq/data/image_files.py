@@ -21,10 +21,12 @@ class ImageRows:
 
     Attributes
     ----------
+    source
+        The folder or file that was named.
     names
-        Of the files, relative to the folder that was named; None of arrays, which have none.
-    n_rows
-        Number of images.
+        Of the files, relative to the folder; None of arrays, which have none.
+    arrays
+        The images of a `.npz` file; None of files.
     """
 
     source: Path

@@ -5,13 +5,13 @@ Nothing here looks ahead: what a window holds was known at its last row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from qdeq.data.inputs import real_array
-from qdeq.data.splits import Split, Targets
+from qdeq.data.splits import Split, Targets, check_fraction
 from qdeq.errors import UserError
 
 
@@ -188,7 +188,7 @@ def series_windows(
     """
     values = series_array(series, "series")
     length, stride = whole_number("length", length), whole_number("stride", stride)
-    ahead = _horizons(horizons)
+    ahead = horizon_list("horizons", horizons)
     chosen = _targets(targets, values.shape[1])
     rows = len(values)
     begins = _boundaries(rows, valid_fraction, test_fraction)
@@ -253,13 +253,16 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def _horizons(horizons: Any) -> tuple[int, ...]:
+def horizon_list(name: str, horizons: Any) -> tuple[int, ...]:
+    """One whole number of rows ahead or several, 1 is the next, in rising order; or `UserError`."""
     given = [horizons] if isinstance(horizons, Integral) else horizons
     if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
-        raise UserError(f"horizons={horizons!r}: give a whole number, or a list of such")
-    found = tuple(whole_number("horizons", value) for value in given)
+        raise UserError(
+            f"{name}={horizons!r}: give a whole number of at least 1, or a list of such"
+        )
+    found = tuple(whole_number(name, value) for value in given)
     if list(found) != sorted(set(found)):
-        raise UserError(f"horizons={horizons!r}: give each once, in rising order")
+        raise UserError(f"{name}={horizons!r}: give each once, in rising order")
     return found
 
 
@@ -278,10 +281,8 @@ def _targets(targets: Any, n_channels: int) -> tuple[int, ...]:
 
 
 def _boundaries(rows: int, valid_fraction: Any, test_fraction: Any) -> tuple[int, int]:
-    for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not 0 < float(value) < 1:
-            raise UserError(f"{name}={value!r}: give a number between 0 and 1")
+    check_fraction("valid_fraction", valid_fraction)
+    check_fraction("test_fraction", test_fraction)
     if valid_fraction + test_fraction >= 1:
         raise UserError(
             f"valid_fraction={valid_fraction} and test_fraction={test_fraction} leave nothing to "

@@ -25,12 +25,12 @@ from qdeq.devices.executor import Executor
 from qdeq.devices.shift import shift_jacobian
 from qdeq.errors import UserError
 from qdeq.lowering.program import Program
-from qdeq.models import ModelFunction, QuantumModel
-from qdeq.models.function import all_trained
+from qdeq.models import QuantumModel
+from qdeq.models.function import Evaluated
 from qdeq.simulation.sampling import check_shots
 
 
-class DeviceFunction(ModelFunction):
+class DeviceFunction(Evaluated):
     """f(m, x) evaluated by an `Executor`: for `Equilibrium`, `Direct` and `Classifier`.
 
     Works under `jax.jit` and `jax.vmap` (a whole batch, nested ones too, is one submission) and has
@@ -98,43 +98,6 @@ class DeviceFunction(ModelFunction):
     def bind(self, x: Float[Array, " d"]) -> DeviceMap:
         """The function of m alone for one sample with features `x` `(d,)`."""
         return DeviceMap(self, x)
-
-    def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
-        """See `QuantumModel.is_defined`."""
-        return self.model.is_defined(m, x)
-
-    @property
-    def n_features(self) -> int:
-        """d, the length of the features."""
-        return self.model.n_features
-
-    @property
-    def n_observables(self) -> int:
-        """q, the length of the measured state."""
-        return self.model.n_observables
-
-    @property
-    def n_settings(self) -> int:
-        """The model's."""
-        return self.model.n_settings
-
-    @property
-    def n_parameters(self) -> int:
-        """The model's."""
-        return self.model.n_parameters
-
-    def trained(self) -> Any:
-        """Which numbers training changes: the model's."""
-        return eqx.tree_at(lambda f: f.model, all_trained(self), self.model.trained())
-
-    @property
-    def n_read_out(self) -> int:
-        """The model's."""
-        return self.model.n_read_out
-
-    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
-        """The model's."""
-        return self.model.read_out(m)
 
 
 class Jacobians(eqx.Module):

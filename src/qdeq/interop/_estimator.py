@@ -7,7 +7,6 @@ is computed is the training loop's, epoch by epoch.
 import dataclasses
 import warnings
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -15,7 +14,6 @@ import jax
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -26,7 +24,7 @@ from qdeq.equilibrium import AbstractDerivative, Solution
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.interop._circuits import as_circuit
-from qdeq.interop._parameters import check_parameters, constraints
+from qdeq.interop._parameters import check_parameters, constraints, drawn_seed
 from qdeq.models import ModelFunction, Prediction, Predictor
 from qdeq.names import OWN_MODEL, SCORES, TABLE_ENCODING, TABLE_PRESET
 from qdeq.training.config import PRESETS, TrainConfig
@@ -180,10 +178,7 @@ class Estimator(BaseEstimator):
             for name, value in values.items()
             if name not in OWN_PARAMETERS and value is not None
         }
-        if isinstance(self.random_state, Integral):
-            self._seed = int(self.random_state)
-        else:
-            self._seed = int(check_random_state(self.random_state).randint(2**31))
+        self._seed = drawn_seed(self.random_state)
         return self._seed
 
     @property

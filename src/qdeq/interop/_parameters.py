@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, Literal
 
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
@@ -86,3 +87,10 @@ def check_parameters(
                 except UserError as reason:
                     ours = f"{reason}. "
             raise WrongParameter(f"{ours}{error}") from None
+
+
+def drawn_seed(random_state: Any) -> int:
+    """The seed of a fit: a whole number itself, else one that scikit-learn's generator draws."""
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31))

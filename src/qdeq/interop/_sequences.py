@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +19,7 @@ from qdeq.data import SeriesPreparation
 from qdeq.data.inputs import weight_array
 from qdeq.data.sequences import LAYOUTS, Sequences, padded, sequence_list
 from qdeq.errors import UserError
-from qdeq.interop._parameters import check_parameters, constraints
+from qdeq.interop._parameters import check_parameters, constraints, drawn_seed
 from qdeq.models import Network
 from qdeq.models.network import READ_OUTS
 from qdeq.models.sequence_network import sequence_network
@@ -70,9 +69,7 @@ class ChainEstimator(BaseEstimator):
         """Check the parameters, and draw the seed of a fit."""
         values = self.get_params(deep=False)
         check_parameters(self._parameter_constraints, values, type(self).__name__)
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31))
+        return drawn_seed(self.random_state)
 
     def _network(self, n_features: int, n_outputs: int, seed: int, **settings: Any) -> Network:
         both = settings.get("direction") == "both"

@@ -1,6 +1,5 @@
 """A forecaster of series in sktime's style, which needs no sktime: a causal chain of circuits."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -11,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from qdeq.data import SeriesPreparation
-from qdeq.data.series import series_array
+from qdeq.data.series import horizon_list, series_array
 from qdeq.errors import UserError
 from qdeq.interop._sequences import ChainEstimator
 from qdeq.training.forecasting import forecast, forecasting_sequences
@@ -87,7 +86,7 @@ class QDEQForecaster(ChainEstimator):
             Horizon to forecast if `predict` is given none.
         """
         seed = self._begin()
-        self._horizon = None if fh is None else _horizon(fh)
+        self._horizon = None if fh is None else horizon_list("fh", fh)
         values = series_array(y, "y")
         rows = len(values)
         edge = rows - max(1, round(self.valid_fraction * rows))
@@ -150,7 +149,7 @@ class QDEQForecaster(ChainEstimator):
             goes on.
         """
         check_is_fitted(self)
-        horizon = self._horizon if fh is None else _horizon(fh)
+        horizon = self._horizon if fh is None else horizon_list("fh", fh)
         if horizon is None:
             raise UserError("fh=None: neither fit nor predict was given a horizon; give fh")
         steps = int(horizon[-1])
@@ -257,19 +256,6 @@ class QDEQForecaster(ChainEstimator):
         if self._is_flat:
             return pd.Series(rows, index=index, name=self._names)
         return pd.DataFrame(rows, index=index, columns=self._names)
-
-
-def _horizon(fh: Any) -> tuple[int, ...]:
-    given = [fh] if isinstance(fh, Integral) else fh
-    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
-        raise UserError(f"fh={fh!r}: give a whole number of at least 1, or a list of such")
-    for value in given:
-        if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < 1:
-            raise UserError(f"fh={fh!r}: give whole numbers of at least 1, 1 is the next row")
-    found = tuple(int(value) for value in given)
-    if list(found) != sorted(set(found)):
-        raise UserError(f"fh={fh!r}: give each once, in rising order")
-    return found
 
 
 def _continued(index: Any, horizon: np.ndarray) -> Any:

@@ -134,6 +134,52 @@ class ModelFunction(eqx.Module):
         return all_trained(self)
 
 
+class Evaluated(ModelFunction):
+    """A model function that evaluates another one in a way of its own, by shots or on a device.
+
+    Sizes, parameters and read-out are the other one's.
+    """
+
+    model: eqx.AbstractVar[ModelFunction]
+
+    @property
+    def n_features(self) -> int:
+        """The model's."""
+        return self.model.n_features
+
+    @property
+    def n_observables(self) -> int:
+        """The model's."""
+        return self.model.n_observables
+
+    @property
+    def n_settings(self) -> int:
+        """The model's."""
+        return self.model.n_settings
+
+    @property
+    def n_parameters(self) -> int:
+        """The model's."""
+        return self.model.n_parameters
+
+    def trained(self) -> Any:
+        """Which numbers training changes: the model's."""
+        return eqx.tree_at(lambda f: f.model, all_trained(self), self.model.trained())
+
+    def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
+        """The model's."""
+        return self.model.is_defined(m, x)
+
+    @property
+    def n_read_out(self) -> int:
+        """The model's."""
+        return self.model.n_read_out
+
+    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
+        """The model's."""
+        return self.model.read_out(m)
+
+
 def all_trained(parts: Any) -> Any:
     """True for every floating-point array of a pytree."""
     return jax.tree.map(lambda _: True, eqx.filter(parts, eqx.is_inexact_array))

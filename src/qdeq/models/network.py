@@ -212,6 +212,30 @@ class Network(ModelFunction):
 
         return jax.lax.scan(once, z, keys, length=layers)[0]
 
+    def answer(
+        self,
+        x: Float[Array, "N d"],
+        layers: int | None = None,
+        *,
+        layer: NetworkEquilibrium | None = None,
+        mask: Bool[Array, " N"] | None = None,
+    ) -> tuple[Float[Array, "..."], Float[Array, "N q"], Bool[Array, ""]]:
+        """Outputs, states, and whether the equilibrium was found, of one sample.
+
+        Parameters
+        ----------
+        x, layer, mask
+            As in `solve`.
+        layers
+            So many applications in the place of the equilibrium.
+        """
+        if layers is None:
+            solution = self.solve(x, layer=layer, mask=mask)
+            states, converged = solution.value, solution.stats.converged
+        else:
+            states, converged = self.apply(x, layers, mask=mask), jnp.asarray(True)
+        return self.outputs(states, mask), states, converged
+
     def outputs(
         self, states: Float[Array, "N q"], mask: Bool[Array, " N"] | None = None
     ) -> Float[Array, "..."]:

@@ -7,12 +7,12 @@ Exact values are `quantum_model.py`'s business; how an equilibrium is found with
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from qdeq.models.function import ModelFunction, all_trained
+from qdeq.models.function import Evaluated, ModelFunction
 
 
-class SampledModel(ModelFunction):
+class SampledModel(Evaluated):
     """f_theta(m, x) estimated from `shots` measurement outcomes per setting, noise included.
 
     The form in which `Equilibrium` and `Direct` take a random function: a fresh key per call.
@@ -45,16 +45,6 @@ class SampledModel(ModelFunction):
 
     model: ModelFunction
 
-    @property
-    def n_features(self) -> int:
-        """d, the length of the features."""
-        return self.model.n_features
-
-    @property
-    def n_observables(self) -> int:
-        """q, the length of the measured state."""
-        return self.model.n_observables
-
     def __call__(
         self,
         m: Float[Array, " q"],
@@ -65,33 +55,6 @@ class SampledModel(ModelFunction):
     ) -> Float[Array, " q"]:
         """One evaluation: `(q,)`, `(d,)` -> `(q,)`; `shots=None` gives exact values."""
         return _sampled(self.model, m, x, key, shots)
-
-    def is_defined(self, m: Float[Array, " q"], x: Float[Array, " d"]) -> Bool[Array, ""]:
-        """The model's."""
-        return self.model.is_defined(m, x)
-
-    @property
-    def n_settings(self) -> int:
-        """The model's."""
-        return self.model.n_settings
-
-    @property
-    def n_parameters(self) -> int:
-        """The model's."""
-        return self.model.n_parameters
-
-    def trained(self) -> Any:
-        """Which numbers training changes: the model's."""
-        return eqx.tree_at(lambda f: f.model, all_trained(self), self.model.trained())
-
-    @property
-    def n_read_out(self) -> int:
-        """The model's."""
-        return self.model.n_read_out
-
-    def read_out(self, m: Float[Array, " q"]) -> Float[Array, " r"]:
-        """The model's."""
-        return self.model.read_out(m)
 
 
 @eqx.filter_custom_jvp

@@ -44,19 +44,19 @@ def run_row(row: Row, folder: Path, progress: Tell) -> Result:
     return getattr(importlib.import_module(module or __name__), name)(row, folder, progress)
 
 
-def result(
-    seeds: list[dict[str, Any]],
-    *,
-    status: str = "done",
-    reason: str | None = None,
-    **numbers: Any,
-) -> Result:
+def result(seeds: list[dict[str, Any]], *, failure: str | None = None, **numbers: Any) -> Result:
     """What `row.json` holds: how it went, and a row's numbers, seed by seed and in all.
 
     `seeds` have `"seed"` and numbers by name; a seed whose `"valid_loss"` is not finite has
-    diverged. `status` is "done", "diverged" (at least one seed has) or "failed" (nothing could be
-    computed); `reason` says why.
+    diverged. The status is "done", "diverged" (at least one seed has) or "failed" (nothing could be
+    computed, `failure` says why).
     """
+    diverged = diverged_seeds(seeds)
+    status, reason = "done", None
+    if failure is not None:
+        status, reason = "failed", failure
+    elif diverged:
+        status, reason = "diverged", _divergence(diverged, len(seeds))
     return {
         "status": status,
         "reason": reason,
@@ -69,7 +69,12 @@ def result(
 
 def failed(reason: str) -> Result:
     """The result of a row that could not be computed."""
-    return result([], status="failed", reason=reason)
+    return result([], failure=reason)
+
+
+def diverged_seeds(seeds: list[dict[str, Any]]) -> list[int]:
+    """Those whose validation loss is not finite."""
+    return [s["seed"] for s in seeds if not math.isfinite(s.get("valid_loss", 0.0))]
 
 
 def circuit(row: Row, folder: Path, progress: Tell) -> Result:
@@ -107,7 +112,7 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
     seeds = [
         _seed_result(config, summary, steps, test=row.options["test"]) for summary in summaries
     ]
-    diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
+    diverged = diverged_seeds(seeds)
     drawn = circuit_of(config).circuit
     traces = None
     if row.options["traces"] and len(diverged) < len(seeds):
@@ -118,8 +123,6 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
         traces = solver_traces(Path(first.run))
     return result(
         seeds,
-        status="diverged" if diverged else "done",
-        reason=_divergence(diverged, len(seeds)) if diverged else None,
         trainable_angles=sum(drawn.trainable),
         classical_parameters=summaries[0].n_head_parameters,
         depth=drawn.depth(),

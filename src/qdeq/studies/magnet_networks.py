@@ -10,6 +10,7 @@ from qdeq.circuits import AngleEncoding, hardware_efficient, xyz_of_every_wire
 from qdeq.equilibrium.networks import Chain, EdgeInjection, NetworkEquilibrium
 from qdeq.models import Network, QuantumModel
 from qdeq.studies.magnet_data import DEVIATION
+from qdeq.studies.parity_training import Tanh
 
 Fields = Float[Array, "n N"]
 
@@ -18,15 +19,6 @@ _ANGLES, _FEATURES = 0.1, 0.3  # of the first parameters: deviation, and scale o
 _ROTATIONS = [
     (name, wire, 2 * wire + i) for wire in range(3) for i, name in enumerate(("RY", "RZ"))
 ]
-
-
-class Tanh(eqx.Module):
-    """A cell of one layer of units, for comparison."""
-
-    def __call__(self, v: Array, x: Array) -> Array:
-        """The units' states."""
-        del x
-        return jnp.tanh(v)
 
 
 def initial_network(cell: str, length: int, gain: float, key: Array) -> Network:
@@ -118,11 +110,7 @@ def answers(
     network = network.on(Chain(x.shape[1], "both"))
 
     def one(x: Array, mask: Array) -> tuple[Array, Array, Array]:
-        if layers is None:
-            solution = network.solve(x[:, None], mask=mask, layer=layer)
-            states, converged = solution.value, solution.stats.converged
-        else:
-            states, converged = network.apply(x[:, None], layers, mask=mask), jnp.asarray(True)
-        return network.outputs(states)[:, 0], states, converged
+        found, states, converged = network.answer(x[:, None], layers, layer=layer, mask=mask)
+        return found[:, 0], states, converged
 
     return jax.vmap(one)(x, jnp.ones(x.shape, bool) if mask is None else mask)

@@ -208,12 +208,9 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
         seeds.append({"seed": seed, "valid_loss": loss, **found})
         progress({"stage": "training", "epoch": number, "epochs": len(row.seeds)})
     first = tried[best()][1]
-    diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
     ceiling = f", weight of the ceiling {weight}" if others else ""
     return result(
         seeds,
-        status="diverged" if diverged else "done",
-        reason=f"seeds {diverged} have no finite loss" if diverged else None,
         note=with_absent(
             f"learning rate {rate}, initial gain {gain}{ceiling}, chosen on validation data of "
             f"seed {row.seeds[0]}",

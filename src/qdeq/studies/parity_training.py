@@ -35,10 +35,10 @@ _SPREAD_LENGTH, _SPREAD_STARTS = 512, 4
 
 
 class Tanh(eqx.Module):
-    """A cell of one unit, for comparison."""
+    """A cell of one layer of units, for comparison."""
 
     def __call__(self, v: Array, x: Array) -> Array:
-        """The unit's state."""
+        """The units' states."""
         del x
         return jnp.tanh(v)
 
@@ -80,13 +80,8 @@ def parities(key: Array, n: int, length: int) -> tuple[Float[Array, "n T 1"], Fl
 def logits(network: Network, x: Float[Array, "n T 1"], layers: int | None) -> Any:
     """Answers `(n, T)` of the equilibrium, or after `layers` applications, and which converged."""
     network = network.on(Chain(x.shape[1]))
-    if layers is None:
-        solution = jax.vmap(network.solve)(x)
-        states, converged = solution.value, solution.stats.converged
-    else:
-        states = jax.vmap(lambda x: network.apply(x, layers))(x)
-        converged = jnp.ones(len(x), bool)
-    return jax.vmap(network.outputs)(states)[..., 0], converged
+    found, _, converged = jax.vmap(lambda x: network.answer(x, layers))(x)
+    return found[..., 0], converged
 
 
 @eqx.filter_jit
@@ -185,11 +180,8 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
         found = measured(network, layers, options["tests"], seed)
         seeds.append({"seed": seed, "valid_loss": loss, **found})
         progress({"stage": "training", "epoch": number, "epochs": len(row.seeds)})
-    diverged = [s["seed"] for s in seeds if not math.isfinite(s["valid_loss"])]
     return result(
         seeds,
-        status="diverged" if diverged else "done",
-        reason=f"seeds {diverged} have no finite loss" if diverged else None,
         note=f"learning rate {rate}, initial gain {gain}, chosen on validation data of seed "
         f"{row.seeds[0]}",
         parameters=first.n_parameters,

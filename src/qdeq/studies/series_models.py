@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from qdeq.training.forecasting import lagged
+from qdeq.training.forecasting import LIMIT, lagged
 
-_LIMIT = 5.0  # no forecast leaves it, as in `forecast`
 _WASHOUT = 32  # rows after which a reservoir has forgotten how it began
 
 
@@ -32,7 +31,7 @@ class Ridge:
         recent, found = history[:, -self.lags :], []
         for _ in range(steps):
             row = recent[:, -1] + with_one(recent.reshape(len(recent), -1)) @ self.weights
-            row = np.clip(row, -_LIMIT, _LIMIT)
+            row = np.clip(row, -LIMIT, LIMIT)
             recent = np.concatenate([recent[:, 1:], row[:, None]], axis=1)
             found.append(row)
         return np.stack(found, axis=1)
@@ -88,7 +87,7 @@ class EchoState:
         state, row, found = self._run(history)[:, -1], history[:, -1], []
         for _ in range(steps):
             row = row + with_one(np.concatenate([state, row], axis=1)) @ self.weights
-            row = np.clip(row, -_LIMIT, _LIMIT)
+            row = np.clip(row, -LIMIT, LIMIT)
             state = self._next(state, row)
             found.append(row)
         return np.stack(found, axis=1)

@@ -15,6 +15,9 @@ from qdeq.equilibrium.networks import Chain
 from qdeq.errors import UserError
 from qdeq.models import Network
 
+#: Standard deviations that no forecast leaves: one that feeds on its own could grow without end.
+LIMIT = 5.0
+
 
 def forecasting_sequences(
     values: Float[np.ndarray, "T d"],
@@ -97,7 +100,7 @@ def forecast(
     lags: int = 1,
     known: Float[Array, "B M k"] | None = None,
     alone: bool = False,
-    limit: float = 5.0,
+    limit: float = LIMIT,
 ) -> tuple[Float[Array, "B steps d"], Array]:
     """The rows after each history, and whether the equilibrium over the history converged.
 
@@ -117,7 +120,7 @@ def forecast(
     alone
         Whether cells hear nothing of each other.
     limit
-        No forecast leaves (-limit, limit): one that feeds on its own could grow without end.
+        No forecast leaves (-limit, limit).
     """
     n = history.shape[1] - lags + 1
     chain, single = network.on(Chain(n)), network.on(Chain(1))

@@ -207,12 +207,8 @@ def outputs_of(
     """Outputs of a batch, and which equilibria converged."""
 
     def one(x: Array, mask: Array | None) -> tuple[Array, Array]:
-        if layers is None:
-            solution = network.solve(x, mask=mask)
-            states, converged = solution.value, solution.stats.converged
-        else:
-            states, converged = network.apply(x, layers, mask=mask), jnp.asarray(True)
-        return network.outputs(states, mask), converged
+        outputs, _, converged = network.answer(x, layers, mask=mask)
+        return outputs, converged
 
     return jax.vmap(one, in_axes=(0, None if mask is None else 0))(x, mask)
 
