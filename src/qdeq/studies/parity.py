@@ -12,7 +12,7 @@ from typing import ClassVar
 from matplotlib.figure import Figure
 
 from qdeq.errors import UserError
-from qdeq.runs.figures import BLUE, GREEN, ORANGE, styled_figure
+from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Metric, Row, Study
 
@@ -20,9 +20,13 @@ TRAINED = 32
 #: Sequences by length.
 TESTS = {32: 1000, 64: 1000, 512: 200, 10_000: 20}
 DEPTHS = (1, 2, 5, 10, 32)
+#: Per cent of depolarising after every gate, in training and tests.
+NOISE = (0.1, 1.0)
 _STEPS, _BATCH = 600, 64
 _LONGEST = f"accuracy_{max(TESTS)}"
 _REFERENCE = "parity-equilibrium"
+# Colour and marker of cells that are no circuits.
+_UNITS = {"tanh": (GREEN, "o"), "sine": (GREEN, "^"), "gru": (GREY, "s")}
 
 
 def depth_bound(layers: int, length: int) -> float:
@@ -45,6 +49,7 @@ class ParityStudy(Study):
             Metric(f"accuracy_{length}", f"{length:,} bits", ".4f")
             for length in sorted(TESTS)[::-1]
         ),
+        Metric("carried", "bits before a mistake", ".0f"),
         Metric("converged_fraction", "converged", ".3f"),
         Metric("spread", "spread over starts", ".1e"),
         Metric("parameters", "parameters", "d", per_seed=False),
@@ -74,9 +79,30 @@ class ParityStudy(Study):
             raise UserError("seeds is empty: give at least one")
         rows = [self._row("equilibrium", "equilibrium", None)]
         rows += [self._row(f"direct-{n}", f"direct({n})", n) for n in DEPTHS]
-        return [*rows, self._row("tanh", "equilibrium of one tanh unit", None, "tanh")]
+        rows += [
+            self._row(
+                f"noise-{percent:g}",
+                f"equilibrium, {percent:g} % depolarising",
+                None,
+                noise=f"depolarising={percent / 100:g}",
+            )
+            for percent in NOISE
+        ]
+        return [
+            *rows,
+            self._row("tanh", "equilibrium of one tanh unit", None, "tanh"),
+            self._row("sine", "equilibrium of three sine units", None, "sine"),
+            self._row("gru", "GRU of two units", None, "gru"),
+        ]
 
-    def _row(self, name: str, label: str, layers: int | None, cell: str = "circuit") -> Row:
+    def _row(
+        self,
+        name: str,
+        label: str,
+        layers: int | None,
+        cell: str = "circuit",
+        noise: str | None = None,
+    ) -> Row:
         return Row(
             group="parity",
             name=name,
@@ -90,6 +116,7 @@ class ParityStudy(Study):
                 "steps": _STEPS,
                 "batch": _BATCH,
                 "tests": {str(length): n for length, n in TESTS.items()},
+                **({} if noise is None else {"noise": noise}),
             },
         )
 
@@ -112,8 +139,10 @@ class ParityStudy(Study):
                 f"{len(numbers)} seeds; accuracy from {min(numbers):.4f} to {max(numbers):.4f}"
             )
             layers = row.options["layers"]
-            if layers is None:
-                settled = results.mean(row.key, "converged_fraction")[0]
+            settled = results.mean(row.key, "converged_fraction")[0]
+            if row.options["cell"] == "gru":
+                sentence += "."
+            elif layers is None:
                 sentence += f", {settled:.1%} of the equilibria converged."
             else:
                 sentence += "; on average no training passes "
@@ -127,6 +156,12 @@ class ParityStudy(Study):
             "Accuracy is the fraction of right answers over all positions of fresh sequences: "
             + ", ".join(f"{n:,} of {length:,} bits" for length, n in TESTS.items())
             + ", the same for all rows of a seed.",
+            "Bits before a mistake are the median over the longest sequences, which have "
+            f"{max(TESTS):,}.",
+            "Noise is depolarising after every gate, the same in training and tests. A sine turns "
+            "back where a tanh saturates, so that its units can count as a circuit does, and a GRU "
+            "(run from the first bit to the last) can too: the study is about what an equilibrium "
+            "does that a depth does not, not about circuits against other cells.",
             "After L applications a position has heard its last L bits. Those after the first L "
             "have not heard the first bit, which is 0 or 1 with equal chance, so accuracy at "
             "length T is at most 1/2 + L/(2T), but for the chance of finitely many sequences.",
@@ -155,10 +190,13 @@ def draw(results: Results) -> Figure:
             if not results.has(row.key):
                 continue
             layers = row.options["layers"]
-            color = GREEN if row.options["cell"] == "tanh" else BLUE if layers is None else ORANGE
-            fade = 1.0 if layers is None else 0.35 + 0.65 * (depths.index(row) + 1) / len(depths)
+            color, marker = _UNITS.get(row.options["cell"], (ORANGE if layers else BLUE, "o"))
+            fade = 0.5 if "noise" in row.options else 1.0
+            if layers is not None:
+                fade = 0.35 + 0.65 * (depths.index(row) + 1) / len(depths)
             means = [results.mean(row.key, f"accuracy_{n}")[0] for n in lengths]
-            panel.plot(lengths, means, color=color, alpha=fade, marker="o", ms=3.5, label=row.label)
+            style = {"color": color, "alpha": fade, "marker": marker, "ms": 3.5}
+            panel.plot(lengths, means, **style, label=row.label)
             for n in lengths:
                 seeds = list(results.numbers(row.key, f"accuracy_{n}").values())
                 panel.plot([n] * len(seeds), seeds, ".", color=color, alpha=0.3 * fade, ms=3)

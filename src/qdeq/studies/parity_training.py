@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from qdeq.circuits import AngleEncoding, hardware_efficient, z_strings
+from qdeq.circuits import AngleEncoding, hardware_efficient, parse_noise, z_strings
 from qdeq.equilibrium.networks import (
     Chain,
     EdgeInjection,
@@ -23,6 +23,7 @@ from qdeq.equilibrium.networks import (
     path_independence,
 )
 from qdeq.models import Network, QuantumModel
+from qdeq.models.function import count_numbers
 from qdeq.studies.kinds import failed, peak_memory, result
 from qdeq.studies.study import Result, Row, Tell
 
@@ -30,6 +31,8 @@ from qdeq.studies.study import Result, Row, Tell
 LEARNING_RATES = (0.01, 0.03)
 GAINS = (0.8, 1.5)
 
+# 19 and 29 numbers, where the network of circuits has 22; a GRU of one unit has 12.
+_SINE_UNITS, _GRU_STATES = 3, 2
 _VALIDATION = 512  # sequences of the trained length
 _SPREAD_LENGTH, _SPREAD_STARTS = 512, 4
 
@@ -43,29 +46,87 @@ class Tanh(eqx.Module):
         return jnp.tanh(v)
 
 
-def initial_network(cell: str, length: int, gain: float, key: Array) -> Network:
+class Sine(eqx.Module):
+    """A cell of one layer of units that turn back, as expectation values do, for comparison."""
+
+    def __call__(self, v: Array, x: Array) -> Array:
+        """The units' states."""
+        del x
+        return jnp.sin(v)
+
+
+class Recurrent(eqx.Module):
+    """A gated recurrent unit with a linear head at every site, for comparison.
+
+    Attributes
+    ----------
+    cell
+        Of a few states.
+    head
+        Linear.
+    """
+
+    cell: eqx.nn.GRUCell
+    head: eqx.nn.Linear
+
+    @classmethod
+    def random(cls, n_states: int, key: Array) -> "Recurrent":
+        """With random parameters and one feature a site."""
+        for_cell, for_head = jax.random.split(key)
+        cell = eqx.nn.GRUCell(1, n_states, key=for_cell)
+        return cls(cell, eqx.nn.Linear(n_states, 1, key=for_head))
+
+    def __call__(self, x: Float[Array, "T 1"]) -> Float[Array, "T 1"]:
+        """Answers at every site."""
+
+        def site(state: Array, x: Array) -> tuple[Array, Array]:
+            state = self.cell(x, state)
+            return state, self.head(state)
+
+        return jax.lax.scan(site, jnp.zeros(self.cell.hidden_size), x)[1]
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers training changes."""
+        return count_numbers(self)
+
+
+def initial_network(
+    cell: str, length: int, gain: float, key: Array, noise: str | None = None
+) -> Network | Recurrent:
     """A network with random parameters.
 
     Parameters
     ----------
     cell
-        "circuit" (two qubits, three Z strings) or "tanh" (one unit).
+        "circuit" (two qubits, three Z strings), "tanh" (one unit), "sine" (three) or "gru" (two).
     length
         Sites.
     gain
         Two-norm of the initial messages.
     key
         JAX key.
+    noise
+        Of the circuit, as `parse_noise` reads it.
     """
     for_cell, for_edges, for_head = jax.random.split(key, 3)
     wiring = Chain(length)
-    if cell == "tanh":
-        injection = EdgeInjection.random(wiring, 1, 1, 1, key=for_edges, gain=gain)
-        return Network(Tanh(), injection, wiring, n_outputs=1, key=for_head)
+    if cell == "gru":
+        return Recurrent.random(_GRU_STATES, for_cell)
+    if cell in ("tanh", "sine"):
+        unit, n = (Tanh(), 1) if cell == "tanh" else (Sine(), _SINE_UNITS)
+        injection = EdgeInjection.random(wiring, n, 1, n, key=for_edges, gain=gain)
+        return Network(unit, injection, wiring, n_outputs=1, key=for_head)
     circuit = hardware_efficient(2, 2)
     theta = jax.random.uniform(for_cell, (circuit.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
     encoding = AngleEncoding.from_rotations(2, [("RY", 0, 0), ("RY", 1, 1)])
-    model = QuantumModel(theta, circuit, encoding=encoding, observables=z_strings(2, 2))
+    model = QuantumModel(
+        theta,
+        circuit,
+        encoding=encoding,
+        observables=z_strings(2, 2),
+        noise=None if noise is None else parse_noise(noise),
+    )
     injection = EdgeInjection.random(wiring, 2, 1, 3, key=for_edges, gain=gain)
     return Network(model, injection, wiring, n_outputs=1, key=for_head)
 
@@ -77,8 +138,10 @@ def parities(key: Array, n: int, length: int) -> tuple[Float[Array, "n T 1"], Fl
     return features, (jnp.cumsum(bits, axis=1) % 2).astype(features.dtype)
 
 
-def logits(network: Network, x: Float[Array, "n T 1"], layers: int | None) -> Any:
+def logits(network: Network | Recurrent, x: Float[Array, "n T 1"], layers: int | None) -> Any:
     """Answers `(n, T)` of the equilibrium, or after `layers` applications, and which converged."""
+    if isinstance(network, Recurrent):
+        return jax.vmap(network)(x)[..., 0], jnp.ones(len(x), bool)
     network = network.on(Chain(x.shape[1]))
     found, _, converged = jax.vmap(lambda x: network.answer(x, layers))(x)
     return found[..., 0], converged
@@ -86,12 +149,17 @@ def logits(network: Network, x: Float[Array, "n T 1"], layers: int | None) -> An
 
 @eqx.filter_jit
 def trained(
-    network: Network, key: Array, learning_rate: Array, layers: int | None, steps: int, batch: int
-) -> tuple[Network, Array]:
+    network: Network | Recurrent,
+    key: Array,
+    learning_rate: Array,
+    layers: int | None,
+    length: int,
+    steps: int,
+    batch: int,
+) -> tuple[Network | Recurrent, Array]:
     """The network after all steps, and its loss on validation sequences."""
     arrays, rest = eqx.partition(network, eqx.is_inexact_array)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
-    length = network.wiring.n_sites
 
     def loss(arrays: Any, x: Array, y: Array) -> Array:
         found, _ = logits(eqx.combine(arrays, rest), x, layers)
@@ -113,24 +181,33 @@ def trained(
 
 @eqx.filter_jit
 def _right(
-    network: Network, x: Array, y: Array, layers: int | None
-) -> tuple[Float[Array, " n"], Array]:
+    network: Network | Recurrent, x: Array, y: Array, layers: int | None
+) -> tuple[Bool[Array, "n T"], Array]:
     found, converged = logits(network, x, layers)
-    is_right = ((found > 0) == (y > 0.5)) & jnp.isfinite(found)
-    return jnp.mean(is_right, axis=1), converged
+    return ((found > 0) == (y > 0.5)) & jnp.isfinite(found), converged
+
+
+def bits_before_a_mistake(right: Bool[np.ndarray, "n T"]) -> float:
+    """Median over sequences of how many answers are right from the first on.
+
+    >>> bits_before_a_mistake(np.array([[True, False, True], [True, True, True]]))
+    2.0
+    """
+    return float(np.median(np.cumprod(right, axis=1).sum(axis=1)))
 
 
 def measured(
-    network: Network, layers: int | None, tests: dict[str, int], seed: int
+    network: Network | Recurrent, layers: int | None, tests: dict[str, int], seed: int
 ) -> dict[str, float]:
     """Accuracy over all positions by length, and what fraction of the equilibria converged."""
     found, converged = {}, []
-    for length, n in ((int(text), n) for text, n in tests.items()):
+    for length, n in sorted((int(text), n) for text, n in tests.items()):
         x, y = parities(jax.random.fold_in(jax.random.key(1_000_003 + seed), length), n, length)
-        rights, settled = _right(network, x, y, layers)
-        found[f"accuracy_{length}"] = float(jnp.mean(rights))
+        right, settled = _right(network, x, y, layers)
+        found[f"accuracy_{length}"] = float(jnp.mean(right))
+        found["carried"] = bits_before_a_mistake(np.asarray(right))  # of the longest, in the end
         converged.append(np.asarray(settled))
-    if layers is None:
+    if layers is None and isinstance(network, Network):
         found["converged_fraction"] = float(np.concatenate(converged).mean())
         found["spread"] = _spread(network, seed)
     return found
@@ -154,11 +231,12 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
     del folder
     options = row.options
     layers, length = options["layers"], options["length"]
-    sizes = {"layers": layers, "steps": options["steps"], "batch": options["batch"]}
+    sizes = {"layers": layers, "length": length}
+    sizes |= {"steps": options["steps"], "batch": options["batch"]}
 
-    def fit(seed: int, rate: float, gain: float) -> tuple[Network, float]:
+    def fit(seed: int, rate: float, gain: float) -> tuple[Network | Recurrent, float]:
         for_network, for_data = jax.random.split(jax.random.key(seed))
-        network = initial_network(options["cell"], length, gain, for_network)
+        network = initial_network(options["cell"], length, gain, for_network, options.get("noise"))
         network, loss = trained(network, for_data, jnp.asarray(rate), **sizes)
         return network, float(loss)
 
