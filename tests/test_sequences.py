@@ -138,6 +138,7 @@ def test_a_chain_both_ways_takes_gaps_names_and_the_layout_of_sktime():
     classifier = qdeq.QDEQSequenceClassifier(**QUICK, **settings, epochs=40).fit(x, y)
     assert classifier.n_features_in_ == 2 and classifier.preparation_.marked == (0,)
     assert classifier.network_.wiring == qdeq.Chain(6, "both")
+    assert all(0 < line["growth"] < 1 for line in classifier.history_)
     assert classifier.score(x, y) > 0.9 and classifier.converged(x).all()
     assert set(classifier.predict(x)) == {"up", "down"}
     assert classifier.decision_function(x).shape == (80,)

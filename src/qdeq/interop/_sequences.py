@@ -112,7 +112,8 @@ class ChainEstimator(BaseEstimator):
             if self.verbose and (line["epoch"] == 1 or line["epoch"] % every == 0):
                 print(
                     f"[{type(self).__name__}] epoch {line['epoch']}/{epochs}: loss "
-                    f"{line['train_loss']:.4f}, validation {line['valid_loss']:.4f}",
+                    f"{line['train_loss']:.4f}, validation {line['valid_loss']:.4f}"
+                    + alarm(line),
                     flush=True,
                 )
 
@@ -256,6 +257,22 @@ class SequenceEstimator(ChainEstimator):
                     f"read_out='sites' give {what} of every site"
                 )
         return found
+
+
+def alarm(line: dict[str, Any]) -> str:
+    """What a line of progress says where equilibria may not stay any.
+
+    >>> alarm({"converged_fraction": 1.0, "growth": 0.7})
+    ''
+    >>> alarm({"converged_fraction": 0.75, "growth": 1.25})
+    ', 75% converged, small changes grow 1.25 times: lower gain'
+    """
+    said, growth = "", line.get("growth", 0.0)
+    if line["converged_fraction"] < 1:
+        said += f", {line['converged_fraction']:.0%} converged"
+    if not growth <= 1:  # true of what is no number, too
+        said += f", small changes grow {growth:.2f} times: lower gain"
+    return said
 
 
 def held_out(n: int, fraction: float, seed: int) -> np.ndarray:

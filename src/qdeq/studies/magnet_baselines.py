@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from qdeq.equilibrium import Picard
 from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.studies.kinds import peak_memory, result
-from qdeq.studies.magnet_data import DEVIATION, samples
+from qdeq.studies.magnet_data import DEVIATION, samples, shape_of
 from qdeq.studies.magnet_measures import (
     VALIDATION,
     errors,
@@ -41,7 +41,7 @@ def mean_field_row(row: Row, folder: Path, progress: Tell) -> Result:
     """Solve the mean field of the test samples; nothing is learned, seeds differ in starts only."""
     del folder, progress
     options = row.options
-    network = mean_field(max(int(text) for text in options["tests"]), options["g"])
+    network = mean_field(shape_of(next(iter(options["tests"]))), options["g"])
     # Newton's method would stop at equilibria that no magnet rests in, between two branches.
     layer = NetworkEquilibrium(Picard(damping=options["damping"]), max_steps=2000)
     asked = eqx.filter_jit(lambda x: answers(network, x, None, layer=layer)[0])
@@ -59,7 +59,7 @@ def mean_field_row(row: Row, folder: Path, progress: Tell) -> Result:
 
 
 def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
-    """Fit and judge the linear model; all its seeds are one."""
+    """Fit and judge the linear model, on chains; all its seeds are one."""
     from sklearn.linear_model import Ridge
 
     del folder, progress
@@ -72,7 +72,7 @@ def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
     data = training_samples(options["n_training"], sizes, g)
     there = np.asarray(data.mask).ravel()
     seen, targets = flat(np.asarray(data.fields) * DEVIATION)[there], np.asarray(data.targets)
-    held_out, expected = samples(options["n_validation"], max(sizes), g, VALIDATION)
+    held_out, expected = samples(options["n_validation"], data.fields.shape[1:], g, VALIDATION)
     tried = {}
     for penalty in PENALTIES:
         model = Ridge(alpha=penalty).fit(seen, targets.ravel()[there])

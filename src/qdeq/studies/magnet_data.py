@@ -4,6 +4,7 @@ H = -J sum over bonds of Z_i Z_j - g sum of X_i - sum of h_i Z_i, J = 1. All ent
 the diagonal are at least 0, so that there is one ground state, and its amplitudes have one sign.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from jaxtyping import Float, Int
 from qdeq.data.cache import cached_arrays
 from qdeq.errors import UserError
 from qdeq.interop._extras import check_installed
+
+#: Sites of a chain, or rows and columns of a grid.
+Shape = tuple[int, ...]
 
 #: Standard deviation of the longitudinal fields.
 DEVIATION = 0.05
@@ -45,6 +49,20 @@ def grid_bonds(rows: int, columns: int) -> list[tuple[int, int]]:
     across = zip(sites[:, :-1].flat, sites[:, 1:].flat, strict=True)
     down = zip(sites[:-1].flat, sites[1:].flat, strict=True)
     return sorted((int(i), int(j)) for i, j in [*across, *down])
+
+
+def shape_of(text: str) -> Shape:
+    """A lattice as rows and tests name it: sites of a chain, or rows x columns of a grid.
+
+    >>> shape_of("10"), shape_of("3x4")
+    ((10,), (3, 4))
+    """
+    return tuple(int(part) for part in text.split("x"))
+
+
+def bonds_of(shape: Shape) -> list[tuple[int, int]]:
+    """Neighbours on an open chain or grid."""
+    return chain_bonds(*shape) if len(shape) == 1 else grid_bonds(*shape)
 
 
 def hamiltonian(fields: Float[np.ndarray, " N"], g: float, bonds: Sequence[tuple[int, int]]) -> Any:
@@ -94,13 +112,14 @@ def magnetisations_by_dmrg(fields: Float[np.ndarray, "n N"], g: float) -> Float[
         return np.array([_dmrg(sample, g) for sample in fields])
 
 
-def random_fields(n: int, n_spins: int, seed: int) -> Float[np.ndarray, "n N"]:
-    """Independent normal fields for every site; other seeds and sizes give other ones."""
-    return np.random.default_rng([seed, n_spins]).normal(0, DEVIATION, (n, n_spins))
+def random_fields(n: int, shape: Shape, seed: int) -> Float[np.ndarray, "n ..."]:
+    """Independent normal fields `(n, *shape)`; other seeds and shapes give other ones."""
+    return np.random.default_rng([seed, *shape]).normal(0, DEVIATION, (n, *shape))
 
 
-def reason_against(n_spins: int) -> str | None:
-    """Why ground states of so many spins cannot be computed here; None where they can."""
+def reason_against(shape: Shape) -> str | None:
+    """Why ground states of such a lattice cannot be computed here; None where they can."""
+    n_spins = math.prod(shape)
     if n_spins <= LARGEST_VECTOR:
         return None
     try:
@@ -111,16 +130,16 @@ def reason_against(n_spins: int) -> str | None:
 
 
 def samples(
-    n: int, n_spins: int, g: float, seed: int
-) -> tuple[Float[np.ndarray, "n N"], Float[np.ndarray, "n N"]]:
-    """Random fields on chains and their magnetisations, computed once and kept in the cache folder.
+    n: int, shape: Shape, g: float, seed: int
+) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, "n ..."]]:
+    """Random fields and their magnetisations, computed once and kept in the cache folder.
 
     Parameters
     ----------
     n
         Samples.
-    n_spins
-        Sites.
+    shape
+        Of the lattice; a grid has at most 20 sites.
     g
         Transverse field.
     seed
@@ -131,16 +150,18 @@ def samples(
     UserError
         For a long chain where TeNPy is not installed.
     """
-    fields = random_fields(n, n_spins, seed)
+    fields = random_fields(n, shape, seed)
+    n_spins = math.prod(shape)
 
     def compute() -> dict[str, np.ndarray]:
         if n_spins > LARGEST_VECTOR:
             found = magnetisations_by_dmrg(fields, g)
         else:
-            found = magnetisations(fields, g, chain_bonds(n_spins))
-        return {"magnetisations": found}
+            found = magnetisations(fields.reshape(n, n_spins), g, bonds_of(shape))
+        return {"magnetisations": found.reshape(fields.shape)}
 
-    key = {"format": _FORMAT, "n": n, "n_spins": n_spins, "g": g, "seed": seed}
+    size = {"n_spins": n_spins} if len(shape) == 1 else {"shape": shape}
+    key = {"format": _FORMAT, "n": n, **size, "g": g, "seed": seed}
     arrays = cached_arrays("magnet", {**key, "deviation": DEVIATION}, compute)
     return fields, arrays["magnetisations"]
 

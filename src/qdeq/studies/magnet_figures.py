@@ -12,9 +12,9 @@ from qdeq.studies.results import Results
 from qdeq.studies.study import Row
 
 
-def draw_errors(results: Results, rows: Sequence[Row], asked: Mapping[int, float]) -> Figure:
+def draw_errors(results: Results, rows: Sequence[Row], asked: Mapping[str, float]) -> Figure:
     """Error against size, a line per row."""
-    sizes = sorted(asked)
+    sizes = sorted(int(text) for text in asked)
     depths = [row for row in rows if row.name.startswith("direct-")]
     with styled_figure(6.8, 3.9) as (figure, (panel,)):
         for row in rows:
@@ -26,7 +26,7 @@ def draw_errors(results: Results, rows: Sequence[Row], asked: Mapping[int, float
             for n in there:
                 seeds = list(results.numbers(row.key, f"error_{n}").values())
                 panel.plot([n] * len(seeds), seeds, ".", color=color, alpha=0.3 * fade, ms=3)
-        panel.plot(sizes, [asked[n] for n in sizes], "kx", ms=6, label="asked for")
+        panel.plot(sizes, [asked[str(n)] for n in sizes], "kx", ms=6, label="asked for")
         panel.set(xscale="log", yscale="log", xlabel="spins", ylabel="error / variance")
         panel.set_xticks(sizes, [str(n) for n in sizes])
         panel.minorticks_off()

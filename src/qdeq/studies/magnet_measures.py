@@ -1,5 +1,6 @@
 """How far a model of magnets is off, size by size, and whether its equilibria stay equilibria."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,10 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from qdeq.equilibrium.networks import Chain, NetworkEquilibrium, growth, path_independence
+from qdeq.equilibrium.networks import NetworkEquilibrium, growth, path_independence
 from qdeq.models import Network
-from qdeq.studies.magnet_data import random_fields, reason_against, samples
-from qdeq.studies.magnet_networks import answers, scaled
+from qdeq.studies.magnet_data import Shape, random_fields, reason_against, samples, shape_of
+from qdeq.studies.magnet_networks import scaled, symmetric_answers, wiring_of
 
 #: Seeds of the fields; all rows, and all seeds of a row, have the same.
 TRAINING, VALIDATION, TEST = 0, 1, 2
@@ -36,32 +37,33 @@ def errors(ask: Callable[[np.ndarray], ArrayLike], options: Mapping[str, Any]) -
     Parameters
     ----------
     ask
-        Magnetisations `(n, N)` of fields `(n, N)`.
+        Magnetisations of fields, both `(n, *shape)`.
     options
-        Of a row: `tests`, samples by size, and `g`.
+        Of a row: `tests`, samples by lattice, and `g`.
     """
     found = {}
-    for n_spins, n in ((int(text), n) for text, n in options["tests"].items()):
-        if reason_against(n_spins) is None:
-            fields, targets = samples(n, n_spins, options["g"], TEST)
-            found[f"error_{n_spins}"] = normalised_error(ask(fields), targets)
+    for text, n in options["tests"].items():
+        if reason_against(shape_of(text)) is None:
+            fields, targets = samples(n, shape_of(text), options["g"], TEST)
+            found[f"error_{text}"] = normalised_error(ask(fields), targets)
     return found
 
 
 def profile(
     ask: Callable[[np.ndarray], ArrayLike], options: Mapping[str, Any]
 ) -> dict[str, list[float]]:
-    """Exact magnetisations and a model's, along the first chain of the largest size there is."""
-    sizes = {int(text): n for text, n in options["tests"].items()}
-    longest = max(size for size in sizes if reason_against(size) is None)
-    fields, targets = samples(sizes[longest], longest, options["g"], TEST)
+    """Exact magnetisations and a model's, along the first lattice of the largest size there is."""
+    tests = {shape_of(text): n for text, n in options["tests"].items()}
+    largest = max((shape for shape in tests if reason_against(shape) is None), key=math.prod)
+    fields, targets = samples(tests[largest], largest, options["g"], TEST)
     answered = np.asarray(ask(fields), float)
-    return {"exact": targets[0].round(5).tolist(), "answers": answered[0].round(5).tolist()}
+    parts = {"exact": targets[0], "answers": answered[0]}
+    return {name: part.ravel().round(5).tolist() for name, part in parts.items()}
 
 
 def with_absent(note: str, options: Mapping[str, Any]) -> str:
     """A note, and why sizes are missing where they are."""
-    reasons = [reason_against(int(text)) for text in options["tests"]]
+    reasons = [reason_against(shape_of(text)) for text in options["tests"]]
     return "; ".join([note, *(reason for reason in reasons if reason is not None)])
 
 
@@ -77,15 +79,15 @@ def stability(
     the row's answers.
     """
     converged = []
-    sizes = {int(text): n for text, n in options["tests"].items()}
-    solve = eqx.filter_jit(lambda network, x: answers(network, x, None, layer=layer)[2])
-    for n_spins, n in sizes.items():
-        fields = scaled(random_fields(n, n_spins, TEST))  # no ground state is needed for this
+    tests = {shape_of(text): n for text, n in options["tests"].items()}
+    solve = eqx.filter_jit(lambda network, x: symmetric_answers(network, x, None, layer=layer)[1])
+    for shape, n in tests.items():
+        fields = scaled(random_fields(n, shape, TEST))  # no ground state is needed for this
         converged.append(np.asarray(solve(network, fields)))
-    longest = max(sizes)
-    x = scaled(random_fields(sizes[longest], longest, TEST))[:_SPREAD_SAMPLES]
+    largest = max(tests, key=math.prod)
+    x = scaled(random_fields(tests[largest], largest, TEST))[:_SPREAD_SAMPLES]
     keys = jax.random.split(jax.random.key(2_000_003 + seed), len(x))
-    grown, spread, settled = _over_starts(network.on(Chain(longest, "both")), x, keys, layer)
+    grown, spread, settled = _over_starts(network, largest, x, keys, layer)
     return {
         "converged_fraction": float(np.concatenate(converged).mean()),
         "growth": float(np.max(grown)),
@@ -96,13 +98,15 @@ def stability(
 
 @eqx.filter_jit
 def _over_starts(
-    network: Network, x: Array, keys: Array, layer: NetworkEquilibrium
+    network: Network, shape: Shape, x: Array, keys: Array, layer: NetworkEquilibrium
 ) -> tuple[Array, Array, Array]:
+    network = network.on(wiring_of(shape))
     wired = network.wired()
 
     def one(x: Array, key: Array) -> tuple[Array, Array, Array]:
-        states = network.solve(x[:, None], layer=layer).value
-        found = path_independence(layer, wired, x[:, None], key=key, n_starts=_SPREAD_STARTS)
-        return growth(wired, states, x[:, None]), found.spread, found.converged_fraction
+        x = x.reshape(-1, 1)
+        states = network.solve(x, layer=layer).value
+        found = path_independence(layer, wired, x, key=key, n_starts=_SPREAD_STARTS)
+        return growth(wired, states, x), found.spread, found.converged_fraction
 
     return jax.vmap(one)(x, keys)

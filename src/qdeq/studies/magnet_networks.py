@@ -1,4 +1,6 @@
-"""Networks on chains of spins: circuits, tanh units, and the mean field of physics."""
+"""Networks on lattices of spins: circuits, tanh units, and the mean field of physics."""
+
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -7,12 +9,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from qdeq.circuits import AngleEncoding, hardware_efficient, xyz_of_every_wire
-from qdeq.equilibrium.networks import Chain, EdgeInjection, NetworkEquilibrium
+from qdeq.equilibrium.networks import (
+    AbstractWiring,
+    Chain,
+    EdgeInjection,
+    Grid,
+    NetworkEquilibrium,
+)
 from qdeq.models import Network, QuantumModel
-from qdeq.studies.magnet_data import DEVIATION
+from qdeq.studies.magnet_data import DEVIATION, Shape
 from qdeq.studies.parity_training import Tanh
 
-Fields = Float[Array, "n N"]
+#: `(n, sites)` on chains, `(n, rows, columns)` on grids.
+Fields = Float[Array, "n ..."]
+Turn = Callable[[Array], Array]
 
 _TANH_STATES = 8  # 153 numbers, where the network of circuits has 148
 _ANGLES, _FEATURES = 0.1, 0.3  # of the first parameters: deviation, and scale of U
@@ -21,8 +31,41 @@ _ROTATIONS = [
 ]
 
 
-def initial_network(cell: str, length: int, gain: float, key: Array) -> Network:
-    """A network with random parameters on a chain both ways.
+def wiring_of(shape: Shape) -> AbstractWiring:
+    """A chain both ways, or a grid of four neighbours."""
+    if len(shape) == 1:
+        return Chain(shape[0], "both")
+    rows, columns = shape
+    return Grid(rows, columns)
+
+
+def symmetries(shape: Shape) -> list[tuple[Turn, Turn]]:
+    """All ways to turn a lattice onto itself that keep who hears whom, each with its inverse.
+
+    They act on the sites of arrays `(n, *shape)`: a chain and back to front, a grid mirrored in
+    rows and columns and, where it is square, transposed.
+
+    >>> len(symmetries((5,))), len(symmetries((2, 3))), len(symmetries((3, 3)))
+    (2, 4, 8)
+    """
+    flips = [(), (1,)] if len(shape) == 1 else [(), (1,), (2,), (1, 2)]
+    turns = [False, True] if len(shape) == 2 and shape[0] == shape[1] else [False]
+
+    def turned(axes: tuple[int, ...], transposed: bool) -> tuple[Turn, Turn]:
+        def there(x: Array) -> Array:
+            x = jnp.flip(x, axes)
+            return jnp.swapaxes(x, 1, 2) if transposed else x
+
+        def back(x: Array) -> Array:
+            return jnp.flip(jnp.swapaxes(x, 1, 2) if transposed else x, axes)
+
+        return there, back
+
+    return [turned(axes, transposed) for transposed in turns for axes in flips]
+
+
+def initial_network(cell: str, shape: Shape, gain: float, key: Array) -> Network:
+    """A network with random parameters on a chain or grid whose sites hear all neighbours.
 
     Circuits begin near angles of 0, where a cell is a row of sines: turning all it hears turns all
     X it measures, as turning all fields turns all spins. From random angles training is slower and
@@ -32,15 +75,15 @@ def initial_network(cell: str, length: int, gain: float, key: Array) -> Network:
     ----------
     cell
         "circuit" (three qubits, X, Y and Z of each) or "tanh" (8 units: about as many parameters).
-    length
-        Sites.
+    shape
+        Of the lattice.
     gain
         Two-norm of the initial messages.
     key
         JAX key.
     """
     for_cell, for_edges, for_head = jax.random.split(key, 3)
-    wiring = Chain(length, "both")
+    wiring = wiring_of(shape)
     n_inputs, n_states = (_TANH_STATES, _TANH_STATES) if cell == "tanh" else (6, 9)
     injection = EdgeInjection.random(wiring, n_inputs, 1, n_states, key=for_edges, gain=gain)
     features = _FEATURES * injection.features
@@ -68,11 +111,12 @@ class Spin(eqx.Module):
         return v / jnp.sqrt(v**2 + self.g**2)
 
 
-def mean_field(length: int, g: float) -> Network:
+def mean_field(shape: Shape, g: float) -> Network:
     """Every spin alone in its field and the magnetisations of its neighbours (J = 1)."""
-    messages = jnp.ones((2, 1, 1))
+    wiring = wiring_of(shape)
+    messages = jnp.ones((wiring.n_kinds, 1, 1))
     injection = EdgeInjection(jnp.array([[DEVIATION]]), messages, learned=False)
-    return Network(Spin(g), injection, Chain(length, "both"))
+    return Network(Spin(g), injection, wiring)
 
 
 def scaled(fields: np.ndarray) -> Fields:
@@ -85,10 +129,10 @@ def answers(
     x: Fields,
     layers: int | None,
     *,
-    mask: Bool[Array, "n N"] | None = None,
+    mask: Bool[Array, "n ..."] | None = None,
     layer: NetworkEquilibrium | None = None,
 ) -> tuple[Fields, Float[Array, "n N q"], Bool[Array, " n"]]:
-    """What a network says of samples on any number of sites.
+    """What a network says of samples on a lattice of any size.
 
     Parameters
     ----------
@@ -107,10 +151,29 @@ def answers(
     -------
     Magnetisations, states, and which equilibria converged.
     """
-    network = network.on(Chain(x.shape[1], "both"))
+    shape = x.shape[1:]
+    network = network.on(wiring_of(shape))
 
     def one(x: Array, mask: Array) -> tuple[Array, Array, Array]:
-        found, states, converged = network.answer(x[:, None], layers, layer=layer, mask=mask)
-        return found[:, 0], states, converged
+        found, states, converged = network.answer(
+            x.reshape(-1, 1), layers, layer=layer, mask=mask.ravel()
+        )
+        return found.reshape(shape), states, converged
 
     return jax.vmap(one)(x, jnp.ones(x.shape, bool) if mask is None else mask)
+
+
+def symmetric_answers(
+    network: Network, x: Fields, layers: int | None, *, layer: NetworkEquilibrium | None = None
+) -> tuple[Fields, Bool[Array, " n"]]:
+    """The mean of what a network says of a sample turned in all ways, each answer turned back.
+
+    The ground state turns with the lattice, and with all fields; what a network learns does so
+    roughly. Second which samples converged in all ways.
+    """
+    ways = [(sign, *turn) for turn in symmetries(x.shape[1:]) for sign in (1, -1)]
+    turned = jnp.concatenate([sign * there(x) for sign, there, _ in ways])
+    found, _, settled = answers(network, turned, layers, layer=layer)
+    parts = zip(ways, jnp.split(found, len(ways)), strict=True)
+    mean = sum((sign * back(part) for (sign, _, back), part in parts), jnp.zeros_like(x))
+    return mean / len(ways), jnp.all(settled.reshape(len(ways), -1), axis=0)

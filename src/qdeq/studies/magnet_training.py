@@ -1,4 +1,4 @@
-"""Trains a network on magnets of few spins and measures it on longer ones; one row of `magnet`."""
+"""Trains a network on magnets of few spins and measures it on larger ones; one row of `magnet`."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from qdeq.equilibrium.networks import NetworkEquilibrium, stability_penalty
 from qdeq.models import Network
 from qdeq.studies.kinds import failed, peak_memory, result
-from qdeq.studies.magnet_data import samples
+from qdeq.studies.magnet_data import samples, shape_of
 from qdeq.studies.magnet_measures import (
     TRAINING,
     VALIDATION,
@@ -26,7 +26,13 @@ from qdeq.studies.magnet_measures import (
     stability,
     with_absent,
 )
-from qdeq.studies.magnet_networks import answers, initial_network, scaled
+from qdeq.studies.magnet_networks import (
+    answers,
+    initial_network,
+    scaled,
+    symmetric_answers,
+    symmetries,
+)
 from qdeq.studies.study import Result, Row, Tell
 
 #: Learning rates and norms of the initial messages to choose from, then weights of the ceiling.
@@ -34,7 +40,7 @@ LEARNING_RATES = (0.01, 0.03)
 GAINS = (0.5, 0.9)
 WEIGHTS = (3.0, 0.3)
 
-_CEILING, _DECAY = 0.95, 0.01
+_CEILING = 0.95
 _WATCHED = 8  # samples of a batch on which the ceiling is held
 # Training asks for less than tests do; the loss is of the order of 1e-3.
 _LAYER = NetworkEquilibrium(rtol=1e-4, atol=1e-4, bounds=(-1.0, 1.0))
@@ -46,48 +52,55 @@ class Batch(eqx.Module):
     Attributes
     ----------
     fields
-        In units of their deviation.
+        In units of their deviation, `(n, *shape)` with the shape of the largest.
     targets
         Magnetisations.
     mask
         Which sites there are; the other fields and targets are 0.
     """
 
-    fields: Float[Array, "n N"]
-    targets: Float[Array, "n N"]
-    mask: Bool[Array, "n N"]
+    fields: Float[Array, "n ..."]
+    targets: Float[Array, "n ..."]
+    mask: Bool[Array, "n ..."]
 
     def at(self, rows: Array) -> "Batch":
         """Some of the samples."""
         return jax.tree.map(lambda array: array[rows], self)
 
     def turned(self) -> "Batch":
-        """Every second sample with all fields and spins turned, and two of four back to front.
+        """Samples turned in all ways, one after another, with all fields and spins or without.
 
-        All four are ground states as likely as the ones they are made of.
+        All are ground states as likely as the ones they are made of.
         """
-        numbers = jnp.arange(len(self.fields))
-        sign = jnp.where(numbers % 2 == 0, 1.0, -1.0)[:, None]
-        mirrored = (numbers % 4 < 2)[:, None]
+        shape = self.fields.shape[1:]
+        ways = [there for there, _ in symmetries(shape)]
+        rows = jnp.arange(len(self.fields))
+        sign = jnp.where(rows % 2 == 0, 1.0, -1.0).reshape(-1, *(1 for _ in shape))
+        way = rows // 2 % len(ways)
 
-        def mirror(array: Array) -> Array:
-            return jnp.where(mirrored, array[:, ::-1], array)
+        def turn(array: Array) -> Array:
+            return jnp.stack([there(array) for there in ways])[way, rows]
 
-        return Batch(sign * mirror(self.fields), sign * mirror(self.targets), mirror(self.mask))
+        return Batch(sign * turn(self.fields), sign * turn(self.targets), turn(self.mask))
 
 
-def training_samples(n: int, sizes: Sequence[int], g: float) -> Batch:
-    """Chains of several sizes, as many of each, `n` in all but for rounding."""
-    length = max(sizes)
+def training_samples(n: int, sizes: Sequence[str], g: float) -> Batch:
+    """Lattices of several sizes, as many of each, `n` in all but for rounding."""
+    shapes = [shape_of(text) for text in sizes]
+    largest = tuple(max(sides) for sides in zip(*shapes, strict=True))
     each = -(-n // len(sizes))
-    parts = [(size, *samples(each, size, g, TRAINING)) for size in sizes]
+    parts = [samples(each, shape, g, TRAINING) for shape in shapes]
 
     def stacked(arrays: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.pad(a, ((0, 0), (0, length - a.shape[1]))) for a in arrays])
+        def padded(array: np.ndarray) -> np.ndarray:
+            missing = [(0, m - k) for m, k in zip(largest, array.shape[1:], strict=True)]
+            return np.pad(array, [(0, 0), *missing])
 
-    fields = stacked([fields for _, fields, _ in parts])
-    targets = stacked([targets for *_, targets in parts])
-    there = stacked([np.ones((each, size), bool) for size in sizes])
+        return np.concatenate([padded(array) for array in arrays])
+
+    fields = stacked([fields for fields, _ in parts])
+    targets = stacked([targets for _, targets in parts])
+    there = stacked([np.ones((each, *shape), bool) for shape in shapes])
     return Batch(scaled(fields), jnp.asarray(targets), jnp.asarray(there))
 
 
@@ -102,7 +115,7 @@ def trained(
     steps: int,
     batch: int,
 ) -> Network:
-    """The network after all steps: AdamW, clipped gradients, a rate that falls by a cosine.
+    """The network after all steps: Adam, clipped gradients, a rate that falls by a cosine.
 
     Parameters
     ----------
@@ -122,9 +135,7 @@ def trained(
         Of training, and samples in a step.
     """
     arrays, rest = eqx.partition(network, eqx.is_inexact_array)
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.scale_by_adam(), optax.add_decayed_weights(_DECAY)
-    )
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
     schedule = optax.cosine_decay_schedule(1.0, steps, alpha=0.01)
     square = jnp.sum(data.targets**2) / jnp.sum(data.mask)
 
@@ -139,7 +150,7 @@ def trained(
         wired = network.wired()
 
         def penalty(z: Array, x: Array, mask: Array) -> Array:
-            return stability_penalty(wired, z, x[:, None], mask, ceiling=_CEILING)
+            return stability_penalty(wired, z, x.reshape(-1, 1), mask.ravel(), ceiling=_CEILING)
 
         watched = (states[:_WATCHED], x[:_WATCHED], mask[:_WATCHED])
         return off / square + weight * jnp.mean(jax.vmap(penalty)(*watched))
@@ -149,7 +160,7 @@ def trained(
         key_of_step = jax.random.fold_in(key, number)
         rows = jax.random.randint(key_of_step, (batch,), 0, len(data.fields))
         slope = jax.grad(loss)(arrays, data.at(rows).turned())
-        change, state = optimiser.update(slope, state, arrays)
+        change, state = optimiser.update(slope, state)
         size = learning_rate * schedule(number)
         arrays = jax.tree.map(lambda a, c: a - size * c, arrays, change)
         return (arrays, state), None
@@ -162,16 +173,17 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
     """Choose rate, gain and weight at the first seed, train every seed, measure."""
     del folder
     options = row.options
-    layers, length, g = options["layers"], max(options["sizes"]), options["g"]
+    layers, g = options["layers"], options["g"]
     sizes = {"layers": layers, "steps": options["steps"], "batch": options["batch"]}
     data = training_samples(options["n_training"], options["sizes"], g)
-    held_out, expected = samples(options["n_validation"], length, g, VALIDATION)
-    asked = eqx.filter_jit(lambda network, x: answers(network, x, layers)[0])
+    largest = data.fields.shape[1:]
+    held_out, expected = samples(options["n_validation"], largest, g, VALIDATION)
+    asked = eqx.filter_jit(lambda network, x: symmetric_answers(network, x, layers)[0])
 
     def fit(seed: int, choice: tuple[float, float, float]) -> tuple[float, Network]:
         rate, gain, weight = choice
         for_network, for_data = jax.random.split(jax.random.key(seed))
-        network = initial_network(options["cell"], length, gain, for_network)
+        network = initial_network(options["cell"], largest, gain, for_network)
         numbers = jnp.asarray(rate), jnp.asarray(weight)
         network = trained(network, data, for_data, *numbers, **sizes)
         loss = normalised_error(asked(network, scaled(held_out)), expected)

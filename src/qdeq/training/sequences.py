@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from qdeq._numbers import largest
 from qdeq.data.sequences import Sequences
-from qdeq.equilibrium.networks import Chain
+from qdeq.equilibrium.networks import Chain, growth
 from qdeq.errors import UserError
 from qdeq.models import Network
 from qdeq.names import Loss
@@ -24,6 +25,7 @@ from qdeq.training.losses import losses, marks
 
 # Most sequences that are read out at once, a power of two: few compiled shapes for any number.
 _BLOCK = 128
+_WATCHED = 8  # validation sequences on which the growth of small changes is watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,8 @@ class Trained(NamedTuple):
         The best one.
     history
         One dict per epoch: `epoch`, `train_loss`, `valid_loss`, `valid_mark` (accuracy, or mean
-        squared error), `converged_fraction` and `best`.
+        squared error), `converged_fraction`, `best` and, of equilibria on chains both ways,
+        `growth`: the largest of a few validation sequences, see `qdeq.equilibrium.networks.growth`.
     why
         Why training ended early, if it went wrong.
     """
@@ -162,6 +165,11 @@ def train_sequences(
 def judged(network: Network, valid: Sequences, training: SequenceTraining) -> dict[str, Any]:
     """Loss and score on sequences, and which fraction of their equilibria converged."""
     scores, converged = read_out(network, valid, training.layers)
+    watched = {}
+    wiring = network.wiring
+    if training.layers is None and isinstance(wiring, Chain) and wiring.direction == "both":
+        few = valid[np.arange(min(_WATCHED, len(valid)))]
+        watched["growth"] = float(_growth(on_length(network, few.x.shape[1]), few.x, few.mask))
     outputs, y, counts = jnp.asarray(scores), jnp.asarray(valid.y), valid.counts
     assert counts is not None
     every = np.asarray(losses(training.loss, outputs, y), np.float64)
@@ -172,6 +180,7 @@ def judged(network: Network, valid: Sequences, training: SequenceTraining) -> di
         "valid_loss": float(np.average(every[present], weights=weights)),
         "valid_mark": float(np.average(mark[present], weights=weights)),
         "converged_fraction": float(np.mean(converged)),
+        **watched,
     }
 
 
@@ -216,6 +225,17 @@ def outputs_of(
 @eqx.filter_jit
 def _read_block(network: Network, x: Any, mask: Any, layers: int | None) -> tuple[Array, Array]:
     return outputs_of(network, jnp.asarray(x), mask, layers)
+
+
+@eqx.filter_jit
+def _growth(network: Network, x: Any, mask: Any) -> Array:
+    wired = network.wired()
+
+    def one(x: Array, mask: Array | None) -> Array:
+        return growth(wired, network.solve(x, mask=mask).value, x, mask)
+
+    found = jax.vmap(one, in_axes=(0, None if mask is None else 0))(jnp.asarray(x), mask)
+    return largest(found)
 
 
 def _optimiser(clip: Any) -> optax.GradientTransformation:
