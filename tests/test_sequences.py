@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import qdeq
 from qdeq.data.sequences import padded, sequence_list
@@ -71,7 +72,7 @@ def test_parameters_are_kept_cloned_and_checked_in_fit(estimator):
         ([np.zeros(3), ["a"]], [0, 1], {}, r"X\[1\].*give real numbers"),
         (np.full((4, 3), np.nan), [0, 1, 0, 1], {}, "channel 0 holds no number"),
         (np.zeros((4, 3)), [0, 1, 0], {}, "y holds 3 and X 4 sequences"),
-        (np.zeros((1, 3)), [0], {}, "1 sequence that counts"),
+        (np.zeros((1, 3)), [0], {}, "1 sample of a sequence that counts"),
         (np.zeros((4, 3)), 7, {}, "y=7"),
         (np.zeros((4, 3)), [0, 1, 0, 1], {"read_out": "sites"}, r"y\[0\] has shape \(\)"),
         (np.zeros((2, 3)), np.zeros((2, 2), int), {"read_out": "sites"}, "3 sites"),
@@ -87,7 +88,7 @@ def test_a_single_class_and_weights_without_any_weight_are_refused_in_one_line()
     x = np.zeros((4, 3))
     with pytest.raises(qdeq.UserError, match="y holds 1 class"):
         qdeq.QDEQSequenceClassifier().fit(x, np.zeros(4))
-    with pytest.raises(qdeq.UserError, match="all weights are 0"):
+    with pytest.raises(qdeq.UserError, match="all weights are zero"):
         qdeq.QDEQSequenceRegressor().fit(x, np.arange(4), sample_weight=np.zeros(4))
 
 
@@ -248,3 +249,30 @@ def test_a_forecaster_goes_on_with_a_line_and_with_frames_of_several_channels():
     found = qdeq.QDEQForecaster(**QUICK, window=10, epochs=80).fit(waves[:50]).predict([1, 2])
     assert list(found.columns) == ["a", "b"] and list(found.index) == [50, 51]
     np.testing.assert_allclose(found, waves.iloc[50:52], atol=0.3)
+
+
+# X is a batch of sequences, whose features are channels: (N, T) is N sequences of one channel.
+_ONE_CHANNEL = "two axes are sequences of one channel, any length of which may be read"
+_EXPECTED_FAILURES = {
+    "check_n_features_in": _ONE_CHANNEL,
+    "check_n_features_in_after_fitting": _ONE_CHANNEL,
+    "check_classifiers_train": _ONE_CHANNEL,
+    "check_regressors_train": _ONE_CHANNEL,
+    "check_fit2d_predict1d": "an array of one axis is refused, in other words",
+    "check_estimators_empty_data_messages": "sequences without a step are refused, in other words",
+    "check_dtype_object": "a cell that is no number is refused, in other words",
+    "check_sample_weight_equivalence_on_dense_data": "repeating a sequence changes which validate",
+}
+
+
+@pytest.mark.slow  # some dozens of fits of as many sizes
+@pytest.mark.filterwarnings("default")  # the checks provoke warnings on purpose
+@parametrize_with_checks(
+    [
+        qdeq.QDEQSequenceClassifier(epochs=3, n_qubits=2, ansatz_layers=1),
+        qdeq.QDEQSequenceRegressor(epochs=3, n_qubits=2, ansatz_layers=1),
+    ],
+    expected_failed_checks=lambda _: _EXPECTED_FAILURES,
+)
+def test_scikit_learn_checks_of_what_holds_for_sequences(estimator, check):
+    check(estimator)

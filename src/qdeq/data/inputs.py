@@ -117,7 +117,8 @@ def real_array(values: Any, name: str, *, columns: Sequence[str] | None = None) 
         except (TypeError, ValueError):
             pass
     example = f", such as {shown(array.flat[0])}" if array.size else ""
-    raise UserError(f"{name}: values of type {array.dtype}{example}: give real numbers")
+    reason = "Complex data not supported, " if array.dtype.kind == "c" else ""
+    raise UserError(f"{name}: values of type {array.dtype}{example}: {reason}give real numbers")
 
 
 def label_array(values: Any, name: str) -> np.ndarray:
@@ -220,7 +221,7 @@ def weight_array(values: Any, n_samples: int, name: str) -> np.ndarray:
             "least 0"
         )
     if not array.any():
-        raise UserError(f"{name}: all weights are 0: give at least one sample a positive weight")
+        raise UserError(f"{name}: all weights are zero: give at least one sample a positive weight")
     # Losses are means over weights: what counts is their ratio, which no unit changes.
     return (array / array.max()).astype(np.float32)
 

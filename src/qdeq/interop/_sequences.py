@@ -112,8 +112,7 @@ class ChainEstimator(BaseEstimator):
             if self.verbose and (line["epoch"] == 1 or line["epoch"] % every == 0):
                 print(
                     f"[{type(self).__name__}] epoch {line['epoch']}/{epochs}: loss "
-                    f"{line['train_loss']:.4f}, validation {line['valid_loss']:.4f}"
-                    + alarm(line),
+                    f"{line['train_loss']:.4f}, validation {line['valid_loss']:.4f}" + alarm(line),
                     flush=True,
                 )
 
@@ -218,8 +217,8 @@ class SequenceEstimator(ChainEstimator):
             weights = weights[kept]
         if len(parts) < 2:
             raise UserError(
-                f"X: {len(parts)} sequence that counts: give at least two, one of which can "
-                "validate"
+                f"X: {len(parts)} sample{'s' * (len(parts) != 1)} of a sequence that counts: give "
+                "at least two, one of which can validate"
             )
         return parts, said, weights
 
@@ -239,8 +238,13 @@ class SequenceEstimator(ChainEstimator):
 
     def _of_each(self, y: Any, parts: list[np.ndarray], what: str) -> list[Any]:
         """What is said of every sequence (of every site of it), one by one."""
+        if y is None:
+            raise UserError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: give "
+                f"{what} of every sequence"
+            )
         try:
-            found = list(y)
+            found = list(np.asarray(y) if hasattr(y, "__array__") else y)
         except TypeError:
             raise UserError(f"y={y!r}: give {what} of every sequence") from None
         if len(found) != len(parts):

@@ -1,11 +1,13 @@
 """Classifier and regressor of sequences as scikit-learn estimators: a chain of circuits."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from qdeq.data import Targets
@@ -108,7 +110,11 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
         if self._of_sites:
             every = [label_array(one, f"y[{i}]") for i, one in enumerate(labels)]
         else:
-            every = [np.atleast_1d(label_array(labels, "y"))]
+            if all(np.shape(one) == (1,) for one in labels):
+                labels = column_or_1d(labels, warn=True)
+            if all(isinstance(one, float) and math.isfinite(one) for one in labels):
+                check_classification_targets(labels)  # its words for fractions are the usual ones
+            every = [label_array(labels, "y")]
         flat = np.concatenate(every)
         check_classification_targets(flat)
         self.classes_, counted = np.unique(flat, return_inverse=True)
