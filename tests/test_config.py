@@ -167,6 +167,7 @@ def test_a_configuration_from_before_a_field_is_one_without():
     for younger in (
         *("noise", "start", "observables", "rotations", "uploads"),
         *("optimiser", "schedule", "weight_decay", "patience", "loss"),
+        "max_contraction",
         *("target", "task", "test", "group", "weight", "ignore", "components"),
     ):
         del values[younger]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import qdeq
 from qdeq._console import plain_where_needed
 from qdeq.cli.arguments import Command, closest, parse
+from qdeq.cli.certify import CertifyCommand
 from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
@@ -25,6 +26,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": TrainCommand,
     "sweep": SweepCommand,
     "evaluate": EvaluateCommand,
+    "certify": CertifyCommand,
     "predict": PredictCommand,
     "reproduce": ReproduceCommand,
     "resources": ResourcesCommand,

@@ -63,6 +63,7 @@ class Estimator(BaseEstimator):
     trainable: str | None = None
     method: str | None = None
     noise: str | NoiseModel | None = None
+    max_contraction: float | None = None
     head: str | None = None
     mode: str | None = None
     layers: int | None = None

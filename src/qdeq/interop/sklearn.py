@@ -66,6 +66,9 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     noise
         Of the device that is trained for, such as `"depolarising=0.01,readout=0.02"` or a
         `qdeq.NoiseModel`, simulated exactly; `""` for none.
+    max_contraction
+        Feedback is held so small that every equilibrium is proven to be the only one and iteration
+        contracts by at least this factor; below 1, None: not bounded.
     head
         `"linear"`, on the positive parts of what is measured; `"affine"`, on all of it; or
         `"none"`: the first measured values are the outputs.

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from qdeq.circuits import (
@@ -12,7 +13,8 @@ from qdeq.circuits import (
 )
 from qdeq.circuits.tables import circuit_by_names
 from qdeq.models.classifier import Classifier
-from qdeq.models.injection import Injection
+from qdeq.models.gains import injection_within
+from qdeq.models.injection import Injection, nearest_neighbour_reinjection
 from qdeq.models.quantum_model import QuantumModel
 from qdeq.names import TABLE_ENCODING
 
@@ -36,6 +38,7 @@ def build_model(
     trainable: str = "all",
     method: str = "auto",
     noise: NoiseModel | None = None,
+    max_contraction: float | None = None,
     key: PRNGKeyArray | Array,
 ) -> QuantumModel:
     """A circuit as a model function, each part by its name or as an object.
@@ -51,6 +54,10 @@ def build_model(
         Of encoding `"table"`: rotations of every wire, and how often.
     method, noise
         See `QuantumModel`.
+    max_contraction
+        Feedback is held so small that no angles and no features make the contraction factor
+        larger, see `qdeq.equilibrium.certificates`: a learned W gets a bound, the paper's R is
+        scaled down, and under amplitude encoding short features are lengthened. None: it is not.
     key
         JAX key for the angles, uniform in (-pi, pi).
 
@@ -89,6 +96,11 @@ def build_model(
             scale=_INPUT_SCALE,
             bound=_LARGEST_GAIN,
         )
+    if max_contraction is not None:
+        fixed = nearest_neighbour_reinjection(measured.n_features, measured.n_observables)
+        injection = Injection(fixed) if injection is None else injection
+        largest = float(np.linalg.norm(fixed, 2))
+        injection = injection_within(measured, injection, max_contraction, largest)
     theta = jax.random.uniform(key, (measured.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
     return QuantumModel(theta, measured=measured, injection=injection, method=method)
 

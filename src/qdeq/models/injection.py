@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from qdeq._precision import PRECISION
+from qdeq._scale import balanced, times_power
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError, check_choice
 
@@ -42,12 +43,16 @@ class Injection(eqx.Module):
         the spectral norm `|W|`, the most that W makes a state longer. However large W grows, its
         gain stays at most `bound`; a W within it is used as it is. Differentiable: beyond the bound
         the gradient has no part along W's leading singular direction. None: not bounded.
+    floor
+        The least length of U x + b: shorter ones are lengthened to it, and 0 becomes its first
+        direction. Amplitude encoding sees how long features are against the state alone: with a
+        floor and a bound no state can outweigh them. None: they enter as they are.
 
     Raises
     ------
     UserError
-        For shapes that do not go together, a part that does not exist, or a bound that is no
-        positive number.
+        For shapes that do not go together, a part that does not exist, or a bound or a floor that
+        is no positive number.
 
     Examples
     --------
@@ -68,6 +73,7 @@ class Injection(eqx.Module):
     n_observables: int = eqx.field(static=True)
     learned: tuple[str, ...] = eqx.field(static=True)
     bound: float | None = eqx.field(static=True)
+    floor: float | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class Injection(eqx.Module):
         *,
         learned: str | Sequence[str] = (),
         bound: float | None = None,
+        floor: float | None = None,
     ):
         names = (learned,) if isinstance(learned, str) else tuple(learned)
         for name in names:
@@ -85,6 +92,9 @@ class Injection(eqx.Module):
         if bound is not None and not 0 < bound < math.inf:
             raise UserError(f"bound={bound!r}: give a number above 0, the largest gain, or None")
         self.bound = None if bound is None else float(bound)
+        if floor is not None and not 0 < floor < math.inf:
+            raise UserError(f"floor={floor!r}: give a number above 0, the least length, or None")
+        self.floor = None if floor is None else float(floor)
         dtype = jnp.result_type(float)
         self.state = _array("state", state, "(a, q): from q measured values to a inputs", 2, dtype)
         self.n_inputs, self.n_observables = self.state.shape
@@ -165,14 +175,31 @@ class Injection(eqx.Module):
             bound=bound,
         )
 
+    def changed(
+        self, *, bound: float | None = None, floor: float | None = None, factor: float = 1.0
+    ) -> "Injection":
+        """The same with another bound or floor, where one is given, and W times a factor."""
+        return Injection(
+            self.state if factor == 1 else self.state * factor,
+            self.input,
+            self.bias,
+            learned=self.learned,
+            bound=self.bound if bound is None else bound,
+            floor=self.floor if floor is None else floor,
+        )
+
     @property
     def is_paper(self) -> bool:
         """Whether it is v = x + R m with R fixed, whose R m is the paper's upsampled state."""
-        return self.keeps_features and not self.learned and self.bound is None
+        return self._has_features_alone and not self.learned and self.bound is None
 
     @property
     def keeps_features(self) -> bool:
-        """Whether features enter as they are: U = I, b = 0, neither of them learned."""
+        """Whether features enter as they are: U = I, b = 0, neither of them learned, no floor."""
+        return self._has_features_alone and self.floor is None
+
+    @property
+    def _has_features_alone(self) -> bool:
         return self.input is None and self.bias is None
 
     @property
@@ -222,7 +249,15 @@ class Injection(eqx.Module):
         )
 
     def inputs(self, x: Float[Array, " d"]) -> Float[Array, " a"]:
-        """U x + b, the part of v that a state does not change; x itself where that is all."""
+        """U x + b, the part of v that a state does not change; x itself where that is all.
+
+        Not shorter than the floor, where there is one.
+        """
+        u = self.affine(x)
+        return u if self.floor is None else _lengthened(u, self.floor)
+
+    def affine(self, x: Float[Array, " d"]) -> Float[Array, " a"]:
+        """U x + b, however short."""
         matrix, bias = self._held("input", self.input), self._held("bias", self.bias)
         u = x if matrix is None else jnp.matmul(matrix, x, precision=PRECISION)
         return u if bias is None else u + bias
@@ -247,6 +282,17 @@ class Injection(eqx.Module):
         if array is None or part in self.learned:
             return array
         return jax.lax.stop_gradient(array)
+
+
+def _lengthened(u: Float[Array, " a"], floor: float) -> Float[Array, " a"]:
+    """u itself, or floor u / |u| where that is longer; 0 becomes the first direction."""
+    scaled, power, square = balanced(u)
+    is_zero = square == 0
+    unit = scaled * (1 / jnp.sqrt(jnp.where(is_zero, 1, square)))
+    longer = jnp.where(is_zero, jnp.eye(1, len(u), dtype=u.dtype)[0], unit) * floor
+    # Compared on the scale of u, on which its square is a number.
+    least = times_power(jnp.asarray(floor, u.dtype), -power)
+    return jnp.where(jnp.sqrt(square) >= least, u, longer)
 
 
 def nearest_neighbour_reinjection(n_features: int, n_observables: int) -> np.ndarray:

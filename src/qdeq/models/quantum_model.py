@@ -23,6 +23,7 @@ from qdeq.circuits import (
     NoiseModel,
 )
 from qdeq.equilibrium._programs import is_staged
+from qdeq.equilibrium.certificates import Encloser, Region
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction, all_trained
 from qdeq.models.injection import Injection, injection_of
@@ -273,6 +274,18 @@ class QuantumModel(ModelFunction):
             return jnp.array(True)
         _, state, _ = self.injection.matrices()
         return jnp.any(direction(self.injection.inputs(x), state, m)[0] != 0)
+
+    def encloser(self, region: Region) -> Encloser:
+        """Bounds on the derivative by m for features in a region, see `equilibrium.certificates`.
+
+        Raises
+        ------
+        UserError
+            Where an angle is a product of features, or amplitudes and angles are mixed.
+        """
+        from qdeq.models.certificates import encloser_of  # which prepares models itself
+
+        return encloser_of(self, region)
 
     @property
     def n_read_out(self) -> int:

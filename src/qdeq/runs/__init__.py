@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from qdeq._lazy import attach
 
 if TYPE_CHECKING:
+    from qdeq.runs.certify import RunCertificate as RunCertificate
+    from qdeq.runs.certify import certify_run as certify_run
     from qdeq.runs.cost import RunCost as RunCost
     from qdeq.runs.cost import run_cost as run_cost
     from qdeq.runs.evaluation import Evaluation as Evaluation
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __getattr__ = attach(
     __name__,
     {
+        "RunCertificate": "certify",
+        "certify_run": "certify",
         "RunCost": "cost",
         "run_cost": "cost",
         "Evaluation": "evaluation",

@@ -33,6 +33,7 @@ _LATER_FIELDS: dict[str, Any] = {
     "observables": "z",
     "rotations": 2,
     "uploads": 1,
+    "max_contraction": None,
     "optimiser": "adam",
     "schedule": "constant",
     "weight_decay": 0.0,

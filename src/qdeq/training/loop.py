@@ -470,6 +470,7 @@ def _choices(
         "trainable": config.trainable,
         "method": config.method,
         "noise": as_noise(config.noise),
+        "max_contraction": config.max_contraction,
     }
     return _Choices(
         task=task,
@@ -485,7 +486,7 @@ def _choices(
 def _check_that_it_fits(choices: _Choices, batch_size: int) -> None:
     """Raise `UserError` before the circuit is built where its training would not fit."""
     parts = dict(choices.parts)
-    method = parts.pop("method")
+    method, _ = parts.pop("method"), parts.pop("max_contraction")
 
     def circuit(n_qubits: int) -> MeasuredCircuit:
         return circuit_by_names(n_qubits, n_features=choices.n_features, **parts)

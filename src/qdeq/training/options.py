@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from qdeq.errors import UserError
 from qdeq.names import (
+    OWN_MODEL,
     AdjointName,
     Ansatz,
     DataName,
@@ -40,6 +41,10 @@ Rotations = Annotated[int, Meta(ge=1, le=3, description="a number from 1 to 3")]
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Probability = Annotated[float, Meta(ge=0, lt=1, description="a probability from 0 to below 1")]
+Contraction = Annotated[
+    float,
+    Meta(gt=0, lt=1, description="a contraction factor between 0 and 1, both excluded"),
+]
 Fraction = Annotated[
     float,
     Meta(
@@ -213,12 +218,21 @@ class ModelOptions:
     the positive parts (linear) or on all values (affine), or nothing, the first measured values
     being the outputs."""
 
+    max_contraction: Contraction | None = None
+    """Hold feedback so small that every equilibrium is proven to be the only one and iteration
+    shrinks distances by at least this factor a step, whatever is learned; see qdeq certify."""
+
     def check_model(self) -> None:
         """Raise `UserError` for options that contradict each other."""
         if self.trainable == "published" and not self.is_published:
             raise UserError(
                 f"trainable='published' with ansatz {self.ansatz!r}: only the paper's circuits "
                 "were published; set it to 'all'"
+            )
+        if self.max_contraction is not None and self.ansatz == OWN_MODEL:
+            raise UserError(
+                f"max_contraction={self.max_contraction:g} with a model function that is given: "
+                "its feedback is its own; bound that, or leave this out"
             )
         if self.noise and isinstance(self.noise, str) and not is_own(self.noise):
             from qdeq.circuits.noise_text import parse_noise  # NumPy: only noisy runs wait for it

@@ -52,6 +52,8 @@ def describe_encoding(model: QuantumModel) -> dict[str, Any]:
             "v = U x + W m + b with features x, measured state m, U = input (null: identity), "
             "W = reinjection and b = bias (null: zero)"
         )
+    if model.injection.floor is not None:
+        whole += "; where U x + b is shorter than floor it counts with the length floor"
     if isinstance(model.encoding, AmplitudeEncoding):
         return {
             "kind": "amplitude",
@@ -73,10 +75,11 @@ def describe_injection(model: QuantumModel) -> dict[str, Any]:
     if injection.keeps_features:
         return {}
     parts = {"input": injection.input, "bias": injection.bias}
-    return {
+    described: dict[str, Any] = {
         name: None if part is None else np.asarray(part, dtype=float).tolist()
         for name, part in parts.items()
     }
+    return described if injection.floor is None else described | {"floor": injection.floor}
 
 
 def describe_solver(config: TrainConfig) -> dict[str, Any]:
