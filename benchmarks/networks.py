@@ -72,6 +72,7 @@ def causal_chain(options: NetworkBenchmark) -> None:
     key = jax.random.key(0)
     small = initial_network("circuit", _TRAINED, 1.5, key)
     small, _ = trained(small, key, jnp.asarray(0.03), None, _TRAINED, _STEPS, _BATCH)
+    assert isinstance(small, qdeq.Network)
     network = small.on(qdeq.Chain(options.sites))
     x, y = parities(jax.random.key(1), 1, options.sites)
     solves: dict[str, Callable[[qdeq.Network, Array], Array]] = {"lax.scan": plain_scan}
