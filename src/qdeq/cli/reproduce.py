@@ -36,7 +36,8 @@ class ReproduceCommand:
 
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
     """mnist-4, mnist-10, fashion-10, cifar-10; digits-4 and digits-10, the same on data that need
-    no download; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
+    no download; depth, accuracy against applications; implicit-methods, ways to differentiate the
+    equilibrium; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
     validation data; noise, all models on noisy devices and with finite shots; parity, a network of
     cells against any number of applications; magnet, another one on ground states of quantum
     magnets; series, a chain of cells that forecasts; or tables, the estimators' defaults on
@@ -68,8 +69,8 @@ class ReproduceCommand:
     """Applications of the circuit in these epochs; 1 unless given."""
 
     data: DataName | None = None
-    """Data set on which `warmup` (mnist-4 unless given) and `noise` (digits-4) compare; a table's
-    is its name."""
+    """Data set on which `warmup`, `implicit-methods` and `depth` (mnist-4 unless given) and `noise`
+    (digits-4) compare; a table's is its name."""
 
     encoding: Encoding | None = None
     """Encoding with which `warmup` and `noise` compare, amplitude unless given; a table has all of

@@ -17,6 +17,8 @@ STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "circuits": ("circuits", "CircuitStudy", {}),
     "warmup": ("warmup", "WarmupStudy", {}),
     "noise": ("noise", "NoiseStudy", {}),
+    "depth": ("depth", "DepthStudy", {}),
+    "implicit-methods": ("implicit_methods", "ImplicitMethodsStudy", {}),
     "parity": ("parity", "ParityStudy", {}),
     "magnet": ("magnet", "MagnetStudy", {}),
     "tables": ("tables", "TableStudy", {}),
