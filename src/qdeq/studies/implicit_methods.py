@@ -7,7 +7,7 @@ from typing import ClassVar
 from matplotlib.figure import Figure
 
 from qdeq.errors import UserError
-from qdeq.names import DataName
+from qdeq.names import DataName, NamedEncoding
 from qdeq.runs.figures import BLUE, GREY, ORANGE, styled_figure
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Metric, Row, Study
@@ -27,7 +27,7 @@ LABELS = {
 #: What costs fewer or more executions a sample than the exact gradient, by what is counted.
 _OTHER_COST = ("jacobian-free", "shine", "unrolled-5", "unrolled-10")
 #: Group: label, encoding, weight of the penalty.
-_GROUPS = {
+_GROUPS: dict[str, tuple[str, NamedEncoding, float]] = {
     "amplitude": ("amplitude", "amplitude", 0.8),
     "angle": ("angle", "angle", 0.8),
     "free": ("angle, no penalty", "angle", 0.0),

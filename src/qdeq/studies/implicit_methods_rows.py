@@ -155,30 +155,33 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
     x, y = jnp.asarray(train_split.x[:_SAMPLES]), jnp.asarray(train_split.y[:_SAMPLES])
     runs, cosines = folder / "runs", {seed: [] for seed in row.seeds}
     shutil.rmtree(runs, ignore_errors=True)
+
+    def tell(metrics: dict[str, Any]) -> None:
+        progress({"epoch": metrics["epoch"], "epochs": epochs})
+
     began, trained = time.perf_counter(), None
     for stage in stages:
         config = config.replace(epochs=stage)
-        calls = {"on_epoch": lambda m: progress({"epoch": m["epoch"], "epochs": epochs})}
         if trained is None:
-            trained = train(config, seeds=row.seeds, out=runs, **calls)
+            trained = train(config, seeds=row.seeds, out=runs, on_epoch=tell)
         else:
-            trained = resume(runs, epochs=stage, config=config, **calls)
+            trained = resume(runs, epochs=stage, config=config, on_epoch=tell)
         for seed in row.seeds:
             cosines[seed].append(cosine(trained.of_seed(seed), config, x, y))
     assert trained is not None
     seeds = []
-    for summary in trained.summaries:
-        found = cosines[summary.seed]
+    for seed, summary in zip(row.seeds, trained.summaries, strict=True):
+        found = cosines[seed]
         seeds.append(
             {
-                "seed": summary.seed,
+                "seed": seed,
                 "test_accuracy": summary.test_accuracy,
                 "valid_accuracy": summary.valid_accuracy,
                 "converged_fraction": summary.converged_fraction,
                 "cosine_first": found[0],
                 "cosine_least": min(found),
                 "cosine_last": found[-1],
-                "valid_loss": _last_loss(trained.of_seed(summary.seed)),
+                "valid_loss": _last_loss(trained.of_seed(seed)),
             }
         )
     each = executions(config)
