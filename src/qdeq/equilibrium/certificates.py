@@ -295,6 +295,9 @@ class Certificate:
         The one on a smaller box, `inner_low` to `inner_high`, `(B, q)`: f maps it into itself, and
         after `rounds` `(B,)` applications every state of the larger one is in it. So are all
         equilibria, and one of them is alone where this factor is below 1.
+    depth
+        Of a causal network: after so many applications, from any start, the one equilibrium is
+        exact, whatever the factors are. None otherwise.
     """
 
     outer: Bound
@@ -304,6 +307,7 @@ class Certificate:
     inner_low: Float[np.ndarray, "B q"]
     inner_high: Float[np.ndarray, "B q"]
     rounds: np.ndarray
+    depth: int | None = None
 
     @property
     def factor(self) -> Float[np.ndarray, " B"]:
@@ -312,8 +316,11 @@ class Certificate:
 
     @property
     def exists(self) -> Bool[np.ndarray, " B"]:
-        """Whether there is an equilibrium: f is continuous and maps a box into itself (Brouwer)."""
-        return np.isfinite(self.factor)
+        """Whether there is an equilibrium: f is continuous and maps a box into itself (Brouwer).
+
+        A causal network always has one.
+        """
+        return np.isfinite(self.factor) | (self.depth is not None)
 
     @property
     def is_contraction(self) -> Bool[np.ndarray, " B"]:
@@ -323,7 +330,7 @@ class Certificate:
     @property
     def is_unique(self) -> Bool[np.ndarray, " B"]:
         """Whether there is one equilibrium, and iteration from any state finds it."""
-        return self.inner.factor < 1
+        return (self.inner.factor < 1) | (self.depth is not None)
 
     def steps(self, tolerance: float) -> Float[np.ndarray, " B"]:
         """After how many applications every entry is within `tolerance` of the equilibrium's.
@@ -331,11 +338,12 @@ class Certificate:
         From any start in the box, 0 among them. Infinite where nothing is certified.
         """
         _check_positive("tolerance", tolerance)
-        inner, found = self.inner, self.is_unique
+        inner, found = self.inner, self.inner.factor < 1
         width = inner.length(self.inner_high - self.inner_low) * inner.largest_entry()
         factor = np.where(found, np.maximum(inner.factor, np.finfo(float).tiny), 0.5)
         ratio = np.maximum(width / tolerance, 1)
-        return np.where(found, self.rounds + np.ceil(np.log(ratio) / -np.log(factor)), np.inf)
+        steps = np.where(found, self.rounds + np.ceil(np.log(ratio) / -np.log(factor)), np.inf)
+        return steps if self.depth is None else np.minimum(steps, self.depth)
 
     def sensitivity(self, error: float = 1.0) -> Float[np.ndarray, " B"]:
         """How far a state m = f(m) + e is from the equilibrium: |e| / (1 - L), in L's norm.
@@ -453,7 +461,7 @@ def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificat
             np.where(better[:, None], box[1], at[1]),
         )
         done = np.where(better, number, done)
-    return Certificate(outer, low, high, inner, *at, done)
+    return Certificate(outer, low, high, inner, *at, done, getattr(encloser, "depth", None))
 
 
 def overlap_bound(distance: ArrayLike, rotations: int = 1) -> np.ndarray:

@@ -202,12 +202,22 @@ def injection_within(
         assert longest is not None
         floor = longest * (math.sqrt(q) * excess(measured) + 2 * norm / aim)
         return injection.changed(floor=max(floor, injection.floor or 0.0))
-    fed = fed_angles(measured)
-    rate = norm * float(np.linalg.norm(fed.speeds[:, None] * fed.sums, 2)) * (1 + 1e-6)
+    rate = gain_of_inputs(measured)
     if learns:
         return injection.changed(bound=min(aim / rate, injection.bound or math.inf))
     factor = min(1.0, aim / (rate * largest_state)) if largest_state > 0 else 1.0
     return injection.changed(factor=factor)
+
+
+def gain_of_inputs(measured: MeasuredCircuit) -> float:
+    """What no two-norm of the derivative by v exceeds, with angle encoding, whatever the angles.
+
+    A network of such cells is a contraction by at most c if its `EdgeInjection` has a `max_gain` of
+    c over this and over `spread_norm(wiring)` of `equilibrium.networks.certificates`.
+    """
+    fed = fed_angles(measured)
+    fastest = float(np.linalg.norm(fed.speeds[:, None] * fed.sums, 2))
+    return ensemble_norm(measured) * fastest * (1 + 1e-6)
 
 
 MIXED = (

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._numbers import at_least
 from qdeq.equilibrium._randomness import check_randomness
+from qdeq.equilibrium.certificates import Encloser, Region
 from qdeq.equilibrium.networks import (
     AbstractWiring,
     Cells,
@@ -332,6 +333,18 @@ class Network(ModelFunction):
     def prepare(self) -> "PreparedNetwork":
         """The map with prepared cells."""
         return PreparedNetwork(self.wired())
+
+    def encloser(self, region: Region) -> Encloser:
+        """Bounds on the derivative by all states, see `equilibrium.certificates`.
+
+        Raises
+        ------
+        UserError
+            For a cell that is no circuit.
+        """
+        from qdeq.models.network_certificates import network_encloser  # which needs circuits' own
+
+        return network_encloser(self, region)
 
     def read_out(self, m: Float[Array, " Nq"]) -> Float[Array, " r"]:
         """What a head sees of the flat state."""
