@@ -7,7 +7,7 @@ Amplitude encoding and the choice are here, rotation angles in `angle_certificat
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -21,6 +21,9 @@ from qdeq.equilibrium.certificates import MARGIN, Encloser, Enclosure, Region, s
 from qdeq.errors import UserError
 from qdeq.models.gains import MIXED, ensemble_norm
 from qdeq.simulation import prepare_forms
+
+if TYPE_CHECKING:
+    from qdeq.models.angle_certificates import AngleEncloser
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +88,9 @@ def encloser_of(model: Any, region: Region) -> Encloser:
     return circuit_encloser(model, np.asarray(state), found)
 
 
-def circuit_encloser(model: Any, state: Float[np.ndarray, "a q"], inputs: Inputs) -> "Encloser":
+def circuit_encloser(
+    model: Any, state: Float[np.ndarray, "a q"], inputs: Inputs
+) -> "AmplitudeEncloser | AngleEncloser":
     """Of m -> f(u + W m) for a model's circuit, W and what is known of u."""
     from qdeq.models.angle_certificates import angle_encloser
 
