@@ -1,6 +1,7 @@
 """No Jacobian exceeds its certificate, which is near where that can be said; what follows holds."""
 
 import functools
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from qdeq.circuits import (
     z_strings,
 )
 from qdeq.cli.main import main
-from qdeq.equilibrium.certificates import Region, certify, overlap_bound, perron_bound
+from qdeq.equilibrium.certificates import Bound, Region, certify, overlap_bound, perron_bound
 from qdeq.models import build_model
 from qdeq.models.gains import anticommuting_sets, injection_within
 from qdeq.runs.certify import norms_in
@@ -137,26 +138,27 @@ def check(name, parts, region, inputs, rng):
     """Nothing that is sampled lies outside of what the certificate says."""
     with jax.enable_x64(True):
         found = certify(model_of(CASES[name], *parts), region)
-    for bound, low, high in (
+    check_samples(found, lambda states: derivatives(name)(parts, inputs, states), rng, len(inputs))
+    return found
+
+
+def check_samples(found, linearised, rng, n):
+    """`linearised(states)`: values and Jacobians at n states, each at features of its own."""
+    boxes = (
         (found.outer, found.low[0], found.high[0]),
         (found.inner, found.inner_low[0], found.inner_high[0]),
-    ):
-        corners = rng.integers(0, 2, (len(inputs), len(low)))
-        between = np.where(
-            rng.uniform(size=(len(inputs), 1)) < 0.3,
-            corners,
-            rng.uniform(size=(len(inputs), len(low))),
-        )
-        values, jacobians = derivatives(name)(parts, inputs, low + (high - low) * between)
+    )
+    for bound, low, high in boxes:
+        between = rng.uniform(size=(n, len(low)))
+        at_corners = rng.uniform(size=(n, 1)) < 0.3
+        states = low + (high - low) * np.where(at_corners, np.round(between), between)
+        values, jacobians = linearised(states)
         if not np.isfinite(bound.factor[0]):
             continue
-        many = type(bound)(
-            *(np.repeat(part, len(inputs), 0) for part in (bound.factor, bound.weights))
-        )
+        many = Bound(np.zeros(n), np.repeat(bound.weights, n, axis=0))
         assert norms_in(many, jacobians).max() <= bound.factor[0]
-        if bound is found.inner:  # f maps the box into itself; 1e-12 for rounding of f
-            assert np.all(values >= low - 1e-12) and np.all(values <= high + 1e-12)
-    return found
+        # f maps both boxes into themselves; 1e-12 for rounding of f.
+        assert np.all(values >= low - 1e-12) and np.all(values <= high + 1e-12)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -180,6 +182,80 @@ def test_no_jacobian_of_a_region_exceeds_its_certificate(name, seed, gain, size)
     check(name, parts, Region.box(x - size, x + size), x + moves, rng)
     moves *= size / np.linalg.norm(moves, axis=1, keepdims=True)
     check(name, parts, Region.ball(x, size), x + moves, rng)
+
+
+def random_model(rng):
+    """Any circuit of three qubits, encoding, observables and noise, feedback of any size."""
+    n, angles = 3, itertools.count()
+
+    def wires(k):
+        return tuple(rng.permutation(n)[:k].tolist())
+
+    def operation():
+        kind = rng.integers(5)
+        if kind == 0:
+            return Operation(str(rng.choice(["H", "S", "SX"])), wires(1))
+        if kind == 1:
+            return Operation(str(rng.choice(["CNOT", "CZ", "SWAP"])), wires(2))
+        if kind == 2:
+            unitary = np.linalg.qr(rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4)))[0]
+            return Operation("Unitary", wires(2), matrix=tuple(map(tuple, unitary.tolist())))
+        angle = next(angles)
+        if kind == 3:
+            return Operation(str(rng.choice(["CRX", "RZZ", "CRY"])), wires(2), parameter=angle)
+        return Operation(str(rng.choice(["RX", "RY", "RZ"])), wires(1), parameter=angle)
+
+    def rotation(feature):
+        name = str(rng.choice(["RX", "RY", "RZ", "PhaseShift"], p=[0.3, 0.3, 0.3, 0.1]))
+        factor, offset = rng.normal(size=2)
+        return Operation(name, wires(1), feature=feature, factor=factor, offset=offset)
+
+    operations = [operation() for _ in range(10)]
+    operations.append(Operation("RX", (0,), parameter=next(angles)))
+    if rng.integers(2):
+        encoding = qdeq.AmplitudeEncoding(n, int(rng.integers(3, 9)))
+    else:
+        encoding = qdeq.AngleEncoding(n, tuple(rotation(i) for i in range(rng.integers(3, 8))))
+        if rng.integers(3) == 0:
+            operations += [rotation(0), rotation(1), operation()]
+    circuit = qdeq.Circuit(n, tuple(operations))
+    strings = {"".join(rng.choice(list("IXYZ"), size=n)) for _ in range(5)} - {"III"} or {"ZII"}
+    observables = qdeq.MeasurementEnsemble(n, tuple(sorted(strings)))
+    a, q = encoding.n_features, observables.n_observables
+    noise = NOISE if rng.integers(2) else None
+    return qdeq.QuantumModel(
+        rng.uniform(-np.pi, np.pi, circuit.n_parameters),
+        circuit,
+        encoding=encoding,
+        observables=observables,
+        noise=noise,
+        reinjection=rng.choice([0.03, 0.2, 1.0]) * rng.normal(size=(a, q)),
+    )
+
+
+@SLOW
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_no_jacobian_of_any_circuit_exceeds_its_certificate(seed):
+    rng = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+        model = random_model(rng)
+        x = rng.normal(size=model.n_features) * rng.choice([1.0, 3.0])
+        size = rng.choice([0.0, 0.1])
+        found = certify(model, Region.box(x - size, x + size))
+        inputs = jnp.asarray(x + rng.uniform(-size, size, (100, len(x))))
+        form = model.prepare()
+
+        def one(m, x):
+            f = form.bind(x)
+            return f(m), jax.jacfwd(f)(m)
+
+        compiled = jax.jit(jax.vmap(one))
+
+        def linearised(states):
+            return map(np.asarray, compiled(jnp.asarray(states), inputs))
+
+        check_samples(found, linearised, rng, 100)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ A sum of n float64 numbers is off by at most n 1.1e-16 of that: enough for milli
 """
 
 _POWER_STEPS = 60
-_SMALLER = 0.98  # a round that makes no side of a box shorter than that is the last
+_SMALLER = 0.98  # rounds go on as long as sides of boxes, or factors, fall below that of before
 
 
 @dataclass(frozen=True, eq=False)
@@ -444,18 +444,18 @@ def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificat
     known = encloser(low, high)
     outer = inner = known.bound()
     box, at, done = (low, high), (low, high), np.zeros(len(low))
+    promising = np.full(len(low), True)
     for number in range(1, rounds + 1):
         wide = box[1] - box[0]
         box = (np.maximum(box[0], known.low), np.minimum(box[1], known.high))
-        if not np.any(box[1] - box[0] < _SMALLER * wide):
+        shrinks = np.any(box[1] - box[0] < _SMALLER * wide, axis=1)
+        # A factor below 1 that does not fall any more is found; one above may need small boxes.
+        if not np.any(shrinks & (promising | (inner.factor >= 1))):
             break
         known = encloser(*box)
         bound = known.bound()
-        better = bound.factor < inner.factor
-        inner = Bound(
-            np.where(better, bound.factor, inner.factor),
-            np.where(better[:, None], bound.weights, inner.weights),
-        )
+        better, promising = bound.factor < inner.factor, bound.factor < _SMALLER * inner.factor
+        inner = inner.smaller(bound)
         at = (
             np.where(better[:, None], box[0], at[0]),
             np.where(better[:, None], box[1], at[1]),
