@@ -34,7 +34,7 @@ Ansatz = Literal[NamedAnsatz, "own"]
 OWN_MODEL: Ansatz = "own"
 """The circuit of a model function that Python code gave; it cannot be made by its name."""
 
-Observables = Literal["z", "z-pairs", "xyz"]
+Observables = Literal["z", "z-pairs", "z-strings", "xyz"]
 Trainable = Literal["all", "published"]
 Method = Literal["auto", "statevector", "quadratic", "lightcone", "density-matrix"]
 Head = Literal["linear", "affine", "none"]
@@ -82,6 +82,6 @@ Optimiser = Literal[
 Schedule = Literal["constant", "cosine"]
 Gradient = Literal["parameter-shift", "spsa"]
 
-PresetName = Literal["paper", "demo", "published"]
+PresetName = Literal["paper", "demo", "published", "best"]
 TABLE_PRESET = "table"
 """What is recommended for the shape of a table, in the place of a named preset."""

@@ -189,8 +189,8 @@ def make_observables(name: str, n_qubits: int) -> MeasurementEnsemble:
     Parameters
     ----------
     name
-        ``"z"``: `z_of_every_wire`; ``"z-pairs"``: products of one Z or two, see `z_strings`;
-        ``"xyz"``: `xyz_of_every_wire`.
+        ``"z"``: `z_of_every_wire`; ``"z-pairs"``: products of one Z or two, and ``"z-strings"``: of
+        any number, 2**n - 1 in all, see `z_strings`; ``"xyz"``: `xyz_of_every_wire`.
     n_qubits
         Number of wires.
 
@@ -207,7 +207,8 @@ def make_observables(name: str, n_qubits: int) -> MeasurementEnsemble:
     check_choice("observables", name, get_args(names.Observables))
     if name == "xyz":
         return xyz_of_every_wire(n_qubits)
-    return z_strings(n_qubits, 1 if name == "z" else min(2, n_qubits))
+    weights = {"z": 1, "z-pairs": min(2, n_qubits), "z-strings": n_qubits}
+    return z_strings(n_qubits, weights[name])
 
 
 def z_of_every_wire(n_qubits: int) -> MeasurementEnsemble:

@@ -50,7 +50,8 @@ class ReproduceCommand:
     """Folder for the results, results/STUDY by default; finished rows in it are kept."""
 
     epochs: int | None = None
-    """Passes over the training split; 100 as in the paper unless given, for `noise` 60."""
+    """Passes over the training split; 100 as in the paper unless given, for `noise` 60, for
+    `recipe` the preset's."""
 
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
     """Seeds of every row, a range such as 0:10 (ten seeds from 0) or a list such as 0,3,7; 0:10
@@ -69,8 +70,8 @@ class ReproduceCommand:
     """Applications of the circuit in these epochs; 1 unless given."""
 
     data: DataName | None = None
-    """Data set on which `warmup`, `implicit-methods` and `depth` (mnist-4 unless given) and `noise`
-    (digits-4) compare; a table's is its name."""
+    """Data set on which `warmup`, `recipe`, `implicit-methods` and `depth` (mnist-4 unless given)
+    and `noise` (digits-4) compare; a table's is its name."""
 
     encoding: Encoding | None = None
     """Encoding with which `warmup` and `noise` compare, amplitude unless given; a table has all of

@@ -57,8 +57,8 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     ansatz_layers
         Layers of the last two names.
     observables
-        What is measured: `"z"` of every wire, `"z-pairs"` as well, `"xyz"` of every wire, or a
-        `qdeq.MeasurementEnsemble`.
+        What is measured: `"z"` of every wire, also products of two (`"z-pairs"`) or of any number
+        of them (`"z-strings"`), `"xyz"` of every wire, or a `qdeq.MeasurementEnsemble`.
     trainable
         `"all"` angles, or only those of the `"published"` code.
     method

@@ -16,6 +16,7 @@ STUDIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "overlap": ("overlap", "OverlapStudy", {}),
     "circuits": ("circuits", "CircuitStudy", {}),
     "warmup": ("warmup", "WarmupStudy", {}),
+    "recipe": ("recipe", "RecipeStudy", {}),
     "noise": ("noise", "NoiseStudy", {}),
     "depth": ("depth", "DepthStudy", {}),
     "implicit-methods": ("implicit_methods", "ImplicitMethodsStudy", {}),

@@ -153,6 +153,7 @@ def _seed_result(
     inference = phase_cost(measured, config, config.mode, summary.solver_steps_mean)
     found = {
         "seed": summary.seed,
+        "train_accuracy": summary.train_accuracy,
         "valid_accuracy": summary.valid_accuracy,
         "valid_loss": losses[0] if finite else math.nan,
         "best_epoch": summary.best_epoch,
@@ -190,7 +191,7 @@ def logistic(row: Row, folder: Path, progress: Tell) -> Result:
     began = time.perf_counter()
     fitted = dict.fromkeys(row.seeds, baselines.fit_logistic(dataset))
     note = " (the same model for every seed)"
-    return _classical(dataset, fitted, note, time.perf_counter() - began, choosing=0.0)
+    return classical(dataset, fitted, note, time.perf_counter() - began, choosing=0.0)
 
 
 def mlp(row: Row, folder: Path, progress: Tell) -> Result:
@@ -209,10 +210,10 @@ def mlp(row: Row, folder: Path, progress: Tell) -> Result:
     for number, seed in enumerate(row.seeds):
         fitted[seed] = baselines.fit_mlp(dataset, first.choice, **size, seed=seed)
         progress({"stage": "fitting", "epoch": number + 1, "epochs": len(row.seeds)})
-    return _classical(dataset, fitted, "", time.perf_counter() - began, choosing=choosing)
+    return classical(dataset, fitted, "", time.perf_counter() - began, choosing=choosing)
 
 
-def _classical(
+def classical(
     dataset: Dataset,
     fitted: dict[int, baselines.Fitted],
     note: str,
@@ -220,9 +221,11 @@ def _classical(
     *,
     choosing: float,
 ) -> Result:
+    """The result of a row of scikit-learn's models, one per seed."""
     seeds = [
         {
             "seed": seed,
+            "train_accuracy": baselines.accuracy(found.model, dataset.train),
             "valid_accuracy": baselines.accuracy(found.model, dataset.valid),
             "valid_loss": found.valid_loss,
             "test_accuracy": baselines.accuracy(found.model, dataset.test),

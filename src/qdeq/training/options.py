@@ -201,7 +201,8 @@ class ModelOptions:
     paper's in paper-repeated."""
 
     observables: ObservablesOption = "z"
-    """What is measured: Z of every wire, also products of two Z, or X, Y and Z of every wire."""
+    """What is measured: Z of every wire, also products of two Z, all products of Z (2**n - 1
+    numbers from the same shots), or X, Y and Z of every wire."""
 
     trainable: Trainable = "all"
     """Which angles learn: all of them, or only those of the published code's random layer."""

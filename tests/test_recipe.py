@@ -1,0 +1,74 @@
+"""The preset best, and the study that takes it apart."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from qdeq.circuits.observables import make_observables
+from qdeq.errors import UserError
+from qdeq.studies.kinds import run_row
+from qdeq.studies.recipe import CHANGES, DEPTHS, STEPS, RecipeStudy
+from qdeq.studies.results import Results
+from qdeq.training.config import PRESETS
+
+
+def rows_of(study: RecipeStudy, group: str) -> list:
+    return [row for row in study.rows() if row.group == group]
+
+
+@pytest.mark.parametrize("data", ["mnist-4", "mnist-10"])
+def test_steps_lead_from_the_papers_recipe_to_the_preset(data):
+    study = RecipeStudy(data=data, seeds=(0,))
+    best, steps = study.best(), rows_of(study, "steps")
+    first, last = steps[0].training, steps[-1].training
+    paper = PRESETS["paper"]
+    differing = {n for n in vars(paper) if getattr(first, n) != getattr(paper, n)}
+    assert differing <= {"data", "epochs", "tolerance", "encoding"}
+    left = {n for n in vars(best) if getattr(last, n) != getattr(best, n)}
+    assert left == set(list(STEPS.values())[-1][1])
+    for before, after in itertools.pairwise(steps):
+        changed = {
+            n for n in vars(best) if getattr(before.training, n) != getattr(after.training, n)
+        }
+        assert changed and changed <= set(STEPS[after.name][1])
+
+
+def test_rows_beside_the_preset_differ_from_it_in_what_they_are_named_after():
+    study = RecipeStudy(seeds=(0,))
+    best = study.best()
+    for row in rows_of(study, "without"):
+        changed = {n for n in vars(best) if getattr(row.training, n) != getattr(best, n)}
+        assert changed == set(CHANGES[row.name][1])
+    assert [row.training.layers for row in rows_of(study, "best")[1:]] == list(DEPTHS)
+    assert len({row.key for row in study.rows()}) == len(study.rows())
+
+
+def test_no_seed_is_a_users_mistake():
+    with pytest.raises(UserError, match="give at least one"):
+        RecipeStudy(seeds=())
+
+
+def test_z_strings_are_all_products_of_z():
+    ensemble = make_observables("z-strings", 3)
+    assert len(set(ensemble.strings)) == 7 and len(ensemble.settings()) == 1
+    # With the identity their signs are the characters of the group: orthogonal rows.
+    signs = ensemble.signs()
+    np.testing.assert_array_equal(signs @ signs.T, 8 * np.eye(7))
+
+
+@pytest.mark.slow
+def test_the_preset_is_trained_and_compared_with_depth_and_classical_models(tmp_path):
+    study = RecipeStudy(data="digits-4", epochs=4, seeds=(0, 1))
+    rows = {row.key: row for row in study.rows()}
+    computed, points = {}, {}
+    for key in ("best-implicit", "best-direct-1", "classical-narrow"):
+        computed[key] = run_row(rows[key], tmp_path / key, lambda _: None)
+        points[key] = {"": computed[key]["seeds"]}
+    # Four qubits with three rotations each read 16 pixels and 12 measured values, and a bias.
+    assert computed["best-implicit"]["injection_parameters"] == 12 * (16 + 12 + 1)
+    assert min(seed["test_accuracy"] for seed in computed["best-implicit"]["seeds"]) > 0.9
+    assert min(seed["converged_fraction"] for seed in computed["best-implicit"]["seeds"]) == 1
+    results = Results(study, tuple(rows[key] for key in computed), computed, points)
+    first, second = study.claims(results)
+    assert first.startswith("Preset best") and "hidden units" in second
