@@ -104,7 +104,7 @@ def test_sizes_of_parts_must_agree_with_each_other_and_with_the_data():
         ({"ansatz": OBJECTS["encoding"]}, "give a Circuit"),
         ({"ansatz": "deep"}, "hardware-efficient"),
         ({"observables": ("ZI",)}, "give a MeasurementEnsemble"),
-        ({"observables": "zzz"}, "observables='zzz' is not known: choose one of z, z-pairs, z-strings, xyz"),
+        ({"observables": "zzz"}, "choose one of z, z-pairs, z-strings, xyz"),
         ({"noise": 0.1}, "give a NoiseModel or a text"),
         ({"noise": NOISE, "method": "statevector"}, "knows no mixtures"),
         ({"fallback": qdeq.Implicit()}, "give a solver object"),

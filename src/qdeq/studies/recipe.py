@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qdeq.studies.results import Grid, Results
 
 #: Depths of the weight-tied baseline.
-DEPTHS = (1, 2, 3, 5, 10)
+DEPTHS = (1, 2, 5, 10)
 
 GROUPS = {
     "best": "preset best",
@@ -32,7 +32,7 @@ GROUPS = {
 #: in this step and stay so in the next ones.
 STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "paper": ("the paper's recipe", ()),
-    "pull": ("less pull to zero: Jacobian weight 0.8 to 0.1", ("jacobian_weight",)),
+    "pull": ("less pull to zero: Jacobian weight 0.8 to 0.01", ("jacobian_weight",)),
     "head": ("the head sees signs: no ReLU, no dropout", ("head", "dropout")),
     "optimiser": (
         "smaller batches, larger steps that fall to zero",
@@ -56,9 +56,10 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "relu": ("head with ReLU", {"head": "linear"}),
     "z": ("Z of every wire", {"observables": "z"}),
+    "z-strings": ("all products of Z, one setting", {"observables": "z-strings"}),
     "z-pairs": ("Z and products of two Z", {"observables": "z-pairs"}),
     "paper-circuit": ("the paper's circuit", {"ansatz": "paper"}),
-    "shallow": ("one layer of the circuit", {"ansatz_layers": 1}),
+    "two-layers": ("two layers of the circuit", {"ansatz_layers": 2}),
     "constant": ("constant step size", {"schedule": "constant"}),
     "decay": ("weight decay 0.1", {"weight_decay": 0.1}),
 }
