@@ -75,7 +75,7 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.develop: $(VENV)/.package
-	$(INSTALL) --group dev --editable ".[data,pennylane,qiskit]"
+	$(INSTALL) --group dev --editable ".[data,pennylane,qiskit,torch]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.package

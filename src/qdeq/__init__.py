@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from qdeq.models import Injection as Injection
     from qdeq.models import ModelFunction as ModelFunction
     from qdeq.models import Network as Network
+    from qdeq.models import QuantumEquilibrium as QuantumEquilibrium
     from qdeq.models import QuantumModel as QuantumModel
     from qdeq.models import Regressor as Regressor
     from qdeq.models import paper_model as paper_model
@@ -82,7 +83,10 @@ _HOMES = {
     "interop.forecaster": "QDEQForecaster",
     "interop.sequences": "QDEQSequenceClassifier QDEQSequenceRegressor",
     "interop.sklearn": "QDEQClassifier QDEQRegressor",
-    "models": "Classifier Injection ModelFunction Network QuantumModel Regressor paper_model",
+    "models": (
+        "Classifier Injection ModelFunction Network QuantumEquilibrium QuantumModel Regressor "
+        "paper_model"
+    ),
     "runs": "Run load train",
     "training": "TrainConfig",
 }

@@ -13,6 +13,7 @@ from qdeq.models.network import Network as Network
 from qdeq.models.paper import paper_model as paper_model
 from qdeq.models.predictor import Prediction as Prediction
 from qdeq.models.predictor import Predictor as Predictor
+from qdeq.models.quantum_equilibrium import QuantumEquilibrium as QuantumEquilibrium
 from qdeq.models.quantum_model import QuantumModel as QuantumModel
 from qdeq.models.quantum_model import evaluation_path as evaluation_path
 from qdeq.models.quantum_model import quantum_model as quantum_model

@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from qdeq._numbers import at_most, nan_unless_finite
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.errors import UserError, check_choice
-from qdeq.models.function import ModelFunction, check_model, state_dtype
+from qdeq.models.function import ModelFunction, check_model
+from qdeq.models.quantum_equilibrium import QuantumEquilibrium
 from qdeq.models.sampled import SampledModel
 from qdeq.names import Head
 
@@ -154,13 +155,9 @@ class Predictor(eqx.Module):
         once for both. With shots it is a `SampledModel`'s; `start` is where the layer starts (None:
         m = 0), `keep` and `dropout` are as in `read_out`, and the rest as in `__call__`.
         """
-        random: dict[str, Any] = {} if shots is None else {"key": shots_key, "shots": shots}
-        if start is None:
-            start = jnp.zeros(self.model.n_observables, state_dtype(self.model))
-        if isinstance(layer, Direct):
-            solution = layer(function, start, **random)
-        else:
-            solution = layer(function, start, budget=budget, **random)
+        solution = QuantumEquilibrium(self.model, layer).solve_bound(
+            function, start=start, budget=budget, shots=shots, key=shots_key
+        )
         outputs = self.read_out(solution.value, keep=keep, dropout=dropout)
         return Prediction(outputs, solution)
 
