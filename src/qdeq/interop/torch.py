@@ -304,7 +304,8 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
         if options:
             raise UserError(f"{', '.join(options)} beside a QuantumEquilibrium: its layer has them")
         return function
-    if not callable(function):
+    given: Any = function
+    if not callable(given):
         raise UserError(
             f"{function!r} has no equilibrium: give a QuantumEquilibrium, a model function, or a "
             "JAX function f(z, x)"
@@ -323,7 +324,7 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
     learned = jax.tree.map(
         lambda a: jnp.asarray(a.detach().numpy() if isinstance(a, torch.Tensor) else a), parameters
     )
-    return FunctionEquilibrium(function, learned, layer, sizes)
+    return FunctionEquilibrium(given, learned, layer, sizes)
 
 
 def _flags(module: Any, arrays: Any, learned: Any) -> list[np.ndarray]:

@@ -374,8 +374,8 @@ def smallest_balls(
     """Small balls, by centre and radius, around what is near a point and no longer than 1.
 
     >>> centre, radius = smallest_balls(np.array([0.0, 0.0, 1.0]), np.array(1.0))
-    >>> centre.round(4), radius.round(4)
-    (array([0. , 0. , 0.5]), array(0.866))
+    >>> print(centre.round(4), radius.round(4))
+    [0.  0.  0.5] 0.866
     """
     length = np.linalg.norm(points, axis=-1)
     safe = np.where(length > 0, length, 1)
