@@ -41,7 +41,7 @@ class FunctionEquilibrium(eqx.Module):
         Of z.
     """
 
-    function: Callable[..., Array]
+    function: Callable[..., Any]
     parameters: PyTree
     layer: Equilibrium
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -304,8 +304,7 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
         if options:
             raise UserError(f"{', '.join(options)} beside a QuantumEquilibrium: its layer has them")
         return function
-    given: Any = function
-    if not callable(given):
+    if not callable(function):
         raise UserError(
             f"{function!r} has no equilibrium: give a QuantumEquilibrium, a model function, or a "
             "JAX function f(z, x)"
@@ -324,7 +323,7 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
     learned = jax.tree.map(
         lambda a: jnp.asarray(a.detach().numpy() if isinstance(a, torch.Tensor) else a), parameters
     )
-    return FunctionEquilibrium(given, learned, layer, sizes)
+    return FunctionEquilibrium(function, learned, layer, sizes)
 
 
 def _flags(module: Any, arrays: Any, learned: Any) -> list[np.ndarray]:
