@@ -1,19 +1,29 @@
 """The report is one page that needs nothing else, and its pictures show what they are given."""
 
+import base64
+import hashlib
 import html.parser
+import json
 import math
+import re
 import shlex
 from types import SimpleNamespace
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from qdeq.cli.arguments import parse
 from qdeq.cli.train import TrainCommand
+from qdeq.data import Dataset, Split
 from qdeq.equilibrium import Picard
-from qdeq.runs import figures
+from qdeq.errors import UserError
+from qdeq.runs import figures, report_data
 from qdeq.runs.circuit import circuit_of
 from qdeq.runs.report import command_line, python_call, report_page, summary_rows
+from qdeq.runs.report_data import Path, ReportData, Sample, Search, of_run
+from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary, versions
 from qdeq.training.config import PRESETS, TrainConfig
 
@@ -134,6 +144,120 @@ def test_a_run_of_objects_shows_the_call_in_python_that_trains_it():
     page = Page(report_page(config, summary(), {}))
     assert "qdeq.train(qdeq.TrainConfig(epochs=7, seed=3)" in page.text
     assert "qdeq train" not in page.text and "own model" in page.text
+
+
+def searched(**changes):
+    """What a report shows of two test samples, one of which has been searched for."""
+    paths = {
+        "picard": Path([[0.0, 0.0], [0.5, -0.5]], [1.0, 2e-6], True),
+        "broyden": Path([[0.0, 0.0]], [1.0], False),
+    }
+    samples = [
+        Sample(4, 0, 0, image=[0, 80, 160, 255], probabilities=[0.75, 0.25]),
+        Sample(7, 0, 1, image=[0, 0, 0, 0], probabilities=[0.25, 0.75]),
+    ]
+    values = {
+        "finished": "2026-01-02 03:04:05 UTC",
+        "hardware": "a <fast> one",
+        "samples": samples,
+        "tolerance": 1e-5,
+        "observables": ["Z0", "</script><b>"],
+        "searches": [Search(7, [0.5, -0.5], True, 0.25, paths)],
+    }
+    return ReportData(**(values | changes))
+
+
+def test_the_page_shows_when_and_where_it_ran_and_the_samples_behind_each_cell():
+    text = report_page(TrainConfig(), summary(), {}, data=searched())
+    page = Page(text)
+    assert page.open == []
+    for words in ("2026-01-02 03:04:05 UTC", "a <fast> one", "True 0, predicted <b>", "sample 7"):
+        assert words in page.text
+    cells = [address for address in page.addresses if address.startswith("#cell")]
+    assert cells == ["#cell-0-0", "#cell-0-1"]  # links to what has samples, and not to the others
+    assert all(f'id="{cell[1:]}"' in text for cell in cells)
+    assert page.tags.count("meter") == 4
+
+
+def test_the_search_can_be_read_without_scripts():
+    page = Page(report_page(TrainConfig(), summary(), {}, data=searched()))
+    assert "Picard, steps" in page.text and "0.250" in page.text
+    assert "1 (not converged)" in page.text and "noscript" in page.tags
+    without = Page(report_page(TrainConfig(), summary(), {}, data=searched(searches=[])))
+    assert "qdeq report 'runs/<a>' adds" in without.text and "script" not in without.tags
+    direct = Page(report_page(TrainConfig(mode="direct"), summary(mode="direct"), {}))
+    assert "search for the equilibrium" not in direct.text
+
+
+def test_the_policy_of_a_page_allows_its_own_style_and_script_alone():
+    text = report_page(TrainConfig(), summary(), {}, data=searched())
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        content = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+    assert " style=" not in text and " onclick=" not in text  # which the policy would refuse
+
+
+@given(
+    name=st.text(min_size=1, max_size=12) | st.sampled_from(["</script>", "<!--<script>", "&lt;"])
+)
+@settings(max_examples=12, deadline=None)
+def test_names_of_classes_observables_and_runs_cannot_leave_their_place(name):
+    given_names = summary(classes=[name, "b"], run=name, dataset=name)
+    text = report_page(TrainConfig(), given_names, {}, data=searched(observables=[name, "Z"]))
+    page = Page(text)
+    assert page.open == [] and not {"b", "i", "iframe"} & set(page.tags)
+    assert page.tags.count("script") == 2 and page.tags.count("section") == 4
+    inside = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert json.loads(inside[1])["observables"] == [name, "Z"]
+
+
+def test_what_a_report_shows_survives_its_file(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.read_report_data(ReportData) == ReportData()  # of an earlier version: no file
+    data = searched(searches=[Search(7, [math.nan, 1.0], False, None, {})])
+    folder.write_report_data(data)
+    again = folder.read_report_data(ReportData)
+    assert again.searches[0].equilibrium == [None, 1.0] and again.samples == data.samples
+    folder.report_data_path.write_text('{"samples": [{"index": "a"}]}')
+    with pytest.raises(UserError, match="damaged"):
+        folder.read_report_data(ReportData)
+
+
+def test_the_report_says_what_converged_means_with_the_same_words_for_one_seed_and_many():
+    residual_above = summary(residual_max=4e-5, converged_fraction=1.0)
+    one = summary_rows(residual_above, TrainConfig())
+    assert one["converged means"].startswith("|f(m) − m| <= 1e-05 + 1e-05 |f(m)|")
+    many = Summary.over([residual_above, residual_above], run="runs/two")
+    assert set(summary_rows(many, TrainConfig())) == {*one, "seeds"}
+    picard = TrainConfig(solver=Picard(rtol=1e-3, atol=1e-4))
+    assert summary_rows(summary(), picard)["converged means"].startswith(
+        "|f(m) − m| <= 0.0001 + 0.001 |f(m)|"
+    )
+    assert "converged means" not in summary_rows(summary(mode="direct"), TrainConfig())
+
+
+def test_the_training_loss_is_drawn_without_the_penalty_that_is_part_of_it():
+    lines = [line | {"train_penalty": 0.25} for line in history()]
+    loss = figures.training_curves(lines).axes[0]
+    drawn = {str(line.get_label()): line.get_ydata() for line in loss.lines}
+    np.testing.assert_allclose(drawn["training"], [0.75, 0.25, 1 / 3 - 0.25])
+    np.testing.assert_allclose(drawn["penalty"], 0.25)
+    assert not figures.has_penalty([history()])  # a run of an earlier version
+    assert not figures.has_penalty([[line | {"train_penalty": 0.0} for line in history()]])
+
+
+def test_of_every_cell_the_first_samples_are_kept_and_of_a_regression_the_worst():
+    x = np.zeros((60, 4), np.float32)
+    split = Split(x, np.arange(60, dtype=np.int32) % 2)
+    data = Dataset("own", split, split, split, classes=(0, 1), image_shape=None)
+    found = of_run(TrainConfig(data="own"), data, np.zeros(60, int))
+    assert [s.index for s in found.samples if s.true == 1] == list(range(1, 32, 2))
+    assert all(s.image is None for s in found.samples)  # own features are no pixels
+    true, predicted = np.zeros((40, 1)), np.arange(40.0)[:, None]
+    assert report_data._shown(true, predicted, is_classes=False)[:2] == [39, 38]
 
 
 def test_undefined_inputs_are_reported_when_there_are_any():

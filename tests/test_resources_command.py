@@ -12,7 +12,7 @@ from qdeq.cli import main
 from qdeq.cli.resources_tables import duration
 from qdeq.devices import estimate
 from qdeq.runs.cost import run_cost
-from qdeq.runs.report import hardware_rows
+from qdeq.runs.report import executions
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
 from qdeq.training.config import TrainConfig
@@ -112,10 +112,11 @@ def test_the_penalty_of_a_run_is_counted_apart(finished):
     assert cost.training.executions == 10 * (8 + 33 + 81)
     assert cost.penalty.executions == 10 * 32 * 80 and cost.penalty.shots == 10 * 10 * 32 * 80
     summary = RunFolder.open(finished).read_summary()
-    (text,) = hardware_rows(TrainConfig(encoding="angle"), summary, history).values()
-    assert text.startswith("1,220 executions (forward 80, gradients 1,140)")
+    text = "".join(executions(TrainConfig(encoding="angle"), summary, history))
+    for number in ("80", "1,140", f"{10 * 32 * 80:,}"):  # forward, gradients, the penalty's
+        assert f"<td>predicted</td><td>{number}</td>" in text
     no_prediction = TrainConfig(solver="newton", adjoint="unrolled")
-    assert hardware_rows(no_prediction, summary, history) == {}
+    assert "predicted" not in "".join(executions(no_prediction, summary, history))
 
 
 def test_an_epoch_without_numbers_costs_nothing():

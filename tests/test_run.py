@@ -64,6 +64,7 @@ def test_a_run_writes_every_file_of_its_folder(fake, monkeypatch, tmp_path):
         "checkpoint",
         "figures",
         "report.html",
+        "report.json",
         "summary.json",
     }
     pictures = {path.name for path in (tmp_path / "a" / "figures").iterdir()}

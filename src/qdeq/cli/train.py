@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,11 +142,13 @@ class TrainCommand(TrainConfig):
 
         summary, folder = run.summary, run.folder
         title = f"{summary.dataset}, {summary.n_qubits} qubits, {summary.encoding}, {summary.mode}"
-        print_rows(console, summary_rows(summary), title=title)
+        print_rows(console, summary_rows(summary, run.config), title=title)
         console.print()
         for picture in sorted(folder.figures_path.glob("*.png")):
             print_path(console, "picture", picture)
         print_path(console, "report", folder.report_path)
+        command = f"qdeq report {shlex.quote(str(folder.path))}"
+        print_path(console, "to add", f"{command}  (how solvers find the equilibria, step by step)")
         print_path(console, "run folder", folder.path)
         if self.json:
             print(summary.to_json())

@@ -39,5 +39,7 @@ from qdeq.equilibrium.solution import SolverStats as SolverStats
 from qdeq.equilibrium.solver import AbstractSolver as AbstractSolver
 from qdeq.equilibrium.solver import Estimate as Estimate
 from qdeq.equilibrium.stability import spectral_radius as spectral_radius
+from qdeq.equilibrium.trajectories import Trajectory as Trajectory
+from qdeq.equilibrium.trajectories import trajectory as trajectory
 from qdeq.equilibrium.trust_region import Dogleg as Dogleg
 from qdeq.equilibrium.trust_region import LevenbergMarquardt as LevenbergMarquardt

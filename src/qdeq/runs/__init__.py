@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qdeq.runs.evaluation import Evaluation as Evaluation
     from qdeq.runs.evaluation import evaluate as evaluate
     from qdeq.runs.report import write_report as write_report
+    from qdeq.runs.report_data import add_details as add_details
     from qdeq.runs.run import resume as resume
     from qdeq.runs.run import train as train
     from qdeq.runs.run_folder import RunFolder as RunFolder
@@ -32,6 +33,7 @@ __getattr__ = attach(
         "Evaluation": "evaluation",
         "evaluate": "evaluation",
         "write_report": "report",
+        "add_details": "report_data",
         "resume": "run",
         "train": "run",
         "RunFolder": "run_folder",

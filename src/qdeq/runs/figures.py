@@ -57,9 +57,12 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
                 ("train", "training", BLUE),
                 ("valid", "validation", ORANGE),
             ):
-                values = _numbers(history, f"{split}_{name}")
+                values = _curve(history, split, name)
                 marker = "o" if len(epochs) == 1 else None
                 panel.plot(epochs, values, color=colour, label=label, marker=marker, markersize=4)
+            if name == "loss" and has_penalty([history]):
+                penalty = _numbers(history, "train_penalty")
+                panel.plot(epochs, penalty, color=GREEN, lw=1.2, ls="--", label="penalty")
             if warm_up:
                 panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
             if kept is not None:
@@ -93,13 +96,19 @@ def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
             ):
                 values = np.full((len(histories), len(epochs)), math.nan)
                 for row, history in zip(values, histories, strict=True):
-                    row[: len(history)] = _numbers(history, f"{split}_{name}")
+                    row[: len(history)] = _curve(history, split, name)
                 values = np.ma.masked_invalid(values)  # seeds that have ended are left out
                 marker = "o" if len(epochs) == 1 else None
                 mean = values.mean(axis=0)
                 panel.plot(epochs, mean, color=colour, label=label, marker=marker, markersize=4)
                 low, high = values.min(axis=0), values.max(axis=0)
                 panel.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
+            if name == "loss" and has_penalty(histories):
+                penalties = np.full((len(histories), len(epochs)), math.nan)
+                for row, history in zip(penalties, histories, strict=True):
+                    row[: len(history)] = _numbers(history, "train_penalty")
+                mean = np.ma.masked_invalid(penalties).mean(axis=0)
+                panel.plot(epochs, mean, color=GREEN, lw=1.2, ls="--", label="penalty")
             if warm_up:
                 panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
             panel.set(title=_title(name), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
@@ -224,6 +233,22 @@ def styled_figure(
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, tuple(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def has_penalty(histories: Sequence[Sequence[dict[str, Any]]]) -> bool:
+    """Whether a Jacobian penalty was trained with, and its size is known of every epoch."""
+    penalties = [metrics.get("train_penalty", 0) for history in histories for metrics in history]
+    known = all("train_penalty" in metrics for history in histories for metrics in history)
+    return known and any(penalties)
+
+
+def _curve(history: Sequence[dict[str, Any]], split: str, name: str) -> list[float]:
+    """Loss or score per epoch; the training loss without the penalty that is a part of it."""
+    values = _numbers(history, f"{split}_{name}")
+    if split == "train" and name == "loss" and has_penalty([history]):
+        penalties = _numbers(history, "train_penalty")
+        return [loss - penalty for loss, penalty in zip(values, penalties, strict=True)]
+    return values
 
 
 def _score(history: Sequence[dict[str, Any]]) -> str:

@@ -1,15 +1,32 @@
-"""HTML pages that hold everything they show: inline style, pictures in the page, no scripts.
+"""HTML pages that hold everything they show: inline style, pictures and, where asked for, a script.
 
-The parts return HTML from plain text, escaped here and nowhere else.
+The parts return HTML from plain text, escaped here and nowhere else. Style and scripts are files of
+`page_files/`. A page allows only those two of its own, by their hashes, and loads nothing.
 """
 
 import base64
+import functools
+import hashlib
+import json
+import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib import resources
 from string import Template
+from typing import Any
+
+import numpy as np
 
 
-def page(title: str, parts: Iterable[str], *, wide: bool = False) -> str:
+def page(
+    title: str,
+    parts: Iterable[str],
+    *,
+    wide: bool = False,
+    script: str | None = None,
+    data: Any = None,
+) -> str:
     """A whole page.
 
     Parameters
@@ -20,10 +37,43 @@ def page(title: str, parts: Iterable[str], *, wide: bool = False) -> str:
         What stands under the title, HTML that the functions of this module return.
     wide
         Whether the page has room for tables of many columns.
+    script
+        Name of a file of `page_files/` to run in the page.
+    data
+        What it reads, of which JSON can be made.
     """
+    style, scripts, policy = _page_file("style.css"), "", ""
+    if script is not None:
+        content = _page_file(script)
+        scripts = (
+            f'<script type="application/json" id="data">{_json_in_html(data)}</script>\n'
+            f"<script>{content}</script>\n"
+        )
+        policy = f"; script-src '{_hash(content)}'"
     return _PAGE.substitute(
-        title=escape(title), layout="wide" if wide else "narrow", body="\n".join(parts)
+        title=escape(title),
+        layout="wide" if wide else "narrow",
+        body="\n".join(parts),
+        style=style,
+        scripts=scripts,
+        policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; base-uri 'none'; "
+        f"form-action 'none'{policy}",
     )
+
+
+@functools.cache
+def _page_file(name: str) -> str:
+    return resources.files("qdeq.runs").joinpath("page_files", name).read_text(encoding="utf-8")
+
+
+def _hash(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def _json_in_html(data: Any) -> str:
+    """JSON that no HTML parser takes for the end of its element."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def heading(text: str) -> str:
@@ -33,7 +83,8 @@ def heading(text: str) -> str:
 
 def paragraph(text: str, style: str = "") -> str:
     """A paragraph; nothing where there is no text."""
-    return f'<p class="{style}">{escape(text)}</p>' if text else ""
+    kind = f' class="{style}"' if style else ""
+    return f"<p{kind}>{escape(text)}</p>" if text else ""
 
 
 def command(text: str) -> str:
@@ -48,15 +99,35 @@ def bullets(sentences: Iterable[str]) -> str:
 
 def pairs(rows: Mapping[str, str]) -> str:
     """Labels and values as a table."""
-    cells = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
-    return f'<table class="pairs">{"".join(cells)}</table>'
+    cells = (
+        f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in rows.items()
+    )
+    return f'<div class="wide"><table class="pairs">{"".join(cells)}</table></div>'
 
 
-def grid(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A table with a header."""
-    lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in header)}</tr>"]
-    lines += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in body]
-    return f'<div class="wide"><table class="grid">{"".join(lines)}</table></div>'
+def grid(
+    header: Sequence[str],
+    body: Iterable[Sequence[str]],
+    *,
+    links: Mapping[str, str] | None = None,
+) -> str:
+    """A table with a header, as wide as it is within its own scroll bar.
+
+    `links` are the addresses of first cells, by their text.
+    """
+
+    def cell(text: str, column: int) -> str:
+        address = (links or {}).get(text) if column == 0 else None
+        shown = escape(text)
+        return (
+            f'<td><a href="{escape(address)}">{shown}</a></td>' if address else f"<td>{shown}</td>"
+        )
+
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in header)
+    lines = [f"<tr>{head}</tr>"]
+    lines += [f"<tr>{''.join(cell(text, k) for k, text in enumerate(row))}</tr>" for row in body]
+    # A box that scrolls can be reached and scrolled by keyboard only with a tab stop.
+    return f'<div class="wide" tabindex="0"><table class="grid">{"".join(lines)}</table></div>'
 
 
 def figures(pictures: Mapping[str, tuple[bytes, str, str]]) -> str:
@@ -70,6 +141,21 @@ def figures(pictures: Mapping[str, tuple[bytes, str, str]]) -> str:
     return '<div class="figures">\n' + "\n".join(shown) + "\n</div>"
 
 
+def grey_image(pixels: Sequence[int], side: int, text: str) -> str:
+    """A square image of numbers from 0 to 255, for whom cannot see it `text`."""
+    rows = np.asarray(pixels, np.uint8).reshape(side, side)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+    encoded = base64.b64encode(b"\x89PNG\r\n\x1a\n" + parts).decode()
+    return f'<img class="sample" alt="{escape(text)}" src="data:image/png;base64,{encoded}">'
+
+
 def columns(sections: Mapping[str, str]) -> str:
     """Parts beside each other, by heading."""
     shown = (f"<section>{heading(name)}{part}</section>" for name, part in sections.items())
@@ -80,45 +166,17 @@ _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="$policy">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>qdeq: $title</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #111827; margin: 0; background: #f3f4f6; }
-main { max-width: 62rem; margin: 2rem auto; padding: 2rem 2.5rem; background: #fff;
-  border: 1px solid #e5e7eb; border-radius: 8px; }
-main.wide { max-width: 84rem; }
-h1 { font-size: 1.5rem; margin: 0; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
-.run { color: #6b7280; margin: .2rem 0 0; overflow-wrap: anywhere; }
-.score { font-size: 2.2rem; font-weight: 600; color: #0072b2; margin: 1rem 0 0; }
-div.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th { font-weight: 400; color: #6b7280; }
-.pairs th { text-align: left; padding: .15rem 2rem .15rem 0; }
-.pairs td { padding: .15rem 0; overflow-wrap: anywhere; }
-.grid { font-size: .85rem; }
-.grid th { text-align: right; padding: .2rem .8rem .4rem 0; vertical-align: bottom;
-  border-bottom: 1px solid #d1d5db; }
-.grid td { text-align: right; padding: .2rem .8rem .2rem 0; white-space: nowrap; }
-.grid tr > :nth-child(-n+2) { text-align: left; }
-.grid tr:hover td { background: #f9fafb; }
-ul { padding-left: 1.2rem; }
-figure { margin: 0 0 1.5rem; max-width: 100%; }
-figure img { max-width: min(100%, 50rem); height: auto; display: block; }
-figure.training, figure.seeds, figure.circuit { flex: 1 0 100%; }
-figure.residual { width: 26rem; }
-figure.confusion { width: 20rem; }
-figcaption { color: #6b7280; font-size: .85rem; margin-top: .3rem; max-width: 44rem; }
-.figures, .columns { display: flex; flex-wrap: wrap; gap: 1rem 3rem; }
-pre { background: #f3f4f6; padding: .8rem 1rem; border-radius: 6px; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
-</style>
+<style>$style</style>
 </head>
 <body>
 <main class="$layout">
 <h1>$title</h1>
 $body
 </main>
-</body>
+$scripts</body>
 </html>
 """)

@@ -81,7 +81,7 @@ def predict_file(
     out = _writable(Path(out), Path(file))
     if run.preparation is not None:
         source = _rows_of_table(run.preparation, file)
-    elif _reads_images(run.config):
+    elif reads_images(run.config):
         named = DATASETS.get(run.config.data)
         resize = None if named is None else named.resize
         source = _rows_of_images(file, run.summary.n_features, resize)
@@ -142,7 +142,7 @@ def _rows_of_images(file: str | Path, n_features: int, resize: int | None) -> _R
     return _Rows(images.n_rows, parts())
 
 
-def _reads_images(config: TrainConfig) -> bool:
+def reads_images(config: TrainConfig) -> bool:
     """Whether features are pooled pixels: of a folder or arrays of one's own, or of a named set."""
     return config.is_file or (config.data in DATASETS and config.features == "pool")
 

@@ -5,37 +5,46 @@ Both are made from the files of a finished run folder alone, so they can be made
 
 import contextlib
 import dataclasses
-import html
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdeq.errors import UserError
 from qdeq.names import IN_WORDS, OWN_DATA, OWN_MODEL
 from qdeq.runs import pages
 from qdeq.runs.circuit import circuit_of
+from qdeq.runs.report_data import ReportData
+from qdeq.runs.report_samples import search_data, search_of_equilibria, tested_samples
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
 from qdeq.training.checked import is_own
 from qdeq.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    from qdeq.runs.cost import RunCost
+
 _CAPTIONS = {
     "training": "Loss and score per epoch. The kept model is the one with the lowest validation "
-    "loss.",
+    "loss, marked by the dotted line.",
     "seeds": "Loss and score per epoch: mean over the seeds, and their range.",
     "residual": "Relative residual of the test samples against solver step, averaged over the "
-    "samples that had not converged before.",
+    "samples that had not converged before. A straight line falls by the same factor every step.",
     "predictions": "Targets of the test samples in their own units: predicted against true, and "
-    "what is left.",
+    "what is left. A perfect model puts every point on the dashed lines.",
     "confusion": "Test samples by true and predicted class.",
     "circuit": "One application of the model function: encoding, circuit, measured observables.",
 }
+_PENALTY_APART = (
+    " The training loss is drawn without the Jacobian penalty, which is added to it and keeps "
+    "iteration contracting (dashed); so it can be compared with the validation loss, which has "
+    "none. Dropout still acts on training alone."
+)
 
 
 def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[Path]:
-    """Draw the pictures of a finished run and write its `report.html`.
+    """Draw the pictures of a finished run and write its `report.html`, from the folder alone.
 
     Parameters
     ----------
@@ -77,9 +86,15 @@ def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[
         drawn["circuit"] = circuit_of(config, summary).draw_mpl()
     pictures = {name: figures.png(figure) for name, figure in drawn.items()}
     paths = folder.write_figures(pictures)
-    lines = [line for history in histories for line in history]
-    more = hardware_rows(config, summary, lines)
-    folder.write_report(report_page(config, summary, pictures, more))
+    page = report_page(
+        config,
+        summary,
+        pictures,
+        lines=[line for history in histories for line in history],
+        data=folder.seed_folders()[0].read_report_data(ReportData),
+        penalty_apart=figures.has_penalty(histories),
+    )
+    folder.write_report(page)
     return [*paths, folder.report_path]
 
 
@@ -87,9 +102,12 @@ def report_page(
     config: TrainConfig,
     summary: Summary,
     pictures: Mapping[str, bytes],
-    more: Mapping[str, str] | None = None,
+    *,
+    lines: Sequence[Mapping[str, Any]] = (),
+    data: ReportData | None = None,
+    penalty_apart: bool = False,
 ) -> str:
-    """Return the report as one HTML page with inline style and pictures, and without scripts.
+    """Return the report as one HTML page, whose only script draws the search for an equilibrium.
 
     Parameters
     ----------
@@ -97,44 +115,86 @@ def report_page(
         Of the run.
     pictures
         PNG content by name; names with a known caption get it.
-    more
-        Results to show after the summary's, label to text.
+    lines
+        The metrics of all epochs, of all seeds.
+    data
+        Of the run, of many seeds the first one's.
+    penalty_apart
+        Whether the pictures show the Jacobian penalty by itself.
     """
+    data = ReportData() if data is None else data
     model = (
         "own model" if config.ansatz == OWN_MODEL else f"{shorten(summary.encoding, 60)} encoding"
     )
     title = f"{summary.dataset}, {summary.mode}, {model}"
-    rows = pages.pairs({**summary_rows(summary), **(more or {})})
-    if summary.seeds is None:
-        results = {"Results": rows}
-    else:
+    rows = pages.pairs(summary_rows(summary, config))
+    results = "Results"
+    if summary.seeds is not None:
         title += f", {len(summary.seeds)} seed{'s' * (len(summary.seeds) != 1)}"
-        results = {
-            "Results, mean ± standard deviation over seeds": rows,
-            "Seed by seed": _by_seed(summary),
-        }
-    versions = {**summary.versions, "device": summary.device}
-    drawn = {name: (png, name, _CAPTIONS.get(name, name)) for name, png in pictures.items()}
-    values = {name: str(value) for name, value in config.plain().items()}
+        results += ", mean ± standard deviation over seeds"
+    surroundings = {
+        **({"finished": data.finished} if data.finished else {}),
+        **({"hardware": data.hardware} if data.hardware else {}),
+        "JAX device": summary.device,
+        **summary.versions,
+    }
     parts = [
         pages.paragraph(summary.run, "run"),
         pages.paragraph(f"{summary.spread(f'test_{summary.score}'):.4f}", "score"),
         pages.paragraph(f"test {IN_WORDS[summary.score]}", "run"),
+        pages.paragraph(", ".join(filter(None, [data.finished, data.hardware])), "run"),
+        pages.heading(results),
+        rows,
     ]
-    for name, part in results.items():
-        parts += [pages.heading(name), part]
+    if summary.seeds is not None:
+        parts += [pages.heading("Seed by seed"), _by_seed(summary)]
+    of_seed = "" if summary.seeds is None else f" of seed {summary.seeds[0]}"
     parts += [
-        pages.heading("Pictures"),
-        pages.figures(drawn),
+        pages.heading("Training"),
+        pages.figures(_captioned(pictures, ("training", "seeds"), penalty_apart)),
+        *tested_samples(summary, data, of_seed=of_seed),
+        pages.figures(_captioned(pictures, ("predictions",))),
+        *search_of_equilibria(summary, data, of_seed=of_seed),
+        pages.figures(_captioned(pictures, ("residual",))),
+        pages.heading("Circuit executions"),
+        *executions(config, summary, lines),
+    ]
+    rest = [name for name in pictures if name not in _PLACED]
+    if rest:
+        parts += [pages.heading("Circuit"), pages.figures(_captioned(pictures, rest))]
+    values = {name: str(value) for name, value in config.plain().items()}
+    parts += [
         pages.heading("How to reproduce"),
         *_how_to_reproduce(config, summary.seeds),
-        pages.columns({"Configuration": pages.pairs(values), "Versions": pages.pairs(versions)}),
+        pages.columns(
+            {"Configuration": pages.pairs(values), "Surroundings": pages.pairs(surroundings)}
+        ),
     ]
-    return pages.page(title, parts)
+    if not data.searches:
+        return pages.page(title, parts)
+    return pages.page(title, parts, script="search.js", data=search_data(summary, data))
 
 
-def summary_rows(summary: Summary) -> dict[str, str]:
-    """Return what a person wants to see of a summary, label to formatted value."""
+_PLACED = ("training", "seeds", "predictions", "residual", "confusion")
+
+
+def _captioned(
+    pictures: Mapping[str, bytes], names: Sequence[str], penalty_apart: bool = False
+) -> dict[str, tuple[bytes, str, str]]:
+    more = _PENALTY_APART if penalty_apart else ""
+    return {
+        name: (pictures[name], name, _CAPTIONS.get(name, name) + more)
+        for name in names
+        if name in pictures
+    }
+
+
+def summary_rows(summary: Summary, config: TrainConfig | None = None) -> dict[str, str]:
+    """Return what a person wants to see of a summary, label to formatted value.
+
+    With the configuration also what "converged" means: a largest residual above the tolerance
+    beside "100 % converged" is no contradiction.
+    """
     spread = summary.spread
     score = IN_WORDS[summary.score]
     many = {} if summary.seeds is None else {"seeds": str(len(summary.seeds))}
@@ -147,6 +207,7 @@ def summary_rows(summary: Summary) -> dict[str, str]:
         "residual, mean": f"{spread('residual_mean'):.2e}",
         "residual, max": f"{summary.residual_max:.2e}",
         "converged": f"{spread('converged_fraction'):.2%} of test samples",
+        **converged_means(summary, config),
         "solver steps, mean": f"{spread('solver_steps_mean'):.2f}",
         "circuit executions": f"{summary.circuit_executions:,} in training, forward passes",
         "parameters": f"{summary.n_parameters} in the model, "
@@ -167,6 +228,23 @@ def summary_rows(summary: Summary) -> dict[str, str]:
     return rows
 
 
+def converged_means(summary: Summary, config: TrainConfig | None) -> dict[str, str]:
+    """What makes a sample count as converged, as a row; nothing of a run without a solver."""
+    if config is None or summary.mode == "direct":
+        return {}
+    return {"converged means": tolerance_in_words(config.solver, config.tolerance)}
+
+
+def tolerance_in_words(solver: Any, tolerance: float) -> str:
+    """The test that a solver's result has to pass, and how it differs from a relative residual.
+
+    >>> tolerance_in_words("broyden", 1e-5)
+    '|f(m) − m| <= 1e-05 + 1e-05 |f(m)|; residuals are relative, |f(m) − m| / |f(m)|'
+    """
+    rtol, atol = (getattr(solver, name, tolerance) for name in ("rtol", "atol"))
+    return f"|f(m) − m| <= {atol:g} + {rtol:g} |f(m)|; residuals are relative, |f(m) − m| / |f(m)|"
+
+
 def _errors(summary: Summary) -> dict[str, str]:
     """Test errors of a regression, in the targets' own units."""
     if not summary.targets:
@@ -180,37 +258,70 @@ def _errors(summary: Summary) -> dict[str, str]:
     }
 
 
+_SEED_COLUMNS = {
+    "test_{score}": "test {words}",
+    "valid_{score}": "validation {words}",
+    "train_{score}": "training {words}",
+    "residual_mean": "residual, mean",
+    "residual_max": "residual, max",
+    "converged_fraction": "converged",
+    "solver_steps_mean": "solver steps, mean",
+    "best_epoch": "kept epoch",
+}
+
+
 def _by_seed(summary: Summary) -> str:
-    scores = (f"test_{summary.score}", f"valid_{summary.score}")
-    names = (*scores, "residual_max", "converged_fraction", "best_epoch")
-    words = [name.replace("_", " ").replace(" r2", f" {IN_WORDS['r2']}") for name in names]
-    head = "".join(f"<th>{html.escape(word)}</th>" for word in ("seed", *words))
-    lines = [f"<tr>{head}</tr>"]
-    for position, seed in enumerate(summary.seeds or []):
-        cells = "".join(f"<td>{summary.by_seed[name][position]:.4g}</td>" for name in names)
-        lines.append(f'<tr><td><a href="seed-{seed}/">{seed}</a></td>{cells}</tr>')
-    return f'<table class="grid">{"".join(lines)}</table>'
+    """The numbers of every seed, by the names that they have in the table of results."""
+    score, words = summary.score, IN_WORDS[summary.score]
+    names = {k.format(score=score): v.format(words=words) for k, v in _SEED_COLUMNS.items()}
+    seeds = [str(seed) for seed in summary.seeds or []]
+    body = [
+        [seed, *(f"{summary.by_seed[name][position]:.4g}" for name in names)]
+        for position, seed in enumerate(seeds)
+    ]
+    links = {seed: f"seed-{seed}/" for seed in seeds}
+    return pages.grid(["seed", *names.values()], body, links=links)
 
 
-def hardware_rows(
+def executions(
     config: TrainConfig, summary: Summary, history: Sequence[Mapping[str, Any]]
-) -> dict[str, str]:
-    """Return what training would have executed on a device; nothing where that is not defined.
+) -> list[str]:
+    """The ledger: what was counted, and what a device would have to execute for it."""
+    rows = [["forward passes of training", "counted", f"{summary.circuit_executions:,}"]]
+    cost = _device_cost(config, summary, history)
+    if cost is not None:
+        found = {"forward passes": cost.solves, "gradients, by parameter-shift": cost.gradients}
+        rows += [
+            [f"{name}, on a device", "predicted", f"{ledger.executions:,}"]
+            for name, ledger in found.items()
+        ]
+        if cost.penalty.executions:
+            label = "exact gradient of the Jacobian penalty, on a device"
+            rows.append([label, "predicted", f"{cost.penalty.executions:,}"])
+    shown = [
+        pages.grid(["circuit executions", "how known", "number"], rows),
+        pages.paragraph(
+            "One execution is one circuit, prepared and measured in one setting for one sample; "
+            "times shots on hardware. A simulation needs none for derivatives: it counts the "
+            "evaluations of the model function.",
+            "note",
+        ),
+    ]
+    if cost is not None and cost.penalty.executions:
+        text = "Training on a device does without the penalty's exact gradient."
+        shown.append(pages.paragraph(text, "note"))
+    return shown
 
-    The summary's executions are those of the forward passes: derivatives cost a simulation no
-    further ones.
-    """
+
+def _device_cost(
+    config: TrainConfig, summary: Summary, history: Sequence[Mapping[str, Any]]
+) -> "RunCost | None":
     from qdeq.runs.cost import run_cost
 
     try:
-        cost = run_cost(circuit_of(config, summary), config, history)
+        return run_cost(circuit_of(config, summary), config, history)
     except UserError:  # a solver and an adjoint that do not go together on a device
-        return {}
-    forward, gradients = cost.solves.executions, cost.gradients.executions
-    text = f"{forward + gradients:,} executions (forward {forward:,}, gradients {gradients:,})"
-    if cost.penalty.executions:
-        text += ", without the Jacobian penalty's"
-    return {"on a device, parameter-shift": text}
+        return None
 
 
 def _how_to_reproduce(config: TrainConfig, seeds: Sequence[int] | None) -> list[str]:

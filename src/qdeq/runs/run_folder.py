@@ -460,6 +460,33 @@ class RunFolder:
         arrays, _ = read_arrays(path, kind=_PREDICTIONS_FORMAT)
         return arrays["true"], arrays["predicted"]
 
+    @property
+    def report_data_path(self) -> Path:
+        return self.path / "report.json"
+
+    def write_report_data(self, data: Any) -> None:
+        """Write what a report shows beside the summary, a `ReportData`."""
+        content = json.dumps(finite_or_none(dataclasses.asdict(data)), separators=(",", ":"))
+        write_atomically(self.report_data_path, (content + "\n").encode())
+
+    def read_report_data(self, kind: type[Tree]) -> Tree:
+        """What `write_report_data` wrote, as a `kind`; an empty one where there is no such file.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        if not self.report_data_path.is_file():
+            return kind()
+        try:
+            return msgspec.convert(json.loads(_read_text(self.report_data_path)), kind)
+        except ValueError as error:
+            raise UserError(
+                f"{self.report_data_path} is damaged ({error}): remove it and run `qdeq report "
+                f"{shlex.quote(str(self.path))}`"
+            ) from error
+
     def write_report(self, page: str) -> None:
         write_atomically(self.report_path, page.encode())
 

@@ -28,6 +28,7 @@ from qdeq.models import ModelFunction
 from qdeq.names import OWN_MODEL
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.report import write_report
+from qdeq.runs.report_data import of_run
 from qdeq.runs.run_folder import Checkpoint, Metrics, RunFolder
 from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
 from qdeq.training.config import TrainConfig
@@ -202,6 +203,8 @@ class Session:
                         folder.write_summary(summary)
                         if summary.targets:
                             folder.write_predictions(self.true_targets, predicted)
+                        data = self.trainer.dataset
+                        folder.write_report_data(of_run(self.trainer.config, data, predicted))
                     if self._has_many_seeds:
                         together = Summary.over(summaries, run=str(self.folder.path))
                         self.folder.write_summary(together)

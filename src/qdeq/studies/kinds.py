@@ -6,7 +6,6 @@ one row and not the study. What other rows there are is not known here.
 
 import importlib
 import math
-import platform
 import shutil
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from qdeq.data import Dataset
 from qdeq.errors import UserError
 from qdeq.runs.circuit import circuit_of
 from qdeq.runs.dataset import load_dataset
-from qdeq.runs.summary import Summary, peak_memory_mb, versions
+from qdeq.runs.summary import Summary, hardware, peak_memory_mb, versions
 from qdeq.studies import baselines
 from qdeq.studies.study import Result, Row, Tell
 from qdeq.training.config import TrainConfig
@@ -279,18 +278,3 @@ def peak_memory() -> float:
         return int(line.split()[1]) * 1024 / 1e6
     except (OSError, ValueError):
         return peak_memory_mb()
-
-
-def hardware() -> str:
-    """Processor and number of cores, as a person would describe them."""
-    import os
-
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{name}, {os.cpu_count()} logical cores, {platform.system()} {platform.machine()}"

@@ -55,12 +55,14 @@ class TrainState(eqx.Module):
 class BatchMetrics(eqx.Module):
     """Sums over the samples of a batch (maxima for `residual_max`), without the padding.
 
-    `loss` and `mark` are sums over `weight`, how much samples count; the rest is over samples.
+    `loss`, `penalty` (which is a part of it) and `mark` are sums over `weight`, how much samples
+    count; the rest is over samples.
     """
 
     count: Array
     weight: Array
     loss: Array
+    penalty: Array
     mark: Array
     residual: Array
     residual_max: Array
@@ -392,14 +394,16 @@ class Recipe:
 
         prediction, norms = jax.vmap(predict)(x, batch.keep, start)
         costs = losses(self.loss, prediction.outputs, y)
-        costs += values.jacobian_weight * norms
+        penalties = values.jacobian_weight * norms
+        costs += penalties
         # A batch of which no sample counts has no loss, and no gradient.
         total = at_least(self._sum(jnp.sum(weight)), jnp.finfo(weight.dtype).tiny)
         loss = jnp.sum(weight * costs) / total
         solution = prediction.solution
         found = jnp.where(solution.stats.converged[:, None], solution.value, 0)
         marked = marks(self.loss, prediction.outputs, y)
-        return loss, (_metrics(prediction, costs, marked, weight, batch.present), found)
+        penalty = jnp.sum(weight * penalties)
+        return loss, (_metrics(prediction, costs, penalty, marked, weight, batch.present), found)
 
     def _factor(self, epoch: Array, part: Array, values: Values) -> Array | None:
         """Of the learning rate, after a part of an epoch."""
@@ -435,7 +439,8 @@ def measure(
     prediction = jax.vmap(lambda x: classifier(x, layer))(x)
     costs = losses(loss, prediction.outputs, y)
     weight = present if weight is None else present * weight
-    metrics = _metrics(prediction, costs, marks(loss, prediction.outputs, y), weight, present)
+    marked = marks(loss, prediction.outputs, y)
+    metrics = _metrics(prediction, costs, jnp.zeros(()), marked, weight, present)
     solution = prediction.solution
     return (
         _sum_metrics(metrics, batch_axis),
@@ -484,13 +489,19 @@ def _jacobian_penalty(function: Callable[[Array], Array], prediction: Prediction
 
 
 def _metrics(
-    prediction: Prediction, costs: Array, marked: Array, weight: Array, present: Array
+    prediction: Prediction,
+    costs: Array,
+    penalty: Array,
+    marked: Array,
+    weight: Array,
+    present: Array,
 ) -> BatchMetrics:
     stats = prediction.solution.stats
     return BatchMetrics(
         count=jnp.sum(present),
         weight=jnp.sum(weight),
         loss=nan_unless_finite(jnp.sum(weight * costs), prediction.solution.value),
+        penalty=penalty,
         mark=jnp.sum(weight * marked),
         residual=jnp.sum(present * stats.residual),
         residual_max=largest(jnp.where(present > 0, stats.residual, 0)),

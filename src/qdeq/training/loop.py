@@ -209,6 +209,7 @@ class Trainer:
                 "epoch": epoch + 1,
                 "phase": phase,
                 "train_loss": train["loss"],
+                "train_penalty": train["penalty"],
                 f"train_{score}": self._score(train["mark"]),
                 "valid_loss": valid["loss"],
                 f"valid_{score}": valid[score],
@@ -268,7 +269,7 @@ class Trainer:
         )
         found = []
         for seed, averages in enumerate(_averages(metrics)):
-            del averages["gradient_norm"]
+            del averages["gradient_norm"], averages["penalty"]  # of training only
             predicted = predictions[seed, :n_samples]
             averages |= self._judged(averages.pop("mark"), predicted, split)
             mean, not_finite = mean_trace(traces[seed, :n_samples])
@@ -648,6 +649,7 @@ def _averages(metrics: BatchMetrics) -> list[dict[str, Any]]:
     weight = np.maximum(sums["weight"].sum(axis=1), np.finfo(float).tiny)  # NaN stays
     means = {
         "loss": sums["loss"].sum(axis=1) / weight,
+        "penalty": sums["penalty"].sum(axis=1) / weight,
         "mark": sums["mark"].sum(axis=1) / weight,
         "residual_mean": sums["residual"].sum(axis=1) / count,
         "residual_max": sums["residual_max"].max(axis=1),

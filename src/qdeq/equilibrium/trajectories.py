@@ -1,0 +1,86 @@
+"""Where a solver goes on its way: every point at which it evaluates f, for pictures.
+
+The loop that the layer runs is `_solve.py`; it keeps the best point and no path.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, PyTree
+
+from qdeq.equilibrium._problem import make_problem
+from qdeq.equilibrium.solver import Solver, as_solver, finds_zero
+
+
+class Trajectory(eqx.Module):
+    """The path of one solve, step by step; nothing ends it before its last step.
+
+    Attributes
+    ----------
+    points
+        `(n_steps, n)`: the points y at which f was evaluated.
+    values
+        `(n_steps, n)`: f(y) there.
+    converged
+        `(n_steps,)`: whether |f(y) - y| <= atol + rtol |f(y)|. A solve would end at the first.
+    """
+
+    points: Float[Array, "n_steps n"]
+    values: Float[Array, "n_steps n"]
+    converged: Bool[Array, " n_steps"]
+
+
+def trajectory(
+    f: Callable[..., PyTree], z0: PyTree, x: PyTree = None, *, solver: Solver, n_steps: int
+) -> Trajectory:
+    """Take `n_steps` steps of a solver and keep where it was.
+
+    Parameters
+    ----------
+    f, z0, x
+        As an `Equilibrium` takes them.
+    solver
+        Of this package or of Optimistix; its tolerances say what has converged.
+    n_steps
+        How many steps to take. After the one that converges the path may go anywhere.
+
+    Returns
+    -------
+    Trajectory
+        Of the flattened state, without derivatives.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from qdeq.equilibrium import Picard
+    >>> path = trajectory(lambda z: 0.5 * z + 1, jnp.zeros(1), solver=Picard(), n_steps=3)
+    >>> path.points[:, 0].tolist()
+    [0.0, 1.0, 1.5]
+    """
+    problem = make_problem(f, z0, x)
+    root, driver = finds_zero(solver), as_solver(solver)
+    tags: frozenset[object] = frozenset()
+
+    def evaluate(y: Array, x: PyTree) -> tuple[Array, tuple[Array, Array]]:
+        out = problem.fn(y, x)
+        return (out - y if root else out), (y, out)
+
+    start, args = lax.stop_gradient((problem.start, problem.x))
+    vector = jax.ShapeDtypeStruct(start.shape, start.dtype)
+    initial = driver.init(evaluate, start, args, {}, vector, (vector, vector), tags)
+    dynamic, static = eqx.partition(initial, eqx.is_array)
+
+    def step(carry: tuple[Array, PyTree], _: None) -> tuple[tuple[Array, PyTree], Any]:
+        iterate, state = carry
+        state = eqx.combine(state, static)
+        new, state, (y, out) = driver.step(evaluate, iterate, args, {}, state, tags)
+        found = driver.estimate(state, y, out)
+        met = found.meets(driver.rtol, driver.atol)
+        return (new, eqx.filter(state, eqx.is_array)), (y, out, met)
+
+    _, (points, values, converged) = lax.scan(step, (start, dynamic), None, length=n_steps)
+    return Trajectory(points, values, jnp.asarray(converged))
