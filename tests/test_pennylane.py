@@ -622,3 +622,57 @@ def test_an_executor_names_what_its_device_cannot_do():
     device.execute = lambda *args, **options: 1 / 0
     with pytest.raises(DeviceError, match=r"default.qubit failed .* .ZeroDivisionError"):
         PennyLaneExecutor(ANSATZ, ENSEMBLE, device=device)(THETA[None])
+
+
+def _weights_then_inputs(weights, inputs):
+    qml.AngleEmbedding(inputs, wires=range(2))
+    qml.BasicEntanglerLayers(weights, wires=range(2))
+    return [qml.expval(qml.Z(wire)) for wire in range(2)]
+
+
+def _inputs_then_weights(inputs, weights):
+    return _weights_then_inputs(weights, inputs)
+
+
+def _inputs_between(first, inputs, second):
+    return _weights_then_inputs(jnp.stack([first, second]), inputs)
+
+
+def _weights_in_a_dictionary(inputs, params):
+    return _weights_then_inputs(jnp.stack([params["first"], params["second"]]), inputs)
+
+
+ROWS = np.array([[0.1, -0.7], [1.3, 0.4]])
+
+
+@pytest.mark.parametrize(
+    ("function", "theta"),
+    [
+        (_weights_then_inputs, ROWS),
+        (_inputs_then_weights, ROWS),
+        (_inputs_then_weights, {"weights": ROWS}),
+        (_inputs_between, {"first": ROWS[0], "second": ROWS[1]}),
+        (_weights_in_a_dictionary, {"first": ROWS[0], "second": ROWS[1]}),
+        (_weights_in_a_dictionary, {"params": {"first": ROWS[0], "second": ROWS[1]}}),
+    ],
+)
+def test_weights_stand_where_they_like_beside_inputs(function, theta, x64):
+    qnode = qml.QNode(function, qml.device("default.qubit", wires=2))
+    if function is _weights_in_a_dictionary and "params" not in theta:
+        with pytest.raises(UserError, match="theta has 'first'"):
+            model_function(qnode, theta=theta, n_features=2)
+        return
+    f = model_function(qnode, theta=theta, n_features=2)
+    m, x = jnp.array([0.2, -0.1]), jnp.array([0.5, 1.1])
+    expected = _weights_then_inputs_by_hand(f.injection(m, x))
+    np.testing.assert_allclose(f(m, x), expected, atol=1e-12)
+    np.testing.assert_array_equal(np.sort(f.theta), np.sort(ROWS.ravel()))
+
+
+def _weights_then_inputs_by_hand(v):
+    turns = [Operation("RX", (wire,), angle=float(angle)) for wire, angle in enumerate(v)]
+    for row in ROWS:
+        turns += [Operation("RX", (wire,), angle=float(angle)) for wire, angle in enumerate(row)]
+        turns.append(Operation("CNOT", (0, 1)))
+    state = oracle.circuit_unitary(Circuit(2, turns), [])[:, 0]
+    return oracle.expectation_values(["ZI", "IZ"], state)

@@ -176,7 +176,8 @@ class MeasuredCircuit:
         if isinstance(measured, cls):
             return measured
         raise UserError(
-            f"{type(model).__name__} has no circuit: give a QuantumModel, or a MeasuredCircuit"
+            f"{type(model).__name__} has no circuit: give a QuantumModel, or a MeasuredCircuit (of "
+            "a QNode that of qdeq.interop.pennylane.from_pennylane)"
         )
 
     @property

@@ -238,10 +238,16 @@ def cannot_run(error: Exception) -> UserError:
     return UserError(f"the QNode cannot be evaluated: {lines[0]}")
 
 
+# What PennyLane's own layers for other frameworks call it; it may then stand anywhere.
+_INPUTS = "inputs"
+
+
 def _inputs_name(names: list[str], theta: Any, inputs: str | None) -> str:
     if inputs is None:
         taken = set(theta) if isinstance(theta, dict) else set()
         free = [name for name in names if name not in taken]
+        if _INPUTS in free and len(names) > (theta is not None):
+            return _INPUTS
         position = 1 if theta is not None and not taken else 0
         if len(free) <= position:
             raise UserError(

@@ -106,7 +106,8 @@ def model_function(
     Parameters
     ----------
     qnode
-        A QNode of two arguments, theta and then the encoder input v `(d,)`, that returns q real
+        A QNode of two arguments, theta and then the encoder input v `(d,)` (in any order where that
+        is called `inputs`, as in PennyLane's own layers), that returns q real
         numbers: expectation values, or probabilities. Gates may depend on both in any way that JAX
         can trace. It takes one sample; do not use PennyLane's broadcasting in it.
     theta
@@ -115,8 +116,8 @@ def model_function(
     n_features
         The length of v: d, that of the features, unless an injection maps them to v.
     inputs
-        Name of the argument for v, where it is not the second (or, with a dictionary, the first one
-        that is left).
+        Name of the argument for v, where it is neither `inputs` nor the second (or, with a
+        dictionary, the first one that is left).
     reinjection
         `(d, q)` map R in v = x + R m; nearest-neighbour upsampling by default.
     injection
