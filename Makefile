@@ -7,16 +7,23 @@ VENV ?= .venv
 # More arguments for pytest or the speed suite, as in: make test ARGS="tests/test_data.py -x"
 ARGS ?=
 
+# Versions and extras of an environment; see test-lowest and test-newest.
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= data,pennylane,qiskit,torch
+# What those two run: solvers, derivatives, circuits, configurations, files of one's own. Old versions
+# of one package warn of new ones of another.
+SELECTION = $(addprefix tests/test_,solvers.py adjoints.py circuit.py build.py config.py own_files.py)
+
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install \
-	--quiet --disable-pip-version-check) --constraint constraints.txt
+	--quiet --disable-pip-version-check) --constraint $(CONSTRAINTS)
 # Tests share one machine with JAX's own threads, hence four workers at most; what they cache stays
 # away from the user's own cache.
 PYTEST = QDEQ_CACHE="$(CURDIR)/$(VENV)/cache" $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types format docs benchmark clean
+.PHONY: help demo test test-slow test-lowest test-newest wheel wheel-check lint types format docs benchmark clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +36,24 @@ test: $(VENV)/.develop ## Run the tests and the examples in docstrings, except s
 
 test-slow: $(VENV)/.develop ## Run the slow tests
 	$(PYTEST) -m slow $(ARGS)
+
+test-lowest: ## Run a selection of tests with the oldest versions that are allowed
+	$(MAKE) VENV=$(VENV)-lowest CONSTRAINTS=constraints-lowest.txt EXTRAS=data test \
+		ARGS="$(SELECTION) -W ignore::DeprecationWarning"
+
+test-newest: ## Run it with the newest versions (Python 3.12 or newer)
+	$(MAKE) VENV=$(VENV)-newest CONSTRAINTS=constraints-newest.txt EXTRAS=data test \
+		ARGS="$(SELECTION) -W ignore::DeprecationWarning"
+
+wheel: $(VENV)/.develop ## Build the wheel with kernels for this kind of machine into dist/
+	QDEQ_KERNELS=1 $(BIN)/python -m build --wheel
+
+wheel-check: wheel ## Install that wheel into a fresh environment and check it as a user would
+	rm -rf $(VENV)-wheel
+	$(BIN)/python -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt dist/qdeq-*-py3-none-*linux*.whl
+	$(VENV)-wheel/bin/python tests/wheel_check.py
 
 lint: $(VENV)/.develop ## Check style and formatting
 	$(BIN)/ruff check .
@@ -48,7 +73,7 @@ benchmark: $(VENV)/.develop ## Run the speed suite; its options are ARGS="--quic
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment, caches and builds; runs/ stays
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* build dist site .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps, each touched only when its step is complete. An existing .venv is reused, never wiped.
@@ -70,12 +95,12 @@ $(VENV)/.created:
 	$(if $(UV),,@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1")
 	@touch $@
 
-$(VENV)/.package: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.package: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.develop: $(VENV)/.package
-	$(INSTALL) --group dev --editable ".[data,pennylane,qiskit,torch]"
+	$(INSTALL) --group dev --editable ".[$(EXTRAS)]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.package

@@ -212,7 +212,7 @@ def test_values_and_gradients_are_those_of_dense_matrices_and_differences(name, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", few("forms", "light cones", of=KERNELS))
 def test_kernels_and_jax_agree_with_learned_injections(name, x64, monkeypatch):
-    if native.availability() != "used":
+    if not native.availability().startswith("used: "):
         pytest.skip("no C++ compiler: there are no kernels to compare")
     model = model_of(name)
     arguments = (model, *sample(model))
@@ -228,7 +228,7 @@ def test_kernels_and_jax_agree_with_learned_injections(name, x64, monkeypatch):
 @pytest.mark.slow  # compiles four programs
 @pytest.mark.parametrize("shared", [True, False])
 def test_kernels_and_jax_agree_where_seeds_have_injections_of_their_own(shared, x64, monkeypatch):
-    if native.availability() != "used":
+    if not native.availability().startswith("used: "):
         pytest.skip("no C++ compiler: there are no kernels to compare")
     model = model_of("light cones")
     rng = np.random.default_rng(0)

@@ -240,8 +240,8 @@ def test_a_compiler_that_fails_is_told_of_once(tmp_path, monkeypatch, text, reas
     monkeypatch.setattr(library, "COMPILE_SECONDS", 1)
     load = library._load.__wrapped__
     with pytest.warns(UserWarning, match=reason) as heard:
-        assert reason in load("float")
-        assert reason in load("double")
+        assert reason in load("float").why
+        assert reason in load("double").why
     assert len(heard) == 1
     assert not list((tmp_path / "cache" / "native").iterdir())
 
@@ -265,7 +265,7 @@ def wide_cache(reachable, monkeypatch):
 def test_kernels_are_not_loaded_from_a_folder_that_others_can_write(wide_cache, monkeypatch):
     monkeypatch.delenv("QDEQ_NATIVE", raising=False)
     with pytest.warns(UserWarning, match="compiled kernels are not used.*others can write"):
-        assert "others can write" in library._load.__wrapped__("float")
+        assert "others can write" in library._load.__wrapped__("float").why
 
 
 def test_features_are_not_read_from_a_folder_that_others_can_write(wide_cache):
@@ -300,7 +300,7 @@ def test_a_truncated_library_does_not_end_the_interpreter(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    assert run() == "used"
+    assert run().startswith("used: built on this machine")
     (path,) = (tmp_path / "native").glob("*.so")
     os.truncate(path, path.stat().st_size // 2)
-    assert run() == "used"
+    assert run().startswith("used: built on this machine")

@@ -1,6 +1,7 @@
 """Numbers of the solver loops, of which there are two: in JAX, and in `cpp/`.
 
-Both take them from here; the compiler gets them as macros named `QDEQ_<name>`.
+Both take them from here; the compiler gets them as macros named `QDEQ_<name>`. Imports nothing, so
+that the build of a wheel can run this file alone.
 """
 
 # How a solve ended.
@@ -30,3 +31,10 @@ SHRINK, GROW = 3.0, 2.0
 SOLVED = 50
 
 CONSTANTS = {name: value for name, value in list(globals().items()) if name.isupper()}
+
+# For every compiler that builds `cpp/`, at first use or for a wheel. Some take liberties with NaN
+# unless they are told not to.
+FLAGS = (
+    *("-O2", "-fno-fast-math", "-fno-math-errno", "-std=c++17", "-fPIC", "-w"),
+    *(f"-DQDEQ_{name}={value!r}" for name, value in CONSTANTS.items()),
+)

@@ -1,9 +1,10 @@
-"""Builds the shared library with the system's C++ compiler, keeps it, and registers it with JAX.
+"""Finds or builds the shared library of kernels, and registers it with JAX.
 
-The compiler sees this machine's processor and the installed jaxlib's headers, so the file is named
-after both; it lies in the user's cache folder, where nobody else can write, and is loaded if it
-reads back as it was written. Nothing here raises: without a compiler the library is not available,
-and `availability()` says why; a warning does, once, where there is a compiler and something failed.
+A wheel may bring it (`prebuilt.py`). Otherwise the system's C++ compiler builds it at first use: it
+sees this machine's processor and the installed jaxlib's headers, so the file is named after both;
+it lies in the user's cache folder, where nobody else can write, and is loaded if it reads back as
+it was written. Nothing here raises: without a compiler the library is not available, and
+`availability()` says why; a warning does, once, where there is one and something failed.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,16 +29,12 @@ import jax.numpy as jnp
 
 from qdeq._folders import cache_folder, private_folder, say_once
 from qdeq._kept import intact, keep
-from qdeq.native.constants import CONSTANTS
+from qdeq.native.constants import FLAGS as PORTABLE_FLAGS
+from qdeq.native.prebuilt import Prebuilt, prebuilt
 
 FOLDER = Path(__file__).with_name("cpp")
 SOURCE = FOLDER / "kernels.cpp"
-# Some compilers take liberties with NaN unless they are told not to.
-FLAGS = (
-    *("-O2", "-march=native", "-fno-fast-math", "-fno-math-errno", "-std=c++17"),
-    *("-fPIC", "-shared", "-w"),
-    *(f"-DQDEQ_{name}={value!r}" for name, value in CONSTANTS.items()),
-)
+FLAGS = ("-march=native", "-shared", *PORTABLE_FLAGS)
 KERNELS = (
     "qdeq_chain",
     "qdeq_invert",
@@ -52,17 +50,28 @@ ANSWER_SECONDS = 20  # for `--version`
 _REALS = {"float32": "float", "float64": "double"}
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a library is loaded, and which or why not."""
+
+    used: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{'used' if self.used else 'not used'}: {self.why}"
+
+
 def serves(dtype: Any) -> bool:
     """Whether there are kernels for JAX's default backend and this type; builds them if need be."""
     real = _REALS.get(jnp.dtype(dtype).name)
-    return real is not None and jax.default_backend() == "cpu" and _load(real) is None
+    return real is not None and jax.default_backend() == "cpu" and _load(real).used
 
 
 def availability() -> str:
-    """One sentence for people: that the kernels are used, or why not."""
+    """One sentence for people: `used: ...` and which library it is, or `not used: ...` and why."""
     if jax.default_backend() != "cpu":
         return f"not used: they are for CPUs, and JAX runs on {jax.default_backend()}"
-    return _load(_REALS[jnp.result_type(float).name]) or "used"
+    return str(_load(_REALS[jnp.result_type(float).name]))
 
 
 def target(name: str, dtype: Any) -> str:
@@ -71,23 +80,43 @@ def target(name: str, dtype: Any) -> str:
 
 
 @functools.cache
-def _load(real: str) -> str | None:
-    """Build, load and register; the reason where that is not possible."""
-    if os.environ.get("QDEQ_NATIVE", "").lower() in ("0", "off"):
-        return "not used: the environment variable QDEQ_NATIVE switches them off"
+def _load(real: str) -> Verdict:
+    """Load and register what a wheel brought, else what is built here."""
+    wish = os.environ.get("QDEQ_NATIVE", "").lower()
+    if wish in ("0", "off"):
+        return Verdict(False, "the environment variable QDEQ_NATIVE switches them off")
+    if wish == "build":
+        found = Prebuilt(None, "QDEQ_NATIVE=build asks for a build on this machine")
+    else:
+        found = prebuilt(real)
+    if found.file is not None:
+        try:
+            _register(found.file, real)
+        except (OSError, AttributeError, ValueError, RuntimeError) as error:
+            # XLA refuses what was built for versions that it has given up.
+            message = str(error).splitlines()[0]
+            found = Prebuilt(None, f"JAX does not take the prebuilt ones ({message})", failed=True)
+        else:
+            return Verdict(True, found.why)
+    verdict = _build_and_load(real, found)
+    if found.failed:
+        say_once(f"compiled kernels: {found.why}; {verdict}. QDEQ_NATIVE=off silences this.")
+    return verdict
+
+
+def _build_and_load(real: str, found: Prebuilt) -> Verdict:
+    """Build, load and register; `found` says why no prebuilt library will do."""
     folder = cache_folder()
     if folder is None:
         off = os.environ.get("QDEQ_CACHE") == "off"
         reason = "QDEQ_CACHE=off" if off else "no home folder"
-        return f"not used: {reason} leaves no place to keep them"
+        return Verdict(False, f"{reason} leaves no place to keep them; {found.why}")
     compiler = _compiler()
     if compiler is None:
-        return "not used: there is no C++ compiler (c++, g++, clang++ or $CXX)"
+        missing = "there is no C++ compiler (c++, g++, clang++ or $CXX)"
+        return Verdict(False, f"{missing}; {found.why}")
     try:
-        library = ctypes.cdll.LoadLibrary(str(_built(compiler, folder / "native", real)))
-        for name in KERNELS:
-            handler = jax.ffi.pycapsule(getattr(library, name))
-            jax.ffi.register_ffi_target(f"{name}_{real}", handler, platform="cpu")
+        _register(_built(compiler, folder / "native", real), real)
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.stderr.splitlines() if "error" in line.lower()]
         reason = f"{compiler} could not compile them: {(lines or ['no message'])[0]}"
@@ -96,12 +125,19 @@ def _load(real: str) -> str | None:
     except (OSError, AttributeError) as error:
         reason = str(error)
     else:
-        return None
+        return Verdict(True, f"built on this machine by {compiler}; {found.why}")
     say_once(
         f"compiled kernels are not used, and JAX does their work, slower: {reason}. "
         "QDEQ_NATIVE=off silences this."
     )
-    return f"not used: {reason}"
+    return Verdict(False, reason)
+
+
+def _register(file: Path, real: str) -> None:
+    library = ctypes.cdll.LoadLibrary(str(file))
+    for name in KERNELS:
+        handler = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(f"{name}_{real}", handler, platform="cpu")
 
 
 def _compiler() -> str | None:

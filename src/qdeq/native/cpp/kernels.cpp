@@ -413,3 +413,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(qdeq_chain, solve_chains_real,
                                   .Attr<bool>("ring")
                                   .Attr<bool>("transposed")
                                   .Attr<bool>("refined"));
+
+// The interface that these handlers speak: a prebuilt library is asked before it is registered.
+extern "C" __attribute__((visibility("default"))) const int32_t qdeq_ffi_version[2] = {
+    XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR};
