@@ -19,6 +19,7 @@ from qdeq.equilibrium import (
     Direct,
     Dogleg,
     Equilibrium,
+    Homotopy,
     Implicit,
     JacobianFree,
     Newton,
@@ -236,7 +237,7 @@ def test_the_same_solve_twice_is_bit_identical():
         (lambda: Equilibrium(max_steps=0), "max_steps=0"),
         (lambda: Equilibrium(stall_steps=0), "stall_steps=0"),
         (lambda: Equilibrium(solver="broyden"), "Broyden()"),
-        (lambda: Equilibrium(fallback=Newton()), "fallback_steps=0"),
+        (lambda: Equilibrium(fallback=Newton(), fallback_steps=0), "fallback_steps=0"),
         (lambda: Equilibrium(bounds=1.0), "bounds=1.0"),
         (lambda: Direct(layers=0), "layers=0"),
         (lambda: Direct(rtol=-1.0), "rtol=-1.0"),
@@ -247,3 +248,15 @@ def test_user_errors_name_the_value_and_what_to_do(call, words):
     with pytest.raises(UserError) as caught:
         call()
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fallback", [Homotopy(), Newton()])
+def test_a_fallback_needs_nothing_but_its_name(fallback):
+    # Plain iteration goes back and forth here: the slope at the equilibrium is below -1.
+    def f(z):
+        return jnp.tanh(0.5 - 3 * z)
+
+    alone = Equilibrium(Picard())(f, jnp.zeros(2))
+    helped = Equilibrium(Picard(), fallback=fallback)(f, jnp.zeros(2))
+    assert not alone.stats.converged and helped.stats.converged
+    np.testing.assert_allclose(helped.value, f(helped.value), atol=2e-5)

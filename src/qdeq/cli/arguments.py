@@ -73,14 +73,68 @@ def parse(
     return arguments, given
 
 
+# What other tools call an option or a command of ours, where neither spelling nor initials tell.
+_CALLED_ELSEWHERE = {
+    "step-size": "learning-rate",
+    "alpha": "learning-rate",
+    "iterations": "epochs",
+    "max-iter": "max-steps",
+    "wires": "n-qubits",
+    "circuit": "ansatz",
+    "model": "ansatz",
+    "measurements": "observables",
+    "label": "target",
+    "gpus": "devices",
+    "l2": "weight-decay",
+    "early-stopping": "patience",
+    "backward": "adjoint",
+    "directory": "out",
+    "folder": "out",
+    "resolution": "n-features",
+    "logger": "track",
+    "random-state": "seed",
+    "fit": "train",
+    "test": "evaluate",
+    "score": "evaluate",
+    "infer": "predict",
+    "plot": "draw",
+    "show": "draw",
+    "cost": "resources",
+    "info": "doctor",
+    "check": "doctor",
+    "continue": "resume",
+}
+
+
 def closest(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` when a known word is close, otherwise nothing.
+    """Return `; did you mean X?` when a known word is meant, as far as one can tell.
+
+    Meant are, in this order: what other tools call so, initials, names that begin with the word or
+    have it as a part, and names that are spelt alike.
 
     >>> closest("--epohcs", ["--epochs", "--seed"])
     '; did you mean --epochs?'
+    >>> closest("--lr", ["--epochs", "--learning-rate"])
+    '; did you mean --learning-rate?'
+    >>> closest("--warmup", ["--warmup-epochs", "--warmup-layers", "--seed"])
+    '; did you mean --warmup-epochs or --warmup-layers?'
     """
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    names = {name.lstrip("-"): name for name in known}
+    word = word.lstrip("-").lower().replace("_", "-")
+    elsewhere = _CALLED_ELSEWHERE.get(word)
+    if elsewhere in names:
+        near = [elsewhere]
+    else:
+        parts = {name: name.split("-") for name in names}
+        initials = {name: "".join(part[:1] for part in parts[name]) for name in names}
+        near = [name for name in names if len(word) > 1 and initials[name] == word]
+        near = near or [name for name in names if len(word) > 2 and name.startswith(word)]
+        near = near or [name for name in names if word in parts[name]]
+        near = near or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+        every = sorted({part for name in names for part in parts[name]})
+        alike = difflib.get_close_matches(word, every, n=1, cutoff=0.8)
+        near = near or [name for name in names if set(alike) & set(parts[name])]
+    return f"; did you mean {' or '.join(names[n] for n in near[:3])}?" if near else ""
 
 
 def _check(command: type, argv: Sequence[str], prog: str) -> frozenset[str]:

@@ -1,10 +1,15 @@
 """The entry point: which sub-commands exist, and how mistakes and interrupts end the process."""
 
+import _thread
+import contextlib
 import dataclasses
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 import qdeq
 from qdeq._console import plain_where_needed
@@ -94,6 +99,21 @@ def run_command(command: type[Command], words: Sequence[str], *, prog: str) -> i
     int
         Exit status, as that of `main`.
     """
+    with _interrupts() as interrupts:
+        try:
+            return _run(command, words, prog)
+        except KeyboardInterrupt as interrupt:
+            print(f"qdeq: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+            return _INTERRUPTED
+        except Exception:
+            if not interrupts:
+                raise
+            # Ctrl-C within somebody else's import or callback may arrive as another error.
+            print("qdeq: interrupted", file=sys.stderr)
+            return _INTERRUPTED
+
+
+def _run(command: type[Command], words: Sequence[str], prog: str) -> int:
     try:
         arguments, given = parse(command, words, prog=prog)
         keep_compiled_programs()
@@ -102,15 +122,43 @@ def run_command(command: type[Command], words: Sequence[str], *, prog: str) -> i
         return 0
     except UserError as error:
         return _mistake(_in_words_of(command, str(error)))
-    except KeyboardInterrupt as interrupt:
-        print(f"qdeq: {interrupt or 'interrupted'}", file=sys.stderr)
-        return _INTERRUPTED
     except SystemExit as stop:  # tyro, after --help; Rich, where nobody reads any more
         unread = isinstance(stop.__context__, BrokenPipeError)
         return stop.code if isinstance(stop.code, int) and not unread else 0
     except BrokenPipeError:
         _nobody_reads()
         return 0
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list that is not empty any more once Ctrl-C was pressed, which nothing swallows."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    def lost(error: Any) -> None:
+        # It came within a callback of the garbage collector, JAX has one, or a `__del__`, out of
+        # which Python lets nothing through: once more, as soon as that is left.
+        if error.exc_type is not KeyboardInterrupt:
+            before(error)
+            return
+        threading.Timer(0.02, _thread.interrupt_main).start()
+
+    # Python allows handlers in the main thread alone, and a handler of somebody else's stays.
+    listens = threading.current_thread() is threading.main_thread()
+    if not (listens and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+        yield seen
+        return
+    before, sys.unraisablehook = sys.unraisablehook, lost
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = before
 
 
 def _nobody_reads() -> None:

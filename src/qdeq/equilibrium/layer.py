@@ -55,7 +55,7 @@ class Equilibrium(eqx.Module):
         never. `Homotopy` ignores it: on its way the residual rises too.
     fallback, fallback_steps
         A robust solver for the samples that did not converge: `Homotopy` goes from z0 once more,
-        others from the best iterate. Where all did, it takes no step.
+        others from the best iterate. Where all did, it takes no step; without one there are none.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class Equilibrium(eqx.Module):
     bounds: tuple[PyTree, PyTree] | None = None
     stall_steps: int | None = eqx.field(default=None, static=True)
     fallback: Solver | None = None
-    fallback_steps: int = eqx.field(default=0, static=True)
+    fallback_steps: int = eqx.field(default=100, static=True)  # five times what most samples need
 
     def __check_init__(self) -> None:
         check_solver("solver", self.solver)

@@ -13,8 +13,6 @@ from qdeq.equilibrium import (
 from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.training.config import TrainConfig
 
-_FALLBACK_STEPS = 100  # five times what most samples need
-
 
 @dataclass(frozen=True)
 class LayerRecipe:
@@ -86,7 +84,6 @@ class LayerRecipe:
             adjoint=make_adjoint(self.adjoint),
             max_steps=self.max_steps,
             fallback=fallback,
-            fallback_steps=0 if fallback is None else _FALLBACK_STEPS,
         )
 
 

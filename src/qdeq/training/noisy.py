@@ -124,7 +124,7 @@ def layer_for_shots(
     old: Any = layer.solver
     chosen = eqx.tree_at(lambda s: (s.rtol, s.atol), chosen, (old.rtol, at_least(floor, old.atol)))
     # A curve cannot be followed through noise.
-    return replace(layer, solver=chosen, fallback=None, fallback_steps=0)
+    return replace(layer, solver=chosen, fallback=None)
 
 
 def evaluate_with_shots(
