@@ -310,6 +310,18 @@ def test_one_rotation_has_the_constant_that_is_derived_by_hand(gain):
     assert at_zero <= found.factor[0] <= 1.05 * at_zero
 
 
+def test_misread_bits_contract_as_derived_by_hand():
+    # <Z> is read as (1 - p01 - p10) <Z> + (p10 - p01).
+    noise = NoiseModel([], readout={0: ReadoutError(0.05, 0.15)})
+    clean = ry(0.5)
+    noisy = qdeq.QuantumModel(
+        clean.theta, measured=clean.measured, noise=noise, reinjection=[[0.5]]
+    )
+    found = certify(noisy, Region.everywhere(1))
+    assert found.factor[0] == pytest.approx(0.8 * 0.5, rel=1e-6)
+    assert found.inner_high[0] <= 0.9 + 1e-6 and found.inner_low[0] >= -0.7 - 1e-6
+
+
 def test_one_qubit_of_amplitudes_has_the_constant_that_is_derived_by_hand():
     # v = (x, w m): f = (x^2 - w^2 m^2) / (x^2 + w^2 m^2), f' = -4 x^2 w^2 m / (x^2 + w^2 m^2)^2,
     # largest at m = 1 as long as w < x / sqrt(3); and 0 within |v| where x is 0.
@@ -425,7 +437,7 @@ def test_nothing_follows_where_the_factor_is_one_or_more():
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 6))
 def test_weighted_norms_come_near_the_perron_root(seed, n):
     rng = np.random.default_rng(seed)
-    sizes = rng.uniform(size=(1, n, n)) + 1e-3
+    sizes = rng.uniform(0.2, 1, size=(1, n, n))  # whose weights differ by less than 10
     bound = perron_bound(lambda w: np.einsum("bkl,bl->bk", sizes, w), (1, n))
     radius = abs(np.linalg.eigvals(sizes[0])).max()
     assert radius <= bound.factor[0] <= 1.001 * radius
@@ -548,6 +560,9 @@ def test_mistakes_are_one_line():
             ),
             [[0.0, 0.0]],
         )
+    # Beyond float64 nothing is certified, and nothing is said.
+    long = model_of(CASES["amplitude"], *drawn(CASES["amplitude"], 0, 0.1)[1])
+    assert not certify(long, [[1e200, 0, 0, 0]]).is_unique[0]
     with pytest.raises(qdeq.UserError, match="the model takes 1"):
         certify(ry(0.1), [[0.0, 0.0]])
     with pytest.raises(qdeq.UserError, match="finite numbers"):

@@ -21,6 +21,9 @@ A sum of n float64 numbers is off by at most n 1.1e-16 of that: enough for milli
 """
 
 _POWER_STEPS = 60
+# Of weights of a norm, relative to the largest: with smaller ones L may be smaller, but an error
+# in one entry counts so much more.
+_LEAST_WEIGHT = 0.1
 _SMALLER = 0.98  # rounds go on as long as sides of boxes, or factors, fall below that of before
 
 
@@ -246,10 +249,10 @@ def perron_bound(product: Any, shape: tuple[int, int]) -> Bound:
     image = product(w)
     best = Bound(np.max(image, axis=1), w)
     for _ in range(_POWER_STEPS):
-        # Half of it stays: a periodic S would not settle. No weight falls to 0.
+        # Half of it stays: a periodic S would not settle.
         scale = np.max(image, axis=1, keepdims=True)
         w = w + image / np.where(scale > 0, scale, 1)
-        w = np.maximum(w / np.max(w, axis=1, keepdims=True), 1e-4)
+        w = np.maximum(w / np.max(w, axis=1, keepdims=True), _LEAST_WEIGHT)
         image = product(w)
         best = best.smaller(Bound(np.max(image / w, axis=1), w))
     return Bound(best.factor * (1 + MARGIN), best.weights)
@@ -394,6 +397,7 @@ class Certificate:
             return np.ceil(2 * math.log(chances) * (amplified / error) ** 2)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # beyond float64 nothing is certified
 def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificate:
     """Bound the contraction factor of a model function, for samples or a region of features.
 
@@ -447,15 +451,18 @@ def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificat
     promising = np.full(len(low), True)
     for number in range(1, rounds + 1):
         wide = box[1] - box[0]
-        box = (np.maximum(box[0], known.low), np.minimum(box[1], known.high))
+        box = (np.fmax(box[0], known.low), np.fmin(box[1], known.high))
         shrinks = np.any(box[1] - box[0] < _SMALLER * wide, axis=1)
         # A factor below 1 that does not fall any more is found; one above may need small boxes.
         if not np.any(shrinks & (promising | (inner.factor >= 1))):
             break
         known = encloser(*box)
         bound = known.bound()
-        better, promising = bound.factor < inner.factor, bound.factor < _SMALLER * inner.factor
-        inner = inner.smaller(bound)
+        better, promising = bound.factor <= inner.factor, bound.factor < _SMALLER * inner.factor
+        inner = Bound(
+            np.where(better, bound.factor, inner.factor),
+            np.where(better[:, None], bound.weights, inner.weights),
+        )
         at = (
             np.where(better[:, None], box[0], at[0]),
             np.where(better[:, None], box[1], at[1]),

@@ -219,7 +219,9 @@ def _linearised(
 
     n, q = angles.shape[1], measured.n_observables
     # What turns is the features alone: the derivative is by them.
-    model = QuantumModel(theta, measured=measured, reinjection=jnp.zeros((n, q)), method="auto")
+    # Large light cones are why it is done here.
+    method = "auto" if measured.noise is not None else "statevector"
+    model = QuantumModel(theta, measured=measured, reinjection=jnp.zeros((n, q)), method=method)
     form, still = model.prepare(), jnp.zeros(q)
 
     def one(phi: jax.Array) -> tuple[jax.Array, jax.Array]:

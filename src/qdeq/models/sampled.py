@@ -9,6 +9,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from qdeq.equilibrium.certificates import Certifiable, Encloser, Region
+from qdeq.errors import UserError
 from qdeq.models.function import Evaluated, ModelFunction
 
 
@@ -55,6 +57,12 @@ class SampledModel(Evaluated):
     ) -> Float[Array, " q"]:
         """One evaluation: `(q,)`, `(d,)` -> `(q,)`; `shots=None` gives exact values."""
         return _sampled(self.model, m, x, key, shots)
+
+    def encloser(self, region: Region) -> Encloser:
+        """Of the expectation values, see `equilibrium.certificates`."""
+        if isinstance(self.model, Certifiable):
+            return self.model.encloser(region)
+        raise UserError(f"model={type(self.model).__name__}: nothing is known of its derivative")
 
 
 @eqx.filter_custom_jvp
