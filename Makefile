@@ -34,7 +34,7 @@ demo: $(VENV)/.package ## Train a small quantum equilibrium model on real digits
 test: $(VENV)/.develop ## Run the tests and the examples in docstrings, except slow ones
 	$(PYTEST) $(ARGS)
 
-test-slow: $(VENV)/.develop ## Run the slow tests
+test-slow: $(VENV)/.develop $(VENV)/.docs ## Run the slow tests
 	$(PYTEST) -m slow $(ARGS)
 
 test-lowest: ## Run a selection of tests with the oldest versions that are allowed
