@@ -171,10 +171,11 @@ def _check(command: type, argv: Sequence[str], prog: str) -> frozenset[str]:
         elif n_positional == len(positional):
             raise UserError(f"{word!r} is one argument too many: `{prog} --help` shows the usage")
         else:
-            given.add(positional[n_positional].name)
-            n_positional += 1
+            name = positional[n_positional].name
+            given.add(name)
+            n_positional += typing.get_origin(plain_type(hints[name])) is not tuple
     for field in positional[n_positional:]:
-        if field.default is dataclasses.MISSING:
+        if field.default is dataclasses.MISSING and field.name not in given:
             raise UserError(f"{prog} needs {field.name.upper()}: `{prog} --help` says what it is")
     return frozenset(given)
 

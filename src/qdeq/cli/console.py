@@ -1,7 +1,7 @@
 """What a person sees while a run goes on and when it is done; on a terminal or in a log file."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -110,6 +110,28 @@ def print_rows(console: Console, rows: Mapping[str, str], *, title: str) -> None
         table.add_row(f"[dim]{label}[/dim]", escape(value))
     console.print(f"\n[bold]{escape(title)}[/bold]")
     console.print(table)
+
+
+def print_table(
+    console: Console,
+    header: Sequence[str],
+    body: Sequence[Sequence[str]],
+    *,
+    title: str,
+    text: str = "",
+) -> None:
+    """Print a table whose first column names its rows, and a sentence under it."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for position, name in enumerate(header):
+        table.add_column(
+            escape(name), justify="left" if position == 0 else "right", overflow="fold"
+        )
+    for row in body:
+        table.add_row(f"[dim]{escape(row[0])}[/dim]", *map(escape, row[1:]))
+    console.print(f"\n[bold]{escape(title)}[/bold]")
+    console.print(table)
+    if text:
+        console.print(f"[dim]{escape(text)}[/dim]")
 
 
 def print_path(console: Console, label: str, path: object) -> None:

@@ -15,6 +15,7 @@ import qdeq
 from qdeq._console import plain_where_needed
 from qdeq.cli.arguments import Command, closest, parse
 from qdeq.cli.certify import CertifyCommand
+from qdeq.cli.compare import CompareCommand
 from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": TrainCommand,
     "sweep": SweepCommand,
     "evaluate": EvaluateCommand,
+    "compare": CompareCommand,
     "certify": CertifyCommand,
     "predict": PredictCommand,
     "reproduce": ReproduceCommand,
@@ -189,7 +191,7 @@ def _in_words_of(command: type[Command], message: str) -> str:
     message = " ".join(message.split())
     match = re.match(r"([a-z_]+)=", message)
     if match and dataclasses.is_dataclass(command):
-        names = {field.name for field in dataclasses.fields(command)} - {"run"}
+        names = {field.name for field in dataclasses.fields(command)} - {"run", "runs"}
         if match[1] in names:
             return f"--{match[1].replace('_', '-')} {message[match.end() :]}"
     return message

@@ -7,6 +7,8 @@ from qdeq._lazy import attach
 if TYPE_CHECKING:
     from qdeq.runs.certify import RunCertificate as RunCertificate
     from qdeq.runs.certify import certify_run as certify_run
+    from qdeq.runs.comparison import RunComparison as RunComparison
+    from qdeq.runs.comparison import compare as compare
     from qdeq.runs.cost import RunCost as RunCost
     from qdeq.runs.cost import run_cost as run_cost
     from qdeq.runs.evaluation import Evaluation as Evaluation
@@ -28,6 +30,8 @@ __getattr__ = attach(
     {
         "RunCertificate": "certify",
         "certify_run": "certify",
+        "RunComparison": "comparison",
+        "compare": "comparison",
         "RunCost": "cost",
         "run_cost": "cost",
         "Evaluation": "evaluation",

@@ -97,6 +97,12 @@ def bullets(sentences: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in sentences) + "</ul>"
 
 
+def links(addresses: Mapping[str, str]) -> str:
+    """A list of links, text to address."""
+    shown = (f'<li><a href="{escape(a)}">{escape(t)}</a></li>' for t, a in addresses.items())
+    return f"<ul>{''.join(shown)}</ul>"
+
+
 def pairs(rows: Mapping[str, str]) -> str:
     """Labels and values as a table."""
     cells = (
@@ -109,11 +115,13 @@ def grid(
     header: Sequence[str],
     body: Iterable[Sequence[str]],
     *,
+    n_labels: int = 1,
     links: Mapping[str, str] | None = None,
 ) -> str:
     """A table with a header, as wide as it is within its own scroll bar.
 
-    `links` are the addresses of first cells, by their text.
+    The first one or two columns are words (`n_labels`), and `links` are the addresses of first
+    cells by their text.
     """
 
     def cell(text: str, column: int) -> str:
@@ -126,8 +134,11 @@ def grid(
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in header)
     lines = [f"<tr>{head}</tr>"]
     lines += [f"<tr>{''.join(cell(text, k) for k, text in enumerate(row))}</tr>" for row in body]
+    kind = " two" if n_labels > 1 else ""
     # A box that scrolls can be reached and scrolled by keyboard only with a tab stop.
-    return f'<div class="wide" tabindex="0"><table class="grid">{"".join(lines)}</table></div>'
+    return (
+        f'<div class="wide" tabindex="0"><table class="grid{kind}">{"".join(lines)}</table></div>'
+    )
 
 
 def figures(pictures: Mapping[str, tuple[bytes, str, str]]) -> str:

@@ -152,8 +152,12 @@ def report_page(
     parts += [
         pages.heading("Training"),
         pages.figures(_captioned(pictures, ("training", "seeds"), penalty_apart)),
-        *tested_samples(summary, data, of_seed=of_seed),
-        pages.figures(_captioned(pictures, ("predictions",))),
+        *tested_samples(
+            summary,
+            data,
+            of_seed=of_seed,
+            picture=pages.figures(_captioned(pictures, ("predictions",))),
+        ),
         *search_of_equilibria(summary, data, of_seed=of_seed),
         pages.figures(_captioned(pictures, ("residual",))),
         pages.heading("Circuit executions"),
@@ -203,7 +207,7 @@ def summary_rows(summary: Summary, config: TrainConfig | None = None) -> dict[st
         f"validation {score}": f"{spread(f'valid_{summary.score}'):.4f}",
         f"training {score}": f"{spread(f'train_{summary.score}'):.4f}",
         **_errors(summary),
-        "kept epoch": f"{spread('best_epoch'):g} of {summary.epochs}",
+        "kept epoch": f"{spread('best_epoch'):.4g} of {summary.epochs}",
         "residual, mean": f"{spread('residual_mean'):.2e}",
         "residual, max": f"{summary.residual_max:.2e}",
         "converged": f"{spread('converged_fraction'):.2%} of test samples",
@@ -258,7 +262,8 @@ def _errors(summary: Summary) -> dict[str, str]:
     }
 
 
-_SEED_COLUMNS = {
+# What differs from seed to seed, by the names that it has in the table of results.
+SEED_COLUMNS = {
     "test_{score}": "test {words}",
     "valid_{score}": "validation {words}",
     "train_{score}": "training {words}",
@@ -273,7 +278,7 @@ _SEED_COLUMNS = {
 def _by_seed(summary: Summary) -> str:
     """The numbers of every seed, by the names that they have in the table of results."""
     score, words = summary.score, IN_WORDS[summary.score]
-    names = {k.format(score=score): v.format(words=words) for k, v in _SEED_COLUMNS.items()}
+    names = {k.format(score=score): v.format(words=words) for k, v in SEED_COLUMNS.items()}
     seeds = [str(seed) for seed in summary.seeds or []]
     body = [
         [seed, *(f"{summary.by_seed[name][position]:.4g}" for name in names)]

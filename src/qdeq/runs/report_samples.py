@@ -21,7 +21,9 @@ NAMES = {
 }
 
 
-def tested_samples(summary: Summary, data: ReportData, *, of_seed: str = "") -> list[str]:
+def tested_samples(
+    summary: Summary, data: ReportData, *, of_seed: str = "", picture: str = ""
+) -> list[str]:
     """The confusion matrix with the samples behind its cells; of a regression the worst samples.
 
     Parameters
@@ -32,10 +34,12 @@ def tested_samples(summary: Summary, data: ReportData, *, of_seed: str = "") -> 
         Of the run, of many seeds the first one's.
     of_seed
         Whose samples they are, in words.
+    picture
+        Of a regression, predicted against true: HTML.
     """
     heading = pages.heading("Test samples")
     if summary.targets:
-        return [heading, *_furthest_off(summary, data, of_seed)]
+        return [heading, picture, *_furthest_off(summary, data, of_seed)]
     behind = _by_cell(data.samples)
     parts = [heading, _matrix(summary, behind)]
     if not data.samples:

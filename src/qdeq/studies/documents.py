@@ -39,7 +39,8 @@ def to_html(results: Results, pictures: Pictures) -> str:
         parts.append(pages.heading(heading))
         if isinstance(content, Grid):
             body = [[text.replace("**", "") for text in cells] for cells in content.body]
-            parts += [pages.paragraph(content.text), pages.grid(content.header, body)]
+            table = pages.grid(content.header, body, n_labels=content.n_labels)
+            parts += [pages.paragraph(content.text), table]
         else:
             parts.append(pages.bullets(content))
     parts += [
