@@ -82,6 +82,7 @@ Optimiser = Literal[
 Schedule = Literal["constant", "cosine"]
 Gradient = Literal["parameter-shift", "spsa"]
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 PresetName = Literal["paper", "demo", "published", "best"]
 TABLE_PRESET = "table"
 """What is recommended for the shape of a table, in the place of a named preset."""

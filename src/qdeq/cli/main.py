@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -101,7 +102,7 @@ def run_command(command: type[Command], words: Sequence[str], *, prog: str) -> i
     int
         Exit status, as that of `main`.
     """
-    with _interrupts() as interrupts:
+    with _interrupts() as interrupts, _warnings_in_one_line():
         try:
             return _run(command, words, prog)
         except KeyboardInterrupt as interrupt:
@@ -130,6 +131,25 @@ def _run(command: type[Command], words: Sequence[str], prog: str) -> int:
     except BrokenPipeError:
         _nobody_reads()
         return 0
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Our own warnings are for people: without the place in the code, once each."""
+    before, told = warnings.showwarning, set()
+
+    def show(message: Any, category: Any, *place: Any, **more: Any) -> None:
+        if category is not UserWarning:
+            before(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"qdeq: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_ro
 from qdeq.errors import UserError
 from qdeq.names import PresetName
 from qdeq.runs.seeds import parse_seeds
+from qdeq.runs.tracking import trackers_of
 from qdeq.training.config import PRESETS, TrainConfig
 from qdeq.training.cores import device_environment
 from qdeq.training.processes import Processes
@@ -30,7 +31,7 @@ ConfigType = TypeVar("ConfigType", bound=TrainConfig)
 
 _TOGETHER = {"coordinator", "processes", "process_id"}
 # A resumed run keeps its configuration: only these may be given along.
-_WITH_RESUME = {"resume", "epochs", "data_dir", "devices", "json", "quiet"} | _TOGETHER
+_WITH_RESUME = {"resume", "epochs", "data_dir", "devices", "track", "json", "quiet"} | _TOGETHER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,10 @@ class TrainCommand(TrainConfig):
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
     """Train with many seeds at once, 0:32 (32 seeds from 0) or 0,3,7, each into its own folder in
     the run folder; excludes --seed."""
+
+    track: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
+    """Where else to follow the run: tensorboard, mlflow or wandb, several with commas, each of an
+    extra of its own. A run that is resumed goes on in the same places."""
 
     devices: int | None = None
     """Devices to spread seeds, then batches, over; otherwise all that JAX has."""
@@ -83,6 +88,7 @@ class TrainCommand(TrainConfig):
         return config_of(self)
 
     def execute(self, given: frozenset[str]) -> None:
+        trackers_of(self.track)  # mistakes should answer at once
         together = Processes.of(self.coordinator, self.processes, self.process_id)
         # The others would show and print the same once more.
         speaks = together is None or together.process_id == 0
@@ -121,6 +127,7 @@ class TrainCommand(TrainConfig):
                     devices=self.devices,
                     on_epoch=display.epoch,
                     on_stage=display.stage,
+                    track=self.track,
                 )
         else:
             with TrainingDisplay(console, config.epochs) as display:
@@ -132,6 +139,7 @@ class TrainCommand(TrainConfig):
                     devices=self.devices,
                     on_epoch=display.epoch,
                     on_stage=display.stage,
+                    track=self.track,
                 )
         if speaks:
             _warn_of_divergence(result.summaries)

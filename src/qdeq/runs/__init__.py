@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
     from qdeq.runs.summary import Spread as Spread
     from qdeq.runs.summary import Summary as Summary
+    from qdeq.runs.tracking import TrackedRun as TrackedRun
+    from qdeq.runs.tracking import Tracker as Tracker
     from qdeq.runs.trained import Run as Run
     from qdeq.runs.trained import load as load
 
@@ -44,6 +46,8 @@ __getattr__ = attach(
         "TrainingInterrupted": "session",
         "Spread": "summary",
         "Summary": "summary",
+        "TrackedRun": "tracking",
+        "Tracker": "tracking",
         "Run": "trained",
         "load": "trained",
     },

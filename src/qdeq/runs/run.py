@@ -21,6 +21,7 @@ from qdeq.runs.run_folder import Checkpoint, RunFolder
 from qdeq.runs.seeds import check_seeds
 from qdeq.runs.session import OnEpoch, OnStage, Session, ignore, is_writer, make_trainer
 from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
+from qdeq.runs.tracking import Track, Tracking, trackers_of
 from qdeq.runs.trained import Run
 from qdeq.training.config import TrainConfig
 from qdeq.training.loop import ModelMaker, Trainer, TrainState
@@ -37,6 +38,7 @@ def train(
     devices: int | None = None,
     on_epoch: OnEpoch | None = None,
     on_stage: OnStage | None = None,
+    track: Track = None,
 ) -> Run:
     """Train from the start and write a run folder.
 
@@ -63,6 +65,9 @@ def train(
     on_stage
         Called when a stage begins: "loading data", "compiling", "training", "evaluating",
         "drawing".
+    track
+        Where else the run is followed: tensorboard, mlflow or wandb, several with commas, or an
+        object with the methods of `Tracker`, or a list of such. Every seed is a run there.
 
     Returns
     -------
@@ -86,6 +91,7 @@ def train(
     if config is None:
         is_table = dataset is not None and (dataset.preparation or dataset.targets)
         config = TrainConfig(**(recommended(dataset) if dataset and is_table else {}))
+    trackers_of(track)  # a package that is missing, before anything is made
     config = absolute(config)
     if dataset is not None and not (config.is_file and dataset.source == config.data):
         own = dict.fromkeys(("target", "task", "test", "group", "weight", "ignore", "components"))
@@ -108,14 +114,17 @@ def train(
     except BaseException:  # a mistake in the configuration should leave no empty folder behind
         folder.discard()
         raise
+    own_folders = [folder] if seeds is None else [folder.of_seed(seed) for seed in seeds]
+    configs = [config] if seeds is None else [config.replace(seed=seed) for seed in seeds]
     with folder.held() if is_writer() else contextlib.nullcontext():
         session = Session(
             trainer,
             folder,
-            [folder] if seeds is None else [folder.of_seed(seed) for seed in seeds],
-            [config] if seeds is None else [config.replace(seed=seed) for seed in seeds],
+            own_folders,
+            configs,
             states=states,
             histories=[[] for _ in range(n_seeds)],
+            tracking=Tracking.of(folder, own_folders, configs, track) if is_writer() else None,
         )
         session.finish(on_epoch, on_stage)
     return Run(folder, model, config)
@@ -132,6 +141,7 @@ def resume(
     devices: int | None = None,
     on_epoch: OnEpoch | None = None,
     on_stage: OnStage | None = None,
+    track: Track = None,
 ) -> Run:
     """Continue a run from its last checkpoint with its own configuration and seeds.
 
@@ -153,6 +163,8 @@ def resume(
         configuration held any.
     devices, on_epoch, on_stage
         As in `train`; `on_epoch` is called for new epochs only.
+    track
+        As in `train`; None goes on with those by name that the run had, in the same tracked run.
 
     Raises
     ------
@@ -187,6 +199,9 @@ def resume(
         trainer = make_trainer(
             config, n_seeds=len(seeds), devices=devices, dataset=dataset, model=model
         )
+        tracking = None
+        if is_writer():
+            tracking = Tracking.of(folder, seed_folders, configs, track, epochs_done=finished)
         states, histories = trainer.init_seeds(seeds), [[] for _ in seeds]
         if checkpoint is not None:
             states = _restored(trainer, states, checkpoint, folder)
@@ -203,6 +218,7 @@ def resume(
             states=states,
             histories=histories,
             compile_seconds=0.0 if checkpoint is None else checkpoint.compile_seconds,
+            tracking=tracking,
         )
         session.finish(on_epoch, on_stage)
     return Run(folder, model, config)

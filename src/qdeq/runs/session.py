@@ -31,6 +31,7 @@ from qdeq.runs.report import write_report
 from qdeq.runs.report_data import of_run
 from qdeq.runs.run_folder import Checkpoint, Metrics, RunFolder
 from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
+from qdeq.runs.tracking import Tracking
 from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence, first_divergence
 from qdeq.training.loop import ModelMaker, Trainer, TrainState, n_qubits_of
@@ -151,6 +152,8 @@ class Session:
         The metrics of the finished epochs, per seed.
     compile_seconds
         Spent so far, by earlier sessions.
+    tracking
+        Who follows the run.
     """
 
     def __init__(
@@ -163,11 +166,13 @@ class Session:
         states: TrainState,
         histories: Sequence[list[Metrics]],
         compile_seconds: float = 0.0,
+        tracking: Tracking | None = None,
     ):
         self.trainer, self.folder = trainer, folder
         self.seed_folders, self.configs = seed_folders, configs
         self.compile_seconds = compile_seconds
         self.writes = is_writer()
+        self.tracking = tracking or Tracking()
         self.progress = Progress.of(states, histories)
         self._checkpoint_time = -np.inf
         # Per seed why its training ended early, or nothing. A seed that has diverged stays in the
@@ -193,6 +198,7 @@ class Session:
         with _sigterm_as_interrupt():
             try:
                 self._checkpoint(every_seed=True)
+                self.tracking.start()
                 self._train(on_epoch or ignore, on_stage)
                 on_stage("evaluating")
                 summaries, predictions = self._judged()
@@ -211,9 +217,12 @@ class Session:
                     on_stage("drawing")
                     for folder in {self.folder.path, self.seed_folders[0].path}:
                         write_report(folder, config=self.trainer.config)
+                self.tracking.end(summaries)
                 return summaries
             except KeyboardInterrupt:
                 self._stop()
+            finally:
+                self.tracking.stop()
 
     def _train(self, on_epoch: OnEpoch, on_stage: OnStage) -> None:
         config, first = self.trainer.config, self.n_epochs
@@ -240,6 +249,7 @@ class Session:
             if self.writes:
                 for folder, line in zip(self.seed_folders, metrics, strict=True):
                     folder.append_metrics(line)
+                self.tracking.epoch(metrics)
             self.stopped = [
                 before or divergence(line, own)
                 for before, line, own in zip(self.stopped, metrics, self.configs, strict=True)
