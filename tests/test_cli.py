@@ -1,5 +1,6 @@
 """The command line: one line and status 2 for a mistake, 130 for Ctrl-C, and never a traceback."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from fake_trainer import FakeTrainer
 
 from qdeq.cli import main
 from qdeq.cli.arguments import parse
+from qdeq.cli.draw import DrawCommand
 from qdeq.cli.train import TrainCommand
 from qdeq.runs import run as run_module
 from qdeq.runs import session
+from qdeq.runs.circuit import circuit_of
 from qdeq.runs.run_folder import RunFolder
 from qdeq.training.config import PRESETS, TrainConfig
+from qdeq.training.options import ModelOptions
 
 
 @pytest.fixture
@@ -220,6 +224,33 @@ def test_draw_prints_the_circuit_and_writes_pictures(fake, run, tmp_path, capsys
     assert "CRX" in of_run or "RX" in of_run
     assert main(["draw", "--encoding", "angle", "--out", "circuit.png"]) == 0
     assert (tmp_path / "circuit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_draw_has_every_option_of_the_model_that_train_has(capsys):
+    options = {field.name for field in dataclasses.fields(ModelOptions)} | {"n_features"}
+    assert options <= {field.name for field in dataclasses.fields(TrainCommand)}
+    assert options <= {field.name for field in dataclasses.fields(DrawCommand)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--encoding table --rotations 3 --uploads 2",
+        "--encoding angle --ansatz hardware-efficient --ansatz-layers 2",
+        "--ansatz strongly-entangling --observables z-strings",
+        "--observables xyz --n-qubits 5 --n-features 25",
+        "--noise depolarising=0.01,readout=0.02 --trainable published",
+        "--method statevector --head affine --max-contraction 0.9",
+    ],
+)
+def test_draw_shows_the_circuit_that_train_makes_of_the_same_options(capsys, options):
+    words = options.split()
+    command, _ = parse(TrainCommand, words, prog="qdeq train")
+    expected = circuit_of(command.config()).draw(max_width=100)
+    assert main(["draw", *words]) == 0
+    drawn, _, noise = capsys.readouterr().out.partition("\nnoise: ")
+    assert drawn.strip() == expected.strip()
+    assert noise.strip() == command.noise
 
 
 def test_report_writes_pictures_and_page_again(fake, run, capsys):

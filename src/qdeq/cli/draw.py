@@ -4,32 +4,29 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from qdeq.cli.wirings import WiringName, wiring_of
 from qdeq.errors import UserError
-from qdeq.names import NamedEncoding, Trainable
+from qdeq.training.options import ModelOptions
+
+if TYPE_CHECKING:
+    from qdeq.circuits import MeasuredCircuit
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 
 
-@dataclass(frozen=True)
-class DrawCommand:
+@dataclass(frozen=True, kw_only=True)
+class DrawCommand(ModelOptions):
     """Draw the circuit of a model with its encoding and observables, or a wiring of cells."""
 
     run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """Run folder, of one seed or many, whose model to draw; otherwise the options describe it."""
 
-    n_qubits: int = 4
-    """Qubits of the circuit; 4 and 10 are the paper's."""
-
-    encoding: NamedEncoding = "amplitude"
-    """How features enter the circuit."""
-
-    trainable: Trainable = "all"
-    """Which angles learn."""
+    n_features: int | None = None
+    """Numbers that enter the circuit; otherwise the paper's for so many qubits."""
 
     wiring: WiringName | None = None
     """Draw who hears whom in a network of cells instead: a causal chain, a chain both ways, a ring,
@@ -61,18 +58,39 @@ class DrawCommand:
         if self.run is not None and given - {"run", "out"}:
             options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - {"run", "out"}))
             raise UserError(f"{options} cannot be given with RUN: the run says what its model is")
-        from qdeq.circuits import MeasuredCircuit
         from qdeq.runs.circuit import circuit_of
         from qdeq.runs.run_folder import RunFolder
 
         if self.run is None:
-            measured = MeasuredCircuit.named(self.n_qubits, self.encoding, trainable=self.trainable)
+            measured = self._of_options()
         else:
             folder = RunFolder.open(self.run)
             finished = all(f.summary_path.exists() for f in folder.seed_folders())
             summary = folder.read_summary() if finished else None
             measured = circuit_of(folder.read_config(), summary)
         self._show(measured)
+
+    def _of_options(self) -> "MeasuredCircuit":
+        """The circuit that `qdeq train` makes of the same options; some change nothing in it."""
+        from qdeq.circuits.noise_text import as_noise
+        from qdeq.circuits.tables import circuit_by_names
+        from qdeq.training.checked import checked, hints_of
+
+        for name, hint in hints_of(ModelOptions).items():
+            checked(name, getattr(self, name), hint)
+        self.check_model()
+        return circuit_by_names(
+            4 if self.n_qubits is None else self.n_qubits,
+            self.encoding,
+            rotations=self.rotations,
+            uploads=self.uploads,
+            n_features=self.n_features,
+            ansatz=self.ansatz,
+            ansatz_layers=self.ansatz_layers,
+            observables=self.observables,
+            trainable=self.trainable,
+            noise=as_noise(self.noise),
+        )
 
     def _draw_wiring(self, other: frozenset[str]) -> None:
         if other:
@@ -90,6 +108,8 @@ class DrawCommand:
         if self.out is None:
             width = shutil.get_terminal_size((100, 24)).columns
             print(drawn.draw(max_width=max(width, MIN_WIDTH)))
+            if getattr(drawn, "noise", None) is not None:
+                print(f"\nnoise: {self.noise}")
             return
         try:
             drawn.draw_mpl().savefig(self.out, dpi=200, bbox_inches="tight")
