@@ -39,7 +39,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     preset
         Where the values of the parameters come from that are None: `"table"`, rules for the shape
         of the data (`qdeq.training.recommended`), or a named configuration of `qdeq train`:
-        `"paper"`, `"demo"` or `"published"`.
+        `"best"` for images, `"paper"`, `"demo"` or `"published"`.
     model
         A model function of your own (`qdeq.ModelFunction`), or what makes one from a JAX key; None:
         a circuit, by the parameters from `n_qubits` to `noise`.

@@ -35,8 +35,8 @@ STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pull": ("less pull to zero: Jacobian weight 0.8 to 0.01", ("jacobian_weight",)),
     "head": ("the head sees signs: no ReLU, no dropout", ("head", "dropout")),
     "optimiser": (
-        "smaller batches, larger steps that fall to zero",
-        ("batch_size", "learning_rate", "schedule", "gradient_clip"),
+        "smaller batches, looser clipping, steps that fall to zero",
+        ("batch_size", "schedule", "gradient_clip"),
     ),
     "injection": (
         "learned injection: U and W into three rotations a wire, and b",
@@ -61,6 +61,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "paper-circuit": ("the paper's circuit", {"ansatz": "paper"}),
     "two-layers": ("two layers of the circuit", {"ansatz_layers": 2}),
     "constant": ("constant step size", {"schedule": "constant"}),
+    "step-size": ("step size 0.02", {"learning_rate": 0.02}),
     "decay": ("weight decay 0.1", {"weight_decay": 0.1}),
 }
 
