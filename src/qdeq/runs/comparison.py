@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qdeq.errors import UserError
-from qdeq.names import IN_WORDS
+from qdeq.names import IN_WORDS, SplitName
 from qdeq.runs import pages
 from qdeq.runs.report import SEED_COLUMNS
 from qdeq.runs.run_folder import RunFolder
@@ -128,7 +128,7 @@ def compare(runs: Sequence[str | Path]) -> RunComparison:
     reference = [_by_seed(summaries[0], name) for name in labels]
     differences: dict[str, list[Comparison | None]] = {}
     for (name, label), first in zip(labels.items(), reference, strict=True):
-        if name.startswith(("test", "valid", "train")) or name in _PAIRED:
+        if name.startswith(get_args(SplitName)) or name in _PAIRED:
             others = (paired(_by_seed(s, name), first) for s in summaries[1:])
             differences[label] = [None, *others]
     return RunComparison(
