@@ -285,3 +285,8 @@ def test_the_circuit_of_a_configuration_has_its_encoding_and_its_circuit(encodin
     measured = circuit_of(TrainConfig(encoding=encoding, trainable="published"))
     assert measured.circuit.n_parameters == 39 and sum(measured.circuit.trainable) == 35
     assert measured.draw() and measured.draw_mpl().axes
+
+
+def test_long_names_of_classes_leave_room_for_the_picture():
+    (axes,) = figures.confusion([[5, 1], [0, 3]], ["x" * 200, "dog"]).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x" * 19 + "…", "dog"]

@@ -52,6 +52,8 @@ class EvaluateCommand:
 
     def execute(self, given: frozenset[str]) -> None:
         from qdeq.runs.evaluation import evaluate
+        from qdeq.runs.report import tolerance_in_words
+        from qdeq.runs.run_folder import RunFolder
         from qdeq.runs.summary import finite_or_none
 
         for name in ("repeats", "seed"):
@@ -79,6 +81,10 @@ class EvaluateCommand:
         scores = {"accuracy": ".4f"}
         if result.task == "regression":
             scores = {"r2": ".4f", "rmse": ".4g", "mae": ".4g"}
+        config, means = RunFolder.open(self.run).read_config(), {}
+        if result.shots is None and config.mode == "implicit":
+            words = tolerance_in_words(self.solver or config.solver, config.tolerance)
+            means["converged means"] = words
         rows = {
             **{
                 IN_WORDS.get(name, name.upper()): with_deviation(name, form)
@@ -88,6 +94,7 @@ class EvaluateCommand:
             "residual, mean": with_deviation("residual_mean", ".2e"),
             "residual, max": with_deviation("residual_max", ".2e"),
             "converged": with_deviation("converged_fraction", ".2%"),
+            **means,
             "solver steps, mean": with_deviation("solver_steps_mean", ".2f"),
             "circuit executions": f"{result.circuit_executions:,}",
         }

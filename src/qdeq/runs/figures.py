@@ -171,7 +171,8 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[int | str]) -> 
                 axes.text(
                     column, row, str(counts[row, column]), ha="center", va="center", color=colour
                 )
-        labels = [str(label) for label in classes]
+        # Longer ones would leave no room for the picture.
+        labels = [text if len(text) <= 20 else f"{text[:19]}…" for text in map(str, classes)]
         rotation = 90 if max(map(len, labels)) > 2 else 0
         axes.set_xticks(range(len(labels)), labels, rotation=rotation)
         axes.set_yticks(range(len(labels)), labels)

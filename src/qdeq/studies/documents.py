@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qdeq.runs import pages
+from qdeq.runs.report import tolerance_in_words
 from qdeq.runs.summary import finite_or_none
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Device, Row
@@ -102,7 +103,16 @@ def notes(results: Results) -> list[str]:
     absent = [row for row in results.study.rows() if row.shown and row.key not in where]
     names = "; ".join(f"{results.study.group_label(row.group)}, {row.label}" for row in absent)
     missing = [f"Rows of the whole table that have not been computed: {names}."] if absent else []
-    return [*wrong, *own, *missing, *results.study.notes(results)]
+    return [*wrong, *own, *missing, *_converged_means(results), *results.study.notes(results)]
+
+
+def _converged_means(results: Results) -> list[str]:
+    """Where a largest residual stands beside what converged, what makes a sample converge."""
+    if not {"residual_max", "converged_fraction"} <= {m.name for m in results.study.metrics}:
+        return []
+    configs = (row.identity().get("config") or {} for row in results.rows)
+    tolerances = {config["tolerance"] for config in configs if "tolerance" in config}
+    return [f"Converged means {tolerance_in_words(None, t)}." for t in sorted(tolerances)]
 
 
 def environment(results: Results) -> list[str]:
