@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from qdeq.errors import UserError
 from qdeq.names import IN_WORDS, SplitName
