@@ -210,9 +210,9 @@ class RecipeStudy(Study):
         return [
             "Differences are paired by seed, their intervals Student's at 95 %; they are not "
             "corrected for the number of rows.",
-            "The preset's step size was lowered from 0.02 to 0.005 by validation accuracy (the larger "
-            "one did not learn CIFAR-10), after test accuracies with the larger one had been seen "
-            "on MNIST-4: 0.9729 there, 0.0016 above the preset's.",
+            "The preset's step size was lowered from 0.02 to 0.005 by validation accuracy (the "
+            "larger one did not learn CIFAR-10), after test accuracies with the larger one had "
+            "been seen on MNIST-4: 0.9729 there, 0.0016 above the preset's.",
             "Every row keeps the model of its lowest validation loss. Depths are compared at equal "
             "epochs; executions stand beside them.",
         ]
