@@ -11,7 +11,7 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.cli.arguments import parse
 from qdeq.cli.draw import DrawCommand
-from qdeq.cli.train import TrainCommand
+from qdeq.cli.train import TrainCommand, config_of
 from qdeq.runs import run as run_module
 from qdeq.runs import session
 from qdeq.runs.circuit import circuit_of
@@ -172,13 +172,58 @@ def test_options_override_the_preset_wherever_they_stand():
     for argv in (["--preset", "demo", "--epochs", "9"], ["--epochs=9", "--preset=demo"]):
         with_warmup = [*argv, "--warmup-epochs", "2"]
         command, given = parse(TrainCommand, with_warmup, prog="qdeq train")
-        assert command.config() == PRESETS["demo"].replace(epochs=9, warmup_epochs=2)
+        assert config_of(command) == PRESETS["demo"].replace(epochs=9, warmup_epochs=2)
         assert given == {"preset", "epochs", "warmup_epochs"}
+
+
+def test_a_runs_configuration_trains_the_same_once_more(fake, tmp_path):
+    words = ["--preset", "demo", "--epochs", "3", "--warmup-epochs", "1", "--seed", "4"]
+    assert main(["train", *words, "--out", "first", "--quiet"]) == 0
+    assert main(["train", "--config", "first/config.json", "--out", "again", "--quiet"]) == 0
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    more = ["--config=first", "--seed", "5", "--out", "other", "--quiet"]
+    assert main(["train", *more]) == 0
+    first, other = RunFolder(tmp_path / "first"), RunFolder(tmp_path / "other")
+    assert other.read_config() == first.read_config().replace(seed=5)
+
+
+def test_the_configuration_of_many_seeds_has_them_all(fake, tmp_path):
+    assert main(["train", "--epochs", "2", "--seeds", "3,1", "--out", "run", "--quiet"]) == 0
+    assert main(["train", "--config", "run", "--out", "again", "--quiet"]) == 0
+    assert RunFolder(tmp_path / "again").read_seeds() == [3, 1]
+    assert main(["train", "--config", "run", "--seed", "1", "--out", "one", "--quiet"]) == 0
+    one, seed = tmp_path / "one", tmp_path / "run" / "seed-1"
+    assert (one / "config.json").read_bytes() == (seed / "config.json").read_bytes()
+
+
+def test_a_toml_file_has_options_which_words_override(fake, tmp_path):
+    (tmp_path / "my.toml").write_text('epochs = 3\nlearning-rate = 0.1\nsolver = "newton"\n')
+    assert main(["train", "--config", "my.toml", "--epochs", "2", "--out", "run", "--quiet"]) == 0
+    expected = TrainConfig(epochs=2, learning_rate=0.1, solver="newton")
+    assert RunFolder(tmp_path / "run").read_config() == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("lr = 0.1", "did you mean learning-rate"),
+        ("epochs = 0", "--epochs 0: give a number of at least 1"),
+        ('epochs = "many"', "give a whole number"),
+        ("epochs = [1]", "give a whole number"),
+        ("epochs", "is not TOML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_with_a_mistake_is_one_line(fake, tmp_path, capsys, content, words):
+    if content is not None:
+        (tmp_path / "my.toml").write_text(content)
+    assert words in mistake(capsys, "train", "--config", "my.toml")
 
 
 def test_without_options_the_defaults_are_the_papers():
     command, given = parse(TrainCommand, [], prog="qdeq train")
-    assert command.config() == TrainConfig() and given == frozenset()
+    assert config_of(command) == TrainConfig() and given == frozenset()
 
 
 def test_json_is_the_only_line_on_stdout(fake, capsys):
@@ -246,7 +291,7 @@ def test_draw_has_every_option_of_the_model_that_train_has(capsys):
 def test_draw_shows_the_circuit_that_train_makes_of_the_same_options(capsys, options):
     words = options.split()
     command, _ = parse(TrainCommand, words, prog="qdeq train")
-    expected = circuit_of(command.config()).draw(max_width=100)
+    expected = circuit_of(config_of(command)).draw(max_width=100)
     assert main(["draw", *words]) == 0
     drawn, _, noise = capsys.readouterr().out.partition("\nnoise: ")
     assert drawn.strip() == expected.strip()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import qdeq
 from qdeq import names
 from qdeq.cli.arguments import parse
-from qdeq.cli.train import TrainCommand
+from qdeq.cli.train import TrainCommand, config_of
 from qdeq.data import DATASETS
 from qdeq.equilibrium import ADJOINTS, SOLVERS
 from qdeq.errors import UserError
@@ -128,7 +128,7 @@ def test_every_configuration_comes_back_from_json_and_from_its_command_line(valu
     assert TrainConfig(**config.plain()) == config and hash(config.replace()) == hash(config)
     words = shlex.split(command_line(config))[2:]
     command, _ = parse(TrainCommand, words, prog="qdeq train")
-    assert command.config() == config
+    assert config_of(command) == config
 
 
 def test_json_gives_back_the_same_configuration():

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from summaries import summary
 
 from qdeq.cli.arguments import parse
-from qdeq.cli.train import TrainCommand
+from qdeq.cli.train import TrainCommand, config_of
 from qdeq.data import Dataset, Split
 from qdeq.equilibrium import Picard
 from qdeq.errors import UserError
@@ -95,7 +95,7 @@ def test_the_command_in_the_report_trains_the_same_configuration(config):
     words = shlex.split(command_line(config))
     assert words[:2] == ["qdeq", "train"]
     command, _ = parse(TrainCommand, words[2:], prog="qdeq train")
-    assert command.config() == config
+    assert config_of(command) == config
 
 
 def test_a_run_of_objects_shows_the_call_in_python_that_trains_it():

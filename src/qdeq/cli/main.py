@@ -18,6 +18,8 @@ from qdeq.cli.arguments import Command, closest, parse
 from qdeq.cli.certify import CertifyCommand
 from qdeq.cli.compare import CompareCommand
 from qdeq.cli.compilation import keep_compiled_programs
+from qdeq.cli.completion import CompletionCommand
+from qdeq.cli.doctor import DoctorCommand
 from qdeq.cli.draw import DrawCommand
 from qdeq.cli.evaluate import EvaluateCommand
 from qdeq.cli.export import ExportCommand
@@ -41,6 +43,8 @@ COMMANDS: dict[str, type[Command]] = {
     "draw": DrawCommand,
     "report": ReportCommand,
     "export": ExportCommand,
+    "doctor": DoctorCommand,
+    "completion": CompletionCommand,
 }
 
 # Commands of earlier versions, and where what they did has gone.

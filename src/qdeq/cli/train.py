@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
+from qdeq.cli.config_file import read_options
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.errors import UserError
 from qdeq.names import PresetName
@@ -42,6 +43,10 @@ class TrainCommand(TrainConfig):
     """Defaults for all other options: the paper's recipe, a first look within two minutes, or the
     published code like for like; without it those of a file of your own follow from its shape.
     Options that are given override it."""
+
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Options from a file: a run's config.json or its folder, which trains the same once more, or
+    your own .toml. Options that are given override it."""
 
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Run folder to write; otherwise a new one in runs/."""
@@ -83,10 +88,6 @@ class TrainCommand(TrainConfig):
     def defaults(cls, argv: Sequence[str]) -> "TrainCommand":
         return preset_defaults(cls, argv)
 
-    def config(self) -> TrainConfig:
-        """Return the configuration alone, checked."""
-        return config_of(self)
-
     def execute(self, given: frozenset[str]) -> None:
         trackers_of(self.track)  # mistakes should answer at once
         together = Processes.of(self.coordinator, self.processes, self.process_id)
@@ -103,12 +104,13 @@ class TrainCommand(TrainConfig):
                 )
         else:
             # Before JAX is imported: mistakes should answer at once.
-            config, dataset = with_data(self.config(), given, console)
-            if self.seeds is not None and "seed" in given:
+            config, dataset = with_data(config_of(self), self._chosen(given), console)
+            if "seeds" in given and "seed" in given:
                 raise UserError(
                     f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
                 )
-            seeds = None if self.seeds is None else parse_seeds(self.seeds)
+            # One seed in words, of a file that has many, is that one.
+            seeds = None if self.seeds is None or "seed" in given else parse_seeds(self.seeds)
         if together is not None:
             together.join()
         elif self.devices is None:
@@ -144,6 +146,14 @@ class TrainCommand(TrainConfig):
         if speaks:
             _warn_of_divergence(result.summaries)
             self._show(console, result)
+
+    def _chosen(self, given: frozenset[str]) -> frozenset[str]:
+        """What the user set, in words or in a file; a file of a run leaves nothing to rules."""
+        if self.config is None:
+            return given
+        told = read_options(self.config)
+        whole = len(told) >= len(dataclasses.fields(TrainConfig))
+        return given | told.keys() | ({"preset"} if whole else set())
 
     def _show(self, console: Console, run: "Run") -> None:
         from qdeq.runs.report import summary_rows
@@ -203,14 +213,24 @@ def with_data(
 
 def preset_defaults(command: type[ConfigType], argv: Sequence[str]) -> ConfigType:
     """Return a command with the values of the preset that the words name."""
-    name: Any = "paper"  # an unknown name was refused before
-    for word, following in itertools.pairwise([*argv, ""]):
-        if word == "--preset":
-            name = following
-        elif word.startswith("--preset="):
-            name = word.partition("=")[2]
+    name: Any = _last_of("--preset", argv) or "paper"  # an unknown name was refused before
     values: dict[str, Any] = {**dataclasses.asdict(PRESETS[name]), "preset": name}
+    file = _last_of("--config", argv)
+    if file is not None and "config" in {field.name for field in dataclasses.fields(command)}:
+        values |= read_options(file)
+        # tyro reads the words against these: what cannot be is to be refused before.
+        TrainConfig(**{f.name: values[f.name] for f in dataclasses.fields(TrainConfig)})
     return command(**values)
+
+
+def _last_of(option: str, argv: Sequence[str]) -> str | None:
+    value = None
+    for word, following in itertools.pairwise([*argv, ""]):
+        if word == option:
+            value = following
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def config_of(command: TrainConfig) -> TrainConfig:

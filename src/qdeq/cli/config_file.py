@@ -1,0 +1,69 @@
+"""Options from a file: what a run was trained with, or a few lines of TOML."""
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from qdeq.cli.arguments import closest
+from qdeq.errors import UserError
+from qdeq.training.config import TrainConfig
+
+
+def read_options(path: str | Path) -> dict[str, Any]:
+    """The options of a file, by the names of their fields; `seeds` among them of a run of many.
+
+    Parameters
+    ----------
+    path
+        A run folder, its `config.json` or `seeds.json`, or a `.toml` file whose keys are options
+        of `qdeq train` without the dashes before them.
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read, is damaged, or has a key that is no option.
+    """
+    file = Path(path)
+    if file.is_dir():
+        many = file / "seeds.json"
+        file = many if many.is_file() else file / "config.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(
+            f"config={str(path)!r}: cannot be read ({reason}); give a run folder, its config.json "
+            "or a .toml file"
+        ) from error
+    if file.suffix == ".toml":
+        return _from_toml(text, str(path))
+    seeds = None
+    if file.name == "seeds.json":
+        try:
+            content = json.loads(text)
+            text, seeds = json.dumps(content["config"]), content["seeds"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}): restore it") from error
+    config = TrainConfig.from_json(text, source=str(file))
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return values if seeds is None else {**values, "seeds": ",".join(map(str, seeds))}
+
+
+def _from_toml(text: str, path: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"config={path!r}: it is not TOML ({error})") from error
+    known = {field.name for field in dataclasses.fields(TrainConfig)} | {"seeds"}
+    values = {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = closest(key, [option.replace("_", "-") for option in known])
+            raise UserError(f"config={path!r}: {key} is not an option of qdeq train{near}")
+        if name == "seeds" and isinstance(value, list):
+            value = ",".join(map(str, value))
+        values[name] = value
+    return values
