@@ -62,6 +62,8 @@ def test_a_package_that_is_too_old_is_a_problem(monkeypatch, capsys, package):
 
 
 def test_a_cache_that_is_no_folder_is_a_problem(monkeypatch, capsys, tmp_path):
+    # What is found out about kernels is kept for the whole process: leave that alone.
+    monkeypatch.setattr("qdeq.native.availability", lambda: "used")
     (tmp_path / "cache").write_text("")
     monkeypatch.setenv("QDEQ_CACHE", str(tmp_path / "cache"))
     status, found = doctor(capsys)

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -77,7 +78,9 @@ def examine() -> Health:
     problems += unfit
     folder, sizes, trouble = _cache()
     problems += trouble
-    kernels = native.availability()
+    with warnings.catch_warnings():  # what it warns of is said below
+        warnings.simplefilter("ignore", UserWarning)
+        kernels = native.availability()
     if "could not compile" in kernels or "did not finish" in kernels:
         problems.append(f"compiled kernels are {kernels}; QDEQ_NATIVE=off does without")
     elif "no C++ compiler" in kernels:
