@@ -114,6 +114,7 @@ def test_a_table_is_written_in_every_form(computed, tmp_path):
     assert "amplitude: IMPLICIT is not shown to beat DIRECT 1" in markdown
     assert "Trained for 2 epochs; the paper's protocol has 100" in markdown
     assert "qdeq reproduce digits-4" in markdown and "jax " in markdown
+    assert "- Converged means |f(m) − m| <= 1e-05 + 1e-05 |f(m)|; residuals are" in markdown
     for picture in ("training", "differences", "depth", "solvers", "cost", "confusion", "circuit"):
         assert f"figures/{picture}-amplitude.png" in markdown
         assert (tmp_path / "figures" / f"{picture}-amplitude.png").stat().st_size > 1000

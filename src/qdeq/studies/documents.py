@@ -44,9 +44,10 @@ def to_html(results: Results, pictures: Pictures) -> str:
             parts += [pages.paragraph(content.text), table]
         else:
             parts.append(pages.bullets(content))
+    if pictures:
+        shown = {name: (png, "", caption) for name, (png, caption) in pictures.items()}
+        parts += [pages.heading("Pictures"), pages.figures(shown)]
     parts += [
-        pages.heading("Pictures"),
-        pages.figures({name: (png, "", caption) for name, (png, caption) in pictures.items()}),
         pages.heading("How to reproduce"),
         pages.command(results.command),
         pages.bullets(environment(results)),
