@@ -105,8 +105,9 @@ class RecipeStudy(Study):
             f"{best.epochs} epochs in every row, the seeds {', '.join(map(str, self.seeds))}, the "
             "paper's pooled pixels and its split. The preset was chosen on validation splits, here "
             "with other seeds (100 to 102); one choice came after test accuracies had been seen, "
-            "the notes say which. Learned injection counts U, W and b: with U x as angles a learned linear map of the pixels is a classical part "
-            "of the model, and the classical rows say what such a part does alone."
+            "the notes say which. Learned injection counts U, W and b: with U x as angles a "
+            "learned linear map of the pixels is a classical part of the model, and the classical "
+            "rows say what such a part does alone."
         )
 
     def best(self, **changes: Any) -> TrainConfig:
