@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from fake_trainer import FakeTrainer
@@ -245,6 +246,20 @@ def test_a_log_file_gets_few_lines(fake, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert 10 <= sum(line.startswith("epoch ") for line in lines) <= 12
     assert lines[-1].split() == ["run", "folder", "run"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["evaluate a", "predict a b", "export a", "resources", "certify a", "draw", "sweep --out a"],
+)
+def test_a_command_that_takes_its_time_shows_that_it_is_at_work(monkeypatch, capsys, words):
+    name, *rest = words.split()
+    module = sys.modules["qdeq.cli.main"]
+    monkeypatch.setattr(module, "_SECONDS_OF_SILENCE", 0.05)
+    monkeypatch.setattr(module.COMMANDS[name], "execute", lambda *_: time.sleep(0.3))
+    assert main([name, *rest]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == f"qdeq {name}: at work for 0 s ...\n"
 
 
 def test_quiet_prints_nothing(fake, capsys):

@@ -99,6 +99,9 @@ def test_an_injection_of_ones_own_is_in_the_manifest(run):
 
 def test_the_inputs_are_listed_in_qiskits_order(run):
     files = export_run(run, samples=0)
+    # A reader of the program alone learns what its inputs prepare.
+    prepares = "prepare the amplitudes" in files["circuit.qasm"]
+    assert prepares == ("input float[64] a_0" in files["circuit.qasm"])
     names = [entry["name"] for entry in json.loads(files["manifest.json"])["inputs"]]
     read = qasm3.loads(files["circuit.qasm"])
     assert names == [parameter.name for parameter in read.parameters]

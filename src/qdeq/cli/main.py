@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -53,6 +54,8 @@ _MOVED = {
     'run make benchmark (options as in make benchmark ARGS="--full")',
 }
 _MISTAKE, _INTERRUPTED = 2, 130
+_SECONDS_OF_SILENCE = 2.5  # loading Python and packages comes before
+_SHOW_THEIR_OWN = ("qdeq train", "qdeq reproduce")
 
 
 @plain_where_needed()
@@ -124,7 +127,8 @@ def _run(command: type[Command], words: Sequence[str], prog: str) -> int:
     try:
         arguments, given = parse(command, words, prog=prog)
         keep_compiled_programs()
-        arguments.execute(given)
+        with _sign_of_life(prog, getattr(arguments, "quiet", False)):
+            arguments.execute(given)
         print(end="", flush=True)  # here, where a reader that has gone is nobody's mistake
         return 0
     except UserError as error:
@@ -135,6 +139,30 @@ def _run(command: type[Command], words: Sequence[str], prog: str) -> int:
     except BrokenPipeError:
         _nobody_reads()
         return 0
+
+
+@contextlib.contextmanager
+def _sign_of_life(prog: str, quiet: bool) -> Iterator[None]:
+    """Say on stderr that a command is at work which has shown nothing for some seconds."""
+    done = threading.Event()
+
+    def speak() -> None:
+        started, wait = time.monotonic(), _SECONDS_OF_SILENCE
+        while not done.wait(wait):
+            seconds = time.monotonic() - started
+            print(f"{prog}: at work for {seconds:.0f} s ...", file=sys.stderr, flush=True)
+            wait = 10 * _SECONDS_OF_SILENCE
+
+    if quiet or prog in _SHOW_THEIR_OWN:
+        yield
+        return
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        speaker.join()
 
 
 @contextlib.contextmanager

@@ -145,6 +145,12 @@ def export_run(
     settings = model.observables.settings()
     bases = [model.observables.basis(setting) for setting in settings]
     comment = f"qdeq {qdeq.__version__}: {run.config.data_name}, {run.config.encoding} encoding"
+    prepared = []
+    if isinstance(model.encoding, AmplitudeEncoding):
+        prepared = [
+            "a_...: for every input anew, the angles that prepare the amplitudes v / |v| of",
+            "v = x + R m, as encoding in manifest.json says",
+        ]
 
     def program(basis: str | None) -> str:
         return to_qasm3(
@@ -152,7 +158,7 @@ def export_run(
             parameters=names,
             basis=basis,
             include=include,
-            comments=[comment, "names, values and everything around the circuit: manifest.json"],
+            comments=[comment, *prepared, "names, values and everything else: manifest.json"],
         )
 
     if not measure:
