@@ -51,5 +51,5 @@ class ReportCommand:
         data = folder.seed_folders()[0].read_report_data(ReportData)
         has_probabilities = any(sample.probabilities for sample in data.samples)
         if not (data.searches or has_probabilities) or self.data_dir is not None:
-            print("computing the search for the equilibrium ...", file=sys.stderr)
+            print("computing what the run left out ...", file=sys.stderr)
             add_details(self.run, data_dir=self.data_dir)

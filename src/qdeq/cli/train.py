@@ -166,7 +166,9 @@ class TrainCommand(TrainConfig):
             print_path(console, "picture", picture)
         print_path(console, "report", folder.report_path)
         command = f"qdeq report {shlex.quote(str(folder.path))}"
-        print_path(console, "to add", f"{command}  (how solvers find the equilibria, step by step)")
+        if summary.mode == "implicit":
+            what = "how solvers find the equilibria, step by step"
+            print_path(console, "to add", f"{command}  ({what})")
         print_path(console, "run folder", folder.path)
         if self.json:
             print(summary.to_json())
