@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
-from qdeq._arrays import write_atomically
 from qdeq.errors import UserError, check_choice
 from qdeq.names import TrackerName
 
@@ -186,6 +185,8 @@ class Tracking:
                     ) from error
                 self._started[name].append(run)
         if self._note is not None:
+            from qdeq._arrays import write_atomically  # JAX: the command line asks for names first
+
             names = [name for name in self._trackers if name in get_args(TrackerName)]
             run = self._runs[0]
             kept = {"id": run.group or run.id, "trackers": names}
