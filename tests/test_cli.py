@@ -303,7 +303,8 @@ def test_draw_has_every_option_of_the_model_that_train_has(capsys):
         "--method statevector --head affine --max-contraction 0.9",
     ],
 )
-def test_draw_shows_the_circuit_that_train_makes_of_the_same_options(capsys, options):
+def test_draw_shows_the_circuit_that_train_makes_of_the_same_options(capsys, monkeypatch, options):
+    monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal of whoever tests has
     words = options.split()
     command, _ = parse(TrainCommand, words, prog="qdeq train")
     expected = circuit_of(config_of(command)).draw(max_width=100)

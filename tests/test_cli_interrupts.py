@@ -12,6 +12,14 @@ import pytest
 COMMAND = [sys.executable, "-m", "qdeq"]
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C is heard here, and by processes started here: a job in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(words, tmp_path, *, seconds, after=None):
     """Start the command, press Ctrl-C, and return its status and what it wrote."""
     environment = os.environ | {"QDEQ_CACHE": "off", "PYTHONUNBUFFERED": "1"}

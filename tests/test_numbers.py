@@ -130,7 +130,8 @@ def metrics_with(value: jax.Array, residual: jax.Array, logits: jax.Array):
     y = jnp.zeros(len(logits), jnp.int32)
     one = jnp.ones(len(logits))
     marked = marks("cross-entropy", logits, y)
-    return _metrics(prediction, jnp.sum(logits, axis=1), marked, one, one)
+    costs, penalty = jnp.sum(logits, axis=1), jnp.zeros(())
+    return _metrics(prediction, costs, penalty, marked, one, one)
 
 
 def test_the_metrics_of_a_batch_see_a_sample_that_is_not_finite():

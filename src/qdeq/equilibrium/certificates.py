@@ -104,7 +104,8 @@ class Region:
             return self.half_width + self.radius[:, None]
         rows = np.linalg.norm(matrix, axis=1)
         with np.errstate(invalid="ignore"):  # 0 times infinity is 0 here
-            by_box = np.nansum(abs(matrix) * self.half_width[:, None, :], axis=2)
+            moved = abs(matrix) * self.half_width[:, None, :]
+            by_box = np.nansum(moved, axis=2)  # NaN of 0 times infinity is 0
         return (1 + MARGIN) * (by_box + self.radius[:, None] * rows)
 
 
@@ -211,13 +212,14 @@ class Enclosure:
     @property
     def sizes(self) -> Float[np.ndarray, "B q q"]:
         """What no entry of a Jacobian exceeds."""
-        return np.fmin(abs(self.centre) + self.radius, self.largest)
+        return np.fmin(abs(self.centre) + self.radius, self.largest)  # NaN: no such bound
 
     def bound(self) -> Bound:
         """The smaller one of a bound in the two-norm and one in a weighted maximum norm."""
         sizes = self.sizes
-        factor = np.fmin(spectral_norms(sizes), self.two_norm)
-        factor = np.fmin(factor, spectral_norms(self.centre) + spectral_norms(self.radius))
+        factor = np.fmin(spectral_norms(sizes), self.two_norm)  # NaN: no such bound
+        by_centre = spectral_norms(self.centre) + spectral_norms(self.radius)
+        factor = np.fmin(factor, by_centre)  # NaN: no such bound
         two = Bound(factor * (1 + MARGIN), np.full(self.low.shape, np.nan))
         known = np.asarray(np.isfinite(sizes).all(axis=(1, 2)))
         safe = np.where(known[:, None, None], sizes, 0)
@@ -451,7 +453,7 @@ def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificat
     promising = np.full(len(low), True)
     for number in range(1, rounds + 1):
         wide = box[1] - box[0]
-        box = (np.fmax(box[0], known.low), np.fmin(box[1], known.high))
+        box = (np.fmax(box[0], known.low), np.fmin(box[1], known.high))  # NaN: no such bound
         shrinks = np.any(box[1] - box[0] < _SMALLER * wide, axis=1)
         # A factor below 1 that does not fall any more is found; one above may need small boxes.
         if not np.any(shrinks & (promising | (inner.factor >= 1))):

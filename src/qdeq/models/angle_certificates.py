@@ -99,11 +99,13 @@ class AngleEncloser:
         slope = turns @ self.state  # how angles follow the state
         centres = self.inputs.centre @ turns.T + offsets + middle @ slope.T
         with np.errstate(invalid="ignore"):
-            by_box = np.nansum(abs(turns) * self.inputs.half_width[:, None, :], axis=2)
+            moved = abs(turns) * self.inputs.half_width[:, None, :]
+            by_box = np.nansum(moved, axis=2)  # NaN of 0 times infinity is 0
         rows = np.linalg.norm(turns, axis=1)
-        by_ball = np.where(rows > 0, np.nan_to_num(self.inputs.distance)[:, None] * rows, 0)
+        distance = np.nan_to_num(self.inputs.distance)  # NaN: no ball
+        by_ball = np.where(rows > 0, distance[:, None] * rows, 0)
         by_ball = np.where(np.isfinite(self.inputs.distance)[:, None], by_ball, np.inf)
-        by_inputs = np.where(rows > 0, np.fmin(by_box, by_ball), 0)
+        by_inputs = np.where(rows > 0, np.fmin(by_box, by_ball), 0)  # NaN: no such bound
         sums = abs(self.inputs.centre) @ abs(turns).T + abs(offsets)
         widths = half @ abs(slope).T + by_inputs + MARGIN * (sums + abs(middle) @ abs(slope).T)
         local = self.near(centres, widths)
@@ -163,7 +165,7 @@ def _of_steps(model: Any, state: np.ndarray, inputs: Inputs) -> AngleEncloser:
 
 def _reach(slopes: np.ndarray, off: np.ndarray, most: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """`(B, q)`: how far f gets from its value at the centre."""
-    moves = np.fmin(abs(slopes) + off, most)
+    moves = np.fmin(abs(slopes) + off, most)  # NaN: no such bound
     return np.einsum("bkj,bj->bk", moves, np.minimum(widths, 1e6)) * (1 + MARGIN) + MARGIN
 
 

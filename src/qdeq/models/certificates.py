@@ -206,11 +206,11 @@ class AmplitudeEncloser:
             centre,
             off + rounding,
             size * (1 + MARGIN),
-            np.fmin(two_norm, by_middle) * (1 + MARGIN),
+            np.fmin(two_norm, by_middle) * (1 + MARGIN),  # NaN: no such bound
         )
         reach = np.einsum("bkl,bl->bk", enclosure.sizes, half)
         reach += spread * (inputs.distance / divisor)[:, None]
-        reach = np.fmin(reach, spread * (moved / divisor)[:, None]) + MARGIN
+        reach = np.fmin(reach, spread * (moved / divisor)[:, None]) + MARGIN  # NaN: no such bound
         return Enclosure(
             np.where(known[:, None], np.maximum(self.least, value - reach), self.low),
             np.where(known[:, None], np.minimum(self.most, value + reach), self.high),
@@ -243,4 +243,4 @@ class AmplitudeEncloser:
         whole = spectral_norms(state[None])[0] * np.linalg.norm(largest, axis=1)
         shorter = inputs.least_norm - np.minimum(whole, largest @ columns)
         sums = np.linalg.norm(inputs.centre, axis=1) + largest @ columns
-        return np.fmax(product, shorter) - MARGIN * sums
+        return np.fmax(product, shorter) - MARGIN * sums  # NaN: no such bound

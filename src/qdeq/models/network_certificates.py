@@ -40,7 +40,7 @@ def network_encloser(network: Any, region: Region) -> WiredEncloser:
     if d:
         with np.errstate(invalid="ignore"):  # 0 times infinity is 0 here
             products = abs(features) * spread.reshape(b, n, 1, d)
-        width = np.nansum(products, axis=3)
+        width = np.nansum(products, axis=3)  # NaN of 0 times infinity is 0
     kinds = np.array(network.cell.kinds) if isinstance(network.cell, Cells) else np.zeros(n, int)
 
     def cells(low: np.ndarray, high: np.ndarray) -> Slopes:

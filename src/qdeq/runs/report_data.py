@@ -248,7 +248,8 @@ def _shown(true: np.ndarray, predicted: np.ndarray, *, is_classes: bool) -> list
     if not is_classes:
         scale = true.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0)
-        off = np.nan_to_num(np.abs((predicted - true) / scale), nan=np.inf).max(axis=1)
+        off = np.abs((predicted - true) / scale)
+        off = np.nan_to_num(off, nan=np.inf).max(axis=1)  # NaN is the furthest
         return np.argsort(-off, kind="stable")[:MOST_SAMPLES].tolist()
     taken: dict[tuple[int, int], int] = {}
     chosen = []

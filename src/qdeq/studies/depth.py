@@ -112,13 +112,13 @@ def draw(results: Results, rows: Sequence[Row], encoding: str) -> Figure:
     with styled_figure(9.6, 3.0, columns=3) as (figure, axes):
         for panel, (name, title, unit) in zip(axes, panels, strict=True):
             values = [results.value(row.key, metrics[name]) for row in rows]
-            means, spreads = unit * np.nan_to_num(np.array(values)).T
+            means, spreads = unit * np.nan_to_num(np.array(values)).T  # NaN: no deviation
             panel.errorbar(
                 depths, means, spreads, color=ORANGE, marker="o", ms=3.5, capsize=2, label="DIRECT"
             )
             mean, spread = results.value(f"{encoding}-implicit", metrics[name])
             panel.axhline(unit * mean, color=BLUE, lw=1.4, label="IMPLICIT")
-            spread = unit * np.nan_to_num(spread)
+            spread = unit * np.nan_to_num(spread)  # NaN: no deviation
             panel.axhspan(unit * mean - spread, unit * mean + spread, color=BLUE, alpha=0.13, lw=0)
             panel.set(title=title, xlabel="applications")
             panel.set_xticks(depths)
