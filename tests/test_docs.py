@@ -106,3 +106,9 @@ def test_the_site_builds_strictly(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "examples/" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_no_page_installs_from_an_index_on_which_nothing_is():
+    pages = [ROOT / "README.md", *(p for p in DOCS.rglob("*.md") if "results" not in p.parts)]
+    found = [p.name for p in pages if re.search(r"pip install +.?qdeq", p.read_text("utf-8"))]
+    assert not found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from qdeq.runs.statistics import compare, mean_and_deviation
 from qdeq.studies.claims import verdict
 from qdeq.studies.overlap import (
     ENCODINGS,
@@ -14,7 +15,6 @@ from qdeq.studies.overlap import (
     sample_overlaps,
     statement,
 )
-from qdeq.studies.statistics import compare, mean_and_deviation
 
 
 def test_the_interval_is_scipys_paired_t_interval():

@@ -136,6 +136,7 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(layer, x, message):
     [
         ((7,), {}, "7 has no equilibrium"),
         ((jnp.tanh,), {}, "shape: give"),
+        ((jnp.tanh,), {"shape": 0}, "shape=0: give a whole number above 0"),
         ((jnp.tanh,), {"shape": 2, "solvr": 1}, "solvr"),
         ((jnp.tanh,), {"shape": 2, "layer": Equilibrium(), "max_steps": 2}, "max_steps beside"),
     ],
@@ -173,6 +174,18 @@ def test_any_jax_function_is_a_layer_with_its_parameters():
     expected = torch.autograd.grad(applied().square().sum(), [layer.w, layer.b])
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_a_parameter_may_be_called_as_a_part_of_the_layer_is():
+    weights = {"stats": np.float32([0.5]), "training": np.float32([0.1]), "0": np.float32([0.2])}
+    layer = EquilibriumLayer(
+        lambda z, x, p: p["stats"] * jnp.tanh(z) + p["training"] * x + p["0"],
+        shape=1,
+        parameters=weights,
+    )
+    layer(torch.ones(2, 1)).sum().backward()
+    assert len(list(layer.parameters())) == 3 and layer.stats.converged.all()
+    assert all(p.grad.abs() > 0 for p in layer.parameters())
 
 
 def test_an_equinox_module_brings_its_own_parameters():

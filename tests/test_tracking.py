@@ -113,7 +113,7 @@ def test_a_package_that_is_missing_is_one_line_that_says_what_to_install(
     )
     assert main(["train", "--track", name, "--out", "run"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"install qdeq[{name}]" in line and not (tmp_path / "run").exists()
+    assert f'pip install "qdeq[{name}]"' in line and not (tmp_path / "run").exists()
 
 
 def metrics_of(path):

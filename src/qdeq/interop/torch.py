@@ -118,7 +118,7 @@ class EquilibriumLayer(torch.nn.Module):
         self._learned: list[np.ndarray] = []  # which numbers of an array
         flags = _flags(module, arrays, learned)
         for (path, leaf), is_learned in zip(leaves, flags, strict=True):
-            name = _free_name(path, self._names)
+            name = _free_name(path, self)
             tensor = torch.from_numpy(np.array(leaf))
             if is_learned.any():
                 self.register_parameter(name, torch.nn.Parameter(tensor))
@@ -142,7 +142,7 @@ class EquilibriumLayer(torch.nn.Module):
         torch.Tensor
             `(..., q)`, of a network `(..., N, q)`; for a JAX function `(B, *shape)`.
         """
-        values = [getattr(self, name) for name in self._names]
+        values = self._values()
         leading = self._checked(x, values)
         flat = x.reshape(-1, *x.shape[len(leading) :])
         found = _Solve.apply(self, flat, *values)
@@ -319,10 +319,14 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
             raise UserError(f"EquilibriumLayer: {error}") from None
     elif options:
         raise UserError(f"{', '.join(options)} beside a layer: give one or the other")
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    learned = jax.tree.map(
-        lambda a: jnp.asarray(a.detach().numpy() if isinstance(a, torch.Tensor) else a), parameters
-    )
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    if not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise UserError(f"shape={shape!r}: give a whole number above 0, or a tuple of them")
+
+    def as_array(a: Any) -> Array:
+        return jnp.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a)
+
+    learned = jax.tree.map(as_array, parameters)
     return FunctionEquilibrium(function, learned, layer, sizes)
 
 
@@ -335,17 +339,15 @@ def _flags(module: Any, arrays: Any, learned: Any) -> list[np.ndarray]:
     return jax.tree.leaves(eqx.tree_at(lambda m: m.model, flags, kept))
 
 
-def _free_name(path: Any, taken: list[str]) -> str:
+def _free_name(path: Any, layer: EquilibriumLayer) -> str:
     """A name for a parameter: the last words of where it stands, as many as make it unique."""
-    words = [
-        word for word in jax.tree_util.keystr(path, simple=True, separator=" ").split() if word
-    ]
+    words = jax.tree_util.keystr(path, simple=True, separator=" ").split()
     words = [word for word in words if word not in ("model", "parameters")] or ["value"]
-    for n in range(1, len(words) + 1):
-        name = "_".join(words[-n:])
-        if name not in taken and not hasattr(torch.nn.Module, name) and name.isidentifier():
+    names = ["_".join(words[-n:]) for n in range(1, len(words) + 1)]
+    for name in names:
+        if name.isidentifier() and not hasattr(layer, name):
             return name
-    return "_".join(["p", *words, str(len(taken))])
+    return f"p_{'_'.join(words)}_{len(layer._names)}"
 
 
 def _sample_shape(module: Any) -> tuple[int, ...] | None:

@@ -14,6 +14,7 @@ from qdeq.data import Dataset, Split
 from qdeq.equilibrium.certificates import Bound, Certificate, Region, certify
 from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction
+from qdeq.models.certificates import double
 from qdeq.names import SplitName
 from qdeq.runs.dataset import dataset_of_run, moved
 from qdeq.runs.trained import Run, load
@@ -190,11 +191,7 @@ def _jacobians(
     model: ModelFunction, x: Float[np.ndarray, "N d"], states: Float[np.ndarray, "N S q"]
 ) -> Float[np.ndarray, "N S q q"]:
     with jax.enable_x64(True):
-        exact = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.float64) if eqx.is_inexact_array(leaf) else leaf,
-            model,
-        )
-        return np.asarray(_all_jacobians(exact, jnp.asarray(x), jnp.asarray(states)))
+        return np.asarray(_all_jacobians(double(model), jnp.asarray(x), jnp.asarray(states)))
 
 
 @eqx.filter_jit

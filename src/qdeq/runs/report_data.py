@@ -220,7 +220,7 @@ def measured(run: "Run", dataset: Dataset, before: ReportData) -> ReportData:
     data = dataclasses.replace(
         data,
         samples=samples,
-        finished=before.finished or "",
+        finished=before.finished,
         hardware=before.hardware or data.hardware,
     )
     if run.config.mode == "direct":

@@ -166,7 +166,9 @@ def _package(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"track={extra}: {name} is not installed: install qdeq[{extra}]") from error
+        raise UserError(
+            f'track={extra}: {name} is not installed: run pip install "qdeq[{extra}]"'
+        ) from error
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

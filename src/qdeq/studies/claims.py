@@ -6,8 +6,8 @@ Nothing here is written by hand for one result; with other numbers the sentences
 import math
 from typing import TYPE_CHECKING
 
+from qdeq.runs.statistics import Comparison, signed
 from qdeq.studies.results import Results
-from qdeq.studies.statistics import Comparison, signed
 
 if TYPE_CHECKING:
     from qdeq.studies.paper import PaperTable

@@ -8,17 +8,18 @@ from typing import ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from qdeq.names import DataName
+from qdeq.names import DataName, Trainable
 from qdeq.runs.figures import BLUE, ORANGE, styled_figure
+from qdeq.studies.claims import verdict
 from qdeq.studies.paper import ENCODINGS, PaperTable, table_row
 from qdeq.studies.results import Grid, Results
-from qdeq.studies.study import Metric, Row
+from qdeq.studies.study import Metric, Row, Study
 
 DEPTHS = tuple(range(1, 11))
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthStudy(PaperTable):
+class DepthStudy(Study):
     """DIRECT 1 to 10 and the equilibrium that they tend to, trained by the paper's recipe."""
 
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -33,18 +34,39 @@ class DepthStudy(PaperTable):
         Metric("peak_memory_mb", "peak memory, MB", ",.0f", per_seed=False),
     )
 
+    compared: ClassVar[str] = "test_accuracy"
+
     data: DataName = "mnist-4"
+    data_dir: str | None = None
+    epochs: int = 100
+    seeds: tuple[int, ...] = tuple(range(10))
+    trainable: Trainable = "all"
+
+    @property
+    def _table(self) -> PaperTable:
+        """Whose protocol all rows have."""
+        return PaperTable(
+            data=self.data,
+            data_dir=self.data_dir,
+            epochs=self.epochs,
+            seeds=self.seeds,
+            trainable=self.trainable,
+        )
 
     @property
     def title(self) -> str:
         return f"Accuracy against depth on {self.data}"
+
+    @property
+    def description(self) -> str:
+        return self._table.description
 
     def rows(self) -> list[Row]:
         return [row for encoding in ENCODINGS[self.data] for row in self._of_encoding(encoding)]
 
     def _of_encoding(self, encoding: str) -> list[Row]:
         def row(name: str, label: str, **changes: object) -> Row:
-            config = self.config(encoding=encoding, **changes)
+            config = self._table.config(encoding=encoding, **changes)
             return table_row(encoding, name, label, config, self.seeds)
 
         return [
@@ -68,11 +90,8 @@ class DepthStudy(PaperTable):
             best = max(rows, key=lambda row: results.mean(row.key, "valid_accuracy")[0])
             compared = results.compare(f"{encoding}-implicit", best.key)
             assert compared is not None
-            words = {1: "above", -1: "below", 0: "not shown to differ from"}[compared.sign]
-            found.append(
-                f"{encoding}: the equilibrium is {words} {best.label}, the depth with the highest "
-                f"validation accuracy: {compared} in test accuracy."
-            )
+            deepest = f"{best.label}, the depth with the highest validation accuracy"
+            found.append(f"{encoding}: {verdict('IMPLICIT', deepest, compared)}")
         return found
 
     def notes(self, results: Results) -> list[str]:

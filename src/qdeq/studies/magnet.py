@@ -211,7 +211,7 @@ class MagnetStudy(Study):
         return [
             sentence
             for group, task in TASKS.items()
-            for sentence in magnet_claims.sentences(results, group, task.label, task)
+            for sentence in magnet_claims.sentences(results, group, task)
         ]
 
     def notes(self, results: Results) -> list[str]:

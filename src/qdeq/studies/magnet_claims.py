@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+from qdeq.runs.statistics import Comparison, compare
 from qdeq.studies.results import ABSENT, Grid, Results
-from qdeq.studies.statistics import Comparison, compare
 from qdeq.studies.study import Row
 
 _SAME = 0.01  # states so close, relative to their length, are one equilibrium
@@ -13,6 +13,11 @@ _SAME = 0.01  # states so close, relative to their length, are one equilibrium
 
 class Tested(Protocol):
     """What is known of a task here: its lattices, and the errors that were asked for."""
+
+    @property
+    def label(self) -> str:
+        """What people read."""
+        ...
 
     @property
     def tests(self) -> dict[str, int]:
@@ -25,7 +30,7 @@ class Tested(Protocol):
         ...
 
 
-def sentences(results: Results, group: str, label: str, task: Tested) -> list[str]:
+def sentences(results: Results, group: str, task: Tested) -> list[str]:
     """What holds in one task; empty where its equilibrium has no numbers."""
     ours = f"{group}-equilibrium"
     if not results.has(ours):
@@ -40,7 +45,7 @@ def sentences(results: Results, group: str, label: str, task: Tested) -> list[st
             found += [_other_sizes(results, row, ours, size) for size in untrained]
     largest = list(task.tests)[-1]
     found += [_stays(results, row, largest) for row in rows if results.numbers(row.key, "spread")]
-    return [f"{label}, {sentence}" for sentence in found if sentence]
+    return [f"{task.label}, {sentence}" for sentence in found if sentence]
 
 
 def ratio(results: Results, key: str, reference: str, metric: str) -> Comparison | None:

@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
+from qdeq.runs.statistics import Comparison, paired
 from qdeq.studies.results import Results
-from qdeq.studies.statistics import Comparison, paired
 from qdeq.studies.study import Row
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdeq.errors import UserError
 from qdeq.names import DataName
+from qdeq.studies.claims import verdict
 from qdeq.studies.paper import ENCODINGS, table_row
 from qdeq.studies.study import Metric, Result, Row, Study, Tell
 from qdeq.training.config import PRESETS, TrainConfig
@@ -193,17 +194,13 @@ class RecipeStudy(Study):
             compared = results.compare(f"{group}-implicit", deepest.key)
             if compared is None:
                 continue
-            words = {1: "above", -1: "below", 0: "not shown to differ from"}[compared.sign]
-            found.append(
-                f"{GROUPS[group].capitalize()}: the equilibrium is {words} {deepest.label}, the "
-                f"depth with the highest validation accuracy: {compared} in test accuracy."
-            )
+            deepest = f"{deepest.label}, the depth with the highest validation accuracy"
+            found.append(f"{GROUPS[group]}: {verdict('the equilibrium', deepest, compared)}")
         for name in ("logistic", "narrow", "mlp"):
             compared = results.compare("best-implicit", f"classical-{name}")
             if compared is not None:
                 (row,) = (row for row in results.rows if row.key == f"classical-{name}")
-                words = {1: "above", -1: "below", 0: "not shown to differ from"}[compared.sign]
-                found.append(f"The preset is {words} {row.label}: {compared}.")
+                found.append(verdict("the preset", row.label, compared).capitalize())
         return found
 
     def notes(self, results: "Results") -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qdeq.studies.statistics import Comparison, mean_and_deviation, paired
+from qdeq.runs.statistics import Comparison, mean_and_deviation, paired
 from qdeq.studies.study import Device, Metric, Numbers, Result, Row, Study
 
 ABSENT = "—"

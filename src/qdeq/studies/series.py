@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from qdeq.errors import UserError
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
+from qdeq.runs.statistics import Comparison, paired
 from qdeq.studies.results import ABSENT, Grid, Results
-from qdeq.studies.statistics import Comparison, paired
 from qdeq.studies.study import Metric, Row, Study
 
 #: Series by name: what they are, rows of the long horizon, rows between windows and between tests.
