@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -537,6 +538,20 @@ def test_short_features_are_lengthened_and_keep_their_direction():
         value, slope = lengthened(jnp.array(x))
         assert np.allclose(value, wanted, rtol=1e-6)
         assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+@pytest.mark.parametrize("part", ["theta", "injection.state"])
+def test_a_model_that_holds_no_numbers_is_not_certified(encoding, part):
+    options = {"n_features": 16} if encoding == "amplitude" else {}
+    model = build_model(4, encoding=encoding, key=jax.random.key(0), **options)
+
+    def where(model: Any) -> Any:
+        return functools.reduce(getattr, part.split("."), model)
+
+    spoilt = eqx.tree_at(where, model, where(model).at[0].set(jnp.nan))
+    with pytest.raises(qdeq.UserError, match=f"{part} holds a number that is not finite"):
+        certify(spoilt, np.ones((1, model.n_features)))
 
 
 def test_mistakes_are_one_line():

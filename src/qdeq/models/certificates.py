@@ -59,8 +59,17 @@ def double(tree: Any) -> Any:
     )
 
 
+def check_finite(tree: Any) -> None:
+    """Raise `UserError` where a number of a model is none: bounds would hold of another model."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if eqx.is_inexact_array(leaf) and not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise UserError(f"{name} holds a number that is not finite: nothing can be certified")
+
+
 def encloser_of(model: Any, region: Region) -> Encloser:
     """`QuantumModel.encloser`."""
+    check_finite(model)
     with jax.enable_x64(True):
         model = double(model)
         injection = model.injection

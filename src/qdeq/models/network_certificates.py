@@ -10,7 +10,7 @@ from qdeq.equilibrium.networks.cells import Cells, cells_of
 from qdeq.equilibrium.networks.certificates import Slopes, WiredEncloser
 from qdeq.errors import UserError
 from qdeq.models.cells import circuit_of
-from qdeq.models.certificates import Inputs, circuit_encloser, double
+from qdeq.models.certificates import Inputs, check_finite, circuit_encloser, double
 from qdeq.models.gains import excess
 
 _ENDLESS = 1e9  # periods on both sides: no angle is further from any other by what it turns
@@ -24,6 +24,7 @@ def network_encloser(network: Any, region: Region) -> WiredEncloser:
     UserError
         For a cell that is no circuit.
     """
+    check_finite((network.cell, network.injection))
     circuits = [circuit_of(cell) for cell in cells_of(network.cell)]
     for cell, circuit in zip(cells_of(network.cell), circuits, strict=True):
         if circuit is None:
