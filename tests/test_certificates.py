@@ -543,8 +543,7 @@ def test_short_features_are_lengthened_and_keep_their_direction():
 @pytest.mark.parametrize("encoding", ["amplitude", "angle"])
 @pytest.mark.parametrize("part", ["theta", "injection.state"])
 def test_a_model_that_holds_no_numbers_is_not_certified(encoding, part):
-    options = {"n_features": 16} if encoding == "amplitude" else {}
-    model = build_model(4, encoding=encoding, key=jax.random.key(0), **options)
+    model = build_model(4, n_features=16, encoding=encoding, key=jax.random.key(0))
 
     def where(model: Any) -> Any:
         return functools.reduce(getattr, part.split("."), model)
