@@ -1,5 +1,6 @@
 """Ctrl-C ends the command in one line whenever it comes: while packages load, data, compiling."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -84,6 +85,32 @@ def test_ctrl_c_that_arrives_as_another_error_is_still_an_interrupt(monkeypatch,
     assert main(["draw"]) == 130
     assert capsys.readouterr().err == "qdeq: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_a_module_loads_waits_until_it_has(monkeypatch, tmp_path, capsys):
+    # Packages swallow it there, and what NumPy's C interface cannot import it prints and renames.
+    from qdeq.cli import main
+    from qdeq.cli.draw import DrawCommand
+
+    (tmp_path / "swallows.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(0.1)\n"
+        "except BaseException:\n"
+        "    raise AssertionError('it was interrupted here') from None\n"
+    )
+
+    def execute(self, given):
+        importlib.import_module("swallows")
+        time.sleep(5)
+        raise AssertionError("it went on")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(DrawCommand, "execute", execute)
+    assert main(["draw"]) == 130
+    assert capsys.readouterr().err == "qdeq: interrupted\n"
+    assert "swallows" in sys.modules  # as a whole
 
 
 def test_an_error_without_ctrl_c_is_not_called_an_interrupt(monkeypatch):

@@ -11,7 +11,8 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any
 
 import qdeq
 from qdeq._console import plain_where_needed
@@ -188,10 +189,24 @@ def _warnings_in_one_line() -> Iterator[None]:
 def _interrupts() -> Iterator[list[int]]:
     """A list that is not empty any more once Ctrl-C was pressed, which nothing swallows."""
     seen: list[int] = []
+    here = threading.get_ident()
 
-    def interrupt(number: int, _: object) -> NoReturn:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         seen.append(number)
+        if _imports(frame):
+            once_more()
+            return
         raise KeyboardInterrupt
+
+    def once_more() -> None:
+        threading.Timer(0.02, press_again).start()
+
+    def press_again() -> None:
+        # A true signal also ends a wait; Windows can send none to a thread.
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(here, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
 
     def lost(error: Any) -> None:
         # It came within a callback of the garbage collector, JAX has one, or a `__del__`, out of
@@ -199,7 +214,7 @@ def _interrupts() -> Iterator[list[int]]:
         if error.exc_type is not KeyboardInterrupt:
             before(error)
             return
-        threading.Timer(0.02, _thread.interrupt_main).start()
+        once_more()
 
     # Python allows handlers in the main thread alone, and a handler of somebody else's stays.
     listens = threading.current_thread() is threading.main_thread()
@@ -213,6 +228,15 @@ def _interrupts() -> Iterator[list[int]]:
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = before
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether the command loads a module: some swallow interrupts, or rename them."""
+    while frame is not None and frame.f_code is not _run.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _nobody_reads() -> None:
