@@ -76,6 +76,7 @@ def test_implicit_gradients_equal_central_differences(x64):
     assert inner(gradient(point), direction) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_implicit_gradients_equal_a_long_unrolled_solve(x64):
     _, gradient = rational_loss(EXACT_LAYER)
     # 60 Picard steps at a spectral radius below 0.5 leave 1e-18.
@@ -354,7 +355,9 @@ def gradient_and_tangent(n, adjoint):
 
 
 # 65 is the first size for GMRES; at a condition of 1e4 it fails.
-@pytest.mark.parametrize("n", [4, 33, 65, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "n", [4, 33, *(pytest.param(n, marks=pytest.mark.slow) for n in (65, 300))]
+)
 def test_implicit_gradients_are_as_right_as_the_arithmetic_allows(n):
     one, _ = gradient_and_tangent(n, Implicit())
     for condition in (2.0, 1e2, 1e4):

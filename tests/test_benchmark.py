@@ -62,7 +62,8 @@ def published_loss(classifier, x, y):
     return loss(as_published(classifier), x, y, jax.random.key(0), TIGHT)
 
 
-@pytest.mark.parametrize("encoding", ["amplitude", pytest.param("angle", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("encoding", ["amplitude", "angle"])
+@pytest.mark.slow
 def test_plain_published_algorithm_has_our_equilibrium_and_our_gradient(encoding, x64):
     classifier = Classifier(small_model(encoding), 4, key=jax.random.key(4))
     inputs = make_inputs(3, 4)

@@ -314,6 +314,7 @@ def test_draw_shows_the_circuit_that_train_makes_of_the_same_options(capsys, mon
     assert noise.strip() == command.noise
 
 
+@pytest.mark.slow
 def test_report_writes_pictures_and_page_again(fake, run, capsys):
     run.report_path.unlink()
     assert main(["report", "run"]) == 0

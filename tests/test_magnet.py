@@ -204,6 +204,7 @@ def test_symmetries_keep_who_hears_whom_and_are_undone(shape):
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.slow
 def test_symmetric_answers_turn_with_their_samples():
     network = initial_network("tanh", (2, 2), 0.4, jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (3, 2, 2))

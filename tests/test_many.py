@@ -196,7 +196,8 @@ def test_large_batches_are_computed_seed_by_seed():
     assert seeds_at_once(TrainConfig(), 10) == 1
 
 
-@pytest.mark.parametrize("mode", ["direct", pytest.param("implicit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["direct", "implicit"])
+@pytest.mark.slow
 def test_seeds_together_give_the_numbers_of_seeds_alone(x64, mode):
     # The compiled loop: three seeds, of which two are computed at once and one fills up the second
     # pair. In float64 what differs is rounding alone, which a contractive solve does not amplify.

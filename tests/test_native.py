@@ -96,7 +96,13 @@ MODELS = {
 FEW = ("amplitude, 3 observables", "all kinds of wires")
 
 # Their like is among the others: wires of these kinds, a few or many observables.
-SLOW = ("amplitude, 3 observables", "XZ components", "YZ components", "9 observables")
+SLOW = (
+    "amplitude, 3 observables",
+    "amplitude, 9 observables",
+    "XZ components",
+    "YZ components",
+    "9 observables",
+)
 CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS]
 
 
@@ -211,8 +217,8 @@ LAYERS = {
 
 # Both functions run in one loop: by default either takes half of the layers, the fallback both.
 BY_DEFAULT = {
-    "amplitude": ("default", "few steps", "SHINE", "fallback"),
-    "angle": ("to 1e-10", "stall", "fallback"),
+    "amplitude": ("default", "SHINE"),
+    "angle": ("to 1e-10", "fallback"),
 }
 
 

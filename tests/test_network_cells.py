@@ -310,12 +310,9 @@ def one_by_one(network, z, x):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "causal",
-        pytest.param("both ways", marks=pytest.mark.slow),
-        pytest.param("graph", marks=pytest.mark.slow),
-    ],
+    ["causal", "both ways", "graph"],
 )
+@pytest.mark.slow
 def test_several_kinds_of_cell_are_solved_and_differentiated_together(name, x64):
     network, x = mixed(MIXED_WIRINGS[name]), features_of(4)
     layer = NetworkEquilibrium(**TIGHT)
@@ -342,6 +339,7 @@ def test_several_kinds_of_cell_are_solved_and_differentiated_together(name, x64)
     assert all(np.any(cell.theta) for cell in slope.cell.cells[:2]) and slope.cell.cells[2].scale
 
 
+@pytest.mark.slow
 def test_a_network_of_several_kinds_runs_on_other_sizes_and_counts(x64):
     small = mixed(Chain(4))
     large = small.on(Chain(7), kinds=[1, 0, 2, 1, 0, 0, 2])

@@ -80,6 +80,7 @@ def test_no_jacobian_of_a_network_exceeds_its_certificate(name, encoding, x64):
                 assert found.inner.factor[i] <= 1.3 * largest
 
 
+@pytest.mark.slow
 def test_a_causal_network_has_one_equilibrium_whatever_its_gains():
     model = network(Chain(4), gain=30.0)
     x = np.random.default_rng(0).normal(size=8)

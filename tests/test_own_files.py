@@ -162,6 +162,7 @@ def test_a_mistake_in_predicting_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]
 
 
+@pytest.mark.slow
 def test_a_run_on_features_has_no_columns_in_a_file(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     run = qdeq.train(

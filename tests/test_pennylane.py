@@ -329,6 +329,7 @@ def test_a_batch_is_one_submission_and_the_ledger_counts_what_the_tracker_counts
     assert ledger.submissions == 4
 
 
+@pytest.mark.slow
 def test_a_second_derivative_is_right_or_an_error(x64):
     def penalty(f):
         return qdeq.equilibrium.squared_frobenius_norm(f, jnp.zeros(2), jnp.asarray(X))

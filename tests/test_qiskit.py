@@ -283,6 +283,7 @@ def test_folding_multiplies_the_noise_on_the_same_qubits_and_nothing_else(angles
     assert np.abs(values[3] - exact).mean() > 1.5 * np.abs(values[1] - exact).mean()
 
 
+@pytest.mark.slow
 def test_readout_is_corrected_on_the_qubits_that_are_measured(angles):
     observables = MeasurementEnsemble(4, ("ZIII", "IIZZ", "IXIX"))
     options = {"backend": MANILA, "shots": 20_000}

@@ -222,7 +222,7 @@ def paper_program(encoding):
 # One of each where a second compilation would tell nothing new; the others with the slow ones.
 RECIPES = [
     pytest.param(name, level, marks=() if (name, level) in FAST else pytest.mark.slow)
-    for FAST in [{("hardware-efficient", 1), ("strongly-entangling", 3)}]
+    for FAST in [{("strongly-entangling", 3)}]
     for name in ("angle", "amplitude", "hardware-efficient", "strongly-entangling")
     for level in (0, 1, 3)
 ]

@@ -103,6 +103,7 @@ def test_the_command_counts_the_circuits_of_a_regression(run, capsys):
     assert "circuit" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_ranks_regressions_by_r2(tmp_path, monkeypatch):
     class Fake(FakeTrainer):
         def evaluate_seeds(self, classifiers, split):

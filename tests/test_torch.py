@@ -95,6 +95,7 @@ def test_state_copies_and_pickles_keep_the_parameters(layer):
             assert torch.equal(copied(_x(3)), expected)
 
 
+@pytest.mark.slow
 def test_a_tensor_that_is_changed_afterwards_changes_no_gradient(layer):
     x = _x(3).requires_grad_()
     expected = torch.autograd.grad(layer(x).sum(), x)[0]
