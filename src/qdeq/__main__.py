@@ -3,7 +3,6 @@
 Ctrl-C while Python still loads the packages, a second or two, ends as it ends later: in one line.
 """
 
-import atexit
 import contextlib
 import os
 import signal
@@ -21,15 +20,13 @@ def main() -> int:
 
         return command()
     before = signal.signal(signal.SIGINT, _leave)  # nothing is to be put away yet
-    # Python ends a process by the signal itself where Ctrl-C came inside of an `exec`, as of
-    # dataclasses, though it was caught. What is registered first is called last.
-    atexit.register(lambda: _end(status))
-    status = 0
     from qdeq.cli import main as command
 
     signal.signal(signal.SIGINT, before)
     status = command()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is JAX's own leaving
+    if status == _INTERRUPTED:
+        _end()
     return status
 
 
@@ -38,12 +35,16 @@ def _leave(*_: object) -> NoReturn:
     os._exit(_INTERRUPTED)
 
 
-def _end(status: int) -> None:
-    if status == _INTERRUPTED:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(status)
+def _end() -> NoReturn:
+    """Leave at once: the command has put away what there was.
+
+    Python would wait for threads, which packages that were interrupted half loaded may never end,
+    and end by the signal itself where Ctrl-C came inside of an `exec`, as of dataclasses.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

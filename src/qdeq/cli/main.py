@@ -189,6 +189,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 def _interrupts() -> Iterator[list[int]]:
     """A list that is not empty any more once Ctrl-C was pressed, which nothing swallows."""
     seen: list[int] = []
+    timers: list[threading.Timer] = []
     here = threading.get_ident()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -199,7 +200,9 @@ def _interrupts() -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
     def once_more() -> None:
-        threading.Timer(0.02, press_again).start()
+        timers.append(threading.Timer(0.02, press_again))
+        timers[-1].daemon = True
+        timers[-1].start()
 
     def press_again() -> None:
         # A true signal also ends a wait; Windows can send none to a thread.
@@ -226,6 +229,8 @@ def _interrupts() -> Iterator[list[int]]:
     try:
         yield seen
     finally:
+        for timer in timers:
+            timer.cancel()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = before
 
