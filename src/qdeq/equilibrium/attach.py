@@ -159,12 +159,17 @@ def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Attached, Attached]:
 
 
 def adjoint_residual(
-    adjoint: AbstractAdjoint, fn: Callable, root: Float[Array, " n"], x: PyTree, memory: Any
+    adjoint: AbstractAdjoint,
+    fn: Callable,
+    root: Float[Array, " n"],
+    x: PyTree,
+    memory: Any,
+    push: Callable[[Array], Array] | None = None,
 ) -> Float[Array, ""]:
     """|I - B (I - J)|_F / sqrt(n): how far gradients are from the exact implicit ones.
 
     For large states |p - B (I - J) p| / |p| for one fixed vector p of random signs, an unbiased
-    estimate of the square of that norm.
+    estimate of the square of that norm. `push` is p -> J p where it is known, else by forward mode.
     """
     operator = adjoint.operator(fn, root, x, memory)
     n, dtype = root.shape[0], root.dtype
@@ -175,5 +180,5 @@ def adjoint_residual(
         inverse = jax.vmap(operator, in_axes=-1, out_axes=-1)(identity)
         return jnp.linalg.norm(identity - product(inverse, system)) / jnp.sqrt(n).astype(dtype)
     signs = jax.random.rademacher(jax.random.key(0), (n,), dtype)
-    pushed = products(lambda y: fn(y, x), root)(signs)
+    pushed = (push or products(lambda y: fn(y, x), root))(signs)
     return jnp.linalg.norm(signs - operator(signs - pushed)) / jnp.sqrt(n).astype(dtype)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from qdeq._numbers import at_most
 from qdeq.equilibrium._solve import Begun, Outcome, SolveOptions, solve
@@ -28,7 +28,7 @@ from qdeq.equilibrium.networks.systems import BOTH_WAYS, is_eliminated
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.equilibrium.picard import Picard
 from qdeq.equilibrium.solution import STATUS
-from qdeq.equilibrium.solver import as_solver
+from qdeq.equilibrium.solver import Estimate, as_solver
 from qdeq.errors import UserError
 
 # Shorter causal chains are swept: a round of Newton's method costs as much as a few sites.
@@ -43,6 +43,8 @@ _APPLICATIONS_BOTH_WAYS = 10
 # Of chains in a batch that Newton's method solves faster than a sweep on a CPU. One of 4,000 sites
 # takes 4 ms instead of 13, 64 of them 154 ms instead of 38.
 _FEW_CHAINS = 3
+# Newton's method is near when the residual is below this times the square root of the tolerance.
+_NEARLY = 0.2
 _PATIENCE = 5  # steps without progress
 _ROUNDS = 12  # of Newton's method, before a homotopy takes over
 
@@ -181,39 +183,71 @@ def _made(solver: Any, task: Task) -> Any:
 def _in_stages(picard: Any, task: Task) -> Solved:
     """Applications, Newton's method, homotopy.
 
-    A stage takes no step where an earlier one has converged.
+    A stage takes no step where an earlier one has converged. Newton's method, whose residuals fall
+    as their squares, first goes only as far as one more of its steps should be enough: whether it
+    was, an application says, at a quarter of what a round costs.
     """
-    fn, start, options = task.fn, task.start, task.options
-    tolerances = {"rtol": picard.rtol, "atol": picard.atol}
-    both_ways = fn.wired.wiring.structure in BOTH_WAYS
-    stages = [
-        (picard, _APPLICATIONS_BOTH_WAYS if both_ways else _APPLICATIONS, _PATIENCE),
-        (NewtonBlocks(network=fn, **tolerances), options.max_steps, options.stall_steps),
-    ]
-    if is_eliminated(fn.wired.wiring):
-        stages[1] = (stages[1][0], _ROUNDS, _PATIENCE)
-        stages.append((NetworkHomotopy(network=fn, **tolerances), options.max_steps, None))
-    allowed = options.max_steps if options.budget is None else options.budget
-    number = jnp.arange(options.max_steps)
-    steps = jacobians = jnp.asarray(0, jnp.int32)
-    trace = jnp.full(options.max_steps, jnp.nan, start.dtype)
-    outcome = None
-    for solver, most, patience in stages:
+    fn, wiring, rtol, atol = task.fn, task.fn.wired.wiring, picard.rtol, picard.atol
+    applied = _APPLICATIONS_BOTH_WAYS if wiring.structure in BOTH_WAYS else _APPLICATIONS
+    rounds, patience = task.options.max_steps, task.options.stall_steps
+    if is_eliminated(wiring):
+        rounds, patience = _ROUNDS, _PATIENCE
+    nearly = NewtonBlocks(rtol=_NEARLY * jnp.sqrt(rtol), atol=_NEARLY * jnp.sqrt(atol), network=fn)
+    now = _Staged.begin(task)
+    now = now.stage(picard, applied, _PATIENCE, now.outcome.best.point, jnp.asarray(True))
+    now = now.stage(nearly, rounds, patience, now.outcome.best.point, ~now.converged(picard))
+    left = ~now.converged(picard)
+    near = left & now.converged(nearly)
+    now = now.stage(picard, 1, None, now.outcome.last, near)
+    newton = NewtonBlocks(rtol=rtol, atol=atol, network=fn)
+    left = near & ~now.converged(picard)
+    now = now.stage(newton, rounds, patience, now.outcome.best.point, left)
+    if is_eliminated(wiring):
+        homotopy = NetworkHomotopy(rtol=rtol, atol=atol, network=fn)
+        left = ~now.converged(picard)
+        now = now.stage(homotopy, task.options.max_steps, None, task.start, left)
+    return Solved(now.outcome, now.jacobians, now.outcome.steps)
+
+
+class _Staged(eqx.Module):
+    """What the stages of one solve have come to."""
+
+    task: Task
+    outcome: Outcome
+    jacobians: Int[Array, ""]
+
+    @classmethod
+    def begin(cls, task: Task) -> "_Staged":
+        infinite, none = jnp.asarray(jnp.inf, task.start.dtype), jnp.asarray(0, jnp.int32)
+        trace = jnp.full(task.options.max_steps, jnp.nan, task.start.dtype)
+        best = Estimate(task.start, infinite, infinite)
+        status = STATUS.max_steps_reached
+        return cls(task, Outcome(best, task.start, none, status, trace, None), none)
+
+    def converged(self, solver: Any) -> Bool[Array, ""]:
+        return self.outcome.best.meets(solver.rtol, solver.atol)
+
+    def stage(
+        self, solver: Any, most: int, patience: int | None, point: Array, active: Bool[Array, ""]
+    ) -> "_Staged":
+        """At most so many steps from a point, where there is anything left to do."""
+        task, before, options = self.task, self.outcome, self.task.options
+        allowed = options.max_steps if options.budget is None else options.budget
         most = min(most, options.max_steps)
-        stage = SolveOptions(most, at_most(allowed - steps, most), options.bounds, patience)
-        begun = point = None
-        if outcome is not None:
-            begun = Begun(outcome.best, outcome.status != STATUS.converged)
-            point = None if solver.restarts else outcome.best.point
-        point = start if point is None else point
-        outcome = solve(fn, solver, point, task.args, stage, begun=begun)
-        more = jnp.pad(outcome.trace, (0, options.max_steps - most), constant_values=jnp.nan)
-        trace = jnp.where(number < steps, trace, more[number - steps])
-        steps = steps + outcome.steps
-        jacobians = jacobians + outcome.steps * solver.uses_jacobian
-    assert outcome is not None
-    outcome = eqx.tree_at(lambda o: (o.steps, o.trace), outcome, (steps, trace))
-    return Solved(outcome, jacobians, steps)
+        limits = SolveOptions(most, at_most(allowed - before.steps, most), options.bounds, patience)
+        begun = Begun(before.best, active)
+        found = solve(task.fn, solver, point, task.args, limits, begun=begun)
+        more = jnp.pad(found.trace, (0, options.max_steps - most), constant_values=jnp.nan)
+        number = jnp.arange(options.max_steps)
+        outcome = Outcome(
+            found.best,
+            jnp.where(active, found.last, before.last),
+            before.steps + found.steps,
+            STATUS.where(active, found.status, before.status),
+            jnp.where(number < before.steps, before.trace, more[number - before.steps]),
+            None,
+        )
+        return _Staged(task, outcome, self.jacobians + found.steps * solver.uses_jacobian)
 
 
 def _swept(solver: NewtonScan, task: Task, first: Outcome) -> tuple[Outcome, Array]:

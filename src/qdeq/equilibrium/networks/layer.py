@@ -196,7 +196,13 @@ class NetworkEquilibrium(eqx.Module):
         value = attach(self.adjoint, fn, root, args, None).value
         quality = jnp.asarray(jnp.nan, root.dtype)
         if not measures_derivatives(network.cell):  # nobody asked to pay for it
-            quality = adjoint_residual(self.adjoint, still, root, still_args, None)
+            # One program linearises once: this point, for the adjoint and for its residual.
+            slopes = still.linearise(root, still_args)[1]
+
+            def push(move: Array) -> Array:
+                return slopes.push(still.unravel(move, x)).reshape(-1)
+
+            quality = adjoint_residual(self.adjoint, still, root, still_args, None, push)
         best = outcome.best
         stats = SolverStats(
             steps=outcome.steps,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from qdeq.equilibrium._common import project, two_norm
 from qdeq.equilibrium._problem import Draw
@@ -200,11 +200,12 @@ def _box(options: dict[str, Any], z: Array) -> tuple[Array | None, Array | None]
 
 
 class _NewtonState(eqx.Module):
-    base: Float[Array, "N q"]  # the best point so far, F there, its cells' slopes and residual
-    out: Float[Array, "N q"]
-    slopes: Float[Array, "N q a"]
+    # The best point so far, and its residual. Not its slopes: `jax.vmap` copies what a loop carries
+    # in every step, and they are the largest thing there is.
+    base: Float[Array, "N q"]
     residual: Float[Array, ""]
     shift: Float[Array, ""]
+    returns: Bool[Array, ""]  # whether the point to be linearised is that one again
 
 
 class NewtonBlocks(_NetworkSolver):
@@ -232,42 +233,38 @@ class NewtonBlocks(_NetworkSolver):
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _NewtonState:
         """The first point is accepted whatever its residual is."""
         del fn, options, f_struct, aux_struct, tags
-        z = jnp.zeros_like(self.network.unravel(y, args[0]))
-        struct = jax.eval_shape(lambda: self.network.linearise(y, args)[1]).slopes
-        slopes = jnp.zeros(struct.shape, struct.dtype)
+        z = self.network.unravel(y, args[0])
         infinite, none = jnp.asarray(jnp.inf, z.dtype), jnp.asarray(_NO_SHIFT, z.dtype)
-        return _NewtonState(z, z, slopes, infinite, none)
+        return _NewtonState(z, infinite, none, jnp.asarray(False))
 
     def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, _NewtonState, Any]:
-        """Linearise, accept or take back, solve."""
+        """Linearise, and solve; or go back to the best point, to solve with a larger shift."""
         del fn, tags
         z = self.network.unravel(y, args[0])
         out, jacobian = self.network.linearise(y, args)
         residual = two_norm((out - z).reshape(-1))
         better = residual < state.residual  # false for NaN
+        accepted = better | state.returns
         small = jnp.asarray(1e-3, z.dtype)
         eased = jnp.where(state.shift > small, state.shift / 4, _NO_SHIFT)
+        larger = jnp.where(state.shift > 0, 4 * state.shift, _FIRST_SHIFT)
+        shift = jnp.where(better, eased, jnp.where(state.returns, state.shift, larger))
         new = _NewtonState(
             base=jnp.where(better, z, state.base),
-            out=jnp.where(better, out, state.out),
-            slopes=jnp.where(better, jacobian.where_finite().slopes, state.slopes),
             residual=jnp.where(better, residual, state.residual),
-            shift=jnp.where(
-                better, eased, jnp.where(state.shift > 0, 4 * state.shift, _FIRST_SHIFT)
-            ),
+            shift=shift,
+            returns=~accepted,
         )
-        right = new.out - new.base
-        wiring = self.network.wired.wiring
-        best = Jacobian(new.slopes, jacobian.messages, wiring)
-        if self.krylov or not is_eliminated(wiring):
-            move = krylov_step(best, new.shift, right, _KRYLOV_RTOL)
+        right, jacobian = out - z, jacobian.where_finite()
+        if self.krylov or not is_eliminated(jacobian.wiring):
+            move = krylov_step(jacobian, shift, right, _KRYLOV_RTOL)
         else:
-            move = solver_of(best, new.shift)(right)
+            move = solver_of(jacobian, shift)(right)
         # Without a usable direction: towards F.
         usable = jnp.all(jnp.isfinite(move))
-        move = jnp.where(usable, move, right / (1 + new.shift))
-        following = project((new.base + move).reshape(-1), options)
-        return following, new, (y, out.reshape(-1))
+        move = jnp.where(usable, move, right / (1 + shift))
+        following = jnp.where(accepted, z + move, new.base)
+        return project(following.reshape(-1), options), new, (y, out.reshape(-1))
 
 
 class NetworkHomotopy(Homotopy):

@@ -92,20 +92,12 @@ class Chain {
       load_weights(messages_.at(group.outer, group.samples[l]), l);
     }
     const int64_t size = sites_ * q_;
-    for (int64_t first = 0; first < size; first += kTogether) {
-      const int64_t end = std::min(size, first + kTogether);
-      for (int l = 0; l < W; ++l)
-        for (int64_t i = first; i < end; ++i) right_[i][l] = rights[l][i];
-    }
+    from_lanes<T>(rights, size, [this](int64_t i, V<T> v) { right_[i] = v; });
     find();
     if (refined) refine();
     T* into[W];
     for (int l = 0; l < group.lanes; ++l) into[l] = out.at(group.outer, group.samples[l]);
-    for (int64_t first = 0; first < size; first += kTogether) {
-      const int64_t end = std::min(size, first + kTogether);
-      for (int l = 0; l < group.lanes; ++l)
-        for (int64_t i = first; i < end; ++i) into[l][i] = x_[i][l];
-    }
+    to_lanes<T>(x_.data(), size, into, group.lanes);
   }
 
  private:
@@ -113,7 +105,6 @@ class Chain {
     int64_t site = -1;
     std::vector<V<T>> values;
   };
-  static constexpr int64_t kTogether = 256;  // numbers of a lane that are moved before the next lane's
   // What is left over, relative to b and in machine epsilons, up to which a system counts as solved;
   // `SOLVED` of `equilibrium/networks/systems.py`.
   static constexpr T kSolved = QDEQ_SOLVED * std::numeric_limits<T>::epsilon();
@@ -132,10 +123,9 @@ class Chain {
     if (slot.site != site) {
       slot.site = site;
       const int64_t size = P_ * R_;
-      for (int l = 0; l < Lanes<T>::width; ++l) {
-        const T* from = source_[l] + site * size;
-        for (int64_t i = 0; i < size; ++i) slot.values[position_[i]][l] = from[i];
-      }
+      const T* from[Lanes<T>::width];
+      for (int l = 0; l < Lanes<T>::width; ++l) from[l] = source_[l] + site * size;
+      from_lanes<T>(from, size, [&](int64_t i, V<T> v) { slot.values[position_[i]] = v; });
     }
     return slot.values.data();
   }

@@ -3,6 +3,9 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
 
 namespace qdeq {
 
@@ -24,6 +27,69 @@ template <class T>
 using V = typename Lanes<T>::V;
 template <class T>
 using Mask = decltype(V<T>{} < V<T>{});
+
+// One stage of a transposition: exchanges the entries of a whose index has the bit `half` for those
+// of b whose index has not.
+#if defined(__clang__) || __GNUC__ >= 12
+template <class T, int half, size_t... l>
+void exchange(V<T>& a, V<T>& b, std::index_sequence<l...>) {
+  constexpr int W = sizeof...(l);
+  const V<T> one = __builtin_shufflevector(a, b, (l & half ? W + int(l) - half : int(l))...);
+  b = __builtin_shufflevector(a, b, (l & half ? W + int(l) : int(l) + half)...);
+  a = one;
+}
+#else
+template <class T, int half, size_t... l>
+void exchange(V<T>& a, V<T>& b, std::index_sequence<l...>) {
+  const V<T> one = a, other = b;
+  for (int i : {int(l)...}) a[i] = i & half ? other[i - half] : one[i];
+  for (int i : {int(l)...}) b[i] = i & half ? other[i] : one[i + half];
+}
+#endif
+
+// Entry l of row k <-> entry k of row l.
+template <class T, int half = Lanes<T>::width / 2>
+void transpose(V<T>* rows) {
+  constexpr int W = Lanes<T>::width;
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i)
+    if (!(i & half)) exchange<T, half>(rows[i], rows[i + half], std::make_index_sequence<W>());
+  if constexpr (half > 1) transpose<T, half / 2>(rows);
+}
+
+// Moves `size` numbers of each lane: `put(i, v)` gets the i-th of all lanes. Together, since one by one
+// costs as much as the arithmetic of a small circuit.
+template <class T, class Put>
+void from_lanes(const T* const* from, int64_t size, Put put) {
+  constexpr int W = Lanes<T>::width;
+  for (int64_t first = 0; size >= W; first = first + 2 * W <= size ? first + W : size - W) {
+    V<T> rows[W];
+    for (int l = 0; l < W; ++l) std::memcpy(&rows[l], from[l] + first, sizeof(V<T>));
+    transpose<T>(rows);
+    for (int k = 0; k < W; ++k) put(first + k, rows[k]);
+    if (first + W == size) return;
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    V<T> v;
+    for (int l = 0; l < W; ++l) v[l] = from[l][i];
+    put(i, v);
+  }
+}
+
+// And back, for the first `lanes` of them.
+template <class T>
+void to_lanes(const V<T>* from, int64_t size, T* const* into, int lanes) {
+  constexpr int W = Lanes<T>::width;
+  for (int64_t first = 0; size >= W; first = first + 2 * W <= size ? first + W : size - W) {
+    V<T> rows[W];
+    for (int k = 0; k < W; ++k) rows[k] = from[first + k];
+    transpose<T>(rows);
+    for (int l = 0; l < lanes; ++l) std::memcpy(into[l] + first, &rows[l], sizeof(V<T>));
+    if (first + W == size) return;
+  }
+  for (int l = 0; l < lanes; ++l)
+    for (int64_t i = 0; i < size; ++i) into[l][i] = from[i][l];
+}
 
 template <class T>
 V<T> splat(T value) {

@@ -72,13 +72,14 @@ class Operand {
     for (int64_t i = 0; i < core_; ++i) into[i][l] = from[i];
   }
   void load(const Group<T>& group, V<T>* into) const {
-    for (int l = 0; l < Lanes<T>::width; ++l) load(group.outer, group.samples[l], l, into);
+    const T* from[Lanes<T>::width];
+    for (int l = 0; l < Lanes<T>::width; ++l) from[l] = at(group.outer, group.samples[l]);
+    from_lanes<T>(from, core_, [into](int64_t i, V<T> v) { into[i] = v; });
   }
   void store(const Group<T>& group, const V<T>* from) const {
-    for (int l = 0; l < group.lanes; ++l) {
-      T* into = at(group.outer, group.samples[l]);
-      for (int64_t i = 0; i < core_; ++i) into[i] = from[i][l];
-    }
+    T* into[Lanes<T>::width];
+    for (int l = 0; l < group.lanes; ++l) into[l] = at(group.outer, group.samples[l]);
+    to_lanes<T>(from, core_, into, group.lanes);
   }
   // Adds the lanes to their samples' entries, which are one and the same where they are shared.
   void add(const Group<T>& group, const V<T>* from) const {
