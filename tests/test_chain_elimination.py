@@ -135,8 +135,9 @@ def test_a_sample_does_not_depend_on_how_many_there_are(size, x64):
 @pytest.mark.parametrize(("ring", "transposed"), [(False, True), (True, False)])
 @needs_kernels
 def test_a_long_chain_is_eliminated_piece_by_piece(ring, transposed, x64):
-    # 32 MiB hold the matrices of about 6,000 such sites: two pieces.
-    wiring, slopes, messages, right = random_system((9_000, 9, 9, ring), np.float64, size=0.6)
+    # 32 MiB hold the matrices of about 6,000 such sites: two pieces, of each end of a line.
+    sites = 9_000 if ring else 13_000
+    wiring, slopes, messages, right = random_system((sites, 9, 9, ring), np.float64, size=0.6)
     found = solved(wiring, transposed, slopes, messages, right)
     jacobian = Jacobian(slopes, messages, wiring)
     push = jacobian.push

@@ -53,6 +53,8 @@ class Spread:
         """
         numbers = np.asarray(values, float)
         deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
+        if numbers.max() == numbers.min():  # their mean may be off by a rounding
+            deviation *= 0
         # NumPy's minimum and maximum are NaN where a number is.
         return cls(float(numbers.mean()), deviation, float(numbers.min()), float(numbers.max()))
 

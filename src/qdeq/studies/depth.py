@@ -101,7 +101,7 @@ class DepthStudy(Study):
             "penalty is the equilibrium's alone, as in the paper.",
             "Run time is that of all seeds in one program, compiling included; memory the largest "
             "of the process. Executions are circuit evaluations of a step of one batch; those for "
-            "its gradient by parameter shifts.",
+            "its gradient by parameter shifts. Other work on the machine makes run times longer.",
         ]
 
     def pictures(self, results: Results, out: Path) -> dict[str, tuple[Figure, str]]:

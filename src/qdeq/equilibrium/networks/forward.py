@@ -192,7 +192,8 @@ def _in_stages(picard: Any, task: Task) -> Solved:
     rounds, patience = task.options.max_steps, task.options.stall_steps
     if is_eliminated(wiring):
         rounds, patience = _ROUNDS, _PATIENCE
-    nearly = NewtonBlocks(rtol=_NEARLY * jnp.sqrt(rtol), atol=_NEARLY * jnp.sqrt(atol), network=fn)
+    loose: Any = {"rtol": _NEARLY * jnp.sqrt(rtol), "atol": _NEARLY * jnp.sqrt(atol)}
+    nearly = NewtonBlocks(network=fn, **loose)
     now = _Staged.begin(task)
     now = now.stage(picard, applied, _PATIENCE, now.outcome.best.point, jnp.asarray(True))
     now = now.stage(nearly, rounds, patience, now.outcome.best.point, ~now.converged(picard))

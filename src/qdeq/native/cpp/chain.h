@@ -49,15 +49,22 @@ void add_product(const V<T>* a, int lda, const V<T>* b, int ldb, V<T>* out, int 
 // J' has the same form but for the order of its factors, so slopes and messages are turned when they
 // are read, and there are two kinds of blocks: C_i W_r ("slopes first") and W_r C_j, j the sender.
 // Where a < q the system is solved for the inputs u = W x (u = C' x) instead, in its other form.
+//
+// A ring is eliminated from its first site on; a line from both ends to its middle, so that two
+// threads can. This is one end: its sites are counted from there, those of the tail backwards.
+enum class End { whole, head, tail };
+
 template <class T>
-class Chain {
+class ChainEnd {
  public:
-  Chain(const Operand<T>& slopes, const Operand<T>& messages, const Operand<T>& right,
-        const Operand<T>& scales, int64_t sites, int q, int a, bool ring, bool transposed)
+  ChainEnd(End end, const Operand<T>& slopes, const Operand<T>& messages, const Operand<T>& right,
+           const Operand<T>& scales, int64_t sites, int q, int a, bool ring, bool transposed)
       : slopes_(slopes), messages_(messages), right_of_(right), scales_(scales), sites_(sites), q_(q),
-        ring_(ring), transposed_(transposed), by_inputs_(a < q),
+        ring_(ring), transposed_(transposed), turned_(end == End::tail), by_inputs_(a < q),
         slopes_first_(by_inputs_ == transposed), P_(transposed ? a : q), R_(transposed ? q : a),
-        k_(std::min(a, q)), m_(ring ? k_ + 1 : 1), line_(ring ? sites - 1 : sites),
+        k_(std::min(a, q)), m_(ring ? k_ + 1 : 1),
+        line_(ring ? sites - 1 : end == End::whole ? sites : (sites + (end == End::head)) / 2),
+        own_(ring ? sites : line_),
         weights_(2 * P_ * R_), right_(sites * q), x_(sites * q), known_(sites * k_ * m_),
         system_(k_ * k_), row_(k_ * (k_ + m_)), before_(row_.size()), kept_system_(system_.size()),
         kept_row_(row_.size()), column_(k_), block_(k_ * k_) {
@@ -73,47 +80,153 @@ class Chain {
     for (int i = 0; i < P_ * R_; ++i) position_[i] = transposed ? (i % a) * q + i / a : i;
   }
 
-  // Multiplications for a site, about.
-  static int64_t cost(int q, int a, bool ring) {
-    const int64_t k = std::min(a, q);
-    return k * k * (2 * std::max(a, q) + (ring ? 4 : 3) * k);
-  }
-
-  // Solves for a group of samples; `refined`: and once more for what is left over where that is more
-  // than rounding, since pivots are chosen within a block only.
-  void solve(const Group<T>& group, bool refined, const Operand<T>& out) {
-    constexpr int W = Lanes<T>::width;
+  // The first phase for a group of samples.
+  void begin(const Group<T>& group) {
     for (Slot& slot : cache_) slot.site = -1;
-    const T* rights[W];
-    for (int l = 0; l < W; ++l) {
+    const T* rights[Lanes<T>::width];
+    for (int l = 0; l < Lanes<T>::width; ++l) {
       source_[l] = slopes_.at(group.outer, group.samples[l]);
       rights[l] = right_of_.at(group.outer, group.samples[l]);
       scale_[l] = *scales_.at(group.outer, group.samples[l]);
       load_weights(messages_.at(group.outer, group.samples[l]), l);
     }
-    const int64_t size = sites_ * q_;
-    from_lanes<T>(rights, size, [this](int64_t i, V<T> v) { right_[i] = v; });
-    find();
-    if (refined) refine();
-    T* into[W];
-    for (int l = 0; l < group.lanes; ++l) into[l] = out.at(group.outer, group.samples[l]);
-    to_lanes<T>(x_.data(), size, into, group.lanes);
+    std::vector<V<T>>& into = turned_ ? x_ : right_;
+    from_lanes<T>(rights, sites_ * q_, [&into](int64_t i, V<T> v) { into[i] = v; });
+    if (turned_) turn(x_.data(), right_.data(), sites_);
+    forwards();
   }
+
+  // The two ends' last sites of each other: z = known + A z' and z' = known' + A' z.
+  static void meet(ChainEnd& head, ChainEnd& tail) {
+    const int k = head.k_;
+    V<T>*known = head.last_known(), *other = tail.last_known();
+    const V<T>*ahead = head.last_ahead(), *back = tail.last_ahead();
+    auto again = [&](V<T>* system, V<T>* right) {
+      for (int i = 0; i < k * k; ++i) system[i] = i % (k + 1) == 0 ? splat<T>(1) : V<T>{};
+      add_product<T>(ahead, k, back, k, system, k, k, k, k, T(-1));
+      std::copy_n(known, k, right);
+      add_product<T>(ahead, k, other, 1, right, 1, k, k, 1);
+    };
+    std::vector<V<T>> right(k);
+    again(head.system_.data(), right.data());
+    head.divide(head.system_.data(), right.data(), 1, again);
+    std::copy_n(right.data(), k, known);
+    add_product<T>(back, k, known, 1, other, 1, k, k, 1);
+    std::copy_n(other, k, known + k);
+    std::copy_n(known, k, other + k);
+  }
+
+  // The second phase: x of its own sites.
+  void backwards() {
+    const int64_t pieces = checkpoints_.size();
+    for (int64_t piece = pieces; piece-- > 0;) {
+      if (piece + 1 < pieces) forwards(piece);
+      backwards(piece);
+    }
+    if (ring_) close();
+    // The first column of every row: moved together, u is in order.
+    if (m_ > 1)
+      for (int64_t i = 0; i < sites_ * k_; ++i) known_[i] = known_[i * m_];
+    if (!by_inputs_) {
+      std::copy_n(known_.begin(), own_ * q_, x_.begin());
+      return;
+    }
+    const V<T> factor = 1 / scale_;
+    for (int64_t site = 0; site < own_; ++site) {
+      V<T>* x = &x_[site * q_];
+      std::copy_n(&right_[site * q_], q_, x);
+      if (transposed_)
+        hear(known_.data(), site, x);
+      else
+        add_product<T>(slopes(site), R_, &known_[site * k_], 1, x, 1, P_, R_, 1);
+      for (int i = 0; i < q_; ++i) x[i] *= factor;
+    }
+  }
+
+  // What is left over, for `refine`; `x_` of the site beyond the last of its own is known.
+  void measure() {
+    const int64_t heard_of = std::min(own_ + 1, sites_);
+    std::vector<V<T>> image, heard(R_);
+    left_.resize(sites_ * q_);
+    if (transposed_) {
+      image.resize(sites_ * P_);
+      for (int64_t site = 0; site < heard_of; ++site)
+        add_product<T>(slopes(site), R_, &x_[site * q_], 1, &image[site * P_], 1, P_, R_, 1);
+    }
+    most = largest = V<T>{};
+    for (int64_t site = 0; site < own_; ++site) {
+      V<T>* rest = &left_[site * q_];
+      for (int i = 0; i < q_; ++i)
+        rest[i] = right_[site * q_ + i] - scale_ * x_[site * q_ + i];
+      if (transposed_) {
+        hear(image.data(), site, rest);
+      } else {
+        std::fill(heard.begin(), heard.end(), V<T>{});
+        hear(x_.data(), site, heard.data());
+        add_product<T>(slopes(site), R_, heard.data(), 1, rest, 1, P_, R_, 1);
+      }
+      for (int i = 0; i < q_; ++i) {
+        const V<T> size = magnitude<T>(rest[i]), given = magnitude<T>(right_[site * q_ + i]);
+        most = size > most ? size : most;
+        largest = given > largest ? given : largest;
+      }
+    }
+  }
+
+  // The first phase once more, for what is left over.
+  void begin_again() {
+    found_ = x_;
+    right_.swap(left_);
+    forwards();
+  }
+
+  Mask<T> is_finite() const {
+    Mask<T> finite = Mask<T>{} - 1;
+    for (int64_t i = 0; i < own_ * q_; ++i) finite &= (x_[i] - x_[i]) == 0;
+    return finite;
+  }
+
+  void correct(Mask<T> needed) {
+    for (int64_t i = 0; i < own_ * q_; ++i) x_[i] = found_[i] + (needed ? x_[i] : V<T>{});
+  }
+
+  void finish(const Group<T>& group, const Operand<T>& out) {
+    const int64_t first = turned_ ? (sites_ - own_) * q_ : 0;
+    T* into[Lanes<T>::width];
+    for (int l = 0; l < group.lanes; ++l) into[l] = out.at(group.outer, group.samples[l]) + first;
+    if (turned_) turn(x_.data(), right_.data(), own_);
+    to_lanes<T>(turned_ ? right_.data() : x_.data(), own_ * q_, into, group.lanes);
+  }
+
+  // What the site beyond the last of its own has, from whose own it is.
+  static void exchange(ChainEnd& one, ChainEnd& other, std::vector<V<T>> ChainEnd::*values) {
+    const int q = one.q_;
+    std::copy_n(&(other.*values)[(other.own_ - 1) * q], q, &(one.*values)[one.own_ * q]);
+    std::copy_n(&(one.*values)[(one.own_ - 1) * q], q, &(other.*values)[other.own_ * q]);
+  }
+  static void exchange_found(ChainEnd& one, ChainEnd& other) { exchange(one, other, &ChainEnd::x_); }
+  static void exchange_left(ChainEnd& one, ChainEnd& other) { exchange(one, other, &ChainEnd::left_); }
+
+  V<T> most, largest;  // what is left over, and what was given
 
  private:
   struct Slot {
     int64_t site = -1;
     std::vector<V<T>> values;
   };
-  // What is left over, relative to b and in machine epsilons, up to which a system counts as solved;
-  // `SOLVED` of `equilibrium/networks/systems.py`.
-  static constexpr T kSolved = QDEQ_SOLVED * std::numeric_limits<T>::epsilon();
+  void turn(const V<T>* from, V<T>* into, int64_t sites) const {
+    for (int64_t site = 0; site < sites; ++site)
+      std::copy_n(from + site * q_, q_, into + (sites - 1 - site) * q_);
+  }
+
+  V<T>* last_known() { return &known_[(line_ - 1) * k_]; }
+  const V<T>* last_ahead() const { return &ahead_[(line_ - 1) % piece_ * k_ * k_]; }
 
   void load_weights(const T* from, int l) {
     for (int r = 0; r < 2; ++r)
       for (int i = 0; i < R_; ++i)
         for (int j = 0; j < P_; ++j)
-          weights_[(r * R_ + i) * P_ + j][l] =
+          weights_[((turned_ ? 1 - r : r) * R_ + i) * P_ + j][l] =
               transposed_ ? from[((1 - r) * P_ + j) * R_ + i] : from[(r * R_ + i) * P_ + j];
   }
 
@@ -124,7 +237,8 @@ class Chain {
       slot.site = site;
       const int64_t size = P_ * R_;
       const T* from[Lanes<T>::width];
-      for (int l = 0; l < Lanes<T>::width; ++l) from[l] = source_[l] + site * size;
+      const int64_t there = turned_ ? sites_ - 1 - site : site;
+      for (int l = 0; l < Lanes<T>::width; ++l) from[l] = source_[l] + there * size;
       from_lanes<T>(from, size, [&](int64_t i, V<T> v) { slot.values[position_[i]] = v; });
     }
     return slot.values.data();
@@ -178,10 +292,10 @@ class Chain {
     const int width = k_ + m_;
     std::fill_n(row, k_ * width, V<T>{});
     right_hand_side(site, row + k_, width);
-    if (site + 1 < line_ || ring_) {
+    if (site + 1 < sites_) {
       neighbour(site, 1, block_.data());
       // Of a ring the one after the last of the line is its border.
-      const int column = site + 1 < line_ ? 0 : k_ + 1;
+      const int column = ring_ && site + 1 == line_ ? k_ + 1 : 0;
       for (int i = 0; i < k_; ++i)
         for (int j = 0; j < k_; ++j) row[i * width + column + j] += block_[i * k_ + j];
     }
@@ -206,6 +320,10 @@ class Chain {
     again(kept_system_.data(), kept_row_.data());
     regularise<T>(kept_system_.data(), kept_row_.data(), k_, columns);
     for (int i = 0; i < k_ * columns; ++i) row[i] = regular ? row[i] : kept_row_[i];
+  }
+
+  void forwards() {
+    for (size_t piece = 0; piece < checkpoints_.size(); ++piece) forwards(piece);
   }
 
   // Eliminates the sites of a piece, from the first to the last.
@@ -259,84 +377,83 @@ class Chain {
     }
   }
 
-  // x_ of right_.
-  void find() {
-    const int64_t pieces = checkpoints_.size();
-    for (int64_t piece = 0; piece < pieces; ++piece) forwards(piece);
-    for (int64_t piece = pieces; piece-- > 0;) {
-      if (piece + 1 < pieces) forwards(piece);
-      backwards(piece);
-    }
-    if (ring_) close();
-    // The first column of every row: moved together, u is in order.
-    if (m_ > 1)
-      for (int64_t i = 0; i < sites_ * k_; ++i) known_[i] = known_[i * m_];
-    if (!by_inputs_) {
-      std::copy_n(known_.begin(), sites_ * q_, x_.begin());
-      return;
-    }
-    const V<T> factor = 1 / scale_;
-    for (int64_t site = 0; site < sites_; ++site) {
-      V<T>* x = &x_[site * q_];
-      std::copy_n(&right_[site * q_], q_, x);
-      if (transposed_)
-        hear(known_.data(), site, x);
-      else
-        add_product<T>(slopes(site), R_, &known_[site * k_], 1, x, 1, P_, R_, 1);
-      for (int i = 0; i < q_; ++i) x[i] *= factor;
-    }
-  }
-
-  void refine() {
-    const int64_t size = sites_ * q_;
-    std::vector<V<T>> image, left(size), found, heard(R_);
-    if (transposed_) {
-      image.resize(sites_ * P_);
-      for (int64_t site = 0; site < sites_; ++site)
-        add_product<T>(slopes(site), R_, &x_[site * q_], 1, &image[site * P_], 1, P_, R_, 1);
-    }
-    V<T> most{}, largest{};
-    for (int64_t site = 0; site < sites_; ++site) {
-      V<T>* rest = &left[site * q_];
-      for (int i = 0; i < q_; ++i)
-        rest[i] = right_[site * q_ + i] - scale_ * x_[site * q_ + i];
-      if (transposed_) {
-        hear(image.data(), site, rest);
-      } else {
-        std::fill(heard.begin(), heard.end(), V<T>{});
-        hear(x_.data(), site, heard.data());
-        add_product<T>(slopes(site), R_, heard.data(), 1, rest, 1, P_, R_, 1);
-      }
-      for (int i = 0; i < q_; ++i) {
-        const V<T> size = magnitude<T>(rest[i]), given = magnitude<T>(right_[site * q_ + i]);
-        most = size > most ? size : most;
-        largest = given > largest ? given : largest;
-      }
-    }
-    Mask<T> needed = most > kSolved * largest;
-    if (!any(needed)) return;
-    found = x_;
-    right_.swap(left);
-    find();
-    for (int64_t i = 0; i < size; ++i) needed &= (x_[i] - x_[i]) == 0;
-    for (int64_t i = 0; i < size; ++i) x_[i] = found[i] + (needed ? x_[i] : V<T>{});
-  }
-
   const Operand<T>&slopes_, &messages_, &right_of_, &scales_;
   const int64_t sites_;
   const int q_;
-  const bool ring_, transposed_, by_inputs_, slopes_first_;
+  const bool ring_, transposed_, turned_, by_inputs_, slopes_first_;
   const int P_, R_;  // C, or C' where transposed, is P x R; W_r is R x P
   const int k_, m_;  // numbers of a site in the system that is solved, and columns of what is known
-  const int64_t line_;  // sites but for the border of a ring
+  const int64_t line_, own_;  // sites that are eliminated: but for the border of a ring; and found
   int64_t piece_;
-  std::vector<V<T>> weights_, right_, x_, known_, ahead_;
+  std::vector<V<T>> weights_, right_, x_, known_, ahead_, left_, found_;
   std::vector<V<T>> system_, row_, before_, kept_system_, kept_row_, column_, block_;
   std::vector<std::vector<V<T>>> checkpoints_;
   std::vector<int> position_;
   Slot cache_[4];
   const T* source_[Lanes<T>::width];
   V<T> scale_;
+};
+
+// The whole chain, of one end or two.
+template <class T>
+class Chain {
+ public:
+  template <class... Arguments>
+  Chain(int64_t sites, bool ring, const Arguments&... arguments) {
+    ends_.reserve(2);
+    if (ring || sites < 2) {
+      ends_.emplace_back(End::whole, arguments...);
+    } else {
+      ends_.emplace_back(End::head, arguments...);
+      ends_.emplace_back(End::tail, arguments...);
+    }
+  }
+
+  // Multiplications for a site, about.
+  static int64_t cost(int q, int a, bool ring) {
+    const int64_t k = std::min(a, q);
+    return k * k * (2 * std::max(a, q) + (ring ? 4 : 3) * k);
+  }
+
+  // Solves for a group of samples; `refined`: and once more for what is left over where that is more
+  // than rounding, since pivots are chosen within a block only. `each(n, f)` calls f(0) ... f(n - 1).
+  template <class Each>
+  void solve(const Group<T>& group, bool refined, const Operand<T>& out, Each each) {
+    const int n = ends_.size();
+    each(n, [&](int64_t i) { ends_[i].begin(group); });
+    if (n > 1) End_::meet(ends_[0], ends_[1]);
+    each(n, [&](int64_t i) { ends_[i].backwards(); });
+    if (refined) refine(each);
+    each(n, [&](int64_t i) { ends_[i].finish(group, out); });
+  }
+
+ private:
+  using End_ = ChainEnd<T>;
+  // What is left over, relative to b and in machine epsilons, up to which a system counts as solved;
+  // `SOLVED` of `equilibrium/networks/systems.py`.
+  static constexpr T kSolved = QDEQ_SOLVED * std::numeric_limits<T>::epsilon();
+
+  template <class Each>
+  void refine(Each each) {
+    const int n = ends_.size();
+    if (n > 1) End_::exchange_found(ends_[0], ends_[1]);
+    each(n, [&](int64_t i) { ends_[i].measure(); });
+    V<T> most = ends_[0].most, largest = ends_[0].largest;
+    if (n > 1) {
+      most = ends_[1].most > most ? ends_[1].most : most;
+      largest = ends_[1].largest > largest ? ends_[1].largest : largest;
+    }
+    Mask<T> needed = most > kSolved * largest;
+    if (!any(needed)) return;
+    if (n > 1) End_::exchange_left(ends_[0], ends_[1]);
+    each(n, [&](int64_t i) { ends_[i].begin_again(); });
+    if (n > 1) End_::meet(ends_[0], ends_[1]);
+    each(n, [&](int64_t i) { ends_[i].backwards(); });
+    for (const End_& end : ends_) needed &= end.is_finite();
+    for (End_& end : ends_) end.correct(needed);
+  }
+
+  std::vector<End_> ends_;
 };
 
 }  // namespace qdeq

@@ -313,14 +313,19 @@ ffi::Error solve_chains(ffi::ThreadPool& pool, ffi::RemainingArgs arguments, con
   const int64_t sites = dims[dims.size() - 2];
   const int q = dims.back(), a = weights[leading.size() + 1];
   const int64_t groups = (batch.inner + W - 1) / W, tasks = batch.n_outer * groups;
+  const bool worthwhile = tasks * W * sites * Chain<T>::cost(q, a, ring) > kWorthwhile;
+  // One group of samples has two ends; several are a thread's each.
+  auto each = [&](int64_t n, auto work) {
+    spread(pool, n, worthwhile && tasks == 1, [&] { return work; });
+  };
   auto make = [&] {
-    auto own = std::make_shared<Chain<T>>(given[0], given[1], given[2], given[3], sites, q, a, ring,
-                                          transposed);
+    auto own = std::make_shared<Chain<T>>(sites, ring, given[0], given[1], given[2], given[3], sites, q,
+                                          a, ring, transposed);
     return [&, own](int64_t task) {
-      own->solve(Group<T>::from(task / groups, (task % groups) * W, batch.inner), refined, found);
+      own->solve(Group<T>::from(task / groups, (task % groups) * W, batch.inner), refined, found, each);
     };
   };
-  spread(pool, tasks, tasks * W * sites * Chain<T>::cost(q, a, ring) > kWorthwhile, make);
+  spread(pool, tasks, worthwhile, make);
   return ffi::Error::Success();
 }
 
