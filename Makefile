@@ -98,7 +98,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.created pyproject.toml $(CONSTRAINTS)
-	$(INSTALL) --editable .
+	$(INSTALL) --editable ".[data]"
 	@touch $@
 
 $(VENV)/.develop: $(VENV)/.package

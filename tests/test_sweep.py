@@ -109,6 +109,43 @@ def test_a_sweep_continues_where_it_stopped(fake, tmp_path):
         sweep.run_sweep(other, tmp_path / "s", runner=sweep.run_here)
 
 
+def test_every_run_of_a_sweep_is_followed(fake, tmp_path):
+    class Follower:
+        def __init__(self):
+            self.started, self.ended = [], []
+
+        def start(self, run):
+            self.started.append((run.folder.parent.name, run.group, run.config["learning_rate"]))
+
+        def epoch(self, run, metrics):
+            pass
+
+        def end(self, run, summary, artefacts):
+            self.ended.append(run.id)
+
+    follower = Follower()
+    axes = sweep.parse_grid(["learning-rate=0.1,0.2"])
+    planned = sweep.plan(BASE, axes, (0, 1), tmp_path, track=follower)
+    sweep.run_sweep(planned, tmp_path, runner=sweep.run_here)
+    assert [rate for _, _, rate in follower.started] == [0.1, 0.1, 0.2, 0.2]
+    assert len({group for _, group, _ in follower.started}) == 2 and len(set(follower.ended)) == 4
+
+
+def test_a_file_sets_what_no_axis_and_no_option_does(fake, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "ray_runner", lambda **options: sweep.run_here)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text("epochs = 3\nsolver = 'newton'\nseeds = [4, 6]\n")
+    words = ["--grid", "learning-rate=0.1,0.2", "--solver", "anderson", "--out", "swept"]
+    assert main(["sweep", "--config", "mine.toml", *words]) == 0
+    for rate in (0.1, 0.2):
+        folder = tmp_path / "swept" / f"learning_rate={rate}"
+        config = TrainConfig.from_json((folder / "seed-6" / "config.json").read_text())
+        assert (config.epochs, config.solver, config.learning_rate) == (3, "anderson", rate)
+    capsys.readouterr()
+    assert main(["sweep", "--track", "paper", *words]) == 2
+    assert "track" in capsys.readouterr().err
+
+
 def test_without_ray_the_command_says_what_to_install(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     out = str(tmp_path / "s")

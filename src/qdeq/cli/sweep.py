@@ -9,10 +9,11 @@ from typing import Annotated
 import tyro
 
 from qdeq.cli.console import make_console, print_path
-from qdeq.cli.train import preset_defaults, with_data
+from qdeq.cli.train import chosen, config_of, preset_defaults, with_data
 from qdeq.errors import UserError
 from qdeq.names import IN_WORDS, PresetName
 from qdeq.runs.seeds import parse_seeds
+from qdeq.runs.tracking import trackers_of
 from qdeq.training.config import TrainConfig
 
 
@@ -22,6 +23,10 @@ class SweepCommand(TrainConfig):
 
     preset: PresetName = "paper"
     """Defaults for all other options, as of `qdeq train`."""
+
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Options from a file, as of `qdeq train`: a run, or your own .toml. Options that are given
+    and axes of the grid override it."""
 
     grid: tyro.conf.UseAppendAction[
         Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE,...")]
@@ -35,6 +40,9 @@ class SweepCommand(TrainConfig):
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the sweep. The same command with the same folder continues it: what has finished
     is kept, what failed is tried again."""
+
+    track: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
+    """Where else to follow the runs, as of `qdeq train`: tensorboard, mlflow or wandb."""
 
     address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None
     """Ray cluster to use, such as auto or ray://HOST:10001; otherwise one on this machine."""
@@ -59,8 +67,7 @@ class SweepCommand(TrainConfig):
         return preset_defaults(cls, argv)
 
     def execute(self, given: frozenset[str]) -> None:
-        from qdeq.cli.train import config_of
-
+        trackers_of(self.track)  # mistakes should answer at once
         if self.out is None:
             raise UserError("--out: name the folder of the sweep, with which it can be continued")
         if "seed" in given:
@@ -69,11 +76,11 @@ class SweepCommand(TrainConfig):
         if base.data_dir is not None:  # Ray's processes start in other folders
             base = base.replace(data_dir=str(Path(base.data_dir).resolve()))
         console = make_console(json=self.json, quiet=self.quiet)
-        base, _ = with_data(base, given, console)
+        base, _ = with_data(base, chosen(self.config, given), console)
         from qdeq.runs import sweep
 
         out = Path(self.out).resolve()
-        tasks = sweep.plan(base, sweep.parse_grid(self.grid), seeds, out)
+        tasks = sweep.plan(base, sweep.parse_grid(self.grid), seeds, out, track=self.track)
         runner = sweep.ray_runner(
             address=self.address,
             cpus_per_task=self.cpus_per_task,

@@ -104,7 +104,7 @@ class TrainCommand(TrainConfig):
                 )
         else:
             # Before JAX is imported: mistakes should answer at once.
-            config, dataset = with_data(config_of(self), self._chosen(given), console)
+            config, dataset = with_data(config_of(self), chosen(self.config, given), console)
             if "seeds" in given and "seed" in given:
                 raise UserError(
                     f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
@@ -146,14 +146,6 @@ class TrainCommand(TrainConfig):
         if speaks:
             _warn_of_divergence(result.summaries)
             self._show(console, result)
-
-    def _chosen(self, given: frozenset[str]) -> frozenset[str]:
-        """What the user set, in words or in a file; a file of a run leaves nothing to rules."""
-        if self.config is None:
-            return given
-        told = read_options(self.config)
-        whole = len(told) >= len(dataclasses.fields(TrainConfig))
-        return given | told.keys() | ({"preset"} if whole else set())
 
     def _show(self, console: Console, run: "Run") -> None:
         from qdeq.runs.report import summary_rows
@@ -211,6 +203,15 @@ def with_data(
         values = recommended(dataset)
         config = config.replace(**{k: v for k, v in values.items() if k not in given})
     return config, dataset
+
+
+def chosen(file: str | None, given: frozenset[str]) -> frozenset[str]:
+    """What the user set, in words or in a file; a file of a run leaves nothing to rules."""
+    if file is None:
+        return given
+    told = read_options(file)
+    whole = len(told) >= len(dataclasses.fields(TrainConfig))
+    return given | told.keys() | ({"preset"} if whole else set())
 
 
 def preset_defaults(command: type[ConfigType], argv: Sequence[str]) -> ConfigType:

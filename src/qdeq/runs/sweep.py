@@ -20,6 +20,7 @@ from typing import Any, Literal
 from qdeq._arrays import write_atomically
 from qdeq.errors import UserError, check_choice
 from qdeq.names import IN_WORDS, SCORES
+from qdeq.runs.tracking import Track
 from qdeq.training.checked import hints_of, plain_type
 from qdeq.training.config import TrainConfig
 
@@ -34,6 +35,7 @@ class Task:
     base: TrainConfig
     seeds: tuple[int, ...]
     folder: Path
+    track: Track = None
 
     @property
     def summary_path(self) -> Path:
@@ -94,15 +96,23 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def plan(
-    base: TrainConfig, axes: Mapping[str, Sequence[Any]], seeds: Sequence[int], out: Path
+    base: TrainConfig,
+    axes: Mapping[str, Sequence[Any]],
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    track: Track = None,
 ) -> list[Task]:
-    """Every combination of the axes' values, each with a folder named after it."""
+    """Every combination of the axes' values, each with a folder named after it.
+
+    `track` says where else each of their runs is followed, by names where tasks go through Ray.
+    """
     tasks = []
     for values in itertools.product(*axes.values()):
         changes = dict(zip(axes, values, strict=True))
         name = ",".join(f"{key}={value}" for key, value in changes.items())
         folder = out / re.sub(r"[^\w.,=+-]", "_", name)
-        tasks.append(Task(changes, base, tuple(seeds), folder))
+        tasks.append(Task(changes, base, tuple(seeds), folder, track))
     return tasks
 
 
@@ -166,9 +176,10 @@ def run_task(task: Task) -> Result:
 
     try:
         if RunFolder(task.folder).has_many_seeds:
-            resume(task.folder, data_dir=task.base.data_dir)
+            resume(task.folder, data_dir=task.base.data_dir, track=task.track)
         else:
-            train(task.base.replace(**task.changes), seeds=task.seeds, out=task.folder)
+            config = task.base.replace(**task.changes)
+            train(config, seeds=task.seeds, out=task.folder, track=task.track)
         return Result(task, summary=json.loads(task.summary_path.read_text(encoding="utf-8")))
     except UserError as error:
         return Result(task, failure=str(error))
