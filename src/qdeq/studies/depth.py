@@ -1,4 +1,4 @@
-"""Accuracy, time and memory against the number of applications, and their limit: 4 qubits."""
+"""Accuracy, executions, time and memory against the number of applications, and their limit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from qdeq.names import DataName, Trainable
 from qdeq.runs.figures import BLUE, ORANGE, styled_figure
 from qdeq.studies.claims import verdict
-from qdeq.studies.paper import ENCODINGS, PaperTable, table_row
+from qdeq.studies.figures import cost_against_depth
+from qdeq.studies.paper import ENCODINGS, PaperTable, cost_row, table_row
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Metric, Row, Study
 
@@ -30,7 +31,6 @@ class DepthStudy(Study):
         Metric("executions_per_training_step", "executions per training step", ",.0f"),
         Metric("gradient_executions_per_training_step", "executions for its gradient", ",.0f"),
         Metric("executions_per_inference", "executions per inference", ".2f"),
-        Metric("train_seconds", "run time, s", ",.1f", per_seed=False),
         Metric("peak_memory_mb", "peak memory, MB", ",.0f", per_seed=False),
     )
 
@@ -72,6 +72,7 @@ class DepthStudy(Study):
         return [
             row("implicit", "IMPLICIT"),
             *(row(f"direct-{n}", f"DIRECT {n}", mode="direct", layers=n) for n in DEPTHS),
+            cost_row(self._table, encoding),
         ]
 
     def reference(self, row: Row, shown: Sequence[Row]) -> str | None:
@@ -99,9 +100,9 @@ class DepthStudy(Study):
         return [
             "All rows have the same circuit, recipe, seeds and number of epochs; the Jacobian "
             "penalty is the equilibrium's alone, as in the paper.",
-            "Run time is that of all seeds in one program, compiling included; memory the largest "
-            "of the process. Executions are circuit evaluations of a step of one batch; those for "
-            "its gradient by parameter shifts. Other work on the machine makes run times longer.",
+            "Memory is the largest of the process that trains all seeds together. Executions are "
+            "circuit evaluations of a step of one batch; those for its gradient by parameter "
+            "shifts. The time of a step is in the pictures.",
         ]
 
     def pictures(self, results: Results, out: Path) -> dict[str, tuple[Figure, str]]:
@@ -111,24 +112,30 @@ class DepthStudy(Study):
             rows = [row for row in results.with_numbers(encoding) if row.name != "implicit"]
             if len(rows) > 1 and results.has(f"{encoding}-implicit"):
                 caption = (
-                    f"{encoding.capitalize()} encoding: test accuracy, gradient executions of a "
-                    "training step, and run time, against the number of applications (orange) and "
-                    "of the equilibrium (blue); bands and bars are one standard deviation."
+                    f"{encoding.capitalize()} encoding: test accuracy, and gradient executions of "
+                    "a training step, against the number of applications (orange) and of the "
+                    "equilibrium (blue); bands and bars are one standard deviation."
                 )
                 drawn[f"depth-{encoding}"] = (draw(results, rows, encoding), caption)
+            cost = cost_against_depth(results, encoding)
+            if cost is not None:
+                caption = (
+                    f"{encoding.capitalize()} encoding: time of one training step (fastest of "
+                    "several) and memory that its compiled program allocates, for one seed."
+                )
+                drawn[f"cost-{encoding}"] = (cost, caption)
         return drawn
 
 
 def draw(results: Results, rows: Sequence[Row], encoding: str) -> Figure:
-    """Accuracy, executions and time against depth, with the equilibrium as a line."""
+    """Accuracy and executions against depth, with the equilibrium as a line."""
     panels = (
         ("test_accuracy", "Test accuracy", 1.0),
         ("gradient_executions_per_training_step", "Executions for a gradient, thousands", 1e-3),
-        ("train_seconds", "Run time, s", 1.0),
     )
     metrics = {metric.name: metric for metric in DepthStudy.metrics}
     depths = [row.training.layers for row in rows]
-    with styled_figure(9.6, 3.0, columns=3) as (figure, axes):
+    with styled_figure(7.0, 3.0, columns=2) as (figure, axes):
         for panel, (name, title, unit) in zip(axes, panels, strict=True):
             values = [results.value(row.key, metrics[name]) for row in rows]
             means, spreads = unit * np.nan_to_num(np.array(values)).T  # NaN: no deviation
