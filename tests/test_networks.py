@@ -17,6 +17,7 @@ from qdeq.equilibrium.networks import (
     Structured,
     Wired,
     choose_solver,
+    systems,
 )
 from qdeq.equilibrium.networks.chains import affine_recursion
 from qdeq.equilibrium.networks.solvers import FlatNetwork
@@ -109,7 +110,18 @@ SMALL_OR_COSTLY = (
     [pytest.param(n, marks=[pytest.mark.slow] * (n in SMALL_OR_COSTLY)) for n in WIRINGS],
 )
 def test_the_map_and_its_structured_inverse_are_the_dense_ones(name, x64):
-    wiring = WIRINGS[name]
+    check_inverse(WIRINGS[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["graph", *(pytest.param(n, marks=pytest.mark.slow) for n in ("grid", "torus of 8"))]
+)
+def test_graphs_too_large_to_be_written_out_have_that_inverse_too(name, x64, monkeypatch):
+    monkeypatch.setattr(systems, "LARGEST_WRITTEN_OUT", 0)
+    check_inverse(WIRINGS[name])
+
+
+def check_inverse(wiring):
     network, x = network_on(wiring), features_of(wiring)
     rng = np.random.default_rng(2)
     z, v = rng.normal(size=(2, wiring.n_sites, Q))
@@ -127,7 +139,17 @@ def test_the_map_and_its_structured_inverse_are_the_dense_ones(name, x64):
     np.testing.assert_allclose(back, np.linalg.solve(system.T, v.reshape(-1)), atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["line", "ring of three"])
+def test_a_small_graph_is_written_out_and_a_large_one_is_not():
+    assert systems.is_eliminated(Grid(3, 3), n_states=9, n_inputs=6)
+    assert not systems.is_eliminated(Grid(40, 50), n_states=2, n_inputs=3)
+    # As many unknowns as inputs or states, whichever are fewer.
+    most = systems.LARGEST_WRITTEN_OUT
+    for n_states, n_inputs in ((1, 5), (5, 1)):
+        assert systems.is_eliminated(Grid(1, most), n_states, n_inputs)
+        assert not systems.is_eliminated(Grid(1, most + 1), n_states, n_inputs)
+
+
+@pytest.mark.parametrize("name", ["line", "ring of three", "graph"])
 def test_cells_with_fewer_inputs_than_states_are_solved_by_their_inputs(name, x64):
     wiring = WIRINGS[name]
     injection = EdgeInjection.random(wiring, 1, D, Q, key=jax.random.key(0), gain=0.9)

@@ -144,12 +144,14 @@ class MagnetStudy(Study):
                     "magnet_baselines:mean_field_row",
                     damping=0.5,
                 ),
+                self._row(
+                    group,
+                    "ridge",
+                    "ridge, fields within 10",
+                    "magnet_baselines:ridge_row",
+                    **_learns(group),
+                ),
             ]
-        if group == _MAIN:
-            kind = "magnet_baselines:ridge_row"
-            rows.append(
-                self._row(group, "ridge", "ridge, fields within 10", kind, **_learns(group))
-            )
         return rows
 
     def _trained(

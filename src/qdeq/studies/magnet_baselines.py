@@ -27,14 +27,19 @@ WINDOW = 10
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
-def windows(fields: Float[np.ndarray, "n N"], reach: int) -> Float[np.ndarray, "n N width"]:
-    """The fields around every site, 0 beyond the ends; the width is 2 reach + 1.
+def windows(fields: Float[np.ndarray, "n ..."], reach: int) -> Float[np.ndarray, "n ... width"]:
+    """The fields around every site, 0 beyond the ends; on a grid those of a square.
+
+    The width is 2 reach + 1 on a chain, and that squared on a grid.
 
     >>> windows(np.array([[1.0, 2.0, 3.0]]), 1)[0].tolist()
     [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]
     """
-    padded = np.pad(fields, ((0, 0), (reach, reach)))
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1)
+    sides = fields.ndim - 1
+    padded = np.pad(fields, [(0, 0), *[(reach, reach)] * sides])
+    axes = tuple(range(1, sides + 1))
+    found = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1,) * sides, axis=axes)
+    return found.reshape(*fields.shape, -1)
 
 
 def mean_field_row(row: Row, folder: Path, progress: Tell) -> Result:
@@ -59,7 +64,7 @@ def mean_field_row(row: Row, folder: Path, progress: Tell) -> Result:
 
 
 def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
-    """Fit and judge the linear model, on chains; all its seeds are one."""
+    """Fit and judge the linear model; all its seeds are one."""
     from sklearn.linear_model import Ridge
 
     del folder, progress
@@ -67,7 +72,8 @@ def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
     sizes, g = options["sizes"], options["g"]
 
     def flat(fields: np.ndarray) -> np.ndarray:
-        return np.reshape(windows(np.asarray(scaled(fields)), WINDOW), (-1, 2 * WINDOW + 1))
+        seen = windows(np.asarray(scaled(fields)), WINDOW)
+        return seen.reshape(-1, seen.shape[-1])
 
     data = training_samples(options["n_training"], sizes, g)
     there = np.asarray(data.mask).ravel()
@@ -82,4 +88,4 @@ def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
     found = errors(lambda fields: model.predict(flat(fields)).reshape(fields.shape), options)
     seeds = [{"seed": seed, "valid_loss": tried[penalty][0], **found} for seed in row.seeds]
     note = with_absent(f"penalty {penalty}, chosen on validation data; all seeds are one", options)
-    return result(seeds, note=note, parameters=2 * WINDOW + 2, peak_memory_mb=peak_memory())
+    return result(seeds, note=note, parameters=seen.shape[1] + 1, peak_memory_mb=peak_memory())

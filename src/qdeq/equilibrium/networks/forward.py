@@ -24,7 +24,7 @@ from qdeq.equilibrium.networks.solvers import (
     Sweep,
 )
 from qdeq.equilibrium.networks.speculation import EVALUATIONS, speculative_start
-from qdeq.equilibrium.networks.systems import BOTH_WAYS, is_eliminated
+from qdeq.equilibrium.networks.systems import BOTH_WAYS
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.equilibrium.picard import Picard
 from qdeq.equilibrium.solution import STATUS
@@ -189,8 +189,9 @@ def _in_stages(picard: Any, task: Task) -> Solved:
     """
     fn, wiring, rtol, atol = task.fn, task.fn.wired.wiring, picard.rtol, picard.atol
     applied = _APPLICATIONS_BOTH_WAYS if wiring.structure in BOTH_WAYS else _APPLICATIONS
+    has_homotopy = wiring.structure != "graph"
     rounds, patience = task.options.max_steps, task.options.stall_steps
-    if is_eliminated(wiring):
+    if has_homotopy:
         rounds, patience = _ROUNDS, _PATIENCE
     loose: Any = {"rtol": _NEARLY * jnp.sqrt(rtol), "atol": _NEARLY * jnp.sqrt(atol)}
     nearly = NewtonBlocks(network=fn, **loose)
@@ -203,7 +204,7 @@ def _in_stages(picard: Any, task: Task) -> Solved:
     newton = NewtonBlocks(rtol=rtol, atol=atol, network=fn)
     left = near & ~now.converged(picard)
     now = now.stage(newton, rounds, patience, now.outcome.best.point, left)
-    if is_eliminated(wiring):
+    if has_homotopy:
         homotopy = NetworkHomotopy(rtol=rtol, atol=atol, network=fn)
         left = ~now.converged(picard)
         now = now.stage(homotopy, task.options.max_steps, None, task.start, left)

@@ -256,7 +256,7 @@ class NewtonBlocks(_NetworkSolver):
             returns=~accepted,
         )
         right, jacobian = out - z, jacobian.where_finite()
-        if self.krylov or not is_eliminated(jacobian.wiring):
+        if self.krylov or not is_eliminated(jacobian.wiring, *jacobian.slopes.shape[1:]):
             move = krylov_step(jacobian, shift, right, _KRYLOV_RTOL)
         else:
             move = solver_of(jacobian, shift)(right)

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._precision import PRECISION
@@ -191,6 +192,27 @@ class Jacobian(eqx.Module):
         return jnp.stack(
             [_matmul(w, c.reshape(n, q, a)) for w, c in zip(self.messages, gathered, strict=True)]
         )
+
+    def matrix(self) -> Float[Array, "Nq Nq"]:
+        """J, written out."""
+        return self._between_sites(self.blocks()[:, :, :, None, :])
+
+    def matrix_of_inputs(self) -> Float[Array, "Na Na"]:
+        """W C, written out: how what sites hear changes with what they hear."""
+        blocks = jnp.stack([_matmul(w, self.slopes) for w in self.messages])
+        return self._between_sites(jnp.swapaxes(blocks, 1, 2)[:, None])
+
+    def _between_sites(self, blocks: Float[Array, "kinds #N k #N k"]) -> Float[Array, "Nk Nk"]:
+        """A matrix of blocks by receiver and sender, 0 where there is no edge."""
+        edges, n, k = self.wiring.edges, self.wiring.n_sites, blocks.shape[-1]
+        present = np.zeros((len(blocks), n, n))
+        present[edges.kinds, edges.receivers, edges.senders] = 1
+        present = jnp.asarray(present, blocks.dtype)
+        # Kind by kind and no einsum: that is one loop, where XLA multiplies tiny matrices apart.
+        total = jnp.zeros((n, k, n, k), blocks.dtype)
+        for there, block in zip(present, blocks, strict=True):
+            total = total + there[:, None, :, None] * block
+        return total.reshape(n * k, n * k)
 
     def where_finite(self) -> "Jacobian":
         """Slopes that are not finite as 0."""
