@@ -136,20 +136,25 @@ def test_a_window_has_the_fields_around_its_site():
     fields = np.arange(1.0, 6.0)[None]
     assert windows(fields, 2).shape == (1, 5, 5)
     assert windows(fields, 2)[0, 1].tolist() == [0, 1, 2, 3, 4]
+    square = windows(np.arange(1.0, 10.0).reshape(1, 3, 3), 1)
+    assert square.shape == (1, 3, 3, 9)
+    assert square[0, 0, 1].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6]
 
 
-def test_ridge_is_exact_where_fields_are_weak_and_far_from_order(tmp_path):
+@pytest.mark.parametrize(("smaller", "larger"), [("3", "4"), ("2x2", "2x3")])
+def test_ridge_is_exact_where_fields_are_weak_and_far_from_order(smaller, larger, tmp_path):
     options = {
         "g": 20.0,
-        "sizes": ["3", "4"],
+        "sizes": [smaller, larger],
         "n_training": 60,
         "n_validation": 10,
-        "tests": {"4": 10},
+        "tests": {larger: 10},
     }
     row = Row(group="magnet", name="ridge", label="", kind="", seeds=(0, 1), options=options)
     found = ridge_row(row, tmp_path, lambda _: None)["seeds"]
     # Then <Z> is linear in the fields; the least penalty is not quite 0.
-    assert found[0]["error_4"] == found[1]["error_4"] < 1e-3
+    error = f"error_{larger}"
+    assert found[0][error] == found[1][error] < 1e-3
 
 
 def test_without_tenpy_the_rest_is_measured_and_the_row_says_why(tmp_path, monkeypatch):
@@ -179,9 +184,9 @@ def test_training_samples_are_exact_ground_states_turned_or_mirrored():
 def test_rows_have_one_key_each_and_the_same_tests():
     rows = MagnetStudy(seeds=(0, 1)).rows()
     depths = ["direct-1", "direct-3", "direct-5", "direct-10"]
-    names = ["equilibrium", *depths, "tanh", "rounds", "mean-field"]
+    names = ["equilibrium", *depths, "tanh", "rounds", "mean-field", "ridge"]
     by_group = {group: [row.name for row in rows if row.group == group] for group in TASKS}
-    assert by_group["magnet"] == [*names, "ridge", "one-size", "larger"]
+    assert by_group["magnet"] == [*names, "one-size", "larger"]
     assert by_group["grid"] == names
     assert by_group["ordered"] == by_group["disordered"] == ["equilibrium", "direct-10", "tanh"]
     assert len({row.key for row in rows}) == len(rows)
