@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
 from qdeq.equilibrium._problem import make_problem
-from qdeq.equilibrium.solver import Solver, as_solver, finds_zero
+from qdeq.equilibrium.solver import Estimate, Solver, as_solver, finds_zero
 
 
 class Trajectory(eqx.Module):
@@ -35,7 +35,13 @@ class Trajectory(eqx.Module):
 
 
 def trajectory(
-    f: Callable[..., PyTree], z0: PyTree, x: PyTree = None, *, solver: Solver, n_steps: int
+    f: Callable[..., PyTree],
+    z0: PyTree,
+    x: PyTree = None,
+    *,
+    solver: Solver,
+    n_steps: int,
+    bounds: tuple[Any, Any] | None = None,
 ) -> Trajectory:
     """Take `n_steps` steps of a solver and keep where it was.
 
@@ -47,6 +53,8 @@ def trajectory(
         Of this package or of Optimistix; its tolerances say what has converged.
     n_steps
         How many steps to take. After the one that converges the path may go anywhere.
+    bounds
+        Lower and upper bounds that iterates are clipped to, numbers or flat.
 
     Returns
     -------
@@ -71,15 +79,15 @@ def trajectory(
 
     start, args = lax.stop_gradient((problem.start, problem.x))
     vector = jax.ShapeDtypeStruct(start.shape, start.dtype)
-    initial = driver.init(evaluate, start, args, {}, vector, (vector, vector), tags)
+    given = {} if bounds is None else {"lower": bounds[0], "upper": bounds[1]}
+    initial = driver.init(evaluate, start, args, given, vector, (vector, vector), tags)
     dynamic, static = eqx.partition(initial, eqx.is_array)
 
     def step(carry: tuple[Array, PyTree], _: None) -> tuple[tuple[Array, PyTree], Any]:
         iterate, state = carry
         state = eqx.combine(state, static)
-        new, state, (y, out) = driver.step(evaluate, iterate, args, {}, state, tags)
-        found = driver.estimate(state, y, out)
-        met = found.meets(driver.rtol, driver.atol)
+        new, state, (y, out) = driver.step(evaluate, iterate, args, given, state, tags)
+        met = Estimate.at(y, out).meets(driver.rtol, driver.atol)
         return (new, eqx.filter(state, eqx.is_array)), (y, out, met)
 
     _, (points, values, converged) = lax.scan(step, (start, dynamic), None, length=n_steps)

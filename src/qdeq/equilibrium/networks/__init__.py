@@ -11,6 +11,7 @@ from qdeq.equilibrium.networks.stability import growth as growth
 from qdeq.equilibrium.networks.stability import path_independence as path_independence
 from qdeq.equilibrium.networks.stability import stability_penalty as stability_penalty
 from qdeq.equilibrium.networks.systems import Structured as Structured
+from qdeq.equilibrium.networks.trajectories import network_trajectory as network_trajectory
 from qdeq.equilibrium.networks.wired import Wired as Wired
 from qdeq.equilibrium.networks.wiring import AbstractWiring as AbstractWiring
 from qdeq.equilibrium.networks.wiring import Alone as Alone

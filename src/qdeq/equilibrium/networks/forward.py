@@ -128,13 +128,10 @@ def forward(solver: Any, task: Task) -> Solved:
 
 
 def _forward(solver: Any, task: Task) -> Solved:
-    made = _made(solver, task)
+    made = solver_object(solver, task)
     if isinstance(solver, str) and solver == "picard-newton":
         return _in_stages(made, task)
-    guesses = isinstance(made, NewtonScan) and task.is_free
-    if guesses:
-        start = speculative_start(task.fn.wired, *task.args).reshape(-1)
-        task = eqx.tree_at(lambda task: task.start, task, start)
+    task, guesses = with_start_of(made, task)
     outcome = solve(task.fn, made, task.start, task.args, task.options)
     driver = as_solver(made)
     jacobians = outcome.steps * driver.uses_jacobian
@@ -164,8 +161,17 @@ def _by_batch(task: Task) -> Solved:
     return one(arrays)
 
 
-def _made(solver: Any, task: Task) -> Any:
-    """The solver object; `UserError` where the wiring does not allow the solver."""
+def with_start_of(made: Any, task: Task) -> tuple[Task, bool]:
+    """The task from where a solver starts, and whether that is a guess which costs evaluations."""
+    guesses = isinstance(made, NewtonScan) and task.is_free
+    if guesses:
+        start = speculative_start(task.fn.wired, *task.args).reshape(-1)
+        task = eqx.tree_at(lambda task: task.start, task, start)
+    return task, guesses
+
+
+def solver_object(solver: Any, task: Task) -> Any:
+    """The solver of a name; `UserError` where the wiring does not allow it."""
     if not isinstance(solver, str):
         return solver
     wiring = task.fn.wired.wiring

@@ -178,15 +178,8 @@ class NetworkEquilibrium(eqx.Module):
         shots: Any,
         gradient_shots: Any,
     ) -> Solution:
-        start, mask = _checked(network, x, z0, mask, key, shots)
-        x = masked(x, mask)  # so that what stands at sites that are left out is in no gradient
-        x = x.astype(_dtype_of(network, x))
-        if budget is not None:
-            budget = at_most(jnp.asarray(budget, jnp.int32), self.max_steps)
-        fn, args = FlatNetwork(network), (x, mask)
-        still, still_args = frozen((fn, args))
-        options = SolveOptions(self.max_steps, budget, self._bounds(start), self.stall_steps)
-        task = Task(still, still_args, start, options, self.rtol, self.atol, z0 is None)
+        task, fn, args = task_of(self, network, x, z0, mask, budget, key, shots)
+        x = args[0]
         if key is not None:
             found = solve_sampled(self, task, (fn, args), key, shots, gradient_shots)
             return Solution(fn.unravel(found.value, x), found.stats)
@@ -197,12 +190,12 @@ class NetworkEquilibrium(eqx.Module):
         quality = jnp.asarray(jnp.nan, root.dtype)
         if not measures_derivatives(network.cell):  # nobody asked to pay for it
             # One program linearises once: this point, for the adjoint and for its residual.
-            slopes = still.linearise(root, still_args)[1]
+            slopes = task.fn.linearise(root, task.args)[1]
 
             def push(move: Array) -> Array:
-                return slopes.push(still.unravel(move, x)).reshape(-1)
+                return slopes.push(task.fn.unravel(move, x)).reshape(-1)
 
-            quality = adjoint_residual(self.adjoint, still, root, still_args, None, push)
+            quality = adjoint_residual(self.adjoint, task.fn, root, task.args, None, push)
         best = outcome.best
         stats = SolverStats(
             steps=outcome.steps,
@@ -217,12 +210,6 @@ class NetworkEquilibrium(eqx.Module):
         )
         return Solution(fn.unravel(value, x), frozen(stats))
 
-    def _bounds(self, start: Array) -> tuple[Array, Array] | None:
-        if self.bounds is None:
-            return None
-        lower, upper = (jnp.asarray(bound, start.dtype) for bound in self.bounds)
-        return lower, upper
-
 
 def _solved(
     layer: NetworkEquilibrium, cell: Any, z0: None, rest: tuple, *, wiring: AbstractWiring
@@ -231,6 +218,35 @@ def _solved(
     del z0
     (injection, before), *others = rest
     return layer._solution(Wired(cell, injection, wiring, before), *others)
+
+
+def task_of(
+    layer: NetworkEquilibrium,
+    network: Wired,
+    x: Array,
+    z0: Any = None,
+    mask: Any = None,
+    budget: Any = None,
+    key: Any = None,
+    shots: Any = None,
+) -> tuple[Task, FlatNetwork, tuple[Array, Array | None]]:
+    """What a layer's solvers are given; and the network, its features and mask with derivatives.
+
+    Arguments are those of `NetworkEquilibrium.__call__`, x checked.
+    """
+    start, mask = _checked(network, x, z0, mask, key, shots)
+    x = masked(x, mask)  # so that what stands at sites that are left out is in no gradient
+    x = x.astype(_dtype_of(network, x))
+    if budget is not None:
+        budget = at_most(jnp.asarray(budget, jnp.int32), layer.max_steps)
+    bounds = None
+    if layer.bounds is not None:
+        lower, upper = (jnp.asarray(bound, start.dtype) for bound in layer.bounds)
+        bounds = lower, upper
+    fn, args = FlatNetwork(network), (x, mask)
+    still, still_args = frozen((fn, args))
+    options = SolveOptions(layer.max_steps, budget, bounds, layer.stall_steps)
+    return Task(still, still_args, start, options, layer.rtol, layer.atol, z0 is None), fn, args
 
 
 def _dtype_of(network: Wired, x: Array) -> jnp.dtype:
