@@ -24,7 +24,7 @@ def page(
     parts: Iterable[str],
     *,
     wide: bool = False,
-    script: str | None = None,
+    scripts: Sequence[str] = (),
     data: Any = None,
 ) -> str:
     """A whole page.
@@ -37,15 +37,15 @@ def page(
         What stands under the title, HTML that the functions of this module return.
     wide
         Whether the page has room for tables of many columns.
-    script
-        Name of a file of `page_files/` to run in the page.
+    scripts
+        Names of files of `page_files/` to run in the page, one after the other as one script.
     data
-        What it reads, of which JSON can be made.
+        What they read, of which JSON can be made.
     """
-    style, scripts, policy = _page_file("style.css"), "", ""
-    if script is not None:
-        content = _page_file(script)
-        scripts = (
+    style, script, policy = _page_file("style.css"), "", ""
+    if scripts:
+        content = "".join(map(_page_file, scripts))
+        script = (
             f'<script type="application/json" id="data">{_json_in_html(data)}</script>\n'
             f"<script>{content}</script>\n"
         )
@@ -55,7 +55,7 @@ def page(
         layout="wide" if wide else "narrow",
         body="\n".join(parts),
         style=style,
-        scripts=scripts,
+        scripts=script,
         policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; base-uri 'none'; "
         f"form-action 'none'{policy}",
     )

@@ -1,6 +1,7 @@
 """The parts of a report about single test samples: behind each cell, and on their way to m*.
 
-All of it can be read without scripts; `page_files/search.js` adds the view that moves.
+All of it can be read without scripts; `view.js` and `search.js` of `page_files/` add the
+view that moves.
 """
 
 import dataclasses
