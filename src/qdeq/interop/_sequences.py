@@ -3,9 +3,11 @@
 Sequences become arrays in `qdeq.data.sequences`, training is `qdeq.training.sequences`.
 """
 
+import os
 import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
@@ -24,7 +26,7 @@ from qdeq.models import Network
 from qdeq.models.network import READ_OUTS
 from qdeq.models.sequence_network import sequence_network
 from qdeq.names import Loss
-from qdeq.training.sequences import SequenceTraining, read_out, train_sequences
+from qdeq.training.sequences import SequenceTraining, on_length, read_out, train_sequences
 
 _PATIENCE = 20  # epochs, of `early_stopping=True`
 #: Bound on the messages of a chain both ways: beyond about 1 it may have several equilibria.
@@ -153,6 +155,38 @@ class SequenceEstimator(ChainEstimator):
     def converged(self, X: Any) -> np.ndarray:
         """`(N,)`: whether the equilibrium of each sequence was found."""
         return self._read(X)[1]
+
+    def write_report(self, X: Any, path: str | os.PathLike[str]) -> Path:
+        """Write a page on which one sees the equilibria of the first 8 sequences found, by sites.
+
+        Parameters
+        ----------
+        X
+            As in `fit`.
+        path
+            Of the page, see `qdeq.runs.write_network_report`.
+        """
+        from qdeq.runs import write_network_report
+        from qdeq.runs.report_data import SEARCHED
+
+        check_is_fitted(self)
+        if self._layers is not None:
+            raise UserError(
+                f"mode='direct': the map is applied {self.layers} times and nothing is solved, so "
+                "there is no search to show; fit with mode='implicit'"
+            )
+        sequences = self._sequences(sequence_list(X, self.layout)[:SEARCHED])
+        labels = [f"sequence {k}" for k in range(len(sequences))]
+        if not self._of_sites:
+            outputs, _ = read_out(self.network_, sequences)
+            told = zip(labels, self._in_words(outputs), strict=True)
+            labels = [f"{label}: predicted {words}" for label, words in told]
+        network = on_length(self.network_, sequences.x.shape[1])
+        return write_network_report(network, sequences.x, path, mask=sequences.mask, labels=labels)
+
+    def _in_words(self, outputs: np.ndarray) -> list[str]:
+        """What the outputs `(N, K)` of sequences say."""
+        raise NotImplementedError
 
     @property
     def _layers(self) -> int | None:

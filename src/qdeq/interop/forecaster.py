@@ -1,7 +1,9 @@
 """A forecaster of series in sktime's style, which needs no sktime: a causal chain of circuits."""
 
+import os
 from dataclasses import dataclass
 from numbers import Integral
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from qdeq.data.series import horizon_list, series_array
 from qdeq.errors import UserError
 from qdeq.interop._sequences import ChainEstimator
 from qdeq.training.forecasting import forecast, forecasting_sequences
+from qdeq.training.sequences import on_length
 
 _LIMIT = 100.0  # standard deviations; a series with a trend leaves those that it was trained on
 
@@ -195,6 +198,23 @@ class QDEQForecaster(ChainEstimator):
             beside = np.concatenate([self._sites, beside])
         self._remember(y, scaled, beside, self._index)
         return self
+
+    def write_report(self, path: str | os.PathLike[str]) -> Path:
+        """Write a page on which one sees the equilibrium of the last `window` rows found, by sites.
+
+        Parameters
+        ----------
+        path
+            Of the page, see `qdeq.runs.write_network_report`.
+        """
+        from qdeq.runs import write_network_report
+
+        check_is_fitted(self)
+        x = self._recent
+        if self._sites is not None:
+            x = np.concatenate([x, self._sites], axis=1)
+        network = on_length(self.network_, len(x))
+        return write_network_report(network, x, path, labels=[f"the last {len(x)} rows"])
 
     def _beside(self, features: np.ndarray, outside: np.ndarray | None) -> np.ndarray | None:
         """What a site sees beside its row: marks of gaps, and the X of the row after it."""

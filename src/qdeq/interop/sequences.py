@@ -152,6 +152,9 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
         scores, _, lengths, as_list = self._read(X)
         return self._shaped(self.classes_[np.argmax(scores, axis=-1)], lengths, as_list)
 
+    def _in_words(self, outputs: np.ndarray) -> list[str]:
+        return [str(label) for label in self.classes_[np.argmax(outputs, axis=-1)]]
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy over sequences, over all their sites with `read_out="sites"`."""
         found, true, weights = _flat(self.predict(X), y, sample_weight, self._of_sites)
@@ -220,6 +223,9 @@ class QDEQSequenceRegressor(RegressorMixin, MultiOutputMixin, SequenceEstimator)
         restored = self.targets_.restored(outputs)
         restored = restored[..., 0] if self._is_flat else restored
         return self._shaped(restored, lengths, as_list)
+
+    def _in_words(self, outputs: np.ndarray) -> list[str]:
+        return [", ".join(f"{y:.4g}" for y in row) for row in self.targets_.restored(outputs)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R² over sequences, over all their sites with `read_out="sites"`."""

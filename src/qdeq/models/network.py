@@ -180,10 +180,13 @@ class Network(ModelFunction):
             Where cells are measured (`SampledModel`) or otherwise random, see
             `NetworkEquilibrium`.
         """
-        if layer is None:
-            layer = NetworkEquilibrium(bounds=(-1.0, 1.0) if is_bounded(self.cell) else None)
+        layer = self.default_layer() if layer is None else layer
         random = {"key": key, "shots": shots, "gradient_shots": gradient_shots}
         return layer(self.wired(before), x, z0=z0, mask=mask, **random)
+
+    def default_layer(self) -> NetworkEquilibrium:
+        """What `solve` takes if it is given none."""
+        return NetworkEquilibrium(bounds=(-1.0, 1.0) if is_bounded(self.cell) else None)
 
     def apply(
         self,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qdeq.runs.cost import run_cost as run_cost
     from qdeq.runs.evaluation import Evaluation as Evaluation
     from qdeq.runs.evaluation import evaluate as evaluate
+    from qdeq.runs.network_report import write_network_report as write_network_report
     from qdeq.runs.report import write_report as write_report
     from qdeq.runs.report_data import add_details as add_details
     from qdeq.runs.run import resume as resume
@@ -38,6 +39,7 @@ __getattr__ = attach(
         "run_cost": "cost",
         "Evaluation": "evaluation",
         "evaluate": "evaluation",
+        "write_network_report": "network_report",
         "write_report": "report",
         "add_details": "report_data",
         "resume": "run",

@@ -176,7 +176,9 @@ def report_page(
     ]
     if not data.searches:
         return pages.page(title, parts)
-    return pages.page(title, parts, scripts=["view.js", "search.js"], data=search_data(summary, data))
+    return pages.page(
+        title, parts, scripts=["view.js", "search.js"], data=search_data(summary, data)
+    )
 
 
 _PLACED = ("training", "seeds", "predictions", "residual", "confusion")

@@ -316,19 +316,33 @@ def _searches(run: "Run", x: np.ndarray, chosen: Sequence[int], solution: Any) -
 
 
 def _path(found: Any, k: int) -> Path:
-    """Until it converged or was no number any more."""
-    points, values, met = found.points[k], found.values[k], found.converged[k]
-    scale = np.maximum(np.linalg.norm(values, axis=1), np.finfo(values.dtype).tiny)
-    residuals = np.linalg.norm(values - points, axis=1) / scale
+    points, met = found.points[k], found.converged[k]
+    stop, residuals = until_it_ends(points, found.values[k], met)
+    return Path(
+        points=[_rounded(point) for point in points[:stop]],
+        residuals=residuals,
+        converged=bool(met[:stop].any()),
+    )
+
+
+def until_it_ends(
+    points: np.ndarray, values: np.ndarray, met: np.ndarray
+) -> tuple[int, list[float | None]]:
+    """How many steps a path has until it converged or was no number any more, and their residuals.
+
+    Parameters
+    ----------
+    points, values, met
+        Of a `Trajectory`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # of what runs away
+        scale = np.maximum(np.linalg.norm(values, axis=1), np.finfo(values.dtype).tiny)
+        residuals = np.linalg.norm(values - points, axis=1) / scale
     is_number = np.isfinite(points).all(axis=1) & np.isfinite(values).all(axis=1)
     stop = int(met.argmax()) + 1 if met.any() else len(met)
     if not is_number.all():
         stop = min(stop, int((~is_number).argmax()))
-    return Path(
-        points=[_rounded(point) for point in points[:stop]],
-        residuals=[float(f"{residual:.3g}") for residual in residuals[:stop]],
-        converged=bool(met[:stop].any()),
-    )
+    return stop, [float(f"{r:.3g}") if np.isfinite(r) else None for r in residuals[:stop]]
 
 
 def _radius(jacobian: np.ndarray) -> float | None:
@@ -342,14 +356,22 @@ def _rounded(numbers: np.ndarray) -> list[Any]:
 
 
 def _observables(run: "Run", n: int) -> list[str]:
-    """As the circuit names them; m_1 and so on where there is none to ask."""
+    """Of the run's circuit, see `names_of_numbers`."""
     from qdeq.errors import UserError
 
     try:
         strings = circuit_of(run.config, run.summary).observables.strings
     except UserError:
         strings = ()
-    # "ZIIX" is Z of wire 0 and X of wire 3.
+    return names_of_numbers(strings, n)
+
+
+def names_of_numbers(strings: Sequence[str], n: int) -> list[str]:
+    """What the n numbers of a measured state are called, by Pauli strings; m1 ... without any.
+
+    >>> names_of_numbers(["ZIIX"], 1), names_of_numbers([], 2)
+    (['Z0 X3'], ['m1', 'm2'])
+    """
     names = [
         " ".join(f"{letter}{wire}" for wire, letter in enumerate(string) if letter != "I")
         for string in strings

@@ -135,6 +135,8 @@ function solverView(data, view) {
       const here = residuals[at()];
       if (chosen && here !== null && here !== undefined) {
         group.append(svg("circle", { class: "dot", cx: x(at()), cy: y(Math.max(here, 1e-300)), r: 4.5 }));
+      } else if (residuals.length === 1 && residuals[0] !== null) { // no line
+        group.append(svg("circle", { class: "dot", cx: x(0), cy: y(Math.max(residuals[0], 1e-300)), r: 2.5 }));
       }
       picture.append(group);
     });
