@@ -83,6 +83,33 @@ def test_a_completion_has_every_command_and_option(capsys, shell):
         subprocess.run([shell, "-n"], input=text, text=True, check=True)
 
 
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize("loaded", ["", "autoload -Uz compinit && compinit -i"])
+def test_zsh_takes_the_completion_with_and_without_its_own(capsys, loaded, tmp_path):
+    assert main(["completion", "zsh"]) == 0
+    (tmp_path / "qdeq.zsh").write_text(capsys.readouterr().out)
+    program = f"{loaded}; source qdeq.zsh && [[ -n $_comps[qdeq] ]]"
+    done = subprocess.run(
+        ["zsh", "-f", "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("tra", "train"), ("train --sol", "--solver"), ("draw --upl", "--uploads")],
+)
+def test_fish_completes_commands_and_options(capsys, words, expected, tmp_path):
+    assert main(["completion", "fish"]) == 0
+    (tmp_path / "qdeq.fish").write_text(capsys.readouterr().out)
+    program = f"source qdeq.fish; complete -C 'qdeq {words}'"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [expected]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

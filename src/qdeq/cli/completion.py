@@ -36,6 +36,12 @@ _qdeq() {{
 complete -o filenames -F _qdeq qdeq
 """
 
+# Its own completion first, which a short ~/.zshrc does not load.
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
+autoload -U +X bashcompinit && bashcompinit
+"""
+
 
 @dataclass(frozen=True)
 class CompletionCommand:
@@ -72,7 +78,7 @@ def script(shell: str, commands: Mapping[str, Any]) -> str:
     text = _BASH.format(
         commands=" ".join(words), values="\n".join(values), options="\n".join(options)
     )
-    return f"autoload -U +X bashcompinit && bashcompinit\n{text}" if shell == "zsh" else text
+    return f"{_ZSH}{text}" if shell == "zsh" else text
 
 
 def _fish(words: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
