@@ -8,27 +8,34 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
+from qdeq.studies.magnet_data import shape_of
 from qdeq.studies.results import Results
 from qdeq.studies.study import Row
 
 
-def draw_errors(results: Results, rows: Sequence[Row], asked: Mapping[str, float]) -> Figure:
+def draw_errors(
+    results: Results, rows: Sequence[Row], tests: Sequence[str], asked: Mapping[str, float]
+) -> Figure:
     """Error against size, a line per row."""
-    sizes = sorted(int(text) for text in asked)
+    sizes = {text: math.prod(shape_of(text)) for text in tests}
     depths = [row for row in rows if row.name.startswith("direct-")]
     with styled_figure(6.8, 3.9) as (figure, (panel,)):
         for row in rows:
             color, style, fade = _style(row, depths)
-            there = [n for n in sizes if results.numbers(row.key, f"error_{n}")]
-            means = [results.mean(row.key, f"error_{n}")[0] for n in there]
+            there = [text for text in sizes if results.numbers(row.key, f"error_{text}")]
+            means = [results.mean(row.key, f"error_{text}")[0] for text in there]
             look = {"color": color, "alpha": fade, "ls": style}
-            panel.plot(there, means, marker="o", ms=3.5, label=row.label, **look)
+            panel.plot(
+                [sizes[n] for n in there], means, marker="o", ms=3.5, label=row.label, **look
+            )
             for n in there:
                 seeds = list(results.numbers(row.key, f"error_{n}").values())
-                panel.plot([n] * len(seeds), seeds, ".", color=color, alpha=0.3 * fade, ms=3)
-        panel.plot(sizes, [asked[str(n)] for n in sizes], "kx", ms=6, label="asked for")
+                panel.plot([sizes[n]] * len(seeds), seeds, ".", color=color, alpha=0.3 * fade, ms=3)
+        if asked:
+            wanted = [sizes[n] for n in asked], list(asked.values())
+            panel.plot(*wanted, "kx", ms=6, label="asked for")
         panel.set(xscale="log", yscale="log", xlabel="spins", ylabel="error / variance")
-        panel.set_xticks(sizes, [str(n) for n in sizes])
+        panel.set_xticks(list(sizes.values()), list(sizes))
         panel.minorticks_off()
         figure.legend(loc="outside right center")
     return figure
