@@ -211,9 +211,9 @@ class _NewtonState(eqx.Module):
 class NewtonBlocks(_NetworkSolver):
     """Newton's method on the whole network, its linear systems solved by the wiring.
 
-    A step that makes the residual larger is taken back, and the next one is that of (1 + shift) I -
-    J: shorter, and turned towards a damped application of F. Small residuals bring the shift back
-    to 0.
+    A step that makes the residual larger is taken back: the point before is linearised once more,
+    and the next step is that of (1 + shift) I - J, shorter and turned towards a damped application
+    of F. Smaller residuals bring the shift back to 0.
 
     Parameters
     ----------
