@@ -153,7 +153,8 @@ class ImplicitMethodsStudy(Study):
             "Executions are those of parameter shifts on a device: the solve, the shifts of the "
             "encoding where the method uses the Jacobian (once a sample, however many terms), and "
             "those of the angles. The penalty's exact gradient is left out: on a device there is "
-            "none. Rows of equal executions train for as many more or fewer epochs.",
+            "none. Rows of equal executions train for as many more or fewer epochs. Run times are "
+            "by the clock, on a machine that may have other work.",
             "Unrolled methods train so many Picard steps and are tested as trained; the others "
             "solve by Broyden's method to 1e-5.",
             "Not here: equilibrium propagation asks for a symmetric Jacobian, the gradient of an "
