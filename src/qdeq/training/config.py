@@ -202,7 +202,8 @@ PRESETS: dict[PresetName, TrainConfig] = {
         fallback="none",
     ),
     # What one circuit at equilibrium does best on images, chosen on the validation split of mnist-4
-    # with seeds 100 to 102: see `qdeq reproduce recipe`.
+    # with seeds 100 to 102, the step size later, after test figures had been seen: see the notes of
+    # `qdeq reproduce recipe`.
     "best": TrainConfig(
         encoding="table",
         rotations=3,
