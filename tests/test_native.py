@@ -102,6 +102,7 @@ SLOW = (
     "XZ components",
     "YZ components",
     "9 observables",
+    "cones of several shapes",
 )
 CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS]
 

@@ -1,5 +1,7 @@
 """Cells of networks: noisy circuits against dense matrices, circuits with shots, several kinds."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -100,13 +102,9 @@ def noisy_network(encoding, method):
 
 @pytest.mark.parametrize(
     ("encoding", "method"),
-    [
-        ("angle", "auto"),
-        pytest.param("angle", "density-matrix", marks=pytest.mark.slow),
-        pytest.param("amplitude", "auto", marks=pytest.mark.slow),
-        pytest.param("amplitude", "density-matrix", marks=pytest.mark.slow),
-    ],
+    list(itertools.product(("angle", "amplitude"), ("auto", "density-matrix"))),
 )
+@pytest.mark.slow
 def test_noisy_cells_have_the_equilibrium_and_gradient_of_density_matrices(encoding, method, x64):
     network, x = noisy_network(encoding, method), features_of(3)
     layer = NetworkEquilibrium(**TIGHT)

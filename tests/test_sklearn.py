@@ -171,6 +171,7 @@ def test_few_samples_and_any_batch_size_train(iris, rows, parameters):
     assert classifier.predict(x[:1]).shape == (1,)
 
 
+@pytest.mark.slow
 def test_one_feature_is_enough(iris):
     x, y = iris
     assert qdeq.QDEQClassifier(**{**QUICK, "epochs": 1}).fit(x[:, :1], y).n_features_in_ == 1

@@ -158,7 +158,8 @@ class Drawn:
         ends = [(0, high * self.every - self.rows), (0, wide * self.every - self.columns)]
         lying = np.pad(lying, [(0, 0)] * len(lead) + ends, constant_values=np.nan)
         blocks = lying.reshape(*lead, high, self.every, wide, self.every)
-        return np.fmax.reduce(np.fmax.reduce(blocks, axis=-1), axis=-2).reshape(*lead, self.n)
+        found = np.fmax.reduce(np.fmax.reduce(blocks, axis=-1), axis=-2)  # NaN: as said above
+        return found.reshape(*lead, self.n)
 
 
 def solvers_for(wiring: AbstractWiring) -> tuple[str, ...]:
@@ -215,7 +216,7 @@ def searches(
                 label=label,
                 equilibrium=drawn.chosen(_of(present, end.value)),
                 gains=drawn.largest(gains),
-                largest_gain=_number(np.fmax.reduce(gains)),
+                largest_gain=_number(np.max(gains[present], initial=0)),
                 growth=0.0 if causal else _number(end.growth),
                 steps=int(end.steps),
                 converged=bool(end.converged),
@@ -317,7 +318,8 @@ def _gains(blocks: Array) -> Array:
     kinds, n, q, _ = blocks.shape
     side_by_side = np.moveaxis(blocks, 0, 2).reshape(n, q, kinds * q)
     finite = np.all(np.isfinite(side_by_side), axis=(1, 2), keepdims=True)
-    gains = np.linalg.norm(np.where(finite, side_by_side, 0), ord=2, axis=(1, 2))
+    side_by_side = np.where(finite, side_by_side, 0)
+    gains = np.linalg.norm(side_by_side, ord=2, axis=(1, 2))  # without NaN; that is put back
     return np.where(finite[:, 0, 0], gains, np.nan)
 
 
