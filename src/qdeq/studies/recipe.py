@@ -200,9 +200,8 @@ class RecipeStudy(Study):
             compared = results.compare("best-implicit", f"classical-{name}")
             if compared is not None:
                 (row,) = (row for row in results.rows if row.key == f"classical-{name}")
-                sentence = verdict("the preset", row.label, compared)
-                found.append(sentence[0].upper() + sentence[1:])
-        return found
+                found.append(verdict("the preset", row.label, compared))
+        return [sentence[0].upper() + sentence[1:] for sentence in found]
 
     def notes(self, results: "Results") -> list[str]:
         del results
