@@ -1,6 +1,7 @@
 """Fixtures that every test module shares."""
 
 import gc
+import importlib
 from pathlib import Path
 
 import jax
@@ -9,6 +10,9 @@ import pytest
 # Every compiled program takes some of the 65,530 memory maps that Linux gives a process. One that
 # has compiled programs for half an hour may end in a segmentation fault inside XLA.
 _MANY_MAPS = 16_000
+
+# What a command says on stderr is compared: on a busy machine it would say that it is at work, too.
+importlib.import_module("qdeq.cli.main")._SECONDS_OF_SILENCE = 3600.0
 
 
 @pytest.fixture
