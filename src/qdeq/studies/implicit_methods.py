@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from qdeq.errors import UserError
 from qdeq.names import DataName, NamedEncoding
@@ -24,6 +25,7 @@ LABELS = {
     "unrolled-5": "5 unrolled applications",
     "unrolled-10": "10 unrolled applications",
 }
+_MARKERS = "os^vD<>P"  # of all but the exact one
 #: What costs fewer or more executions a sample than the exact gradient, by what is counted.
 _OTHER_COST = ("jacobian-free", "shine", "unrolled-5", "unrolled-10")
 #: Group: label, encoding, weight of the penalty.
@@ -168,33 +170,34 @@ class ImplicitMethodsStudy(Study):
         if all(row.name == "exact" for row in shown):
             return {}
         caption = (
-            "Test accuracy against the least cosine to the exact gradient, a point per method and "
-            "setting: means over seeds."
+            "Test accuracy against the least cosine to the exact gradient, a point per method "
+            "(shape) and setting (colour): means over seeds."
         )
         return {"methods": (draw(results, shown), caption)}
 
 
 def draw(results: Results, rows: list[Row]) -> Figure:
-    """Accuracy minus the exact gradient's against the least cosine."""
+    """Accuracy minus the exact gradient's against the least cosine: colours by setting."""
     colours = dict(zip(_GROUPS, (BLUE, ORANGE, GREY), strict=True))
-    with styled_figure(6.4, 3.4) as (figure, (panel,)):
-        for group, colour in colours.items():
-            there = [row for row in rows if row.group == group]
-            reference = results.mean(f"{group}-exact", "test_accuracy")[0]
-            points = [
-                (
-                    results.mean(row.key, "cosine_least")[0],
-                    results.mean(row.key, "test_accuracy")[0] - reference,
-                )
-                for row in there
-                if row.name != "exact"
-            ]
-            if points:
-                label = _GROUPS[group][0]
-                panel.plot(*zip(*points, strict=True), "o", color=colour, label=label, ms=5)
+    markers = dict(zip((name for name in LABELS if name != "exact"), _MARKERS, strict=True))
+    with styled_figure(7.6, 3.4) as (figure, (panel,)):
+        for row in rows:
+            if row.name == "exact":
+                continue
+            panel.plot(
+                results.mean(row.key, "cosine_least")[0],
+                results.mean(row.key, "test_accuracy")[0]
+                - results.mean(f"{row.group}-exact", "test_accuracy")[0],
+                markers[row.name],
+                color=colours[row.group],
+                ms=5.5,
+            )
         panel.axhline(0, color="#111827", lw=1)
         panel.set(
             xlabel="least cosine to the exact gradient", ylabel="accuracy less the exact one's"
         )
-        figure.legend(loc="outside right center")
+        key = [(_GROUPS[group][0], "o", colour) for group, colour in colours.items()]
+        key += [(LABELS[name], marker, "#111827") for name, marker in markers.items()]
+        handles = [Line2D([], [], ls="", marker=m, color=c, label=label) for label, m, c in key]
+        figure.legend(handles=handles, loc="outside right center")
     return figure
