@@ -185,6 +185,8 @@ MORE_CASES = [
     ("alone", "homotopy"),
     ("causal", "homotopy"),
     ("torus of 8", "picard-newton"),
+    ("grid", "homotopy"),
+    ("graph", "homotopy"),
     ("no edges", "picard-newton"),
     ("causal of one", "sweep"),
     ("causal of one", "newton-scan"),
@@ -474,6 +476,79 @@ def test_a_homotopy_solves_what_newton_is_caught_in(x64):
     assert fractions["picard"] == 0 and fractions["newton-blocks"] < 0.5
     assert fractions["homotopy"] == fractions["auto"] == 1
     assert float(found["homotopy"][1].max()) < 2e-5
+
+
+def wild_grid():
+    """A 3 x 3 grid of cells at a gain at which repeated application is chaotic."""
+    wiring = Grid(3, 3)
+
+    def wild(v, x):
+        return jnp.sin(3 * jnp.stack([v[0] + v[1], v[2] - v[0]]))
+
+    injection = EdgeInjection.random(wiring, A, D, Q, key=jax.random.key(0), gain=0.9)
+    return Wired(wild, injection, wiring)
+
+
+@pytest.mark.slow
+def test_what_newton_leaves_over_on_a_small_grid_is_solved_by_a_homotopy(x64):
+    network = wild_grid()
+    x = jnp.stack([features_of(network.wiring, seed) for seed in range(20)])
+
+    def by(solver, x):
+        layer = NetworkEquilibrium(solver, max_steps=400)
+        return jax.jit(jax.vmap(lambda x: layer(network, x)))(x)
+
+    newton, found = by("newton-krylov", x), by("auto", x)
+    left = ~np.asarray(newton.stats.converged)
+    assert left.mean() > 0.5 and found.stats.converged.all()
+    applied = jax.vmap(network)(found.value, x)
+    size = np.sqrt(np.mean(np.asarray(applied) ** 2) * applied[0].size)
+    # As close as the tolerance 1e-5 says, with |F| of about 3.
+    assert np.linalg.norm(applied - found.value, axis=(1, 2)).max() < 2e-5 * (1 + size)
+    # Those that are solved at once and those that are not do not change one another.
+    for one in (int(np.argmax(left)), int(np.argmin(left))):
+        alone = by("auto", x[one : one + 1])
+        np.testing.assert_allclose(alone.value[0], found.value[one], atol=1e-12)
+        assert int(alone.stats.steps[0]) == int(found.stats.steps[one])
+
+
+@pytest.mark.slow
+def test_gradients_at_what_a_homotopy_found_on_a_grid_are_those_of_differences(x64):
+    network = wild_grid()
+    x = features_of(network.wiring, 0)
+    target = jnp.asarray(np.random.default_rng(3).normal(size=(9, Q)))
+    layer = NetworkEquilibrium("homotopy", rtol=1e-12, atol=1e-12, max_steps=400)
+    solution = jax.jit(lambda x: layer(network, x))(x)
+    assert bool(solution.stats.converged) and float(solution.stats.adjoint_residual) < 1e-9
+    # From near the equilibrium Newton's method finds that one, of several, wherever x has moved to.
+    near = NetworkEquilibrium("newton-krylov", rtol=1e-12, atol=1e-12)
+
+    @jax.jit
+    def loss(x):
+        return jnp.sum(target * near(network, x, z0=solution.value).value ** 2)
+
+    slopes = jax.jit(jax.grad(lambda x: jnp.sum(target * layer(network, x).value ** 2)))(x)
+    move, step = jnp.asarray(np.random.default_rng(4).normal(size=x.shape)), 1e-6
+    expected = float(loss(x + step * move) - loss(x - step * move)) / (2 * step)
+    # Differences of numbers of size 1 at steps of 1e-6 are right to about 1e-7 here.
+    assert abs(float(jnp.sum(slopes * move)) - expected) < 1e-5 * max(1, abs(expected))
+
+
+@pytest.mark.slow
+def test_a_grid_without_a_homotopy_ends_where_newton_makes_no_progress(x64, monkeypatch):
+    network = wild_grid()
+    x = features_of(network.wiring, 0)
+    monkeypatch.setattr(systems, "LARGEST_WRITTEN_OUT", 0)
+    stats = jax.jit(lambda x: NetworkEquilibrium(max_steps=400)(network, x).stats)(x)
+    assert not bool(stats.converged) and int(stats.steps) < 100
+    assert int(stats.jacobians) > 12
+
+
+def test_a_homotopy_on_a_large_graph_is_refused_with_what_it_would_need():
+    wiring = Grid(8, 9)
+    words = r"systems of 144 unknowns .* exact up to 128 .* give 'picard-newton', 'auto' or fewer"
+    with pytest.raises(UserError, match=words):
+        NetworkEquilibrium("homotopy")(network_on(wiring), features_of(wiring))
 
 
 def largest_array(jaxpr):

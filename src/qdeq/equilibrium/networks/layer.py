@@ -49,8 +49,8 @@ class NetworkEquilibrium(eqx.Module):
         the whole chain, a handful of batched evaluations; what it leaves over is swept),
         "newton-blocks" (chains both ways, rings, sites apart: block elimination), "newton-krylov",
         "anderson", "broyden", "picard" (any wiring), "krasnoselskii-mann" (any wiring: damped, and
-        averaged where cells are random), "homotopy" (where elimination is possible: for wild
-        networks), "picard-newton" (any wiring: up to 20 applications of F, 10 on chains both
+        averaged where cells are random), "homotopy" (where systems are solved exactly: for
+        wild networks), "picard-newton" (any wiring: up to 20 applications of F, 10 on chains both
         ways, then Newton's method from the best of them, then "homotopy" where that is possible),
         "auto" (see `choose_solver`), or a solver such as `Picard(damping=0.5)`, with its own
         tolerances.
