@@ -50,7 +50,8 @@ class PackedExecutor(Executor):
     Notes
     -----
     Copies share no gate, so exact expectation values are those of the circuit alone. On a device
-    its copies have qubits of different quality and, unless they lie apart, cross-talk.
+    its copies have qubits of different quality and, unless they lie apart, cross-talk;
+    `QiskitExecutor` takes the best ones that the backend's calibration says.
 
     Examples
     --------

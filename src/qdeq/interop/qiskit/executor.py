@@ -19,6 +19,7 @@ from qdeq.interop.qiskit.backends import Device, job_seed
 from qdeq.interop.qiskit.bits import PLAIN_READING, MeasuredBits
 from qdeq.interop.qiskit.convert import measure_in, to_pauli_operators, to_qiskit
 from qdeq.interop.qiskit.folding import folded
+from qdeq.interop.qiskit.places import best_places
 from qdeq.simulation.sampling import check_shots
 
 PRIMITIVES = ("sampler", "estimator")
@@ -56,7 +57,10 @@ class QiskitExecutor(Executor):
     optimization_level
         Of the transpiler, 0 to 3.
     initial_layout
-        Physical qubits for wires 0, 1, ...; None lets the transpiler choose.
+        Physical qubits for wires 0, 1, ...; None lets the transpiler choose. A circuit of several
+        separate parts, as `PackedExecutor` makes them, is first placed by the errors of couplings
+        and readout where the backend says them, unless `optimization_level` is 0 or the parts do
+        not fit without swaps.
     fold
         Odd number c: the transpiled circuit U is run as U (U^-1 U) ... with c times its gates, and
         so c times its noise, which is what zero-noise extrapolation needs.
@@ -139,6 +143,8 @@ class QiskitExecutor(Executor):
             )
         if initial_layout is not None:
             _check_layout(initial_layout, circuit.n_qubits, available)
+        elif optimization_level > 0:
+            initial_layout = best_places(circuit, getattr(self.device.target, "target", None))
         if shots is None:
             self.device.check_exact(circuit.n_qubits)
         self.name = f"Qiskit on {self.device.name}"
