@@ -46,6 +46,31 @@ def test_arrays_and_lists_of_either_layout_are_the_same_sequences():
     assert padded([np.ones((2, 1))])[1] is None
 
 
+def test_a_list_of_frames_has_steps_as_rows_in_either_layout_or_is_refused():
+    frames = [pd.DataFrame({"a": np.arange(4.0), "b": np.ones(4)}) for _ in range(2)]
+    assert [one.shape for one in sequence_list(frames)] == [(4, 2), (4, 2)]
+    with pytest.raises(qdeq.UserError, match=r"X\[0\]: a frame, .* give layout='time-first'"):
+        sequence_list(frames, "channels-first")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # sktime's own, of what it will change
+def test_sktime_makes_a_forecaster_of_a_regressor_and_its_horizons_are_taken():
+    pytest.importorskip("sktime", reason="sktime is no dependency; it is only checked against")
+    from sktime.forecasting.base import ForecastingHorizon
+    from sktime.forecasting.compose import make_reduction
+
+    wave = pd.Series(np.sin(0.5 * np.arange(60)))
+    regressor = qdeq.QDEQSequenceRegressor(**QUICK, epochs=3)
+    reduced = make_reduction(regressor, window_length=10, strategy="recursive")
+    assert list(reduced.fit(wave, fh=[1, 2]).predict().index) == [60, 61]
+    forecaster = qdeq.QDEQForecaster(**QUICK, window=10, epochs=3).fit(wave)
+    found = forecaster.predict(ForecastingHorizon([1, 3]))
+    pd.testing.assert_series_equal(found, forecaster.predict([1, 3]))
+    with pytest.raises(qdeq.UserError, match=r"fh.to_relative\(cutoff\)"):
+        forecaster.predict(ForecastingHorizon([60, 61], is_relative=False))
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_parameters_are_kept_cloned_and_checked_in_fit(estimator):
     made = estimator(n_qubits=2, gain=1.5)

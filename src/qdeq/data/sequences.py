@@ -93,6 +93,11 @@ def sequence_list(X: Any, layout: str = "time-first", *, name: str = "X") -> lis
         raise UserError(f"{name}: no sequences: give at least one")
     found = []
     for number, one in enumerate(X):
+        if turned and column_names(one) is not None:
+            raise UserError(
+                f"{name}[{number}]: a frame, whose rows are steps, with layout='channels-first': "
+                "give layout='time-first'"
+            )
         values = real_array(one, f"{name}[{number}]")
         found.append(series_array(values.T if turned else values, f"{name}[{number}]"))
     widths = [one.shape[1] for one in found]

@@ -89,7 +89,7 @@ class QDEQForecaster(ChainEstimator):
             Horizon to forecast if `predict` is given none.
         """
         seed = self._begin()
-        self._horizon = None if fh is None else horizon_list("fh", fh)
+        self._horizon = None if fh is None else _rows_ahead(fh)
         values = series_array(y, "y")
         rows = len(values)
         edge = rows - max(1, round(self.valid_fraction * rows))
@@ -141,7 +141,8 @@ class QDEQForecaster(ChainEstimator):
         Parameters
         ----------
         fh
-            How many rows ahead, 1 is the next: a whole number or a list of such; None for `fit`'s.
+            How many rows ahead, 1 is the next: a whole number or a list of such, or a relative
+            `ForecastingHorizon` of sktime's; None for `fit`'s.
         X
             `(max(fh), k)`, where `fit` was given such: those of the rows that are forecast.
 
@@ -152,7 +153,7 @@ class QDEQForecaster(ChainEstimator):
             goes on.
         """
         check_is_fitted(self)
-        horizon = self._horizon if fh is None else horizon_list("fh", fh)
+        horizon = self._horizon if fh is None else _rows_ahead(fh)
         if horizon is None:
             raise UserError("fh=None: neither fit nor predict was given a horizon; give fh")
         steps = int(horizon[-1])
@@ -276,6 +277,16 @@ class QDEQForecaster(ChainEstimator):
         if self._is_flat:
             return pd.Series(rows, index=index, name=self._names)
         return pd.DataFrame(rows, index=index, columns=self._names)
+
+
+def _rows_ahead(fh: Any) -> tuple[int, ...]:
+    """A horizon, also one of sktime's that counts from the last row."""
+    is_relative = getattr(fh, "is_relative", None)
+    if is_relative is None:
+        return horizon_list("fh", fh)
+    if not is_relative:
+        raise UserError(f"fh={fh!r}: give rows ahead, as fh.to_relative(cutoff) has them")
+    return horizon_list("fh", fh.to_numpy())
 
 
 def _continued(index: Any, horizon: np.ndarray) -> Any:
