@@ -126,10 +126,19 @@ def test_mean_field_branches_end_where_their_field_turns(g):
 
 @pytest.mark.slow
 def test_circuits_and_tanh_units_have_about_as_many_parameters():
-    sizes = [initial_network(cell, (3,), 1.0, jax.random.key(0)) for cell in ("circuit", "tanh")]
-    circuit, tanh = (network.n_parameters for network in sizes)
-    assert circuit <= tanh <= 1.05 * circuit
-    assert sizes[0].wiring == Chain(3, "both")
+    cells = ("tanh", "circuit", "wide", "apart")
+    networks = [initial_network(cell, (3,), 1.0, jax.random.key(0)) for cell in cells]
+    tanh, *circuits = (network.n_parameters for network in networks)
+    assert all(0.85 * tanh <= circuit <= tanh for circuit in circuits)
+    assert networks[1].wiring == Chain(3, "both")
+
+
+@pytest.mark.slow  # compiles a circuit
+def test_qubits_apart_are_sines():
+    network = initial_network("apart", (3,), 1.0, jax.random.key(0))
+    v = jnp.linspace(-2, 2, 8)
+    cell = network.cell.prepare()
+    np.testing.assert_allclose(cell.bind(v)(jnp.zeros(8)), jnp.sin(v), atol=1e-6)
 
 
 def test_a_window_has_the_fields_around_its_site():
@@ -186,7 +195,7 @@ def test_rows_have_one_key_each_and_the_same_tests():
     depths = ["direct-1", "direct-3", "direct-5", "direct-10"]
     names = ["equilibrium", *depths, "tanh", "rounds", "mean-field", "ridge"]
     by_group = {group: [row.name for row in rows if row.group == group] for group in TASKS}
-    assert by_group["magnet"] == [*names, "one-size", "larger"]
+    assert by_group["magnet"] == [*names, "wide", "apart", "one-size", "larger"]
     assert by_group["grid"] == names
     assert by_group["ordered"] == by_group["disordered"] == ["equilibrium", "direct-10", "tanh"]
     assert len({row.key for row in rows}) == len(rows)
@@ -286,7 +295,7 @@ def test_a_row_is_trained_and_measured(cell, layers, sizes, tests, tmp_path):
         "sizes": sizes,
         "cell": cell,
         "layers": layers,
-        "g": 1.0 if cell == "circuit" else 2.5,
+        "g": 2.5 if cell == "tanh" else 1.0,
         "tests": tests,
     }
     row = Row(group="magnet", name="small", label="", kind="", seeds=(0,), options=options)

@@ -388,10 +388,11 @@ def path_of(measured: MeasuredCircuit, method: str) -> str:
         cheaper = forms <= columns or not measured.observables.is_diagonal
         return "quadratic-forms" if cheaper else "projected-columns"
     lightcone = lightcone_cost(measured)
-    general, simulation = "statevector", 8 * size * len(measured.circuit.operations)
+    gates = max(len(measured.circuit.operations), 1)  # without any, the state is still prepared
+    general, simulation = "statevector", 8 * size * gates
     if measured.noise is not None:
         # Sixteen multiplications for each of 4**n numbers and each block of two wires.
-        general, simulation = "density-matrix", 16 * size**2 * len(measured.circuit.operations)
+        general, simulation = "density-matrix", 16 * size**2 * gates
     elif native.serves(jnp.float32):
         simulation *= _KERNELS_GAIN
     return general if lightcone is None or lightcone > simulation else "lightcone"

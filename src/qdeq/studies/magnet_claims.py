@@ -8,6 +8,7 @@ from qdeq.runs.statistics import Comparison, compare
 from qdeq.studies.results import ABSENT, Grid, Results
 from qdeq.studies.study import Row
 
+_OTHER_CIRCUITS = ("wide", "apart")
 _SAME = 0.01  # states so close, relative to their length, are one equilibrium
 
 
@@ -39,7 +40,9 @@ def sentences(results: Results, group: str, task: Tested) -> list[str]:
     untrained = list(task.tests)[1:]
     found = [_asked(results, ours, size, task.asked.get(size)) for size in task.tests]
     found += [_deeper(results, rows, ours, size, bool(task.asked)) for size in untrained]
-    found += [_other_cell(results, ours, f"{group}-tanh", size) for size in untrained]
+    for row in rows:
+        if row.name in ("equilibrium", *_OTHER_CIRCUITS):
+            found += [_tanh_units(results, row, f"{group}-tanh", size) for size in untrained]
     for row in rows:
         if row.name in ("one-size", "larger"):
             found += [_other_sizes(results, row, ours, size) for size in untrained]
@@ -123,8 +126,8 @@ def _deeper(
     )
 
 
-def _other_cell(results: Results, ours: str, theirs: str, size: str) -> str | None:
-    found = ratio(results, ours, theirs, f"error_{size}")
+def _tanh_units(results: Results, row: Row, theirs: str, size: str) -> str | None:
+    found = ratio(results, row.key, theirs, f"error_{size}")
     if found is None:
         return None
     words = "level with it as far as this tells"
@@ -133,8 +136,8 @@ def _other_cell(results: Results, ours: str, theirs: str, size: str) -> str | No
     elif found.low > 1:
         words = "worse"
     return (
-        f"{size} spins: the equilibrium's error is {_written(found)} times that of an equilibrium "
-        f"of tanh units: {words}."
+        f"{size} spins: the error of the {row.label} is {_written(found)} times that of an "
+        f"equilibrium of tanh units: {words}."
     )
 
 

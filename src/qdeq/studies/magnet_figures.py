@@ -102,6 +102,8 @@ def _style(row: Row, depths: Sequence[Row]) -> tuple[str, str, float]:
         return ORANGE, "-", 0.35 + 0.65 * (depths.index(row) + 1) / len(depths)
     if row.options.get("cell") == "tanh":
         return GREEN, "-" if row.options["layers"] is None else "--", 1.0
+    if row.options.get("cell") in ("wide", "apart"):
+        return BLUE, "-.", 1.0 if row.name == "wide" else 0.5
     if row.name == "equilibrium":
         return BLUE, "-", 1.0
     if row.options.get("cell") == "circuit":  # trained on other sizes

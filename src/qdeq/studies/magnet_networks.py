@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from qdeq.circuits import AngleEncoding, hardware_efficient, xyz_of_every_wire
+from qdeq.circuits import (
+    AngleEncoding,
+    MeasuredCircuit,
+    MeasurementEnsemble,
+    hardware_efficient,
+    xyz_of_every_wire,
+)
 from qdeq.equilibrium.networks import (
     AbstractWiring,
     Chain,
@@ -29,6 +35,7 @@ _ANGLES, _FEATURES = 0.1, 0.3  # of the first parameters: deviation, and scale o
 _ROTATIONS = [
     (name, wire, 2 * wire + i) for wire in range(3) for i, name in enumerate(("RY", "RZ"))
 ]
+_ONE_TURN = {"wide": 7, "apart": 8}  # qubits of the cells that turn each once: 133 and 153 numbers
 
 
 def wiring_of(shape: Shape) -> AbstractWiring:
@@ -74,7 +81,9 @@ def initial_network(cell: str, shape: Shape, gain: float, key: Array) -> Network
     Parameters
     ----------
     cell
-        "circuit" (three qubits, X, Y and Z of each) or "tanh" (8 units: about as many parameters).
+        "circuit" (three qubits, X, Y and Z of each), "wide" (seven, each turned once by what it
+        hears, coupled to the next by learned angles, X of each), "apart" (eight of these without
+        couplings, which are sines) or "tanh" (8 units): all have about as many parameters.
     shape
         Of the lattice.
     gain
@@ -84,20 +93,33 @@ def initial_network(cell: str, shape: Shape, gain: float, key: Array) -> Network
     """
     for_cell, for_edges, for_head = jax.random.split(key, 3)
     wiring = wiring_of(shape)
-    n_inputs, n_states = (_TANH_STATES, _TANH_STATES) if cell == "tanh" else (6, 9)
+    measured = None if cell == "tanh" else _measured(cell)
+    n_inputs, n_states = _TANH_STATES, _TANH_STATES
+    if measured is not None:
+        n_inputs, n_states = measured.n_features, measured.n_observables
     injection = EdgeInjection.random(wiring, n_inputs, 1, n_states, key=for_edges, gain=gain)
     features = _FEATURES * injection.features
     injection = eqx.tree_at(lambda injection: injection.features, injection, features)
-    if cell == "tanh":
+    if measured is None:
         return Network(Tanh(), injection, wiring, n_outputs=1, key=for_head)
-    circuit = hardware_efficient(3, 3)
-    model = QuantumModel(
-        _ANGLES * jax.random.normal(for_cell, (circuit.n_parameters,)),
-        circuit,
-        encoding=AngleEncoding.from_rotations(3, _ROTATIONS),
-        observables=xyz_of_every_wire(3),
-    )
+    angles = _ANGLES * jax.random.normal(for_cell, (measured.n_parameters,))
+    model = QuantumModel(angles, measured=measured)
     return Network(model, injection, wiring, n_outputs=1, key=for_head)
+
+
+def _measured(cell: str) -> MeasuredCircuit:
+    if cell == "circuit":
+        circuit, rotations = hardware_efficient(3, 3), _ROTATIONS
+        observables = xyz_of_every_wire(3)
+    else:
+        n = _ONE_TURN[cell]
+        layers = 1 if cell == "wide" else 0
+        circuit = hardware_efficient(n, layers, rotations=("RY",), entangler="RZZ")
+        rotations = [("RY", wire, wire) for wire in range(n)]
+        strings = ("I" * wire + "X" + "I" * (n - wire - 1) for wire in range(n))
+        observables = MeasurementEnsemble(n, tuple(strings))
+    encoding = AngleEncoding.from_rotations(circuit.n_qubits, rotations)
+    return MeasuredCircuit(circuit, encoding, observables)
 
 
 class Spin(eqx.Module):
