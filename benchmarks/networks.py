@@ -24,6 +24,8 @@ from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.studies.parity_training import initial_network, parities, trained
 
 _TRAINED, _STEPS, _BATCH = 32, 600, 64
+_GENERAL = "qdeq.Equilibrium on Network's map"
+_BY_HAND = "qdeq.Equilibrium on a map by hand"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class NetworkBenchmark:
     """Of each comparison."""
 
     skip_general: bool = False
-    """Leave out the general layer (Broyden, GMRES), which may take minutes."""
+    """Leave out the general layer (Broyden, GMRES), on Network's own map and on one by hand."""
 
     full: bool = False
     """Measure over sizes, into `networks.json` and `networks.md`."""
@@ -123,9 +125,11 @@ def both_ways(options: NetworkBenchmark) -> None:
         start = jnp.zeros(9 * options.both_ways)
         return jax.vmap(lambda x: layer(prepared.bind(x.reshape(-1)), start))(x)
 
-    kinds = {"qdeq.Equilibrium, Broyden and GMRES": general, "NetworkEquilibrium": structured}
-    if options.skip_general:
-        del kinds["qdeq.Equilibrium, Broyden and GMRES"]
+    kinds = {"NetworkEquilibrium": structured}
+    if not options.skip_general:
+        # What there was before networks: every site's angles are bound to one circuit.
+        by_hand = lambda network: _by_hand(network, x)  # noqa: E731
+        kinds = {_BY_HAND: by_hand, _GENERAL: general, **kinds}
     print(f"chains both ways, {shape[1]:,} sites, 3-qubit cells, batch {shape[0]}", end="")
     print(f", gain {options.gain}")
     calls = {}
@@ -148,16 +152,34 @@ def both_ways(options: NetworkBenchmark) -> None:
         )
         print(f"steps, adjoint residual at most {float(quality.max()):.0e}", flush=True)
         calls[name] = lambda step=step: step(network)
-    _show("training step", calls, options.seconds, next(iter(kinds)))
+    references = [name for name in kinds if name != "NetworkEquilibrium"] or list(kinds)
+    _show("training step", calls, options.seconds, *references)
 
 
-def _show(what: str, calls: dict[str, Callable], seconds: float, reference: str) -> None:
+def _by_hand(network: qdeq.Network, x: Array) -> Any:
+    """Equilibria of the general layer and a map that a user writes for it, without networks."""
+    features, messages, offset = network.injection.weights()
+    prepared, q = network.cell.prepare(), messages.shape[-1]
+    nothing = jnp.zeros(q)
+
+    def neighbours(m: Array, x: Array) -> Array:
+        m = m.reshape(-1, q)
+        edge = jnp.zeros((1, q))
+        before, after = jnp.concatenate([edge, m[:-1]]), jnp.concatenate([m[1:], edge])
+        v = x @ features.T + before @ messages[0].T + after @ messages[1].T + offset
+        return jax.vmap(lambda v: prepared.bind(v)(nothing))(v).reshape(-1)
+
+    layer, start = qdeq.Equilibrium(max_steps=60), jnp.zeros(x.shape[1] * q)
+    return jax.vmap(lambda x: layer(neighbours, start, x))(x)
+
+
+def _show(what: str, calls: dict[str, Callable], seconds: float, *references: str) -> None:
     timings = take_turns(calls, seconds=seconds)
     for name, timing in timings.items():
-        ratio = timings[reference].median / timing.median
+        ratios = [f"{timings[one].median / timing.median:.1f}x {one}" for one in references]
         print(
             f"  {what}, {name}: median {1e3 * timing.median:.1f} ms, least "
-            f"{1e3 * timing.minimum:.1f} ms, {ratio:.1f}x",
+            f"{1e3 * timing.minimum:.1f} ms, {', '.join(ratios)}",
             flush=True,
         )
 
