@@ -9,7 +9,7 @@ ARGS ?=
 
 # Versions and extras of an environment; see test-lowest and test-newest.
 CONSTRAINTS ?= constraints.txt
-EXTRAS ?= data,pennylane,qiskit,torch
+EXTRAS ?= data,mlflow,pennylane,qiskit,tensorboard,torch,wandb
 # What those two run: solvers, derivatives, circuits, configurations, files of one's own. Old versions
 # of one package warn of new ones of another.
 SELECTION = $(addprefix tests/test_,solvers.py adjoints.py circuit.py build.py config.py own_files.py)

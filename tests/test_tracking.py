@@ -156,7 +156,8 @@ def test_tensorboard_reads_every_epoch_of_a_resumed_run(fake, tmp_path):
     assert found["summary/test_accuracy"][3] == pytest.approx(summary["test_accuracy"])
 
 
-def test_mlflow_has_one_finished_run_a_seed_below_one_of_all(fake, tmp_path):
+def test_mlflow_has_one_finished_run_a_seed_below_one_of_all(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # importing it would reach out
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     fake.interrupt_in_epoch = 2
     words = ["train", "--epochs", "3", "--seeds", "0,5", "--out", "run", "--track", "mlflow"]
@@ -197,10 +198,11 @@ def records(content):
 
 @pytest.mark.slow
 def test_weights_and_biases_offline_has_a_run_that_can_be_synced(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_MODE", "offline")
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     from wandb.proto import wandb_internal_pb2
 
-    monkeypatch.setenv("WANDB_MODE", "offline")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert main(["train", "--epochs", "2", "--out", "run", "--track", "wandb"]) == 0
