@@ -22,7 +22,7 @@ INSTALL = $(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python
 	--quiet --disable-pip-version-check) --constraint $(CONSTRAINTS)
 # Tests share one machine with JAX's own threads, hence four workers at most; what they cache stays
 # away from the user's own cache.
-PYTEST = QDEQ_CACHE="$(CURDIR)/$(VENV)/cache" $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+PYTEST = QDEQ_CACHE="$(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/cache" $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-lowest test-newest wheel wheel-check lint types format docs benchmark clean

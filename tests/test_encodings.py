@@ -61,8 +61,9 @@ def test_angle_encoding_takes_feature_rotations_of_one_wire_only():
     ):
         with pytest.raises(UserError, match="cannot be part of an angle encoding"):
             AngleEncoding(2, (operation,))
-    with pytest.raises(UserError, match="at least 1 rotation"):
-        AngleEncoding(2, ())
+    for n_inputs in (None, 0):
+        with pytest.raises(UserError, match="at least 1 rotation"):
+            AngleEncoding(2, (), n_inputs)
     with pytest.raises(UserError, match="leaves the circuit"):
         AngleEncoding.from_rotations(2, [("RX", 2, 0)])
     with pytest.raises(UserError, match="not a known gate"):

@@ -112,5 +112,5 @@ def test_programs_and_costs_take_a_model_or_what_it_measures():
     model = QuantumModel([0.1] * CIRCUIT.n_parameters, measured=measured())
     assert Program.of(model) == Program.of(measured())
     assert CircuitCost.of(model) == CircuitCost.of(measured())
-    with pytest.raises(UserError, match="Circuit has no circuit: give a QuantumModel, or a Meas"):
+    with pytest.raises(UserError, match="Circuit has no circuit: give a QuantumModel, a Measured"):
         Program.of(CIRCUIT)

@@ -65,7 +65,8 @@ class AngleEncoding:
         Number of wires.
     operations
         Operations on one wire with `Operation.feature` set, in time order; `Operation.factor` and
-        `Operation.offset` scale and shift a feature on its way into the angle.
+        `Operation.offset` scale and shift a feature on its way into the angle. None at all, with
+        `n_inputs`: the state |0...0>, and the circuit after it reads the features.
     n_inputs
         How many features there are, where the circuit after it reads more of them than the
         encoding does. None: as many as the encoding reads.
@@ -74,7 +75,7 @@ class AngleEncoding:
     ------
     UserError
         If an operation is not fed by a feature or acts on several wires, or reads a feature beyond
-        `n_inputs`.
+        `n_inputs`; without operations and without features.
 
     Examples
     --------
@@ -90,8 +91,11 @@ class AngleEncoding:
     def __post_init__(self) -> None:
         check_n_qubits(self.n_qubits)
         object.__setattr__(self, "operations", tuple(self.operations))
-        if not self.operations:
-            raise UserError("operations=(): an angle encoding needs at least 1 rotation")
+        if not self.operations and not self.n_inputs:
+            raise UserError(
+                "operations=(): an angle encoding needs at least 1 rotation, or n_inputs where "
+                "only the circuit after it reads features"
+            )
         for operation in self.operations:
             check_operation(operation, self.n_qubits)
             if operation.feature is None or len(operation.wires) != 1:

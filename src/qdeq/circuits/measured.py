@@ -170,14 +170,14 @@ class MeasuredCircuit:
         Raises
         ------
         UserError
-            For anything else.
+            For anything else, and for a QNode that cannot be read as a circuit of ours.
         """
         measured = getattr(model, "measured", model)
         if isinstance(measured, cls):
             return measured
         raise UserError(
-            f"{type(model).__name__} has no circuit: give a QuantumModel, or a MeasuredCircuit (of "
-            "a QNode that of qdeq.interop.pennylane.from_pennylane)"
+            f"{type(model).__name__} has no circuit: give a QuantumModel, a MeasuredCircuit, or a "
+            "QNode as qdeq.interop.pennylane.model_function takes it"
         )
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from qdeq.circuits import Circuit, MeasuredCircuit, MeasurementEnsemble
 from qdeq.lowering.program import Program, lower
 from qdeq.lowering.shift import n_shifts
-from qdeq.models import QuantumModel
+from qdeq.models import ModelFunction
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class CircuitCost:
     parameter_shifts: int
 
     @classmethod
-    def of(cls, model: QuantumModel | MeasuredCircuit) -> CircuitCost:
+    def of(cls, model: ModelFunction | MeasuredCircuit) -> CircuitCost:
         """Count the gates, settings and shifts of a model.
 
         Parameters
         ----------
         model
-            A `QuantumModel`, or what it measures.
+            A `QuantumModel`, what it measures, or a QNode that `model_function` took.
 
         Examples
         --------

@@ -16,14 +16,14 @@ from qdeq.devices.timing import DeviceTiming
 from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.networks import NETWORK_SOLVERS, AbstractWiring, Chain, choose_solver
 from qdeq.errors import UserError
-from qdeq.models import Network, QuantumModel
+from qdeq.models import ModelFunction, Network
 from qdeq.models.cells import circuit_of
 
 _WITH_JACOBIANS = ("newton-scan", "newton-blocks", "newton-krylov", "homotopy")
 
 
 def estimate_network(
-    network: Network | QuantumModel | MeasuredCircuit,
+    network: Network | ModelFunction | MeasuredCircuit,
     wiring: AbstractWiring | None = None,
     *,
     solver: str = "auto",
@@ -53,7 +53,7 @@ def estimate_network(
     Parameters
     ----------
     network
-        A network whose cell is a circuit, or what its cells measure.
+        A network whose cell is a circuit or a QNode, or what its cells measure.
     wiring
         Who hears whom, where the network does not say it.
     solver
@@ -91,10 +91,12 @@ def estimate_network(
     """
     if isinstance(network, Network):
         measured, wiring = circuit_of(network.cell), network.wiring
+        if measured is None and hasattr(type(network.cell), "measured"):  # a QNode
+            measured = network.cell
         if measured is None:
             raise UserError(
                 f"cell={type(network.cell).__name__}: costs are those of one circuit, give a "
-                "network with a QuantumModel as its cell, or each kind of cell by itself"
+                "network with a QuantumModel or a QNode as its cell, or each kind of cell by itself"
             )
     else:
         measured = network

@@ -18,7 +18,7 @@ from qdeq.devices.timing import DeviceTiming
 from qdeq.equilibrium import ADJOINTS, SOLVERS, make_adjoint, make_solver
 from qdeq.equilibrium.solver import as_solver, builds_inverse
 from qdeq.errors import UserError, check_choice
-from qdeq.models import QuantumModel
+from qdeq.models import ModelFunction
 from qdeq.names import Gradient
 
 GRADIENTS = get_args(Gradient)
@@ -35,7 +35,7 @@ def combinations() -> list[tuple[str, str]]:
 
 
 def estimate(
-    model: QuantumModel | MeasuredCircuit,
+    model: ModelFunction | MeasuredCircuit,
     *,
     solver: str | Any = "broyden",
     adjoint: str | Any = "implicit",
@@ -53,7 +53,8 @@ def estimate(
     Parameters
     ----------
     model
-        A `QuantumModel`, or what it measures.
+        A `QuantumModel`, what it measures, or a QNode that `model_function` took, if its circuit
+        can be read (`QNodeModel.measured`).
     solver, adjoint
         Names as in `qdeq train`, or objects. What they cost per sample, with k steps, E = 1 + the
         shifts of the encoding rotations and P = 1 + those of the trainable ones:
@@ -97,7 +98,8 @@ def estimate(
     ------
     UserError
         For an unknown name, numbers below 1, SHINE without Broyden, or an unrolled solver whose
-        steps need Jacobians (it would need second derivatives).
+        steps need Jacobians (it would need second derivatives); for a QNode with gates, angles or
+        measurements that have no counterpart in a `MeasuredCircuit`.
 
     References
     ----------
@@ -116,7 +118,8 @@ def estimate(
         raise UserError(f"adjoint={adjoint!r} with solver {solver!r}: {asked.why_not}")
     check_numbers(gradient, steps, layers, perturbations, shots, gradient_shots, scale_factors)
     circuit = CircuitCost.of(model)
-    learned = isinstance(model, QuantumModel) and bool(model.injection.learned)
+    injection = getattr(model, "injection", None)
+    learned = injection is not None and bool(injection.learned)
     plan = Plan(circuit, gradient, perturbations, shots, gradient_shots or shots, learned)
     if layers is not None:
         forward, backward = plan.evaluations(layers), plan.unrolled(layers)

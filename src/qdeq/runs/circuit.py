@@ -21,11 +21,17 @@ def circuit_of(config: TrainConfig, summary: Summary | None = None) -> MeasuredC
         For a model function or data of one's own, whose circuit or sizes are not known.
     """
     if config.ansatz == OWN_MODEL:
-        raise UserError("ansatz='own': a model function of one's own has no drawing")
+        raise UserError(
+            "ansatz='own': a run does not keep the circuit of a model function of one's own; in "
+            "Python estimate(model) has the cost and model.measured.draw() the drawing of a QNode"
+        )
     for name in ("encoding", "ansatz", "observables"):
         if is_own(getattr(config, name)):
             kept = shorten(getattr(config, name), 80, placeholder=" ...")
-            raise UserError(f"{name}='{kept}': it was given in Python; draw the circuit there")
+            raise UserError(
+                f"{name}='{kept}': it was given in Python; draw the circuit there, or "
+                "give it to qdeq.devices.estimate"
+            )
     if summary is not None and summary.n_qubits is not None:
         n_qubits, n_features = summary.n_qubits, summary.n_features
     elif config.data not in DATASETS:

@@ -15,7 +15,7 @@ from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.ledger import Ledger
 from qdeq.devices.prediction import estimate
 from qdeq.devices.timing import DeviceTiming
-from qdeq.models import QuantumModel
+from qdeq.models import ModelFunction
 
 if TYPE_CHECKING:
     from qdeq.training.config import TrainConfig
@@ -51,7 +51,7 @@ class RunCost:
 
 
 def run_cost(
-    model: QuantumModel | MeasuredCircuit,
+    model: ModelFunction | MeasuredCircuit,
     config: TrainConfig,
     history: Iterable[Mapping[str, Any]],
     *,
@@ -67,7 +67,8 @@ def run_cost(
     Parameters
     ----------
     model
-        That the configuration trains; `qdeq.runs.circuit.circuit_of` gives it.
+        That the configuration trains; `qdeq.runs.circuit.circuit_of` gives it, unless it is one's
+        own.
     config
         Of the run.
     history
@@ -110,7 +111,7 @@ def run_cost(
 
 
 def phase_cost(
-    model: QuantumModel | MeasuredCircuit,
+    model: ModelFunction | MeasuredCircuit,
     config: TrainConfig,
     phase: str,
     steps: float,

@@ -6,7 +6,7 @@ Running tapes is in `_tapes`, the derivative rules are in `_rules`.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -142,9 +142,19 @@ def mark(tape: Any) -> Any:
 
 
 def stack(output: Any) -> jax.Array:
-    """Whatever a QNode returns as one vector `(q,)`."""
-    leaves = [jnp.ravel(jnp.asarray(leaf)) for leaf in jax.tree.leaves(output)]
-    return jnp.concatenate(leaves)
+    """Whatever a QNode returns as one vector `(q,)`, in the order in which it is written."""
+    return jnp.concatenate([jnp.ravel(jnp.asarray(leaf)) for leaf in _leaves(output)])
+
+
+def _leaves(output: Any) -> Iterator[Any]:
+    """JAX would sort the names of a dictionary: the device measures them as they stand."""
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, (list, tuple)):
+        for part in output:
+            yield from _leaves(part)
+    else:
+        yield output
 
 
 def make_guest(

@@ -1,16 +1,19 @@
-"""A quantum function or a tape that can be run with made-up numbers for its arguments."""
+"""What can be run with made-up numbers for its arguments: functions, tapes, QNodes of a model."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from qdeq._pennylane import quiet
 from qdeq.errors import UserError
 from qdeq.interop.angle_terms import Entry
+from qdeq.interop.pennylane._guest import Guest
 from qdeq.interop.pennylane.agreement import ask
 
 # Their arrays are no angles: constants also where a tape calls them trainable.
@@ -77,6 +80,23 @@ def of_function(
     return MadeUp(tape_at, entries, sizes.get("parameter"), numbers)
 
 
+def of_guest(guest: Guest, n_parameters: int, n_inputs: int) -> MadeUp:
+    """The QNode of a model with numbers in the places of flat theta and of its encoder input."""
+    parameters: list[Entry] = [("parameter", i) for i in range(n_parameters)]
+    inputs: list[Entry] = [("feature", i) for i in range(n_inputs)]
+
+    def tape_at(numbers: np.ndarray) -> Any:
+        with quiet(), jax.enable_x64(True):
+            # JAX's arrays, as the QNode gets them otherwise: it may use what only they have.
+            theta, v = jnp.split(jnp.asarray(numbers), [n_parameters])
+            args, kwargs = guest.call_arguments(theta, v)
+            return ask(lambda: "the function", lambda: _tape(guest.qml, guest.qnode, args, kwargs))
+
+    entries = (*parameters, *inputs)
+    numbers = _wire_numbers(guest.qnode, tape_at(np.ones(len(entries))))
+    return MadeUp(tape_at, entries, n_parameters, numbers)
+
+
 def of_tape(qml: Any, tape: Any) -> MadeUp:
     """A tape with numbers in the places of its trainable parameters."""
     operations = (tape.get_operation(i) for i in range(len(tape.trainable_params)))
@@ -103,10 +123,12 @@ def of_tape(qml: Any, tape: Any) -> MadeUp:
     return MadeUp(tape_at, tuple(entries), None, _wire_numbers(None, tape))
 
 
-def _tape(qml: Any, source: Any, args: Sequence[Any]) -> Any:
+def _tape(
+    qml: Any, source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
     if not isinstance(source, qml.QNode):
-        return qml.tape.make_qscript(source)(*args)
-    batch, _ = qml.workflow.construct_batch(source, level="user")(*args)
+        return qml.tape.make_qscript(source)(*args, **kwargs)
+    batch, _ = qml.workflow.construct_batch(source, level="user")(*args, **kwargs)
     if len(batch) != 1:
         raise UserError(
             f"the QNode's transforms make {len(batch)} circuits of it: convert the quantum "

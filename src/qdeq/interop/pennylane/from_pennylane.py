@@ -92,17 +92,24 @@ def from_pennylane(
         raise UserError(f"n_qubits={n_qubits!r}: give a whole number of wires, or None")
     try:
         made_up = _made_up(qml, source, args, theta, features)
-        operations = _Reader(qml, made_up).operations()
+        circuit = circuit_of(qml, made_up)
     except RecursionError as error:
         raise UserError(
             "functions, or operations that consist of operations, call one another without end: "
             "write them with fewer levels"
         ) from error
-    _check_every_entry_is_used(operations, made_up.n_parameters)
-    n_wires = max(len(made_up.numbers), *(1 + w for op in operations for w in op.wires), 1)
+    n_wires = circuit.n_qubits
     if n_qubits is not None and n_qubits < n_wires:
         raise UserError(f"n_qubits={n_qubits}: the circuit has {n_wires} wires, give at least that")
-    return Circuit(n_wires if n_qubits is None else int(n_qubits), operations)
+    return circuit if n_qubits is None else Circuit(int(n_qubits), circuit.operations)
+
+
+def circuit_of(qml: Any, made_up: MadeUp) -> Circuit:
+    """The circuit that runs with made-up numbers show, on all wires that are numbered."""
+    operations = _Reader(qml, made_up).operations()
+    _check_every_entry_is_used(operations, made_up.n_parameters)
+    n_wires = max(len(made_up.numbers), *(1 + w for op in operations for w in op.wires), 1)
+    return Circuit(n_wires, operations)
 
 
 def _made_up(qml: Any, source: Any, args: tuple, theta: Any, features: Any) -> MadeUp:

@@ -12,11 +12,13 @@ from jax.extend.core import Var
 from jaxtyping import Array, ArrayLike, Float
 
 from qdeq._pennylane import check_jax, load
+from qdeq.circuits import MeasuredCircuit
 from qdeq.devices import Ledger, device_errors
 from qdeq.errors import UserError
 from qdeq.interop.pennylane._guest import NATIVE, Guest, cannot_run, example, make_guest, stack
 from qdeq.interop.pennylane._rules import evaluate
 from qdeq.interop.pennylane._tapes import make_tapes
+from qdeq.interop.pennylane.measured_qnode import measured_circuit
 from qdeq.models import Injection, ModelFunction
 from qdeq.models.injection import injection_of
 
@@ -70,6 +72,19 @@ class QNodeModel(ModelFunction):
         _check_shape("theta", theta, self.theta.size)
         _check_shape("v", v, self.injection.n_inputs)
         return _evaluate(self.guest, theta, v)
+
+    @property
+    def measured(self) -> MeasuredCircuit:
+        """Encoding, circuit and observables as ours, of the same theta and injection.
+
+        The QNode is run some dozen times with made-up numbers to see them.
+
+        Raises
+        ------
+        UserError
+            If a gate, an angle or a measurement of the QNode has no counterpart there.
+        """
+        return measured_circuit(self.guest, self.theta.size, self.injection.n_inputs)
 
     @property
     def n_read_out(self) -> int:
