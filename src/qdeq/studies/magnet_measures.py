@@ -80,10 +80,9 @@ def stability(
     """
     converged = []
     tests = {shape_of(text): n for text, n in options["tests"].items()}
-    solve = eqx.filter_jit(lambda network, x: symmetric_answers(network, x, None, layer=layer)[1])
     for shape, n in tests.items():
         fields = scaled(random_fields(n, shape, TEST))  # no ground state is needed for this
-        converged.append(np.asarray(solve(network, fields)))
+        converged.append(np.asarray(_settled(network, fields, layer)))
     largest = max(tests, key=math.prod)
     x = scaled(random_fields(tests[largest], largest, TEST))[:_SPREAD_SAMPLES]
     keys = jax.random.split(jax.random.key(2_000_003 + seed), len(x))
@@ -94,6 +93,12 @@ def stability(
         "spread": float(np.max(spread)),
         "starts_converged": float(np.mean(settled)),
     }
+
+
+@eqx.filter_jit
+def _settled(network: Network, x: Array, layer: NetworkEquilibrium) -> Array:
+    """Which samples converge; a function of the module, so that all seeds share its programs."""
+    return symmetric_answers(network, x, None, layer=layer)[1]
 
 
 @eqx.filter_jit
