@@ -241,11 +241,15 @@ class MagnetStudy(Study):
             "as the answers are: by repeated application, Newton's method, and on chains a "
             "homotopy where that fails (mean field: by repeated application). Newton's method "
             "finds equilibria that repeated application would leave, too.",
+            "The cell of 7 qubits turns each once by one input (RY), then by a learned angle, "
+            "couples neighbours by learned RZZ and measures X of each; that of 8 qubits apart has "
+            "neither and is a row of sines.",
             "10 rounds of tanh units are a message-passing network: the same cell as in the row "
             "before it, with the same weights in every round. On chains the circuits' network has "
-            "as many parameters but five, on grids a tenth fewer. On grids ridge has the fields of "
-            "a square around the site, which holds the whole grid. Mean field solves "
-            "m = (h + Σ m') / |(h + Σ m', g)| over neighbours m' by damped repeated application "
+            "as many parameters but five (the one of 7 qubits but twenty), on grids a tenth fewer. "
+            "On grids ridge has the fields of a square around the site, which holds the whole "
+            "grid. Mean field solves m = (h + Σ m') / |(h + Σ m', g)| over neighbours m' by damped "
+            "repeated application "
             "from 0; nothing in it is learned.",
         ]
 
