@@ -4,15 +4,8 @@ import gc
 import importlib
 from pathlib import Path
 
-import hypothesis
 import jax
 import pytest
-
-# On a busy machine it takes long to draw examples, and that is no property of the library.
-hypothesis.settings.register_profile(
-    "busy", suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("busy")
 
 # Every compiled program takes some of the 65,530 memory maps that Linux gives a process. One that
 # has compiled programs for half an hour may end in a segmentation fault inside XLA.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from qdeq.circuits import AngleEncoding, Circuit, Operation, without_entanglers, z_of_every_wire
 from qdeq.circuits.angle_labels import MATHTEXT, TEXT, angle_labels
+from qdeq.circuits.noise_text import parse_noise
 from qdeq.errors import UserError
 from qdeq.models import QuantumModel, evaluation_path
 
@@ -150,3 +151,14 @@ def test_values_and_derivatives_are_those_of_dense_matrices(x64, encoding, path)
         by_model.theta, differences(lambda t: expected(t, v), theta), atol=1e-8
     )
     np.testing.assert_allclose(by_features, differences(lambda v: expected(theta, v), v), atol=1e-8)
+
+
+@pytest.mark.parametrize("noise", [None, parse_noise("depolarising=0.01")], ids=["exact", "noisy"])
+def test_wires_that_no_gate_couples_are_evaluated_one_by_one(noise):
+    # A circuit without gates is not simulated for nothing: its state is prepared all the same.
+    n = 8
+    encoding = AngleEncoding.from_rotations(n, [("RY", wire, wire) for wire in range(n)])
+    model = QuantumModel(
+        [], Circuit(n, ()), encoding=encoding, observables=z_of_every_wire(n), noise=noise
+    )
+    assert evaluation_path(model) == "lightcone"

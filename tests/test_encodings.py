@@ -61,7 +61,7 @@ def test_angle_encoding_takes_feature_rotations_of_one_wire_only():
     ):
         with pytest.raises(UserError, match="cannot be part of an angle encoding"):
             AngleEncoding(2, (operation,))
-    for n_inputs in (None, 0):
+    for n_inputs in (None, 0, -1):
         with pytest.raises(UserError, match="at least 1 rotation"):
             AngleEncoding(2, (), n_inputs)
     with pytest.raises(UserError, match="leaves the circuit"):

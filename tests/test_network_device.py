@@ -287,6 +287,10 @@ def test_the_host_loop_with_shots_agrees_packed_and_unpacked():
         ),
         (lambda n, x: estimate_network(OF_CELL), "wiring=None: give Chain"),
         (lambda n, x: estimate_network(n, solver="sweep"), "'sweep' cannot solve"),
+        (
+            lambda n, x: estimate_network(OF_CELL, qdeq.Grid(99, 99), solver="homotopy"),
+            "they are exact up to 128",
+        ),
         (lambda n, x: estimate_network(n, solver="bfgs"), "solver='bfgs' is not known"),
         (lambda n, x: estimate_network(n, copies=0), "copies=0"),
         (lambda n, x: estimate_network(n, steps=0), "steps=0"),

@@ -16,7 +16,6 @@ from sites_page import network_on, page_of, searched
 import qdeq
 from qdeq.data import SeriesPreparation
 from qdeq.equilibrium.networks import (
-    NETWORK_SOLVERS,
     Alone,
     Chain,
     EdgeInjection,
@@ -24,6 +23,7 @@ from qdeq.equilibrium.networks import (
     Grid,
     NetworkEquilibrium,
     Wired,
+    why_not,
 )
 from qdeq.errors import UserError
 from qdeq.models import SampledModel
@@ -93,8 +93,7 @@ def test_the_solvers_of_a_page_are_four_at_most_and_fit_the_wiring(wiring):
     names = solvers_for(wiring)
     assert len(names) <= 4  # there are as many colours
     for name in names:
-        structures = NETWORK_SOLVERS[name][1]
-        assert structures is None or wiring.structure in structures
+        assert why_not(name, wiring) is None
 
 
 def test_the_page_is_whole_and_allows_and_loads_nothing_but_itself():

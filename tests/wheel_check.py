@@ -10,10 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Two solves of residual 1e-5, in float32: near a slope of 1 equilibria are ten times as far apart.
-# What is not solved after the last step is wherever rounding took it, and is not compared.
-AGREE = 2e-4
-UNSOLVED = 0.005  # of the samples; 8 of 4096 under angle encoding
+AGREE = 2e-5  # two solves to 1e-5, in float32
 SLOWER = 1.1  # prebuilt over built here
 ROUNDS = 2
 
@@ -30,13 +27,13 @@ found = []
 for encoding in ("amplitude", "angle"):
     model = qdeq.paper_model(n_qubits=4, encoding=encoding, key=key)
     x = jax.random.normal(jax.random.key(1), (4096, model.n_features))
-    layer = qdeq.Equilibrium()
+    # Broyden's method leaves 8 of them over, which would end wherever rounding took them.
+    layer = qdeq.Equilibrium(fallback=qdeq.Homotopy())
 
     @jax.jit
     def solve(x):
         prepared = model.prepare()
-        solutions = jax.vmap(lambda x: layer(prepared.bind(x), jnp.zeros(4)))(x)
-        return jnp.where(solutions.stats.converged[:, None], solutions.value, jnp.nan)
+        return jax.vmap(lambda x: layer(prepared.bind(x), jnp.zeros(4)).value)(x)
 
     found.append(np.asarray(solve(x)))
     best = np.inf
@@ -85,8 +82,7 @@ def main():
 
         import numpy as np  # the environment's own: qdeq needs it
 
-        gaps = np.abs(np.load(scratch / "bare.npy") - np.load(scratch / "here.npy"))
-        unsolved, gap = np.isnan(gaps).mean(), np.nanmax(gaps)
+        gap = np.abs(np.load(scratch / "bare.npy") - np.load(scratch / "here.npy")).max()
         # In turn, and the best of each: what else the machine does meets both.
         turns = [
             (measure(scratch / "b", **bare)[0], measure(scratch / "h", **here)[0])
@@ -94,14 +90,10 @@ def main():
         ]
         prebuilt, built = np.min(turns, axis=0)
         ratios = prebuilt / built
-        print(f"equilibria differ by {gap:.1e}, {unsolved:.2%} have not converged with one of them")
-        print("seconds of 4096 solves, amplitude and angle:")
+        print(f"equilibria differ by {gap:.1e}; seconds of 4096 solves, amplitude and angle:")
         print(f"prebuilt {prebuilt}, built here {built}, ratio {ratios}")
-        if not (gap <= AGREE and unsolved <= UNSOLVED and ratios.max() <= SLOWER):
-            sys.exit(
-                f"more than {AGREE} apart, more than {UNSOLVED:.1%} not solved, or more than "
-                f"{SLOWER} times slower"
-            )
+        if gap > AGREE or ratios.max() > SLOWER:
+            sys.exit(f"more than {AGREE} apart, or more than {SLOWER} times slower")
 
 
 if __name__ == "__main__":

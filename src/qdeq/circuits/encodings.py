@@ -91,7 +91,7 @@ class AngleEncoding:
     def __post_init__(self) -> None:
         check_n_qubits(self.n_qubits)
         object.__setattr__(self, "operations", tuple(self.operations))
-        if not self.operations and not self.n_inputs:
+        if not self.operations and (self.n_inputs or 0) < 1:
             raise UserError(
                 "operations=(): an angle encoding needs at least 1 rotation, or n_inputs where "
                 "only the circuit after it reads features"

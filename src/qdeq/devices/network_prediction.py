@@ -14,7 +14,13 @@ from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.prediction import Plan, check_numbers, mitigated
 from qdeq.devices.timing import DeviceTiming
 from qdeq.equilibrium._common import check_count
-from qdeq.equilibrium.networks import NETWORK_SOLVERS, AbstractWiring, Chain, choose_solver
+from qdeq.equilibrium.networks import (
+    NETWORK_SOLVERS,
+    AbstractWiring,
+    Chain,
+    choose_solver,
+    why_not,
+)
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction, Network
 from qdeq.models.cells import circuit_of
@@ -104,13 +110,15 @@ def estimate_network(
         raise UserError(f"wiring={wiring!r}: give Chain(n), Grid(rows, columns) or Graph")
     check_numbers(gradient, steps, layers, perturbations, shots, gradient_shots, scale_factors)
     check_count("copies", copies)
+    measured = MeasuredCircuit.of(measured)
     circuit = CircuitCost.of(measured)
     plan = Plan(circuit, gradient, perturbations, shots, gradient_shots or shots, True)
     n = wiring.n_sites
     if layers is not None:
         forward, backward = _at_sites(n, plan.evaluations(layers)), plan.unrolled(layers)
     else:
-        forward = _forward(plan, wiring, solver, steps)
+        sizes = measured.n_observables, measured.n_features
+        forward = _forward(plan, wiring, solver, steps, sizes)
         backward = (plan.input_gradient, plan.parameter_gradient)
     cost = Cost(circuit, forward, _at_sites(n, backward), timing, copies)
     return mitigated(cost, scale_factors)
@@ -123,29 +131,22 @@ def solvers_on_devices(wiring: AbstractWiring) -> list[str]:
     (['sweep', 'newton-scan', 'picard', 'anderson'], ['newton-blocks', 'picard', 'anderson'])
     """
     names = ("sweep", "newton-scan", "newton-blocks", "newton-krylov", "picard", "anderson")
-    fit = [name for name in names if _allows(wiring, name)]
+    fit = [name for name in names if why_not(name, wiring) is None]
     newton = [name for name in fit if name.startswith("newton")]
     return [name for name in fit if name not in newton[1:]]
 
 
-def _allows(wiring: AbstractWiring, name: str) -> bool:
-    structures = NETWORK_SOLVERS[name][1]
-    fits = structures is None or wiring.structure in structures
-    return fits and (name != "newton-scan" or isinstance(wiring, Chain))
-
-
 def _forward(
-    plan: Plan, wiring: AbstractWiring, solver: str, steps: float
+    plan: Plan, wiring: AbstractWiring, solver: str, steps: float, sizes: tuple[int, int]
 ) -> tuple[Submission, ...]:
     name, n = choose_solver(wiring) if solver == "auto" else solver, wiring.n_sites
     if name not in NETWORK_SOLVERS:
         raise UserError(
             f"solver={solver!r} is not known: choose one of auto, {', '.join(NETWORK_SOLVERS)}"
         )
-    if not _allows(wiring, name):
-        raise UserError(
-            f"solver={solver!r} cannot solve {wiring!r}: give {choose_solver(wiring)!r} or 'auto'"
-        )
+    reason = why_not(name, wiring, *sizes)
+    if reason is not None:
+        raise UserError(reason)
     if name == "sweep":
         each = (1, n) if isinstance(wiring, Chain) else (n, wiring.depth)
         circuits, times = each

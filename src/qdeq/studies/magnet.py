@@ -112,8 +112,8 @@ class MagnetStudy(Study):
         few = self.seeds[:_FEW]
         rows = [row for group in TASKS for row in self._rows(group)]
         rows += [
-            self._trained(_MAIN, "wide", "equilibrium, 7 qubits turned once", cell="wide"),
-            self._trained(_MAIN, "apart", "equilibrium, 8 qubits apart: sines", cell="apart"),
+            self._trained(_MAIN, "wide", "equilibrium of 7 coupled qubits", cell="wide"),
+            self._trained(_MAIN, "apart", "equilibrium of 8 qubits apart (sines)", cell="apart"),
             self._trained(_MAIN, "one-size", "equilibrium, 10 spins alone", few, ["10"]),
             self._trained(
                 _MAIN,

@@ -194,7 +194,11 @@ class RecipeStudy(Study):
             compared = results.compare(f"{group}-implicit", deepest.key)
             if compared is None:
                 continue
-            deepest = f"{deepest.label}, the depth with the highest validation accuracy"
+            which = "depth" if len(depths) == len(DEPTHS) else "depth that has run"
+            if len(depths) > 1:
+                deepest = f"{deepest.label}, the {which} with the highest validation accuracy"
+            else:
+                deepest = f"{deepest.label}, the only depth that has run"
             found.append(f"{GROUPS[group]}: {verdict('the equilibrium', deepest, compared)}")
         for name in ("logistic", "narrow", "mlp"):
             compared = results.compare("best-implicit", f"classical-{name}")

@@ -3,6 +3,7 @@
 from qdeq.equilibrium.networks.cells import Cells as Cells
 from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS as NETWORK_SOLVERS
 from qdeq.equilibrium.networks.forward import choose_solver as choose_solver
+from qdeq.equilibrium.networks.forward import why_not as why_not
 from qdeq.equilibrium.networks.graph import Graph as Graph
 from qdeq.equilibrium.networks.injection import EdgeInjection as EdgeInjection
 from qdeq.equilibrium.networks.layer import NetworkEquilibrium as NetworkEquilibrium

@@ -91,6 +91,35 @@ def choose_solver(wiring: AbstractWiring) -> str:
     return "picard-newton"
 
 
+def why_not(
+    solver: str, wiring: AbstractWiring, n_states: int = 1, n_inputs: int = 1
+) -> str | None:
+    """Why a solver by name cannot solve a network with cells of these sizes; None where it can.
+
+    Examples
+    --------
+    >>> from qdeq.equilibrium.networks import Grid
+    >>> why_not("newton-blocks", Grid(2, 2))[:35]
+    "solver='newton-blocks' cannot solve"
+    >>> why_not("homotopy", Grid(2, 2), n_states=9, n_inputs=6) is None
+    True
+    """
+    structures = NETWORK_SOLVERS[solver][1]
+    fits = structures is None or wiring.structure in structures
+    if solver == "newton-scan":
+        fits = fits and isinstance(wiring, Chain)
+    if solver == "homotopy" and not is_eliminated(wiring, n_states, n_inputs):
+        return (
+            f"solver='homotopy' on {wiring!r}: it needs exact solutions of systems of "
+            f"{wiring.n_sites * min(n_states, n_inputs)} unknowns (sites times inputs or states), "
+            f"and they are exact up to {LARGEST_WRITTEN_OUT} on such a wiring; give "
+            "'picard-newton', 'auto' or fewer sites"
+        )
+    if fits:
+        return None
+    return f"solver={solver!r} cannot solve {wiring!r}: give {choose_solver(wiring)!r} or 'auto'"
+
+
 class Task(eqx.Module):
     """What is to be solved: without derivatives.
 
@@ -182,30 +211,11 @@ def solver_object(solver: Any, task: Task) -> Any:
     """The solver of a name; `UserError` where the wiring does not allow it."""
     if not isinstance(solver, str):
         return solver
-    wiring = task.fn.wired.wiring
-    make, structures = NETWORK_SOLVERS[solver]
-    fits = structures is None or wiring.structure in structures
-    if solver == "newton-scan":
-        fits = fits and isinstance(wiring, Chain)
-    if solver == "homotopy" and not _is_eliminated(task.fn):
-        injection = task.fn.wired.injection
-        unknowns = wiring.n_sites * min(injection.n_states, injection.n_inputs)
-        raise UserError(
-            f"solver='homotopy' on {wiring!r}: it needs exact solutions of systems of {unknowns} "
-            f"unknowns (sites times inputs or states), and they are exact up to "
-            f"{LARGEST_WRITTEN_OUT} on such a wiring; give 'picard-newton', 'auto' or fewer sites"
-        )
-    if not fits:
-        raise UserError(
-            f"solver={solver!r} cannot solve {wiring!r}: give {choose_solver(wiring)!r} or 'auto'"
-        )
-    return make(network=task.fn, rtol=task.rtol, atol=task.atol)
-
-
-def _is_eliminated(network: FlatNetwork) -> bool:
-    """Whether every system of a network is solved exactly, as a homotopy needs it."""
-    injection = network.wired.injection
-    return is_eliminated(network.wired.wiring, injection.n_states, injection.n_inputs)
+    wired = task.fn.wired
+    reason = why_not(solver, wired.wiring, wired.injection.n_states, wired.injection.n_inputs)
+    if reason is not None:
+        raise UserError(reason)
+    return NETWORK_SOLVERS[solver][0](network=task.fn, rtol=task.rtol, atol=task.atol)
 
 
 def _in_stages(picard: Any, task: Task) -> Solved:
@@ -217,7 +227,8 @@ def _in_stages(picard: Any, task: Task) -> Solved:
     """
     fn, wiring, rtol, atol = task.fn, task.fn.wired.wiring, picard.rtol, picard.atol
     applied = _APPLICATIONS_BOTH_WAYS if wiring.structure in BOTH_WAYS else _APPLICATIONS
-    has_homotopy = _is_eliminated(fn)
+    injection = fn.wired.injection
+    has_homotopy = why_not("homotopy", wiring, injection.n_states, injection.n_inputs) is None
     rounds, patience = _ROUNDS, _PATIENCE
     if not has_homotopy:
         rounds = task.options.max_steps
