@@ -7,10 +7,11 @@ however bad its qubits are; a circuit that is of one piece it places by errors i
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from qdeq.circuits import Circuit
+from qdeq.errors import UserError
 
 # Partial placements of a part that are followed, the best ones: all that there are of small parts.
 _WIDTH = 1000
@@ -72,18 +73,86 @@ def best_places(circuit: Circuit, target: Any) -> list[int] | None:
         gates on three wires, and parts that do not fit without moving qubits.
     """
     parts = _parts(circuit)
-    if target is None or len(parts) < 2 or any(len(op.wires) > 2 for op in circuit.operations):
+    if target is None or len(parts) < 2 or _has_wide_gates(circuit):
         return None
-    calibration = Calibration(target)
+    in_turn = sorted(parts, key=len, reverse=True)  # of equally large ones the first comes first
+    places: dict[int, int] = {}
+    for found in _placed(circuit, in_turn, Calibration(target)):
+        places.update(found)
+    return [places[w] for w in range(circuit.n_qubits)] if len(places) == circuit.n_qubits else None
+
+
+def copies_that_fit(circuit: Circuit, backend: Any) -> int:
+    """How many copies of a circuit a device holds side by side without moving qubits.
+
+    Fewer than floor(qubits of the device / qubits of the circuit) where chains of qubits are left
+    over that are too short, or couplings fail. For `PackedExecutor(..., copies=)`.
+
+    Parameters
+    ----------
+    circuit
+        Of one copy, with gates on at most two wires.
+    backend
+        A fake or real backend that says errors of gates and readout.
+
+    Returns
+    -------
+    int
+        As many as find a place in the way `QiskitExecutor` places them; 0 if none does.
+
+    Raises
+    ------
+    UserError
+        For a backend that says no errors, and gates on three wires.
+
+    Examples
+    --------
+    >>> from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+    >>> from qdeq.circuits import Operation
+    >>> pair = Circuit(2, (Operation("CNOT", (0, 1)),))
+    >>> copies_that_fit(pair, FakeManilaV2())
+    2
+    """
+    if _has_wide_gates(circuit):
+        raise UserError(
+            "the circuit has gates on more than two wires: places are found for gates on two, "
+            "decompose the others"
+        )
+    target = getattr(backend, "target", None)
+    calibration = None if target is None else Calibration(target)
+    if calibration is None or not calibration.readout:
+        raise UserError(
+            f"backend={backend!r} says no errors of its qubits: give a fake or a real backend, or "
+            "the number of copies"
+        )
+    parts = _parts(circuit)
+    copies = len(calibration.readout) // circuit.n_qubits
+    while copies:
+        in_turn = sorted(parts * copies, key=len, reverse=True)
+        placed = sum(1 for _ in _placed(circuit, in_turn, calibration))
+        if placed == len(in_turn):
+            break
+        # Of equal parts all are placed that can be; of others one may have taken another's room.
+        copies = placed if len(parts) == 1 else copies - 1
+    return copies
+
+
+def _has_wide_gates(circuit: Circuit) -> bool:
+    return any(len(operation.wires) > 2 for operation in circuit.operations)
+
+
+def _placed(
+    circuit: Circuit, parts: Iterable[list[int]], calibration: Calibration
+) -> Iterator[dict[int, int]]:
+    """One part after the other at the best place that is left, until one finds none."""
     uses = Counter(tuple(sorted(op.wires)) for op in circuit.operations if len(op.wires) == 2)
-    free, places = set(calibration.readout), {}
-    for part in sorted(parts, key=len, reverse=True):  # of equally large ones the first comes first
+    free = set(calibration.readout)
+    for part in parts:
         found = _best_place(part, uses, calibration, free)
         if found is None:
-            return None
-        places.update(found)
+            return
+        yield found
         free -= set(found.values())
-    return [places[wire] for wire in range(circuit.n_qubits)]
 
 
 def _parts(circuit: Circuit) -> list[list[int]]:
