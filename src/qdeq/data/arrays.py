@@ -7,7 +7,13 @@ from typing import Any, get_args
 
 import numpy as np
 
-from qdeq.data.images import check_finite, check_not_blank, grid_side, image_features
+from qdeq.data.images import (
+    check_finite,
+    check_not_blank,
+    grid_side,
+    image_features,
+    usual_n_features,
+)
 from qdeq.data.inputs import (
     cast_features,
     column_names,
@@ -101,7 +107,7 @@ def from_arrays(
     """
     check_choice("task", task, get_args(Task))
     columns = column_names(images)
-    x = _samples(images, f"{name} samples")
+    x = sample_array(images, f"{name} samples")
     weight = None if weights is None else weight_array(weights, len(x), name)
     if task == "regression":
         if classes is not None:
@@ -132,7 +138,7 @@ def from_arrays(
             "a classification task needs at least two different classes"
         )
     if n_features is None and x.ndim != 2:
-        n_features = 16 if len(classes) <= 4 else 100
+        n_features = usual_n_features(len(classes))
     learning = _split(x, y, f"{name} samples", classes, n_features, white, columns)
     learning = Split(learning.x, learning.y, weight)
     if test is None:
@@ -161,7 +167,7 @@ def _test_samples(test: Any, name: str, x: np.ndarray) -> np.ndarray:
             f"test={type(test).__name__}: give a pair, the samples and the labels of the test "
             "set, or None to hold out a part of every class"
         )
-    test_x = _samples(test[0], f"{name} test samples")
+    test_x = sample_array(test[0], f"{name} test samples")
     if test_x.ndim != x.ndim or (x.ndim == 2 and test_x.shape[1] != x.shape[1]):
         raise UserError(
             f"{name}: samples have the shape {x.shape} and test samples {test_x.shape}: "
@@ -206,7 +212,7 @@ def _classes(classes: Any) -> tuple[int | str, ...]:
     return tuple(label.item() if isinstance(label, np.generic) else label for label in listed)
 
 
-def _samples(images: Any, name: str) -> np.ndarray:
+def sample_array(images: Any, name: str) -> np.ndarray:
     """The array, images without an axis for their one channel and colours last."""
     x = real_array(images, name, columns=column_names(images))
     if x.ndim == 4 and x.shape[3] == 1:

@@ -17,7 +17,7 @@ from qdeq.data.image_files import (
     read_image,
     white_of,
 )
-from qdeq.data.images import grid_side
+from qdeq.data.images import grid_side, usual_n_features
 from qdeq.data.preparation import TablePreparation
 from qdeq.data.read import read_table
 from qdeq.data.splits import Dataset, Split, classification, stratified_indices
@@ -160,7 +160,7 @@ def _images(
     split_seed: int,
 ) -> Dataset:
     classes = classes_of(learning.labels, "class", learning.where)
-    n_features = (16 if len(classes) <= 4 else 100) if n_features is None else n_features
+    n_features = usual_n_features(len(classes)) if n_features is None else n_features
     side = grid_side(n_features)
 
     def split(part: _Labelled) -> Split:

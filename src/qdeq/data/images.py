@@ -54,6 +54,15 @@ def grid_side(n_features: int) -> int:
     return side
 
 
+def usual_n_features(n_classes: int) -> int:
+    """Pooled pixels of an image unless others are asked for: as many as the paper takes.
+
+    >>> usual_n_features(4), usual_n_features(10)
+    (16, 100)
+    """
+    return 16 if n_classes <= 4 else 100
+
+
 def grey(images: np.ndarray) -> np.ndarray:
     """Turn colour into luminance by the ITU-R BT.601 weights, in floating point.
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import equinox as eqx
 import jax
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -24,6 +24,7 @@ from qdeq.equilibrium import AbstractDerivative, Solution
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.interop._circuits import as_circuit
+from qdeq.interop._images import ImagePooling, are_images
 from qdeq.interop._parameters import check_parameters, constraints, drawn_seed
 from qdeq.models import ModelFunction, Prediction, Predictor
 from qdeq.names import OWN_MODEL, SCORES, TABLE_ENCODING, TABLE_PRESET
@@ -101,7 +102,7 @@ class Estimator(BaseEstimator):
         Parameters
         ----------
         X
-            `(N, d)` features.
+            `(N, d)` features, or images as in `fit`.
 
         Returns
         -------
@@ -190,7 +191,11 @@ class Estimator(BaseEstimator):
         """The configuration for a data set: what was given, else the preset's."""
         given = self._given
         if self.preset == TABLE_PRESET:
-            base = {**vars(TrainConfig()), **recommended(dataset)}
+            rules = recommended(dataset)
+            base = {**vars(TrainConfig()), **rules}
+            if self._pooling is not None:
+                best = vars(PRESETS["best"])
+                base = {**best, "epochs": rules["epochs"], "n_qubits": self._pooling.n_qubits}
         else:
             base = dict(vars(PRESETS[self.preset]))  # pyright: ignore[reportArgumentType]
         config = {**base, **given, "seed": self._seed}
@@ -211,8 +216,26 @@ class Estimator(BaseEstimator):
 
     def _features(self, X: Any, *, reset: bool) -> np.ndarray:
         """In the model's type; the error names row and column, as scikit-learn's does not."""
-        X = validate_data(self, X, ensure_all_finite=False, reset=reset)
+        X = validate_data(self, self._rows(X), ensure_all_finite=False, reset=reset)
         return finite(X, self)
+
+    def _rows(self, X: Any, y: Any = None) -> Any:
+        """Images as pooled pixels, and features as they are; with y a fit decides which."""
+        given = are_images(X)
+        if y is not None:
+            n_classes = len(np.unique(y)) if given and is_classifier(self) else 1
+            self.images_ = ImagePooling.of(X, n_classes) if given else None
+        if self._pooling is not None and not given:
+            raise UserError(
+                f"X has the shape {np.shape(X)}: this {type(self).__name__} was fitted on images, "
+                "give (N, H, W) or (N, H, W, 3)"
+            )
+        return X if self._pooling is None else self._pooling.rows(X)
+
+    @property
+    def _pooling(self) -> ImagePooling | None:
+        """Of a fit on images; one on features, and none so far, have none."""
+        return getattr(self, "images_", None)
 
     def _predictions(self, X: Any) -> Prediction:
         check_is_fitted(self)

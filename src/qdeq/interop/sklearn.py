@@ -32,14 +32,15 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     Features enter a circuit, the measured state that the circuit maps to itself is found, and a
     linear layer on it gives the class scores. By default a learned linear map turns any number of
     features into rotation angles, and sizes and settings follow from the shape of the data; put a
-    `StandardScaler` in front in a `Pipeline`.
+    `StandardScaler` in front in a `Pipeline`. Images are pooled to 16 pixels on 4 qubits for up to
+    four classes, to 100 on 10 qubits for more, and trained as the preset `"best"` does.
 
     Parameters
     ----------
     preset
         Where the values of the parameters come from that are None: `"table"`, rules for the shape
-        of the data (`qdeq.training.recommended`), or a named configuration of `qdeq train`:
-        `"best"` for images, `"paper"`, `"demo"` or `"published"`.
+        of the data (`qdeq.training.recommended`), of images those of `"best"`; or a named
+        configuration of `qdeq train`: `"best"`, `"paper"`, `"demo"` or `"published"`.
     model
         A model function of your own (`qdeq.ModelFunction`), or what makes one from a JAX key; None:
         a circuit, by the parameters from `n_qubits` to `noise`.
@@ -126,7 +127,9 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     classes_
         `(C,)` sorted labels.
     n_features_in_
-        d.
+        d, of images the number of pooled pixels.
+    images_
+        How images are pooled; None of features.
     n_qubits_, encoding_
         What was chosen; None of a model function that has no circuit.
     predictor_
@@ -177,7 +180,8 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         Parameters
         ----------
         X
-            `(N, d)` real features.
+            `(N, d)` real features; or images `(N, H, W)` or `(N, H, W, 3)`, bytes or numbers from 0
+            for black to 1 or to the brightest pixel.
         y
             `(N,)` labels, numbers or strings.
         sample_weight
@@ -189,7 +193,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
             Itself.
         """
         seed = self._begin()
-        X, y = validate_data(self, X, y, ensure_all_finite=False)
+        X, y = validate_data(self, self._rows(X, y), y, ensure_all_finite=False)
         X = finite(X, self)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -214,6 +218,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         """
         self._begin()
         begins = not hasattr(self, "states_")
+        X = self._rows(X, (y if classes is None else classes) if begins else None)
         X, y = validate_data(self, X, y, ensure_all_finite=False, reset=begins)
         X, y = finite(X, self), column_or_1d(y, warn=True)
         if begins:
@@ -238,7 +243,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         Parameters
         ----------
         X
-            `(N, d)` features.
+            `(N, d)` features, or images as in `fit`.
 
         Returns
         -------
@@ -316,7 +321,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         Parameters
         ----------
         X
-            `(N, d)` real features.
+            `(N, d)` real features, or images as `QDEQClassifier` takes them.
         y
             `(N,)` or `(N, T)` real numbers in any units.
         sample_weight
@@ -373,6 +378,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         return restored[:, 0] if self._is_flat else restored
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        X = self._rows(X, y if reset else None)
         X, y = validate_data(
             self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=True, reset=reset
         )

@@ -1,0 +1,90 @@
+"""Images in the estimators: what they become, what is trained by default, what is refused."""
+
+import re
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import qdeq
+from qdeq.data import from_arrays
+from qdeq.interop._images import ImagePooling
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Two digits of 8 x 8 pixels from 0 to 16."""
+    found = load_digits(n_class=2)
+    return train_test_split(found.images, found.target, test_size=0.5, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    images, _, y, _ = digits
+    return qdeq.QDEQClassifier(epochs=5, learning_rate=0.03, random_state=0).fit(images, y)
+
+
+def test_images_are_trained_as_the_preset_for_images_does(digits, fitted):
+    _, images, _, y = digits
+    assert fitted.score(images, y) > 0.95
+    assert (fitted.n_features_in_, fitted.n_qubits_, fitted.images_.white) == (16, 4, 16.0)
+    assert fitted.config_.observables == "xyz"
+    assert (fitted.config_.rotations, fitted.config_.jacobian_weight) == (3, 0.01)
+
+
+def test_pixels_are_those_of_a_data_set():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (300, 28, 28, 3)).astype(np.uint8)
+    labels = np.arange(300) % 5
+    dataset = from_arrays(images, labels, name="noise")
+    rows = ImagePooling.of(images, 5).rows(images)
+    known = {row.tobytes() for row in rows}
+    assert rows.shape == (300, 100)
+    assert {row.tobytes() for row in np.asarray(dataset.train.x)} <= known
+
+
+def test_channels_may_come_first_and_one_may_have_an_axis(digits, fitted):
+    _, images, _, _ = digits
+    scores = fitted.decision_function(images)
+    for same in (images[..., None], images[:, None]):
+        np.testing.assert_array_equal(fitted.decision_function(same), scores)
+    grey = np.repeat(images[..., None], 3, axis=3)
+    for same in (grey, np.moveaxis(grey, 3, 1)):
+        np.testing.assert_allclose(fitted.decision_function(same), scores, atol=1e-4)
+
+
+def test_what_fits_on_rows_afterwards_takes_rows(digits):
+    images, _, y, _ = digits
+    classifier = qdeq.QDEQClassifier(epochs=1, random_state=0)
+    classifier.partial_fit(images, y)
+    assert classifier.n_features_in_ == 16
+    classifier.partial_fit(images[:20], y[:20])
+    rows = images.reshape(len(images), -1)
+    with pytest.raises(qdeq.UserError, match="fitted on images, give"):
+        classifier.predict(rows)
+    classifier.fit(rows, y)
+    assert classifier.images_ is None and classifier.n_features_in_ == 64
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.zeros((10, 4, 4, 2)), "shape (10, 4, 4, 2)"),
+        (np.zeros((10, 4, 4, 3, 1)), "shape (10, 4, 4, 3, 1)"),
+        (np.full((10, 4, 4), np.nan), "NaN"),
+        (np.zeros((0, 4, 4)), "shape (0, 4, 4)"),
+    ],
+)
+def test_what_are_no_images_is_one_sentence(images, said):
+    with pytest.raises(qdeq.UserError, match=f"images X.*{re.escape(said)}[^\n]*$"):
+        qdeq.QDEQClassifier(epochs=1).fit(images, np.arange(len(images)) % 2)
+
+
+@pytest.mark.slow  # compiles a model of its own
+def test_a_number_is_learned_of_images():
+    rng = np.random.default_rng(0)
+    brightness = rng.uniform(0.2, 1, 200)
+    images = brightness[:, None, None] * rng.uniform(0.5, 1, (200, 12, 12))
+    regressor = qdeq.QDEQRegressor(epochs=30, learning_rate=0.03, random_state=0)
+    assert regressor.fit(images[:150], brightness[:150]).score(images[150:], brightness[150:]) > 0.8
