@@ -2,7 +2,20 @@
 
 import gc
 import importlib
+import importlib.metadata
+import os
 from pathlib import Path
+
+# Two thirds of the suite's time were compilation. What XLA does to make a program fast costs more
+# than these small programs ever take, so tests do without it, processes that they start included.
+# Values are those of the same operations; `QDEQ_TEST_OPTIMISED=1` runs the suite as users run qdeq.
+if not os.environ.get("QDEQ_TEST_OPTIMISED"):
+    _flags = ["backend_optimization_level=0", "llvm_disable_expensive_passes=true"]
+    _flags += ["cpu_parallel_codegen_split_count=1"]
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones refuse it
+        _flags += ["cpu_use_fusion_emitters=false"]
+    _given = os.environ.get("XLA_FLAGS", "").split()  # what is said last counts
+    os.environ["XLA_FLAGS"] = " ".join([*(f"--xla_{flag}" for flag in _flags), *_given])
 
 import jax
 import pytest

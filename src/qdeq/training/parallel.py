@@ -169,16 +169,17 @@ def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     Measured on the training epoch of 4 qubits: 2.5 s to compile as it comes, 2.0 s without fusion
     emitters, 0.9 s with fewer passes of LLVM as well; a step takes 0.31, 0.31 and 0.33 ms. What is
     worth optimising is in the kernels, so all passes are for those who lack them. The options
-    belong to XLA: a version without one refuses it.
+    belong to XLA: a version without one refuses all of them, as JAX 0.12 does the first.
     """
     if jax.default_backend() == "cpu":
-        options: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
-        if native.serves(jnp.float32):
-            options["xla_backend_optimization_level"] = 1
-        try:
-            return lowered.compile(compiler_options=options)
-        except jax.errors.JaxRuntimeError:
-            pass
+        level: dict[str, Any] = (
+            {"xla_backend_optimization_level": 1} if native.serves(jnp.float32) else {}
+        )
+        for options in ({"xla_cpu_use_fusion_emitters": False} | level, level):
+            try:
+                return lowered.compile(compiler_options=options)
+            except jax.errors.JaxRuntimeError:
+                pass
     return lowered.compile()
 
 
