@@ -96,9 +96,8 @@ def quadratic_jacobian(
     values = here[:, 0] / norm
     change = (above - below) / (2 * steps[:, :, None])  # (B, l, k): of the numerators
     jacobian = (change - values[:, None, :] * slopes[:, :, None]) / norm[:, :, None]
-    jacobian *= turns[:, :, None]
     undefined = weights[:, 0] == 0
-    jacobian[undefined] = 0
+    jacobian *= np.where(undefined[:, None], 0, turns)[:, :, None]
     return values, jacobian.transpose(0, 2, 1)
 
 
