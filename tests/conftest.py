@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 from pathlib import Path
 
-# Two thirds of the suite's time were compilation. What XLA does to make a program fast costs more
+# Most of the suite's time went into compilation. What XLA does to make a program fast costs more
 # than these small programs ever take, so tests do without it, processes that they start included.
 # Values are those of the same operations; `QDEQ_TEST_OPTIMISED=1` runs the suite as users run qdeq.
 if not os.environ.get("QDEQ_TEST_OPTIMISED"):
