@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from qdeq.cli import main
 from qdeq.errors import UserError
-from qdeq.training.parallel import Layout
+from qdeq.training.parallel import Layout, compile_lowered
 from qdeq.training.processes import Processes, wait_for_all_processes
 
 # Compiles three layouts on four virtual devices: what is cheap to compile stands in for the rest.
@@ -163,3 +164,22 @@ def test_processes_come_from_options_or_the_environment():
 def test_half_an_address_is_a_users_mistake(capsys, options, words):
     assert main(["train", *options.split()]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("unknown", "kept"),
+    [
+        ((), {"xla_cpu_use_fusion_emitters", "xla_backend_optimization_level"}),
+        (("xla_cpu_use_fusion_emitters",), {"xla_backend_optimization_level"}),
+        (("xla_cpu_use_fusion_emitters", "xla_backend_optimization_level"), set()),
+    ],
+)
+def test_an_option_that_xla_does_not_know_takes_no_other_with_it(monkeypatch, unknown, kept):
+    class Lowered:
+        def compile(self, compiler_options=None):
+            if set(compiler_options or {}) & set(unknown):
+                raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+            return set(compiler_options or {})
+
+    monkeypatch.setattr("qdeq.native.serves", lambda dtype: True)
+    assert compile_lowered(Lowered()) == kept

@@ -14,7 +14,7 @@ from qiskit.transpiler import InstructionProperties, Target
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2, FakeSherbrooke
 
 from qdeq.interop.qiskit import QiskitExecutor
-from qdeq.interop.qiskit.places import best_places, copies_that_fit
+from qdeq.interop.qiskit.places import best_places, placeable_copies
 
 PAIR = Circuit(2, (Operation("RY", (0,), parameter=0), Operation("CNOT", (0, 1))))
 LINE = Circuit(3, (Operation("CNOT", (0, 1)), Operation("CNOT", (1, 2))) * 2)
@@ -87,29 +87,29 @@ class Backend:
 def test_copies_are_counted_that_have_a_place_each():
     # Pairs on 2-3 and 5-6, see above; single qubits on all but the one that reads nothing.
     target = row_of_qubits([1.0, 0.02, 0.001, 0.01, None, 0.01, 0.001], [0.01] * 7 + [0.5])
-    assert copies_that_fit(PAIR, Backend(target)) == 2
-    assert copies_that_fit(Circuit(1, ()), Backend(target)) == 7
-    assert copies_that_fit(LINE, Backend(row_of_qubits([1.0], [0.1, 0.1]))) == 0
+    assert placeable_copies(PAIR, Backend(target)) == 2
+    assert placeable_copies(Circuit(1, ()), Backend(target)) == 7
+    assert placeable_copies(LINE, Backend(row_of_qubits([1.0], [0.1, 0.1]))) == 0
     # The third copy of a pair and a lonely wire has no room for its pair.
-    assert copies_that_fit(Circuit(3, PAIR.operations), Backend(target)) == 2
+    assert placeable_copies(Circuit(3, PAIR.operations), Backend(target)) == 2
 
 
 def test_as_many_copies_as_are_counted_are_placed():
     backend = FakeSherbrooke()
-    copies = copies_that_fit(LINE, backend)
+    copies = placeable_copies(LINE, backend)
     assert 25 < copies < 127 // 3
     assert best_places(side_by_side(LINE, copies), backend.target) is not None
     assert best_places(side_by_side(LINE, copies + 1), backend.target) is None
     in_two_parts = Circuit(4, LINE.operations)
-    copies = copies_that_fit(in_two_parts, backend)
+    copies = placeable_copies(in_two_parts, backend)
     assert best_places(side_by_side(in_two_parts, copies), backend.target) is not None
 
 
 def test_what_cannot_be_counted_is_said():
     with pytest.raises(UserError, match="says no errors"):
-        copies_that_fit(PAIR, Backend(None))
+        placeable_copies(PAIR, Backend(None))
     with pytest.raises(UserError, match="more than two wires"):
-        copies_that_fit(
+        placeable_copies(
             Circuit(3, (Operation("Unitary", (0, 1, 2), matrix=np.eye(8)),)), FakeManilaV2()
         )
 

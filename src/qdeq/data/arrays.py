@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from qdeq.data.images import (
+    are_image_shaped,
     check_finite,
     check_not_blank,
     grid_side,
@@ -253,7 +254,7 @@ def _features(
     white: float | None,
     columns: Sequence[str] | None,
 ) -> np.ndarray:
-    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
+    is_image = are_image_shaped(x)
     if not (is_image or x.ndim == 2) or 0 in x.shape:
         raise UserError(
             f"{name}: an array of shape {x.shape} and type {x.dtype}: give images (N, H, W) or "

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from qdeq.data.frames import listing
-from qdeq.data.images import check_finite, check_not_blank, image_features
+from qdeq.data.images import (
+    are_image_shaped,
+    check_finite,
+    check_not_blank,
+    image_features,
+)
 from qdeq.data.table_files import ending_of, existing, read_arrays_file
 from qdeq.data.tables import image_pixels, require
 from qdeq.errors import UserError
@@ -80,8 +85,7 @@ def find_images(path: str | Path) -> ImageRows:
 
 def check_image_array(x: np.ndarray, where: str) -> None:
     """Raise `UserError` for what are no images, or pixels out of range."""
-    is_image = x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)
-    if not is_image or x.dtype.kind not in "fiub" or not len(x):
+    if not are_image_shaped(x) or x.dtype.kind not in "fiub" or not len(x):
         raise UserError(
             f"{where} has the shape {x.shape}: give images (N, H, W) or (N, H, W, 3), as numbers"
         )

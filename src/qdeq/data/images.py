@@ -63,6 +63,11 @@ def usual_n_features(n_classes: int) -> int:
     return 16 if n_classes <= 4 else 100
 
 
+def are_image_shaped(samples: np.ndarray) -> bool:
+    """Whether samples are grey ``(N, H, W)`` or colour ``(N, H, W, 3)``."""
+    return samples.ndim == 3 or (samples.ndim == 4 and samples.shape[3] == 3)
+
+
 def grey(images: np.ndarray) -> np.ndarray:
     """Turn colour into luminance by the ITU-R BT.601 weights, in floating point.
 

@@ -33,7 +33,8 @@ class PackedExecutor(Executor):
     n_qubits
         Of the device.
     copies
-        Side by side; None for as many as fit, floor(n_qubits / k).
+        Side by side; None for as many as fit, floor(n_qubits / k). On real couplings fewer have a
+        place without moving qubits: `qdeq.interop.qiskit.placeable_copies`.
 
     Attributes
     ----------

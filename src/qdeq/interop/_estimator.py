@@ -24,7 +24,7 @@ from qdeq.equilibrium import AbstractDerivative, Solution
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.interop._circuits import as_circuit
-from qdeq.interop._images import ImagePooling, are_images
+from qdeq.interop._images import ImagePooling, are_images, image_array
 from qdeq.interop._parameters import check_parameters, constraints, drawn_seed
 from qdeq.models import ModelFunction, Prediction, Predictor
 from qdeq.names import OWN_MODEL, SCORES, TABLE_ENCODING, TABLE_PRESET
@@ -222,6 +222,7 @@ class Estimator(BaseEstimator):
     def _rows(self, X: Any, y: Any = None) -> Any:
         """Images as pooled pixels, and features as they are; with y a fit decides which."""
         given = are_images(X)
+        X = image_array(X) if given else X
         if y is not None:
             n_classes = len(np.unique(y)) if given and is_classifier(self) else 1
             self.images_ = ImagePooling.of(X, n_classes) if given else None

@@ -82,7 +82,7 @@ def best_places(circuit: Circuit, target: Any) -> list[int] | None:
     return [places[w] for w in range(circuit.n_qubits)] if len(places) == circuit.n_qubits else None
 
 
-def copies_that_fit(circuit: Circuit, backend: Any) -> int:
+def placeable_copies(circuit: Circuit, backend: Any) -> int:
     """How many copies of a circuit a device holds side by side without moving qubits.
 
     Fewer than floor(qubits of the device / qubits of the circuit) where chains of qubits are left
@@ -110,7 +110,7 @@ def copies_that_fit(circuit: Circuit, backend: Any) -> int:
     >>> from qiskit_ibm_runtime.fake_provider import FakeManilaV2
     >>> from qdeq.circuits import Operation
     >>> pair = Circuit(2, (Operation("CNOT", (0, 1)),))
-    >>> copies_that_fit(pair, FakeManilaV2())
+    >>> placeable_copies(pair, FakeManilaV2())
     2
     """
     if _has_wide_gates(circuit):
