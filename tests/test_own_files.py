@@ -11,13 +11,16 @@ from test_tables import shop
 
 import qdeq
 from qdeq.cli import main
+from qdeq.cli.console import make_console
+from qdeq.cli.train import with_data
 from qdeq.data import from_arrays, read_table
 from qdeq.data.files import load_file
 from qdeq.data.images import image_features
 from qdeq.errors import UserError
 from qdeq.runs import evaluate, resume
+from qdeq.runs.dataset import load_dataset
 from qdeq.runs.predictions import predict_file
-from qdeq.training.config import TrainConfig
+from qdeq.training.config import PRESETS, TrainConfig
 
 # One application of a small circuit compiles fast; what is tested here does not depend on it.
 SMALL = {
@@ -216,7 +219,10 @@ def test_every_seed_of_a_run_is_one_on_the_file(trained, tmp_path):
         ("--data shop.csv --target Kind", "no column 'Kind', the target; did you mean 'kind'?"),
         ("--data shop.csv --target kind --components 99", "--components 99: 77 training rows"),
         ("--data shop.csv --target kind --n-features 4", "--n-features 4: the features of a table"),
-        ("--data shop.csv --target kind --features pca", "--features 'pca': files have features"),
+        (
+            "--data shop.csv --target kind --features pca",
+            "--features 'pca': the features of a table",
+        ),
         (
             "--data shop.csv --target kind --task ranking",
             "choose one of classification, regression",
@@ -270,10 +276,13 @@ def test_the_command_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.slow
-def test_images_are_predicted_from_folders_files_and_arrays(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("features", ["pool", "pca"])
+def test_images_are_predicted_from_folders_files_and_arrays(
+    tmp_path, monkeypatch, capsys, features
+):
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "pets")
-    run = qdeq.train(TrainConfig(data="pets", **SMALL), out="run")
+    run = qdeq.train(TrainConfig(data="pets", features=features, **SMALL), out="run")
     pictures(tmp_path / "new", classes=("a", "b/c"), n=3)
     monkeypatch.setattr("qdeq.runs.predictions._IMAGES", 4)  # in two parts
     assert main(["predict", "run", "new"]) == 0
@@ -301,8 +310,9 @@ def test_images_are_predicted_from_folders_files_and_arrays(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_run_on_a_named_set_of_images_predicts_images(tmp_path):
-    run = qdeq.train(TrainConfig(data="digits-4", **SMALL), out=tmp_path / "run")
+@pytest.mark.parametrize("features", ["pool", "pca"])
+def test_a_run_on_a_named_set_of_images_predicts_images(tmp_path, features):
+    run = qdeq.train(TrainConfig(data="digits-4", features=features, **SMALL), out=tmp_path / "run")
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -311,11 +321,49 @@ def test_a_run_on_a_named_set_of_images_predicts_images(tmp_path):
     done = predict_file(run, tmp_path / "digits.npz", tmp_path / "p.csv")
     assert done.n_rows == len(images)
     # The test split is among them: by its features every one of its images is found again.
-    features, test = image_features(images, 16, white=16), qdeq.data.load("digits-4").test.x
-    rows = [int(np.abs(features - x).sum(axis=1).argmin()) for x in test]
-    np.testing.assert_allclose(features[rows], test, atol=1e-6)
+    test = qdeq.data.load("digits-4", features=features).test.x
+    if features == "pool":
+        found = image_features(images, 16, white=16)
+    else:
+        found = run.image_components(image_features(images, 64, white=16))
+    rows = [int(np.abs(found - x).sum(axis=1).argmin()) for x in test]
+    np.testing.assert_allclose(found[rows], test, atol=1e-5)
     found = pd.read_csv(tmp_path / "p.csv")["label"].to_numpy()[rows]
     np.testing.assert_array_equal(found, run.predict(test))
+
+
+def test_components_of_images_are_those_of_the_images_that_train(tmp_path):
+    folder = pictures(tmp_path / "pets", n=8)  # of 10 and 14 pixels: a grid of 14
+    dataset = load_file(folder, features="pca")
+    n = len(dataset.train)  # of sixteen images, fewer than the usual number of components
+    assert dataset.n_features == n < 16 and dataset.image_shape == (1, n)
+    components = dataset.image_components
+    assert components is not None and components.side == 14
+    pixels = load_file(folder, n_features=14 * 14)
+    x = pixels.train.x.astype(float)
+    # As many components as images: they lose nothing, and are those of the singular vectors.
+    np.testing.assert_allclose(components.images(dataset.train.x), x, atol=1e-4)
+    singular = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[1]
+    scores = np.linalg.norm(dataset.train.x, axis=0) * components.scale
+    np.testing.assert_allclose(scores, singular, atol=1e-4)
+    np.testing.assert_allclose(components(pixels.test.x), dataset.test.x, atol=1e-6)
+    # The same numbers again, not fitted anew.
+    again = load_file(folder, features="pca", image_components=components)
+    assert again.image_components is components
+    np.testing.assert_array_equal(again.test.x, dataset.test.x)
+    assert load_file(folder, features="pca", n_features=3).train.x.shape == (n, 3)
+    with pytest.raises(UserError, match=f"{n} training images of 196 pixels have at most {n} "):
+        load_file(folder, features="pca", n_features=16)
+
+
+def test_the_preset_for_images_takes_a_table_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shop(60).to_csv("shop.csv", index=False)
+    best = PRESETS["best"].replace(data="shop.csv", target="kind")
+    config, dataset = with_data(best, frozenset({"preset"}), make_console(json=False, quiet=True))
+    assert config.features == "pool" and dataset is not None
+    np.testing.assert_array_equal(dataset.train.x, read_table(shop(60), "kind").train.x)
+    np.testing.assert_array_equal(dataset.train.x, load_dataset(best).train.x)
 
 
 def test_images_of_one_size_are_those_of_from_arrays(tmp_path):
@@ -324,6 +372,12 @@ def test_images_of_one_size_are_those_of_from_arrays(tmp_path):
     images = np.stack([plt.imread(path) * 255 for path in paths])
     expected = from_arrays(images.round().astype(np.uint8), [path.parent.name for path in paths])
     np.testing.assert_array_equal(load_file(folder).test.x, expected.test.x)
+    images, labels = images.round().astype(np.uint8), [path.parent.name for path in paths]
+    expected = from_arrays(images, labels, features="pca", n_features=5)
+    assert expected.image_components is not None and expected.image_components.side == 12
+    assert expected.test.x.shape == (4, 5)
+    with pytest.raises(UserError, match=r"features='pca': custom samples have the shape \(4, 2\)"):
+        from_arrays(np.zeros((4, 2)), [0, 1, 0, 1], features="pca")
 
 
 def test_arrays_of_images(tmp_path):

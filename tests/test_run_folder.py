@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qdeq._arrays import arrays_to_tree, tree_to_arrays
+from qdeq._arrays import arrays_to_tree, read_arrays, tree_to_arrays, write_arrays
 from qdeq.errors import UserError
 from qdeq.runs import run_folder
 from qdeq.runs.run_folder import Checkpoint, RunFolder
@@ -116,6 +116,16 @@ def test_a_model_comes_back_with_every_bit_dtype_and_shape(folder):
 
 def test_arrays_are_named_by_their_place_in_the_tree():
     assert sorted(tree_to_arrays(thing())) == ["angles", "parts.0", "parts.1.flag", "parts.1.key"]
+
+
+def test_arrays_come_back_whatever_their_order_in_memory(tmp_path):
+    square = np.arange(6.0).reshape(2, 3)
+    arrays = {"as they are": square, "transposed": square.T, "steps": square[:, ::2]}
+    arrays["one number"] = np.array(2.5)
+    write_arrays(tmp_path / "a", arrays, metadata={"format": "test"})
+    read, _ = read_arrays(tmp_path / "a", kind="test")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
 
 
 def test_host_copies_outlive_a_donated_buffer():

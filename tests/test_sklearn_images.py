@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 import qdeq
 from qdeq.data import from_arrays
-from qdeq.interop._images import ImagePooling
+from qdeq.interop._images import ImageRows
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,15 @@ def test_pixels_are_those_of_a_data_set():
     images = rng.integers(0, 256, (300, 28, 28, 3)).astype(np.uint8)
     labels = np.arange(300) % 5
     dataset = from_arrays(images, labels, name="noise")
-    rows = ImagePooling.of(images, 5).rows(images)
+    rows = ImageRows.fit(images, 5, features="pool")(images)
     known = {row.tobytes() for row in rows}
     assert rows.shape == (300, 100)
     assert {row.tobytes() for row in np.asarray(dataset.train.x)} <= known
+    # Components of all images that are given, where a data set takes those of its training part.
+    pixels = from_arrays(images, labels, n_features=784).train.x
+    components = ImageRows.fit(images, 5, features="pca").components
+    assert components is not None and components.n_features == 100
+    np.testing.assert_allclose(components.mean, pixels.mean(axis=0), atol=0.5)
 
 
 def test_channels_may_come_first_and_one_may_have_an_axis(digits, fitted):

@@ -93,7 +93,9 @@ def write_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], *, metadata: Mapping[str, str]
 ) -> None:
     """Write named arrays and text metadata as one safetensors file, atomically."""
-    write_atomically(path, safetensors.numpy.save(dict(arrays), metadata=dict(metadata)))
+    # safetensors writes memory as it lies, also that of a transposed array.
+    in_order = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    write_atomically(path, safetensors.numpy.save(in_order, metadata=dict(metadata)))
 
 
 def read_arrays(path: Path, *, kind: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -197,6 +197,12 @@ def with_data(
     config = absolute(config)
     dataset = load_dataset(config)
     if dataset.preparation is not None:
+        if "features" in given and config.features != "pool":
+            raise UserError(
+                f"features={config.features!r}: the features of a table are its columns; leave it "
+                "out, or set components for principal components of a table"
+            )
+        config = config.replace(features="pool")  # a preset's is for images
         for note in dataset.preparation.notes:
             console.print(note, markup=False, soft_wrap=True)
     if "preset" not in given:

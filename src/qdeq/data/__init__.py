@@ -1,6 +1,7 @@
 """Named datasets, users' own arrays and tables, as features, labels and splits."""
 
 from qdeq.data.arrays import from_arrays as from_arrays
+from qdeq.data.components import ImageComponents as ImageComponents
 from qdeq.data.datasets import DATASETS as DATASETS
 from qdeq.data.datasets import DatasetSpec as DatasetSpec
 from qdeq.data.datasets import load as load

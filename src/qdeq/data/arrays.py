@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 import numpy as np
 
+from qdeq.data.components import fine_side
+from qdeq.data.extractors import extract
 from qdeq.data.images import (
     are_image_shaped,
     check_finite,
@@ -42,6 +44,7 @@ def from_arrays(
     task: Task = "classification",
     name: str = "custom",
     n_features: int | None = None,
+    features: str = "pool",
     classes: Sequence[int | str] | None = None,
     targets: Sequence[str] | None = None,
     weights: Any = None,
@@ -70,8 +73,11 @@ def from_arrays(
     name
         Name in messages and summaries.
     n_features
-        Images: a square, the number of cells of the pooled image; None is 16 for up to four
-        classes, 100 for more. Features: None or ``d``.
+        Images: a square, the number of cells of the pooled image, or a number of components; None
+        is 16 for up to four classes, 100 for more. Features: None or ``d``.
+    features
+        What images become: ``"pool"``, pooled pixels, or ``"pca"``, principal components of the
+        training images, which the result keeps as `image_components`.
     classes
         The labels that are allowed, in the order in which ``y`` counts them. None takes those
         that occur, sorted.
@@ -107,8 +113,31 @@ def from_arrays(
     (('left', 'right'), 4, 10)
     """
     check_choice("task", task, get_args(Task))
+    check_choice("features", features, ("pool", "pca"))
     columns = column_names(images)
     x = sample_array(images, f"{name} samples")
+    if features == "pca":
+        if not are_image_shaped(x):
+            raise UserError(
+                f"features='pca': {name} samples have the shape {x.shape}, features as they are; "
+                "leave it out, or give images (N, H, W) or (N, H, W, 3)"
+            )
+        pixels = from_arrays(
+            images,
+            labels,
+            task=task,
+            name=name,
+            n_features=fine_side(max(x.shape[1:3])) ** 2,
+            classes=classes,
+            targets=targets,
+            weights=weights,
+            white=white,
+            test=test,
+            test_fraction=test_fraction,
+            valid_fraction=valid_fraction,
+            split_seed=split_seed,
+        )
+        return extract(pixels, features, n_features)
     weight = None if weights is None else weight_array(weights, len(x), name)
     if task == "regression":
         if classes is not None:

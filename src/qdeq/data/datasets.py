@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from qdeq.data.cache import cached_arrays
+from qdeq.data.components import ImageComponents
 from qdeq.data.extractors import EXTRACTOR_VERSION, FEATURES, extract
 from qdeq.data.images import PAPER_SIDE, grid_side, image_features
 from qdeq.data.sources import Source, check_images, open_source
@@ -127,7 +128,8 @@ def load(
     features
         ``pool`` as above; ``pca`` or ``vae`` for `n_features` principal components, or latent
         means of a small variational autoencoder, of the images that are not pooled. Both are
-        fitted to the training split alone, and `n_features` need not be a square.
+        fitted to the training split alone, and `n_features` need not be a square. The result
+        keeps the components, as `image_components`.
     data_dir
         A folder that holds ``mnist/``, ``fashion_mnist/`` or ``cifar10/`` with the Parquet files
         of the Hugging Face hub, or one of these folders itself. None downloads from the hub. The
@@ -221,7 +223,8 @@ def _load_extracted(
         images = _assemble(name, arrays, side, valid_fraction, split_seed)
         learnt = extract(images, features, n_features)
         parts = {"train": learnt.train, "valid": learnt.valid, "test": learnt.test}
-        return {f"{part}_{a}": getattr(split, a) for part, split in parts.items() for a in "xy"}
+        found = {f"{part}_{a}": getattr(split, a) for part, split in parts.items() for a in "xy"}
+        return found | (learnt.image_components.arrays() if learnt.image_components else {})
 
     arrays = cached_arrays(f"{name}-{features}-{n_features}", key, compute)
     classes = tuple(spec.collection.classes[label] for label in spec.labels)
@@ -230,7 +233,9 @@ def _load_extracted(
         return Split(arrays[f"{part}_x"], arrays[f"{part}_y"])
 
     parts = split("train"), split("valid"), split("test")
-    return Dataset(name, *parts, classes=classes, image_shape=(1, n_features))
+    components = ImageComponents.of_arrays(arrays) if features == "pca" else None
+    shape = (1, n_features)
+    return Dataset(name, *parts, classes, image_shape=shape, image_components=components)
 
 
 def _compute(spec: DatasetSpec, source: Source, n_features: int) -> dict[str, np.ndarray]:

@@ -5,10 +5,13 @@ Tables are read by `read`; here are folders of images and arrays of images in a 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from qdeq.data.components import ImageComponents, fine_side
+from qdeq.data.extractors import extract
 from qdeq.data.frames import listing
 from qdeq.data.image_files import (
     IMAGE_ENDINGS,
@@ -31,7 +34,7 @@ from qdeq.data.table_files import (
     target_columns,
 )
 from qdeq.data.table_target import classes_of, positions
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_choice
 from qdeq.names import Task
 
 _TRAIN, _TEST = ("train", "training"), ("test", "testing")
@@ -49,9 +52,11 @@ def load_file(
     ignore: str | Sequence[str] = (),
     components: int | None = None,
     n_features: int | None = None,
+    features: str = "pool",
     valid_fraction: float = 0.2,
     split_seed: int = 0,
     preparation: TablePreparation | None = None,
+    image_components: ImageComponents | None = None,
 ) -> Dataset:
     """A data set of a table, of a folder of images, or of arrays.
 
@@ -66,10 +71,15 @@ def load_file(
     test
         A file or folder of the same kind to test on.
     n_features
-        Of images: cells of the pooled image, a square. None is 16 for up to four classes, 100 for
-        more.
+        Of images: cells of the pooled image, a square, or components. None is 16 for up to four
+        classes, 100 for more.
+    features
+        What images become, ``"pool"`` or ``"pca"``, see `qdeq.data.load`. A table's features are
+        its columns.
     valid_fraction, split_seed
         As of `read_table`.
+    image_components
+        Those that were fitted to the same images before.
 
     Raises
     ------
@@ -77,6 +87,15 @@ def load_file(
         One line for what cannot be read or used, with what to do.
     """
     path = existing(path)
+    check_choice("features", features, ("pool", "pca"))
+    make = partial(
+        _images,
+        n_features=n_features,
+        features=features,
+        components=image_components,
+        valid_fraction=valid_fraction,
+        split_seed=split_seed,
+    )
     of_tables = {
         "target": target,
         "task": task,
@@ -89,14 +108,13 @@ def load_file(
         _refuse(of_tables, f"{path} is a folder of images, whose folders are the classes")
         learning, held = _image_folder(path, test)
         source = str(path.resolve())
-        dataset = _images(stem_of(path), learning, held, n_features, valid_fraction, split_seed)
-        return dataclasses.replace(dataset, source=source)
+        return dataclasses.replace(make(stem_of(path), learning, held), source=source)
     if ending_of(path) == ".npz":
         arrays = read_arrays_file(path)
         if "x" in arrays and arrays["x"].ndim != 2:
             _refuse(of_tables, f"{path} holds images, whose labels are y")
             learning, held = _image_arrays(arrays, path, test)
-            dataset = _images(stem_of(path), learning, held, n_features, valid_fraction, split_seed)
+            dataset = make(stem_of(path), learning, held)
             return dataclasses.replace(dataset, source=str(path.resolve()))
         target = _default_target(path, arrays) if target is None else target
         test = path if test is None and "x_test" in arrays else test
@@ -155,17 +173,22 @@ def _images(
     name: str,
     learning: _Labelled,
     held: _Labelled | None,
+    *,
     n_features: int | None,
+    features: str,
+    components: ImageComponents | None,
     valid_fraction: float,
     split_seed: int,
 ) -> Dataset:
     classes = classes_of(learning.labels, "class", learning.where)
-    n_features = usual_n_features(len(classes)) if n_features is None else n_features
-    side = grid_side(n_features)
+    if features == "pool":
+        side = grid_side(usual_n_features(len(classes)) if n_features is None else n_features)
+    else:
+        side = fine_side(max(max(image.shape[:2]) for image in learning.images))
 
     def split(part: _Labelled) -> Split:
         y = positions(part.labels, classes, part.where, "class", learning.where)
-        return Split(pooled(part.images, n_features, part.white, part.where), y)
+        return Split(pooled(part.images, side * side, part.white, part.where), y)
 
     samples = split(learning)
     if held is None:
@@ -174,7 +197,7 @@ def _images(
     else:
         testing = split(held)
     kept, held_out = stratified_indices(samples.y, fraction=valid_fraction, seed=split_seed)
-    return classification(
+    images = classification(
         name,
         samples[kept],
         samples[held_out],
@@ -183,6 +206,9 @@ def _images(
         image_shape=(side, side),
         all_in_test=held is None,
     )
+    if features == "pool":
+        return images
+    return extract(images, features, n_features, components=components)
 
 
 def _image_folder(path: Path, test: str | Path | None) -> tuple[_Labelled, _Labelled | None]:

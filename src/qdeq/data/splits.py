@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qdeq.data.components import ImageComponents
 from qdeq.data.preparation import TablePreparation
 from qdeq.errors import UserError
 from qdeq.names import Task
@@ -133,6 +134,9 @@ class Dataset:
         What a regression predicts; None for a classification.
     preparation
         Of a table: how its columns became features, see `qdeq.data.read_table`.
+    image_components
+        Of images: the principal components that are their features; None where these are pooled
+        pixels or something else.
     source
         Path of the file it was read from.
     """
@@ -145,6 +149,7 @@ class Dataset:
     image_shape: tuple[int, int]
     targets: Targets | None = None
     preparation: TablePreparation | None = None
+    image_components: ImageComponents | None = None
     source: str | None = None
 
     @property

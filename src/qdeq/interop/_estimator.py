@@ -24,7 +24,7 @@ from qdeq.equilibrium import AbstractDerivative, Solution
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.interop._circuits import as_circuit
-from qdeq.interop._images import ImagePooling, are_images, image_array
+from qdeq.interop._images import ImageRows, are_images, image_array
 from qdeq.interop._parameters import check_parameters, constraints, drawn_seed
 from qdeq.models import ModelFunction, Prediction, Predictor
 from qdeq.names import OWN_MODEL, SCORES, TABLE_ENCODING, TABLE_PRESET
@@ -193,9 +193,9 @@ class Estimator(BaseEstimator):
         if self.preset == TABLE_PRESET:
             rules = recommended(dataset)
             base = {**vars(TrainConfig()), **rules}
-            if self._pooling is not None:
+            if self._image_rows is not None:
                 best = vars(PRESETS["best"])
-                base = {**best, "epochs": rules["epochs"], "n_qubits": self._pooling.n_qubits}
+                base = {**best, "epochs": rules["epochs"], "n_qubits": self._image_rows.n_qubits}
         else:
             base = dict(vars(PRESETS[self.preset]))  # pyright: ignore[reportArgumentType]
         config = {**base, **given, "seed": self._seed}
@@ -220,21 +220,23 @@ class Estimator(BaseEstimator):
         return finite(X, self)
 
     def _rows(self, X: Any, y: Any = None) -> Any:
-        """Images as pooled pixels, and features as they are; with y a fit decides which."""
+        """Images as features, and features as they are; with y a fit decides which."""
         given = are_images(X)
         X = image_array(X) if given else X
         if y is not None:
             n_classes = len(np.unique(y)) if given and is_classifier(self) else 1
-            self.images_ = ImagePooling.of(X, n_classes) if given else None
-        if self._pooling is not None and not given:
+            name: Any = "best" if self.preset == TABLE_PRESET else self.preset
+            kind = PRESETS[name].features
+            self.images_ = ImageRows.fit(X, n_classes, features=kind) if given else None
+        if self._image_rows is not None and not given:
             raise UserError(
                 f"X has the shape {np.shape(X)}: this {type(self).__name__} was fitted on images, "
                 "give (N, H, W) or (N, H, W, 3)"
             )
-        return X if self._pooling is None else self._pooling.rows(X)
+        return X if self._image_rows is None else self._image_rows(X)
 
     @property
-    def _pooling(self) -> ImagePooling | None:
+    def _image_rows(self) -> ImageRows | None:
         """Of a fit on images; one on features, and none so far, have none."""
         return getattr(self, "images_", None)
 

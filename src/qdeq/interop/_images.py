@@ -1,4 +1,4 @@
-"""Images in scikit-learn's place of a table: pooled to the few pixels that a circuit takes."""
+"""Images in scikit-learn's place of a table: the few numbers of each that a circuit takes."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from qdeq.data.arrays import sample_array
+from qdeq.data.components import ImageComponents, fine_side, usual_number
 from qdeq.data.images import (
     are_image_shaped,
     check_finite,
@@ -41,32 +42,40 @@ def image_array(x: Any) -> np.ndarray:
     return pixels
 
 
-@dataclass(frozen=True)
-class ImagePooling:
+@dataclass(frozen=True, eq=False)
+class ImageRows:
     """How images become the rows of a table, as `qdeq.data.from_arrays` does it.
 
     Attributes
     ----------
-    n_features
-        Pooled pixels.
+    n_pixels
+        Of the square grid that images are pooled to.
     white
         The pixel value of full brightness.
+    n_qubits
+        The usual number.
+    components
+        What is made of the pixels; None takes them as they are.
     """
 
-    n_features: int
+    n_pixels: int
     white: float
+    n_qubits: int
+    components: ImageComponents | None = None
 
     @classmethod
-    def of(cls, images: np.ndarray, n_outputs: int) -> Self:
+    def fit(cls, images: np.ndarray, n_outputs: int, *, features: str) -> Self:
         """For training images: 255 is white of bytes, else 1 or the brightest pixel above it."""
         white = 255.0 if images.dtype == np.uint8 else max(1.0, float(images.max()))
-        return cls(usual_n_features(n_outputs), white)
+        usual = usual_n_features(n_outputs)
+        if features == "pool":
+            return cls(usual, white, grid_side(usual))
+        n_pixels = fine_side(max(images.shape[1:3])) ** 2
+        pixels = image_features(images, n_pixels, white=white)
+        components = ImageComponents.fit(pixels, usual_number(n_outputs, pixels))
+        return cls(n_pixels, white, grid_side(usual), components)
 
-    @property
-    def n_qubits(self) -> int:
-        """As many as the pooled image has rows."""
-        return grid_side(self.n_features)
-
-    def rows(self, images: np.ndarray) -> np.ndarray:
-        """Normalised pooled pixels `(N, n_features)`."""
-        return image_features(images, self.n_features, white=self.white)
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Features `(N, d)` float32."""
+        pixels = image_features(images, self.n_pixels, white=self.white)
+        return pixels if self.components is None else self.components(pixels)

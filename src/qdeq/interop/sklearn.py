@@ -32,8 +32,9 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     Features enter a circuit, the measured state that the circuit maps to itself is found, and a
     linear layer on it gives the class scores. By default a learned linear map turns any number of
     features into rotation angles, and sizes and settings follow from the shape of the data; put a
-    `StandardScaler` in front in a `Pipeline`. Images are pooled to 16 pixels on 4 qubits for up to
-    four classes, to 100 on 10 qubits for more, and trained as the preset `"best"` does.
+    `StandardScaler` in front in a `Pipeline`. Images become 16 principal components on 4 qubits for
+    up to four classes, 100 on 10 qubits for more, and are trained as the preset `"best"` does; with
+    `preset="paper"` so many pooled pixels.
 
     Parameters
     ----------
@@ -127,9 +128,9 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     classes_
         `(C,)` sorted labels.
     n_features_in_
-        d, of images the number of pooled pixels.
+        d, of images the number of components or pooled pixels.
     images_
-        How images are pooled; None of features.
+        How images become features; None of features.
     n_qubits_, encoding_
         What was chosen; None of a model function that has no circuit.
     predictor_

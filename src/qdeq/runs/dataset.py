@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qdeq.data import Dataset, TablePreparation, load
+from qdeq.data import Dataset, ImageComponents, TablePreparation, load
 from qdeq.data.files import load_file
 from qdeq.data.table_files import existing, fingerprint
 from qdeq.errors import UserError
@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 _NOT_AS_TRAINED = "restore it, train again, or give new rows to `qdeq predict`"
 
 
-def load_dataset(config: TrainConfig, preparation: TablePreparation | None = None) -> Dataset:
+def load_dataset(
+    config: TrainConfig,
+    preparation: TablePreparation | None = None,
+    image_components: ImageComponents | None = None,
+) -> Dataset:
     """The configured data set, pooled or prepared, and split.
 
     Parameters
     ----------
     config
         What to load.
-    preparation
-        One that was fitted to the same table before.
+    preparation, image_components
+        Those that were fitted to the same table or images before.
 
     Raises
     ------
@@ -47,9 +51,11 @@ def load_dataset(config: TrainConfig, preparation: TablePreparation | None = Non
             ignore=config.ignore or (),
             components=config.components,
             n_features=config.n_features,
+            features=config.features,
             valid_fraction=config.valid_fraction,
             split_seed=config.split_seed,
             preparation=preparation,
+            image_components=image_components,
         )
     return load(
         config.data,
@@ -89,7 +95,7 @@ def dataset_of_run(config: TrainConfig, folder: "RunFolder") -> Dataset:
         if then and (now["size"], now["sha256"]) != (then["size"], then["sha256"]):
             sizes = f"{then['size']:,} bytes then, {now['size']:,} now"
             raise UserError(f"{path} has changed since the run ({sizes}): {_NOT_AS_TRAINED}")
-    return load_dataset(config, folder.read_preparation())
+    return load_dataset(config, folder.read_preparation(), folder.read_image_components())
 
 
 def files_of(config: TrainConfig) -> dict[str, str]:

@@ -81,10 +81,8 @@ def predict_file(
     out = _writable(Path(out), Path(file))
     if run.preparation is not None:
         source = _rows_of_table(run.preparation, file)
-    elif reads_images(run.config):
-        named = DATASETS.get(run.config.data)
-        resize = None if named is None else named.resize
-        source = _rows_of_images(file, run.summary.n_features, resize)
+    elif run.image_components is not None or pools_images(run.config):
+        source = _rows_of_images(run, file)
     else:
         raise UserError(
             f"run={str(run.path)!r} was trained on features, which no file has columns for: "
@@ -130,21 +128,25 @@ def _rows_of_table(preparation: TablePreparation, file: str | Path) -> _Rows:
     return _Rows(n_rows, parts(), notes)
 
 
-def _rows_of_images(file: str | Path, n_features: int, resize: int | None) -> _Rows:
-    images = find_images(file)
+def _rows_of_images(run: Run, file: str | Path) -> _Rows:
+    images, components = find_images(file), run.image_components
+    named = DATASETS.get(run.config.data)
+    resize = None if named is None else named.resize
+    n_pixels = run.summary.n_features if components is None else components.side**2
 
     def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         for start in range(0, images.n_rows, _IMAGES):
             stop = min(start + _IMAGES, images.n_rows)
-            x = images.features(start, stop, n_features, resize=resize)
+            x = images.features(start, stop, n_pixels, resize=resize)
+            x = x if components is None else components(x)
             yield {} if images.names is None else {"file": np.array(images.names[start:stop])}, x
 
     return _Rows(images.n_rows, parts())
 
 
-def reads_images(config: TrainConfig) -> bool:
+def pools_images(config: TrainConfig) -> bool:
     """Whether features are pooled pixels: of a folder or arrays of one's own, or of a named set."""
-    return config.is_file or (config.data in DATASETS and config.features == "pool")
+    return config.features == "pool" and (config.is_file or config.data in DATASETS)
 
 
 def _columns(run: Run, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -178,13 +178,14 @@ def of_run(config: TrainConfig, dataset: Dataset, predicted: np.ndarray) -> Repo
     """
     test = dataset.test
     true = test.y if dataset.targets is None else dataset.targets.restored(test.y)
-    side = _side_of_images(config, dataset)
-    low, high = (float(test.x.min()), float(test.x.max())) if side else (0.0, 1.0)
+    chosen = _shown(true, np.asarray(predicted), is_classes=dataset.targets is None)
+    pixels = _pixels(config, dataset, test.x[chosen])
     samples = []
-    for index in _shown(true, np.asarray(predicted), is_classes=dataset.targets is None):
+    for place, index in enumerate(chosen):
         image = None
-        if side:
-            grey = (test.x[index] - low) / ((high - low) or 1) * 255
+        if pixels is not None:
+            low, high = pixels.min(), pixels.max()
+            grey = (pixels[place] - low) / ((high - low) or 1) * 255
             image = np.clip(np.round(grey), 0, 255).astype(int).tolist()
         said = np.asarray(predicted)[index].tolist()
         samples.append(Sample(int(index), true[index].tolist(), said, image))
@@ -234,13 +235,15 @@ def measured(run: "Run", dataset: Dataset, before: ReportData) -> ReportData:
     )
 
 
-def _side_of_images(config: TrainConfig, dataset: Dataset) -> int | None:
-    """Of the square images that features are; None where they are something else."""
-    from qdeq.runs.predictions import reads_images
+def _pixels(config: TrainConfig, dataset: Dataset, features: np.ndarray) -> np.ndarray | None:
+    """Square images `(N, P)`, as the model gets them; None where features are something else."""
+    from qdeq.runs.predictions import pools_images
 
+    if dataset.image_components is not None:
+        return dataset.image_components.images(features)
     side = round(dataset.n_features**0.5)
     square = side > 1 and side**2 == dataset.n_features
-    return side if square and dataset.preparation is None and reads_images(config) else None
+    return features if square and dataset.preparation is None and pools_images(config) else None
 
 
 def _shown(true: np.ndarray, predicted: np.ndarray, *, is_classes: bool) -> list[int]:

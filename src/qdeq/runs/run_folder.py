@@ -29,7 +29,7 @@ from qdeq._arrays import (
     write_arrays,
     write_atomically,
 )
-from qdeq.data import Dataset, TablePreparation, Targets
+from qdeq.data import Dataset, ImageComponents, TablePreparation, Targets
 from qdeq.errors import UserError
 from qdeq.runs.seeds import check_seeds
 from qdeq.runs.summary import Summary, finite_or_none
@@ -41,6 +41,7 @@ Metrics = dict[str, Any]
 _MODEL_FORMAT = "qdeq-model-1"
 _CHECKPOINT_FORMAT = "qdeq-checkpoint-1"
 _PREDICTIONS_FORMAT = "qdeq-predictions-1"
+_COMPONENTS_FORMAT = "qdeq-components-1"
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,10 @@ class RunFolder:
         return self.path / "preparation.json"
 
     @property
+    def image_components_path(self) -> Path:
+        return self.path / "components.safetensors"
+
+    @property
     def data_path(self) -> Path:
         return self.path / "data.json"
 
@@ -230,6 +235,10 @@ class RunFolder:
             if dataset.preparation is not None:
                 prepared = dataset.preparation.to_json()
                 write_atomically(folder.preparation_path, prepared.encode())
+            if dataset.image_components is not None:
+                numbers = dataset.image_components.arrays()
+                metadata = {"format": _COMPONENTS_FORMAT}
+                write_arrays(folder.image_components_path, numbers, metadata=metadata)
             if files or targets:
                 write_atomically(folder.data_path, content.encode())
 
@@ -245,6 +254,23 @@ class RunFolder:
             return None
         source = str(self.preparation_path)
         return TablePreparation.from_json(_read_text(self.preparation_path), source=source)
+
+    def read_image_components(self) -> ImageComponents | None:
+        """The principal components that images become; None for a run on other features.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        path = self.image_components_path
+        if not path.is_file():
+            return None
+        arrays, _ = read_arrays(path, kind=_COMPONENTS_FORMAT)
+        try:
+            return ImageComponents.of_arrays(arrays)
+        except KeyError as error:
+            raise UserError(f"{path} lacks {error}: restore it or train again") from error
 
     def read_files(self) -> dict[str, dict[str, Any]]:
         """Path, size and hash of the files that the run was trained on; empty without any.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qdeq.data import TablePreparation, Targets
+from qdeq.data import ImageComponents, TablePreparation, Targets
 from qdeq.data.frames import is_frame
 from qdeq.data.inputs import cast_features
 from qdeq.equilibrium import Direct, Equilibrium, Solution
@@ -110,6 +110,11 @@ class Run:
     def preparation(self) -> TablePreparation | None:
         """How the rows of a table become features; None of a run that was trained on features."""
         return self.folder.read_preparation()
+
+    @functools.cached_property
+    def image_components(self) -> ImageComponents | None:
+        """The principal components that images become; None of a run on other features."""
+        return self.folder.read_image_components()
 
     @functools.cached_property
     def targets(self) -> Targets | None:

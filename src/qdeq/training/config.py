@@ -205,6 +205,7 @@ PRESETS: dict[PresetName, TrainConfig] = {
     # with seeds 100 to 102, the step size later, after test figures had been seen: see the notes of
     # `qdeq reproduce recipe`.
     "best": TrainConfig(
+        features="pca",
         encoding="table",
         rotations=3,
         ansatz="hardware-efficient",

@@ -131,8 +131,9 @@ class DataOptions:
     choice, the paper's for the paper's tasks."""
 
     features: Features = "pool"
-    """How an image becomes features: pooled pixels, principal components, or the latent means of a
-    small variational autoencoder; the last two are fitted to the training split."""
+    """How an image becomes features: pooled pixels, principal components, or (of a named data set)
+    the latent means of a small variational autoencoder; the last two are fitted to the training
+    split. The features of a table are its columns."""
 
     @property
     def is_file(self) -> bool:
@@ -159,10 +160,10 @@ class DataOptions:
                     f"data={self.data!r} is not known: choose one of {', '.join(names)}, or give "
                     f"a file or folder that exists{guess}"
                 )
-            if self.features != "pool":
+            if self.features == "vae":
                 raise UserError(
-                    f"features={self.features!r}: files have features of their own; leave it out, "
-                    "or set components for principal components of a table"
+                    "features='vae': an autoencoder is for the named data sets; of images of your "
+                    "own take 'pool' or 'pca', and leave it out for a table"
                 )
             return
         for name in ("target", "task", "test", "group", "weight", "ignore", "components"):

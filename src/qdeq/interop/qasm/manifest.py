@@ -128,11 +128,17 @@ def describe_preprocessing(config: TrainConfig, dataset: Dataset) -> dict[str, A
     """From an image to features, with the matrix that pools an axis; or from a table's rows."""
     if config.is_file:
         prepared = None if dataset.preparation is None else dataset.preparation.to_json()
+        what = "the numbers of `preparation`: qdeq.data.TablePreparation applies them"
+        if prepared is None:
+            what = "grey, scaled to 0 to 1, minus 0.1307, over 0.3081, pooled"
+        if dataset.image_components is not None:
+            side = dataset.image_components.side
+            what += f" to {side} x {side}; x = axes (pixels - mean) / scale, the numbers of " + (
+                "components.safetensors in the run folder"
+            )
         return {
             "name": config.data_name,
-            "map": "the numbers of `preparation`: qdeq.data.TablePreparation applies them"
-            if prepared
-            else "grey, scaled to 0 to 1, minus 0.1307, over 0.3081, pooled",
+            "map": what,
             "preparation": None if prepared is None else json.loads(prepared),
         }
     if config.data not in DATASETS:
