@@ -1,5 +1,6 @@
 """Runs on files of one's own: trained, found again, predicted with, from Python and by command."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,7 +13,7 @@ from test_tables import shop
 import qdeq
 from qdeq.cli import main
 from qdeq.cli.console import make_console
-from qdeq.cli.train import with_data
+from qdeq.cli.train import TrainCommand, config_of, preset_defaults, with_data
 from qdeq.data import from_arrays, read_table
 from qdeq.data.files import load_file
 from qdeq.data.images import image_features
@@ -269,6 +270,10 @@ def test_the_command_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys)
     pictures(tmp_path / "pets")
     assert main(["train", "--data", "pets", "--epochs", "1", "--out", "run"]) == 0
     assert "pets, 4 qubits, table" in capsys.readouterr().out
+    # As the preset for images, but for the epochs of so few images.
+    config = qdeq.load("run").config
+    left = {n for n, v in vars(PRESETS["best"]).items() if getattr(config, n) != v}
+    assert left == {"data", "epochs", "n_qubits"}
     assert evaluate("run").n_samples == 4
     (tmp_path / "pets" / "cat" / "0.png").unlink()
     with pytest.raises(UserError, match="pets has changed since the run"):
@@ -364,6 +369,26 @@ def test_the_preset_for_images_takes_a_table_as_it_is(tmp_path, monkeypatch):
     assert config.features == "pool" and dataset is not None
     np.testing.assert_array_equal(dataset.train.x, read_table(shop(60), "kind").train.x)
     np.testing.assert_array_equal(dataset.train.x, load_dataset(best).train.x)
+
+
+@pytest.mark.parametrize(
+    ("words", "features", "gradient_clip"),
+    [("", "pca", 1.0), ("--features=pool", "pool", 1.0), ("--preset=paper", "pool", 0.25)],
+)
+def test_images_are_trained_as_the_preset_for_images_unless_told(
+    tmp_path, monkeypatch, words, features, gradient_clip
+):
+    monkeypatch.chdir(tmp_path)
+    np.savez("pets.npz", x=np.random.default_rng(0).random((60, 6, 6)), y=np.arange(60) % 6)
+    argv = ["--data=pets.npz", *words.split()]
+    given = frozenset(word[2:].partition("=")[0] for word in argv)
+    command = preset_defaults(TrainCommand, argv)
+    command = dataclasses.replace(command, data="pets.npz")
+    if "features" in given:
+        command = dataclasses.replace(command, features=features)
+    config, _ = with_data(config_of(command), given, make_console(json=False, quiet=True))
+    assert (config.features, config.gradient_clip) == (features, gradient_clip)
+    assert config.n_qubits == (None if "preset" in given else 10)
 
 
 def test_images_of_one_size_are_those_of_from_arrays(tmp_path):

@@ -7,8 +7,9 @@ import pytest
 
 from qdeq.circuits.observables import make_observables
 from qdeq.errors import UserError
+from qdeq.studies import recipe
 from qdeq.studies.kinds import run_row
-from qdeq.studies.recipe import CHANGES, DEPTHS, STEPS, RecipeStudy
+from qdeq.studies.recipe import CHANGES, DEPTHS, POOLED, STEPS, RecipeStudy, equal_executions
 from qdeq.studies.results import Results
 from qdeq.training.config import PRESETS
 
@@ -20,13 +21,14 @@ def rows_of(study: RecipeStudy, group: str) -> list:
 @pytest.mark.parametrize("data", ["mnist-4", "mnist-10"])
 def test_steps_lead_from_the_papers_recipe_to_the_preset(data):
     study = RecipeStudy(data=data, seeds=(0,))
-    best, steps = study.best(), rows_of(study, "steps")
+    best, steps = study.best(**POOLED), rows_of(study, "steps")
     first, last = steps[0].training, steps[-1].training
     paper = PRESETS["paper"]
     differing = {n for n in vars(paper) if getattr(first, n) != getattr(paper, n)}
     assert differing <= {"data", "epochs", "tolerance", "encoding"}
     left = {n for n in vars(best) if getattr(last, n) != getattr(best, n)}
     assert left == set(list(STEPS.values())[-1][1])
+    assert {n for n in vars(best) if getattr(best, n) != getattr(study.best(), n)} == {"features"}
     for before, after in itertools.pairwise(steps):
         changed = {
             n for n in vars(best) if getattr(before.training, n) != getattr(after.training, n)
@@ -36,12 +38,31 @@ def test_steps_lead_from_the_papers_recipe_to_the_preset(data):
 
 def test_rows_beside_the_preset_differ_from_it_in_what_they_are_named_after():
     study = RecipeStudy(seeds=(0,))
-    best = study.best()
+    best = study.best(**POOLED)
     for row in rows_of(study, "without"):
         changed = {n for n in vars(best) if getattr(row.training, n) != getattr(best, n)}
         assert changed == set(CHANGES[row.name][1])
     assert [row.training.layers for row in rows_of(study, "best")[1:]] == list(DEPTHS)
     assert len({row.key for row in study.rows()}) == len(study.rows())
+
+
+@pytest.mark.parametrize("data", ["mnist-4", "mnist-10"])
+def test_depths_of_as_many_executions_train_for_fewer_epochs(data, monkeypatch, tmp_path):
+    trained = {}
+    monkeypatch.setattr(recipe, "circuit", lambda row, *_: trained.update({row.name: row.training}))
+    rows = rows_of(RecipeStudy(data=data, seeds=(0,)), "equal")
+    for row in rows:
+        equal_executions(row, tmp_path, lambda _: None)
+    # Counted by hand: settings x (steps + shifts of encoding and circuit) for the equilibrium,
+    # settings x (applications + those of the circuit for each + of the encoding for all but one).
+    n, settings = (4 if data == "mnist-4" else 10), 3
+    encoding, circuit = 2 * 3 * n, 2 * 2 * n
+    equilibrium = settings * (12 + encoding + circuit)
+    for name, config in trained.items():
+        layers = config.layers
+        each = settings * (layers + layers * circuit + (layers - 1) * encoding)
+        assert config.epochs == max(1, round(20 * equilibrium / each)), name
+    assert list(trained) == ["direct-2", "direct-5", "direct-10"]
 
 
 def test_no_seed_is_a_users_mistake():

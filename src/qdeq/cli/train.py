@@ -191,10 +191,13 @@ def with_data(
     """
     if not config.is_file:
         return config, None
+    from qdeq.data.files import holds_images
     from qdeq.runs.dataset import absolute, load_dataset
     from qdeq.training.recommended import recommended
 
     config = absolute(config)
+    if not given & {"preset", "features"} and holds_images(config.data):
+        config = config.replace(features=PRESETS["best"].features)
     dataset = load_dataset(config)
     if dataset.preparation is not None:
         if "features" in given and config.features != "pool":

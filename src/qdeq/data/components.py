@@ -4,10 +4,9 @@ scikit-learn fits them; images become features from the numbers alone, so that p
 scikit-learn and gives what training saw.
 """
 
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -99,9 +98,9 @@ class ImageComponents:
         return cls(arrays["mean"], arrays["axes"], float(arrays["scale"]))
 
 
-def check_number(n_components: Any, pixels: np.ndarray) -> None:
+def check_number(n_components: int, pixels: np.ndarray) -> None:
     """Raise `UserError` for what is no number of components that images `(N, P)` have."""
-    if not (isinstance(n_components, numbers.Integral) and n_components >= 1):
+    if not isinstance(n_components, int | np.integer) or n_components < 1:
         raise UserError(f"n_features={n_components!r}: give a whole number of at least 1")
     most = min(pixels.shape)
     if n_components > most:

@@ -144,6 +144,14 @@ def load_file(
     )
 
 
+def holds_images(path: str | Path) -> bool:
+    """Whether a file or folder is of images: a folder, or arrays of more than two axes."""
+    path = existing(path)
+    if path.is_dir() or ending_of(path) != ".npz":
+        return path.is_dir()
+    return read_arrays_file(path).get("x", np.zeros((0, 0))).ndim != 2
+
+
 def _refuse(options: Mapping[str, object], what: str) -> None:
     for name, value in options.items():
         if value is not None:

@@ -158,6 +158,11 @@ class Dataset:
         return "classification" if self.targets is None else "regression"
 
     @property
+    def is_of_images(self) -> bool:
+        """Whether its features are pooled pixels or components of images."""
+        return self.image_components is not None or self.image_shape[0] > 1
+
+    @property
     def n_outputs(self) -> int:
         """Numbers that a model predicts for a sample: the classes' scores, or the targets."""
         return len(self.classes) if self.targets is None else len(self.targets.names)

@@ -33,7 +33,7 @@ from qdeq.training.divergence import divergence
 from qdeq.training.loop import ModelMaker, Trainer, only
 from qdeq.training.options import ModelOptions, OptimiserOption
 from qdeq.training.predict import predict
-from qdeq.training.recommended import recommended
+from qdeq.training.recommended import recommended, recommended_for_images
 from qdeq.training.stopping import ended_at
 
 OWN_PARAMETERS = frozenset(
@@ -192,10 +192,9 @@ class Estimator(BaseEstimator):
         given = self._given
         if self.preset == TABLE_PRESET:
             rules = recommended(dataset)
-            base = {**vars(TrainConfig()), **rules}
             if self._image_rows is not None:
-                best = vars(PRESETS["best"])
-                base = {**best, "epochs": rules["epochs"], "n_qubits": self._image_rows.n_qubits}
+                rules = recommended_for_images(len(dataset.train), dataset.n_outputs)
+            base = {**vars(TrainConfig()), **rules}
         else:
             base = dict(vars(PRESETS[self.preset]))  # pyright: ignore[reportArgumentType]
         config = {**base, **given, "seed": self._seed}

@@ -10,7 +10,6 @@ from qdeq.data.components import ImageComponents, fine_side, usual_number
 from qdeq.data.images import (
     are_image_shaped,
     check_finite,
-    grid_side,
     image_features,
     usual_n_features,
 )
@@ -52,15 +51,12 @@ class ImageRows:
         Of the square grid that images are pooled to.
     white
         The pixel value of full brightness.
-    n_qubits
-        The usual number.
     components
         What is made of the pixels; None takes them as they are.
     """
 
     n_pixels: int
     white: float
-    n_qubits: int
     components: ImageComponents | None = None
 
     @classmethod
@@ -68,12 +64,12 @@ class ImageRows:
         """For training images: 255 is white of bytes, else 1 or the brightest pixel above it."""
         white = 255.0 if images.dtype == np.uint8 else max(1.0, float(images.max()))
         usual = usual_n_features(n_outputs)
-        if features == "pool":
-            return cls(usual, white, grid_side(usual))
         n_pixels = fine_side(max(images.shape[1:3])) ** 2
+        if features == "pool" or n_pixels <= usual:  # as many components would leave nothing out
+            return cls(usual, white)
         pixels = image_features(images, n_pixels, white=white)
         components = ImageComponents.fit(pixels, usual_number(n_outputs, pixels))
-        return cls(n_pixels, white, grid_side(usual), components)
+        return cls(n_pixels, white, components)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Features `(N, d)` float32."""

@@ -33,8 +33,8 @@ class QDEQClassifier(ClassifierMixin, Estimator):
     linear layer on it gives the class scores. By default a learned linear map turns any number of
     features into rotation angles, and sizes and settings follow from the shape of the data; put a
     `StandardScaler` in front in a `Pipeline`. Images become 16 principal components on 4 qubits for
-    up to four classes, 100 on 10 qubits for more, and are trained as the preset `"best"` does; with
-    `preset="paper"` so many pooled pixels.
+    up to four classes, 100 on 10 qubits for more, and are trained as the preset `"best"` does;
+    smaller ones, and with `preset="paper"` all, become so many pooled pixels.
 
     Parameters
     ----------

@@ -1,12 +1,16 @@
-"""The recipe for tables: what is not given follows from the shape of the data.
+"""The recipe for one's own data: what is not given follows from their shape.
 
-The rules were chosen on the validation parts of a dozen tables, see `docs/results/tables`.
+The rules for tables were chosen on the validation parts of a dozen tables, see
+`docs/results/tables`; images are trained as the preset `best` does.
 """
 
+from dataclasses import fields
 from typing import Any
 
 from qdeq.data import Dataset
+from qdeq.data.images import grid_side, usual_n_features
 from qdeq.names import Task
+from qdeq.training.config import PRESETS, TrainConfig
 
 _ROWS_SEEN = 80_000  # in training, by all epochs
 _EPOCHS = (20, 60)
@@ -23,7 +27,7 @@ _WEIGHT_DECAY_OF_FEW = 0.1
 
 
 def recommended(dataset: Dataset) -> dict[str, Any]:
-    """Options of `TrainConfig` for a table, by the numbers of its rows, columns and outputs.
+    """Options of `TrainConfig` for a table or images, by the numbers of rows, columns and outputs.
 
     Parameters
     ----------
@@ -44,9 +48,19 @@ def recommended(dataset: Dataset) -> dict[str, Any]:
     >>> options["encoding"], options["n_qubits"], options["batch_size"]
     ('table', 4, 16)
     """
-    return recommended_for(
-        len(dataset.train), dataset.n_features, dataset.n_outputs, task=dataset.task
-    )
+    n_rows = len(dataset.train)
+    if dataset.is_of_images:
+        return recommended_for_images(n_rows, dataset.n_outputs)
+    return recommended_for(n_rows, dataset.n_features, dataset.n_outputs, task=dataset.task)
+
+
+def recommended_for_images(n_rows: int, n_outputs: int) -> dict[str, Any]:
+    """The preset `best` for so many images, each with as many features as the paper takes."""
+    best, default = PRESETS["best"], TrainConfig()
+    options = {f.name: getattr(best, f.name) for f in fields(best)}
+    changed = {name: value for name, value in options.items() if value != getattr(default, name)}
+    n_qubits = grid_side(usual_n_features(n_outputs))
+    return changed | {"epochs": _epochs(n_rows), "n_qubits": n_qubits}
 
 
 def recommended_for(
@@ -69,7 +83,7 @@ def recommended_for(
         "ansatz_layers": 1,
         "observables": "xyz",
         "head": "affine",
-        "epochs": _within(round(_ROWS_SEEN / max(n_rows, 1)), _EPOCHS),
+        "epochs": _epochs(n_rows),
         "batch_size": _within(2 ** (rows_per_batch.bit_length() - 1), _BATCH_SIZES),
         "learning_rate": 0.03,
         "weight_decay": _WEIGHT_DECAY_OF_FEW if is_simple else _WEIGHT_DECAY[task],
@@ -78,6 +92,10 @@ def recommended_for(
         "dropout": 0.0,
         "jacobian_weight": 0.1,
     }
+
+
+def _epochs(n_rows: int) -> int:
+    return _within(round(_ROWS_SEEN / max(n_rows, 1)), _EPOCHS)
 
 
 def _within(number: int, limits: tuple[int, int]) -> int:
