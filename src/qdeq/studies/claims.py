@@ -4,10 +4,12 @@ Nothing here is written by hand for one result; with other numbers the sentences
 """
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qdeq.runs.statistics import Comparison, signed
 from qdeq.studies.results import Results
+from qdeq.studies.study import Row
 
 if TYPE_CHECKING:
     from qdeq.studies.paper import PaperTable
@@ -70,6 +72,34 @@ def _comparisons(results: Results, encoding: str) -> list[str]:
         if found is not None:
             sentences.append(f"{encoding}: {verdict(label, called, found)}")
     return sentences
+
+
+def sorted_by(results: Results, reference: str, rows: Iterable[Row], called: str) -> str:
+    """Which rows are above the reference, which below it, and which are not shown to differ.
+
+    Parameters
+    ----------
+    results
+        Of the study.
+    reference
+        Key of a row.
+    rows
+        To compare with it; itself is left out, and so are rows without numbers.
+    called
+        What the sentence calls the reference.
+
+    Returns
+    -------
+    str
+        Labels in sentences; empty where nothing can be compared.
+    """
+    signs: dict[int, list[str]] = {1: [], 0: [], -1: []}
+    for row in rows:
+        compared = results.compare(row.key, reference) if row.key != reference else None
+        if compared is not None:
+            signs[compared.sign].append(row.label)
+    words = ((1, f"above {called}"), (-1, "below it"), (0, "not shown to differ"))
+    return "".join(f"{'; '.join(signs[sign])} {word}. " for sign, word in words if signs[sign])[:-1]
 
 
 def verdict(label: str, opponent: str, found: Comparison) -> str:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from qdeq.errors import UserError
 from qdeq.names import DataName, NamedEncoding
 from qdeq.runs.figures import BLUE, GREY, ORANGE, styled_figure
+from qdeq.studies.claims import sorted_by
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Metric, Row, Study
 from qdeq.training.config import TrainConfig
@@ -120,22 +121,9 @@ class ImplicitMethodsStudy(Study):
             ours = f"{group}-exact"
             if not results.has(ours):
                 continue
-            signs: dict[int, list[str]] = {1: [], 0: [], -1: []}
-            for row in results.with_numbers(group):
-                compared = results.compare(row.key, ours) if row.key != ours else None
-                if compared is not None:
-                    signs[compared.sign].append(row.label)
-            said = [
-                f"{'; '.join(signs[sign])} {words}"
-                for sign, words in (
-                    (1, "above the exact gradient"),
-                    (-1, "below it"),
-                    (0, "not shown to differ"),
-                )
-                if signs[sign]
-            ]
+            said = sorted_by(results, ours, results.with_numbers(group), "the exact gradient")
             if said:
-                found.append(f"{label}, test accuracy (95 % intervals): {'. '.join(said)}.")
+                found.append(f"{label}, test accuracy (95 % intervals): {said}")
             worst = [
                 (results.mean(row.key, "cosine_least")[0], row.label)
                 for row in results.with_numbers(group)

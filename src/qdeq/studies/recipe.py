@@ -4,14 +4,14 @@ depth, classical models and what it was chosen from.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdeq.errors import UserError
 from qdeq.names import DataName
-from qdeq.studies.claims import verdict
+from qdeq.studies.claims import sorted_by, verdict
 from qdeq.studies.paper import ENCODINGS, table_row
 from qdeq.studies.study import Metric, Result, Row, Study, Tell
 from qdeq.training.config import PRESETS, TrainConfig
@@ -203,32 +203,7 @@ class RecipeStudy(Study):
         return [results.grid("Results", self.metrics, with_difference="difference to equilibrium")]
 
     def claims(self, results: "Results") -> list[str]:
-        found = []
-        for group in ("best", "pooled", "amplitude"):
-            depths = [row for row in results.with_numbers(group) if row.name.startswith("direct")]
-            if not depths or not results.has(f"{group}-implicit"):
-                continue
-            deepest = max(depths, key=lambda row: results.mean(row.key, "valid_accuracy")[0])
-            compared = results.compare(f"{group}-implicit", deepest.key)
-            if compared is None:
-                continue
-            which = "depth" if len(depths) == len(DEPTHS) else "depth that has run"
-            if len(depths) > 1:
-                deepest = f"{deepest.label}, the {which} with the highest validation accuracy"
-            else:
-                deepest = f"{deepest.label}, the only depth that has run"
-            found.append(f"{GROUPS[group]}: {verdict('the equilibrium', deepest, compared)}")
-        others = [
-            *((row, f"{row.label} of as many executions") for row in results.with_numbers("equal")),
-            *((row, row.label) for row in results.with_numbers("classical")),
-        ]
-        if results.has("pooled-implicit"):
-            (row,) = (row for row in results.rows if row.key == "pooled-implicit")
-            others.append((row, "the same on pooled pixels"))
-        for row, name in others:
-            compared = results.compare("best-implicit", row.key)
-            if compared is not None:
-                found.append(verdict("the preset", name, compared))
+        found = [*_against_depth(results), *_against_others(results), *_what_bounds_it(results)]
         return [sentence[0].upper() + sentence[1:] for sentence in found]
 
     def notes(self, results: "Results") -> list[str]:
@@ -247,6 +222,50 @@ class RecipeStudy(Study):
             "epochs as the equilibrium's executions in training allow, those for gradients "
             "included.",
         ]
+
+
+def _against_depth(results: "Results") -> Iterator[str]:
+    """The equilibrium against the depth that validation chooses, group by group."""
+    for group in ("best", "pooled", "amplitude"):
+        depths = [row for row in results.with_numbers(group) if row.name.startswith("direct")]
+        if not depths:
+            continue
+        deepest = max(depths, key=lambda row: results.mean(row.key, "valid_accuracy")[0])
+        compared = results.compare(f"{group}-implicit", deepest.key)
+        if compared is None:
+            continue
+        which = "depth" if len(depths) == len(DEPTHS) else "depth that has run"
+        called = f"{deepest.label}, the {which} with the highest validation accuracy"
+        if len(depths) == 1:
+            called = f"{deepest.label}, the only depth that has run"
+        yield f"{GROUPS[group]}: {verdict('the equilibrium', called, compared)}"
+
+
+def _against_others(results: "Results") -> Iterator[str]:
+    """The preset against depths of equal cost, classical models, and itself on pooled pixels."""
+    of_equal_cost, classical = results.with_numbers("equal"), results.with_numbers("classical")
+    opponents = [(row.key, f"{row.label} of as many executions") for row in of_equal_cost]
+    opponents += [(row.key, row.label) for row in classical]
+    opponents.append(("pooled-implicit", "the same on pooled pixels"))
+    for key, called in opponents:
+        compared = results.compare("best-implicit", key)
+        if compared is not None:
+            yield verdict("the preset", called, compared)
+
+
+def _what_bounds_it(results: "Results") -> Iterator[str]:
+    """Which choices of training and model matter, and who fits the training split how well."""
+    others = results.with_numbers("without")
+    said = sorted_by(results, "pooled-implicit", others, "the preset")
+    if said:
+        yield f"{GROUPS['pooled']}, the preset but for one choice: {said}"
+    fitted = [*results.with_numbers("best"), *results.with_numbers("classical")]
+    each = [f"{row.label} {results.mean(row.key, 'train_accuracy')[0]:.4f}" for row in fitted]
+    if each:
+        yield (
+            f"training accuracy: {', '.join(each)}. What steps of training miss, or the model "
+            "cannot express, lowers it in one row; what the features lack, in all of them."
+        )
 
 
 def circuit(row: Row, folder: Path, progress: Tell) -> Result:
