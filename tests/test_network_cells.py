@@ -13,13 +13,44 @@ from test_network_model import features_of, two_qubits
 import qdeq
 from qdeq.equilibrium import STATUS, GeometricShots, KrasnoselskiiMann, noise_floor
 from qdeq.equilibrium.networks import Cells, Chain, EdgeInjection, Graph, NetworkEquilibrium, Wired
+from qdeq.equilibrium.networks.wired import CellWithLinearisation
 from qdeq.models import SampledModel
+from qdeq.models.cells import prepared_cell
 
 TIGHT = {"rtol": 1e-13, "atol": 1e-13}
 DEPOLARISING, DAMPING, MISREAD = 0.03, 0.02, 0.04
 NOISE = qdeq.parse_noise(
     f"depolarising={DEPOLARISING},amplitude-damping={DAMPING},readout={MISREAD}"
 )
+
+
+@pytest.mark.parametrize("noise", [None, NOISE], ids=["exact", "noisy"])
+@pytest.mark.parametrize(
+    ("observables", "feeds"),
+    [(qdeq.z_of_every_wire(2), 4), (qdeq.xyz_of_every_wire(2), 4), (qdeq.z_strings(2, 2), 3)],
+    ids=["fewer than angles", "more than angles", "as many"],
+)
+def test_a_circuits_slopes_are_those_of_what_it_hears(observables, feeds, noise, x64):
+    circuit = qdeq.hardware_efficient(2, 2)
+    turns = [("RY", 0, 0), ("RZ", 0, 1), ("RX", 1, 2), ("RZ", 1, 3)][:feeds]
+    encoding = qdeq.AngleEncoding.from_rotations(2, turns)
+    theta = jnp.linspace(-2, 2, circuit.n_parameters)
+    model = qdeq.QuantumModel(
+        theta, circuit, encoding=encoding, observables=observables, noise=noise
+    )
+    cell, v = prepared_cell(model), jnp.linspace(-1, 1.5, feeds)
+    # One call of a kernel, where there is one: cells that lack it were thirty times slower.
+    assert isinstance(cell, CellWithLinearisation)
+    if noise is None:
+        turned = oracle.circuit_unitary(qdeq.Circuit(2, encoding.operations), (), v)
+        state = oracle.circuit_unitary(circuit, theta) @ turned @ np.eye(4)[0]
+        expected = oracle.expectation_values(observables.strings, state)
+        np.testing.assert_allclose(cell(v, v), expected, atol=1e-12)
+    value, slopes = cell.linearise(v, v)
+    np.testing.assert_allclose(value, cell(v, v), atol=1e-12)
+    step = 1e-6 * np.eye(feeds)
+    differences = [(cell(v + s, v) - cell(v - s, v)) / 2e-6 for s in step]
+    np.testing.assert_allclose(slopes, np.transpose(differences), atol=1e-8)
 
 
 # --- noise ------------------------------------------------------------------------------------

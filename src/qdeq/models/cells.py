@@ -52,16 +52,14 @@ class _Fed(eqx.Module):
 
 
 @runtime_checkable
-class _OfLeading(Protocol):
-    """A bound function that can forget the last numbers of its state."""
+class _OfInputs(Protocol):
+    """A prepared circuit that is also a function of what its encoding reads."""
 
-    def __call__(self, m: Array, /) -> Array: ...
-
-    def of_leading(self, n: int) -> Callable[[Array], Array]: ...
+    def of_inputs(self) -> Callable[[Array], Array]: ...
 
 
 class _FedBack(eqx.Module):
-    """The same of a circuit with a <= q, through its feedback: f(v padded to q, 0) with R = (I 0).
+    """The same of a circuit through its feedback: f(v, 0) with R = I.
 
     The derivative by what a circuit hears is then the one by its state, which the compiled kernels
     give together with the value.
@@ -106,12 +104,11 @@ def prepared_cell(cell: Any) -> Any:
     if isinstance(cell, QuantumModel):
         a, q = cell.measured.n_features, cell.n_observables
         form = _fed_by_encoding(cell).prepare()
-        if a > q:
+        if isinstance(form, _OfInputs):
+            return _FedBack(form.of_inputs(), a, a)
+        if a > q:  # more than a state of q numbers can feed back
             return _Fed(form, q)
-        bound = form.bind(jnp.zeros(a, cell.theta.dtype))
-        if isinstance(bound, _OfLeading):  # no derivative by numbers that are always 0
-            return _FedBack(bound.of_leading(a), a, a)
-        return _FedBack(bound, a, q)
+        return _FedBack(form.bind(jnp.zeros(a, cell.theta.dtype)), a, q)
     if isinstance(cell, ModelFunction):
         if circuit_of(cell) is not None:  # sampled, or on a device
             cell = eqx.tree_at(lambda c: c.model, cell, replace_fn=_fed_by_encoding)

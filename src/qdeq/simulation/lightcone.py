@@ -57,6 +57,16 @@ class LightConeForm(eqx.Module):
         assert product is not None
         return LightConeMap(self, *bind_angles(product.sums, product.offsets, x, self.reinjection))
 
+    def of_inputs(self) -> "LightConeMap":
+        """The function of all that the encoding reads, `(d,)`, in the place of R m."""
+        product, dtype = encoded_product(self.measured), self.reinjection.dtype
+        assert product is not None
+        d = self.measured.n_features
+        fed = bind_angles(
+            product.sums, product.offsets, jnp.zeros(d, dtype), jnp.eye(d, dtype=dtype)
+        )
+        return LightConeMap(self, *fed)
+
 
 class LightConeMap(eqx.Module):
     """f(m) = <e(v)| O_k(theta) |e(v)> with v = x + R m, the model function of one sample."""
@@ -80,10 +90,6 @@ class LightConeMap(eqx.Module):
         if self._kernel is not None and native.serves(m.dtype):
             return native.linearise(self._kernel, self._operands, m)
         return self(m), jax.jacfwd(self)(m)
-
-    def of_leading(self, n: int) -> "LightConeMap":
-        """The same function of the first n numbers of m, the others being 0."""
-        return LightConeMap(self.form, self.offset, self.slope[:, :n])
 
     def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
         """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
