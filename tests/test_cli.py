@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from fake_trainer import FakeTrainer
@@ -17,6 +19,7 @@ from qdeq.runs import run as run_module
 from qdeq.runs import session
 from qdeq.runs.circuit import circuit_of
 from qdeq.runs.run_folder import RunFolder
+from qdeq.studies.catalogue import STUDIES
 from qdeq.training.config import PRESETS, TrainConfig
 from qdeq.training.options import ModelOptions
 
@@ -329,6 +332,14 @@ def test_every_command_has_help(capsys, command):
     assert f"usage: qdeq {command}" in capsys.readouterr().out
     assert main(["--help"]) == 0
     assert f"  {command} " in capsys.readouterr().out
+
+
+def test_every_study_is_named_where_it_is_looked_for(capsys):
+    assert main(["reproduce", "--help"]) == 0
+    page = Path(__file__).parents[1] / "docs/reproduce.md"
+    documented = page.read_text(encoding="utf-8")
+    for text in (capsys.readouterr().out, documented):
+        assert not [name for name in STUDIES if not re.search(rf"\b{name}\b", text)]
 
 
 def test_help_and_version_do_not_import_jax():

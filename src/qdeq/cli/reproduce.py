@@ -38,10 +38,10 @@ class ReproduceCommand:
     """mnist-4, mnist-10, fashion-10, cifar-10; digits-4 and digits-10, the same on data that need
     no download; depth, accuracy against applications; implicit-methods, ways to differentiate the
     equilibrium; overlap and circuits, the paper's figures; warmup, the choice of the warm-up on
-    validation data; noise, all models on noisy devices and with finite shots; parity, a network of
-    cells against any number of applications; magnet, another one on ground states of quantum
-    magnets; series, a chain of cells that forecasts; or tables, the estimators' defaults on
-    tables."""
+    validation data; recipe, the preset best taken apart; noise, all models on noisy devices and
+    with finite shots; parity, a network of cells against any number of applications; magnet,
+    another one on ground states of quantum magnets; series, a chain of cells that forecasts; or
+    tables, the estimators' defaults on tables."""
 
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that holds the data set's files; otherwise the download cache."""
