@@ -14,7 +14,7 @@ from qdeq.data.images import PAPER_SIDE, grid_side, usual_n_features
 from qdeq.errors import UserError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageComponents:
     """Scores of the leading principal components, over one common deviation.
 
@@ -34,8 +34,10 @@ class ImageComponents:
     >>> rng = np.random.default_rng(0)
     >>> pixels = rng.normal(size=(50, 2)) @ rng.normal(size=(2, 16))
     >>> components = ImageComponents.fit(pixels, 2)
-    >>> components(pixels).shape, components.side
-    ((50, 2), 4)
+    >>> components
+    ImageComponents(2 of 4 x 4 pixels)
+    >>> components(pixels).shape
+    (50, 2)
     >>> bool(np.allclose(components.images(components(pixels)), pixels, atol=1e-5))
     True
     """
@@ -43,6 +45,9 @@ class ImageComponents:
     mean: np.ndarray
     axes: np.ndarray
     scale: float
+
+    def __repr__(self) -> str:
+        return f"ImageComponents({self.n_features} of {self.side} x {self.side} pixels)"
 
     @classmethod
     def fit(cls, pixels: np.ndarray, n_components: int) -> Self:
