@@ -24,6 +24,9 @@ from qdeq.models import Classifier, Predictor, QuantumModel, quantum_model
 from qdeq.training.config import TrainConfig
 
 
+_COMPONENTS = "components.safetensors in the run folder"
+
+
 def describe_inputs(
     names: tuple[str, ...], model: QuantumModel, theta: np.ndarray, bind: bool
 ) -> list[dict[str, Any]]:
@@ -133,9 +136,7 @@ def describe_preprocessing(config: TrainConfig, dataset: Dataset) -> dict[str, A
             what = "grey, scaled to 0 to 1, minus 0.1307, over 0.3081, pooled"
         if dataset.image_components is not None:
             side = dataset.image_components.side
-            what += f" to {side} x {side}; x = axes (pixels - mean) / scale, the numbers of " + (
-                "components.safetensors in the run folder"
-            )
+            what += f" to {side} x {side}; then axes (pixels - mean) / scale, of {_COMPONENTS}"
         return {
             "name": config.data_name,
             "map": what,
