@@ -23,7 +23,6 @@ from qdeq.interop.names import numbered
 from qdeq.models import Classifier, Predictor, QuantumModel, quantum_model
 from qdeq.training.config import TrainConfig
 
-
 _COMPONENTS = "components.safetensors in the run folder"
 
 
