@@ -83,7 +83,7 @@ def test_the_preset_is_trained_and_compared_with_depth_and_classical_models(tmp_
     study = RecipeStudy(data="digits-4", epochs=4, seeds=(0, 1))
     rows = {row.key: row for row in study.rows()}
     computed, points = {}, {}
-    for key in ("best-implicit", "best-direct-1", "classical-narrow"):
+    for key in ("best-implicit", "best-direct-1", "equal-direct-5", "classical-narrow"):
         computed[key] = run_row(rows[key], tmp_path / key, lambda _: None)
         points[key] = {"": computed[key]["seeds"]}
     # Four qubits with three rotations each read 16 pixels and 12 measured values, and a bias.
@@ -92,5 +92,8 @@ def test_the_preset_is_trained_and_compared_with_depth_and_classical_models(tmp_
     assert min(seed["test_accuracy"] for seed in computed["best-implicit"]["seeds"]) > 0.5
     assert min(seed["converged_fraction"] for seed in computed["best-implicit"]["seeds"]) == 1
     results = Results(study, tuple(rows[key] for key in computed), computed, points)
-    first, second = study.claims(results)
-    assert first.startswith("Preset best") and "hidden units" in second
+    first, second, third, last = study.claims(results)
+    assert first.startswith("Preset best") and "the only depth that has run" in first
+    assert "direct(5) of as many executions" in second and "hidden units" in third
+    assert last.startswith("Training accuracy: ") and last.count("direct(1)") == 1
+    assert computed["equal-direct-5"]["epochs"] == 1 and computed["best-direct-1"]["epochs"] == 4
