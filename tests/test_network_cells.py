@@ -45,12 +45,15 @@ def test_a_circuits_slopes_are_those_of_what_it_hears(observables, feeds, noise,
         turned = oracle.circuit_unitary(qdeq.Circuit(2, encoding.operations), (), v)
         state = oracle.circuit_unitary(circuit, theta) @ turned @ np.eye(4)[0]
         expected = oracle.expectation_values(observables.strings, state)
-        np.testing.assert_allclose(cell(v, v), expected, atol=1e-12)
-    value, slopes = cell.linearise(v, v)
-    np.testing.assert_allclose(value, cell(v, v), atol=1e-12)
-    step = 1e-6 * np.eye(feeds)
-    differences = [(cell(v + s, v) - cell(v - s, v)) / 2e-6 for s in step]
-    np.testing.assert_allclose(slopes, np.transpose(differences), atol=1e-8)
+        np.testing.assert_allclose(eqx.filter_jit(cell)(v, v), expected, atol=1e-12)
+    value, slopes = eqx.filter_jit(lambda v: cell.linearise(v, v))(v)
+    steps = 1e-6 * np.eye(feeds)
+    values = eqx.filter_jit(jax.vmap(lambda v: cell(v, v)))(
+        np.stack([v, *(v + steps), *(v - steps)])
+    )
+    np.testing.assert_allclose(value, values[0], atol=1e-12)
+    differences = (values[1 : 1 + feeds] - values[1 + feeds :]) / 2e-6
+    np.testing.assert_allclose(slopes, differences.T, atol=1e-8)
 
 
 # --- noise ------------------------------------------------------------------------------------

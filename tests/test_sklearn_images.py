@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import qdeq
-from qdeq.data import from_arrays
-from qdeq.interop._images import ImageRows
+from qdeq.data import from_arrays, image_features
+from qdeq.interop._images import ImageFeatures
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,16 @@ def test_pixels_are_those_of_a_data_set():
     images = rng.integers(0, 256, (300, 28, 28, 3)).astype(np.uint8)
     labels = np.arange(300) % 5
     dataset = from_arrays(images, labels, name="noise")
-    rows = ImageRows.fit(images, 5, features="pool")(images)
+    rows = ImageFeatures.fit(images, 5, features="pool")(images)
     known = {row.tobytes() for row in rows}
     assert rows.shape == (300, 100)
     assert {row.tobytes() for row in np.asarray(dataset.train.x)} <= known
     # Components of all images that are given, where a data set takes those of its training part.
-    pixels = from_arrays(images, labels, n_features=784).train.x
-    components = ImageRows.fit(images, 5, features="pca").components
-    assert components is not None and components.n_features == 100
-    np.testing.assert_allclose(components.mean, pixels.mean(axis=0), atol=0.5)
+    pixels = image_features(images, 784)
+    features = ImageFeatures.fit(images, 5, features="pca")
+    assert features.components is not None and features.components.n_features == 100
+    np.testing.assert_allclose(features.components.mean, pixels.mean(axis=0), atol=1e-6)
+    np.testing.assert_array_equal(features(images), features.components(pixels))
 
 
 def test_channels_may_come_first_and_one_may_have_an_axis(digits, fitted):

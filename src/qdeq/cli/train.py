@@ -191,12 +191,11 @@ def with_data(
     """
     if not config.is_file:
         return config, None
-    from qdeq.data.files import holds_images
     from qdeq.runs.dataset import absolute, load_dataset
     from qdeq.training.recommended import recommended
 
     config = absolute(config)
-    if not given & {"preset", "features"} and holds_images(config.data):
+    if not given & {"preset", "features"}:  # of images; a table's features are its columns
         config = config.replace(features=PRESETS["best"].features)
     dataset = load_dataset(config)
     if dataset.preparation is not None:
@@ -205,7 +204,7 @@ def with_data(
                 f"features={config.features!r}: the features of a table are its columns; leave it "
                 "out, or set components for principal components of a table"
             )
-        config = config.replace(features="pool")  # a preset's is for images
+        config = config.replace(features="pool")
         for note in dataset.preparation.notes:
             console.print(note, markup=False, soft_wrap=True)
     if "preset" not in given:

@@ -116,28 +116,14 @@ def from_arrays(
     check_choice("features", features, ("pool", "pca"))
     columns = column_names(images)
     x = sample_array(images, f"{name} samples")
+    wanted = n_features
     if features == "pca":
         if not are_image_shaped(x):
             raise UserError(
                 f"features='pca': {name} samples have the shape {x.shape}, features as they are; "
                 "leave it out, or give images (N, H, W) or (N, H, W, 3)"
             )
-        pixels = from_arrays(
-            images,
-            labels,
-            task=task,
-            name=name,
-            n_features=fine_side(max(x.shape[1:3])) ** 2,
-            classes=classes,
-            targets=targets,
-            weights=weights,
-            white=white,
-            test=test,
-            test_fraction=test_fraction,
-            valid_fraction=valid_fraction,
-            split_seed=split_seed,
-        )
-        return extract(pixels, features, n_features)
+        n_features = fine_side(max(x.shape[1:3])) ** 2
     weight = None if weights is None else weight_array(weights, len(x), name)
     if task == "regression":
         if classes is not None:
@@ -152,7 +138,7 @@ def from_arrays(
             test_x = _test_samples(test, name, x)
             held = _regression(test_x, test[1], f"{name} test", n_features, white, columns)
             _check_targets(name, learning, held)
-        return assemble_regression(
+        dataset = assemble_regression(
             name,
             learning,
             held,
@@ -160,6 +146,7 @@ def from_arrays(
             valid_fraction=valid_fraction,
             split_seed=split_seed,
         )
+        return extract(dataset, features, wanted)
     y = label_array(labels, name)
     classes = _classes(np.unique(y).tolist() if classes is None else classes)
     if len(classes) < 2 or len(set(classes)) < len(classes):
@@ -180,7 +167,7 @@ def from_arrays(
         held = _split(test_x, test_y, f"{name} test samples", classes, n_features, white, columns)
     width = learning.x.shape[1]
     side = grid_side(width) if x.ndim != 2 else None
-    return assemble(
+    dataset = assemble(
         name,
         learning,
         held,
@@ -189,6 +176,7 @@ def from_arrays(
         valid_fraction=valid_fraction,
         split_seed=split_seed,
     )
+    return extract(dataset, features, wanted)
 
 
 def _test_samples(test: Any, name: str, x: np.ndarray) -> np.ndarray:

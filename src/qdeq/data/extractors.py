@@ -42,9 +42,9 @@ def extract(
     images
         Its `x` are normalised pixels, ``(N, side * side)``.
     kind
-        ``"pca"``: scores of the leading principal components, see `ImageComponents`. ``"vae"``:
-        latent means of a variational autoencoder, each centred and over its own deviation on the
-        training split.
+        ``"pool"``: the pixels as they are. ``"pca"``: scores of the leading principal components,
+        see `ImageComponents`. ``"vae"``: latent means of a variational autoencoder, each centred
+        and over its own deviation on the training split.
     n_features
         Number of components or latents; None is the usual one, or as many as there are.
     components
@@ -53,19 +53,21 @@ def extract(
     Returns
     -------
     Dataset
-        With `image_shape` ``(1, n_features)``, and with its components.
+        The same for pixels, else with `image_shape` ``(1, n_features)`` and with its components.
 
     Raises
     ------
     UserError
         For an unknown kind, or more components than pixels or training samples.
     """
-    check_choice("features", kind, FEATURES[1:])
+    check_choice("features", kind, FEATURES)
+    if kind == "pool":
+        return images
     pixels = images.train.x
     if n_features is None:
         n_features = usual_number(len(images.classes), pixels)
-    check_number(n_features, pixels)
     if kind == "vae":
+        check_number(n_features, pixels)
         components, transform = None, _fit_vae(pixels, n_features)
     else:
         components = components or ImageComponents.fit(pixels, n_features)

@@ -144,14 +144,6 @@ def load_file(
     )
 
 
-def holds_images(path: str | Path) -> bool:
-    """Whether a file or folder is of images: a folder, or arrays of more than two axes."""
-    path = existing(path)
-    if path.is_dir() or ending_of(path) != ".npz":
-        return path.is_dir()
-    return read_arrays_file(path).get("x", np.zeros((0, 0))).ndim != 2
-
-
 def _refuse(options: Mapping[str, object], what: str) -> None:
     for name, value in options.items():
         if value is not None:
@@ -214,8 +206,6 @@ def _images(
         image_shape=(side, side),
         all_in_test=held is None,
     )
-    if features == "pool":
-        return images
     return extract(images, features, n_features, components=components)
 
 

@@ -24,7 +24,7 @@ from qdeq.equilibrium import AbstractDerivative, Solution
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
 from qdeq.interop._circuits import as_circuit
-from qdeq.interop._images import ImageRows, are_images, image_array
+from qdeq.interop._images import ImageFeatures, are_images, image_array
 from qdeq.interop._parameters import check_parameters, constraints, drawn_seed
 from qdeq.models import ModelFunction, Prediction, Predictor
 from qdeq.names import OWN_MODEL, SCORES, TABLE_ENCODING, TABLE_PRESET
@@ -192,7 +192,7 @@ class Estimator(BaseEstimator):
         given = self._given
         if self.preset == TABLE_PRESET:
             rules = recommended(dataset)
-            if self._image_rows is not None:
+            if self._image_features is not None:
                 rules = recommended_for_images(len(dataset.train), dataset.n_outputs)
             base = {**vars(TrainConfig()), **rules}
         else:
@@ -226,16 +226,16 @@ class Estimator(BaseEstimator):
             n_classes = len(np.unique(y)) if given and is_classifier(self) else 1
             name: Any = "best" if self.preset == TABLE_PRESET else self.preset
             kind = PRESETS[name].features
-            self.images_ = ImageRows.fit(X, n_classes, features=kind) if given else None
-        if self._image_rows is not None and not given:
+            self.images_ = ImageFeatures.fit(X, n_classes, features=kind) if given else None
+        if self._image_features is not None and not given:
             raise UserError(
                 f"X has the shape {np.shape(X)}: this {type(self).__name__} was fitted on images, "
                 "give (N, H, W) or (N, H, W, 3)"
             )
-        return X if self._image_rows is None else self._image_rows(X)
+        return X if self._image_features is None else self._image_features(X)
 
     @property
-    def _image_rows(self) -> ImageRows | None:
+    def _image_features(self) -> ImageFeatures | None:
         """Of a fit on images; one on features, and none so far, have none."""
         return getattr(self, "images_", None)
 

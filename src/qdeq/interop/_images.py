@@ -42,7 +42,7 @@ def image_array(x: Any) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageRows:
+class ImageFeatures:
     """How images become the rows of a table, as `qdeq.data.from_arrays` does it.
 
     Attributes

@@ -16,6 +16,7 @@ from qdeq.devices.ledger import Ledger
 from qdeq.devices.prediction import estimate
 from qdeq.devices.timing import DeviceTiming
 from qdeq.models import ModelFunction
+from qdeq.runs.circuit import circuit_of
 
 if TYPE_CHECKING:
     from qdeq.training.config import TrainConfig
@@ -134,3 +135,17 @@ def phase_cost(
         return estimate(model, layers=round(steps), **options)
     config = config.given_again()
     return estimate(model, solver=config.solver, adjoint=config.adjoint, steps=steps, **options)
+
+
+def executions_per_sample(config: TrainConfig, steps: float) -> float:
+    """Circuits that training runs for a sample: its solve in so many steps, and its gradient.
+
+    Parameters
+    ----------
+    config
+        Of the run, without warm-up.
+    steps
+        Solver steps; in mode direct as many as layers.
+    """
+    cost = phase_cost(circuit_of(config), config, config.mode, steps)
+    return cost.inference(1).executions + cost.gradients(1).executions

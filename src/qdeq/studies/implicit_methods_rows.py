@@ -28,8 +28,7 @@ from qdeq.equilibrium import (
     Unrolled,
 )
 from qdeq.equilibrium._derivatives import products
-from qdeq.runs.circuit import circuit_of
-from qdeq.runs.cost import phase_cost
+from qdeq.runs.cost import executions_per_sample
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.run import resume, train
 from qdeq.runs.trained import Run
@@ -117,8 +116,7 @@ def with_method(config: TrainConfig, method: str) -> TrainConfig:
 def executions(config: TrainConfig) -> float:
     """Circuits that training runs for a sample: its solve and its gradient, by shifts."""
     steps = float(config.max_steps) if config.adjoint == Unrolled() else _STEPS
-    cost = phase_cost(circuit_of(config), config, "implicit", steps)
-    return cost.inference(1).executions + cost.gradients(1).executions
+    return executions_per_sample(config, steps)
 
 
 @eqx.filter_jit

@@ -285,20 +285,13 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
 
 def equal_executions(row: Row, folder: Path, progress: Tell) -> Result:
     """A depth that is trained for as many epochs as take the equilibrium's executions."""
+    from qdeq.runs.cost import executions_per_sample
+
     config = row.training
-    budget = _executions_per_sample(config.replace(mode="implicit"), _SOLVER_STEPS)
-    epochs = config.epochs * budget / _executions_per_sample(config, config.layers)
+    budget = executions_per_sample(config.replace(mode="implicit"), _SOLVER_STEPS)
+    epochs = config.epochs * budget / executions_per_sample(config, config.layers)
     config = config.replace(epochs=max(1, round(epochs)))
     return circuit(dataclasses.replace(row, config=config), folder, progress)
-
-
-def _executions_per_sample(config: TrainConfig, steps: float) -> float:
-    """Of a solve and its gradient, in training."""
-    from qdeq.runs.circuit import circuit_of
-    from qdeq.runs.cost import phase_cost
-
-    cost = phase_cost(circuit_of(config), config, config.mode, steps)
-    return cost.inference(1).executions + cost.gradients(1).executions
 
 
 def narrow_mlp(row: Row, folder: Path, progress: Tell) -> Result:
