@@ -83,6 +83,11 @@ def predict_file(
         source = _rows_of_table(run.preparation, file)
     elif run.image_components is not None or pools_images(run.config):
         source = _rows_of_images(run, file)
+    elif run.config.features == "pca":
+        raise UserError(
+            f"{run.folder.image_components_path} is not there, which makes components of images "
+            "(qdeq 0.1 did not write it before November 2026): restore it or train again"
+        )
     else:
         raise UserError(
             f"run={str(run.path)!r} was trained on features, which no file has columns for: "
