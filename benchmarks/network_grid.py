@@ -1,6 +1,7 @@
 """Networks over sizes: the equilibrium and its gradient against what one would do instead.
 
-`python -m benchmarks.networks --full`; every line is appended to the results as it is measured.
+`python -m benchmarks.networks --full`; results are written after every size, and a size that they
+hold is not measured again, so that hours may be spread over several evenings.
 """
 
 import json
@@ -164,16 +165,31 @@ def measure(case: Case, gain: float, seconds: float) -> list[Line]:
 
 
 def run(chosen: Iterator[Case], gain: float, seconds: float, folder: Path, note: str) -> list[Line]:
-    """Measure, and write `networks.json` and `networks.md` after every size."""
+    """Measure, and write `networks.json` and `networks.md` after every size.
+
+    Sizes in the folder's `networks.json` are kept if gain and note are the same.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lines: list[Line] = []
+    file = folder / "networks.json"
+    lines = _kept(file, gain, note)
     for case in chosen:
+        if any(line.case == case for line in lines):
+            continue
         print(case, flush=True)
         lines += measure(case, gain, seconds)
         record = {"gain": gain, "note": note, "lines": [asdict(line) for line in lines]}
-        (folder / "networks.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (folder / "networks.md").write_text(table(lines, note), encoding="utf-8")
     return lines
+
+
+def _kept(file: Path, gain: float, note: str) -> list[Line]:
+    if not file.exists():
+        return []
+    record = json.loads(file.read_text(encoding="utf-8"))
+    if (record["gain"], record["note"]) != (gain, note):
+        return []
+    return [Line(**{**line, "case": Case(**line["case"])}) for line in record["lines"]]
 
 
 def table(lines: list[Line], note: str) -> str:
@@ -181,7 +197,7 @@ def table(lines: list[Line], note: str) -> str:
     ways = [f"direct({_APPLICATIONS})", "lax.scan", "qdeq.Equilibrium, Broyden and GMRES"]
     head = ["chain", "sites", "numbers of a site", "batch", "what", "equilibrium", *ways]
     rows = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|---|--:|" + "--:|" * len(ways)]
-    keys = dict.fromkeys((line.case, line.what) for line in lines)
+    keys = sorted({(line.case, line.what) for line in lines}, key=_place)
     for case, what in keys:
         found = {line.way: line for line in lines if (line.case, line.what) == (case, what)}
         ours = found["equilibrium"]
@@ -193,6 +209,11 @@ def table(lines: list[Line], note: str) -> str:
         names = ["causal" if case.direction == "causal" else "both ways", f"{case.sites:,}"]
         rows.append(f"| {' | '.join([*names, str(case.states), str(case.batch), what, *cells])} |")
     return f"{note}\n\n" + "\n".join(rows) + "\n"
+
+
+def _place(key: tuple[Case, str]) -> tuple:
+    case, what = key
+    return case.direction != "causal", case.sites, case.states, case.batch, what != "solve"
 
 
 def _unsolved(line: Line) -> str:

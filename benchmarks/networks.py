@@ -21,6 +21,7 @@ from benchmarks import network_grid
 from benchmarks.network_grid import plain_scan
 from benchmarks.timing import take_turns
 from qdeq.equilibrium.networks import NetworkEquilibrium
+from qdeq.runs.summary import hardware, versions
 from qdeq.studies.parity_training import initial_network, parities, trained
 
 _TRAINED, _STEPS, _BATCH = 32, 600, 64
@@ -66,7 +67,7 @@ class NetworkBenchmark:
     """Folder of the results."""
 
     note: str = ""
-    """What stands above them, such as the machine."""
+    """What stands above them; the machine and versions, if left out."""
 
 
 def causal_chain(options: NetworkBenchmark) -> None:
@@ -175,6 +176,12 @@ def _by_hand(network: qdeq.Network, x: Array) -> Any:
     return jax.vmap(lambda x: layer(neighbours, start, x))(x)
 
 
+def _machine() -> str:
+    found = versions()
+    named = ", ".join(f"{name} {found[name]}" for name in ("python", "jax", "equinox"))
+    return f"{hardware()}, float32; qdeq {qdeq.__version__}, {named}"
+
+
 def _show(what: str, calls: dict[str, Callable], seconds: float, *references: str) -> None:
     timings = take_turns(calls, seconds=seconds)
     for name, timing in timings.items():
@@ -190,7 +197,8 @@ if __name__ == "__main__":
     chosen = tyro.cli(NetworkBenchmark, description=__doc__)
     if chosen.full:
         grid = network_grid.cases(chosen.grid_sites, chosen.grid_states, chosen.grid_batches)
-        network_grid.run(grid, chosen.gain, chosen.seconds, chosen.out, chosen.note)
+        note = chosen.note or _machine()
+        network_grid.run(grid, chosen.gain, chosen.seconds, chosen.out, note)
     else:
         causal_chain(chosen)
         both_ways(chosen)
