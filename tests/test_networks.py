@@ -1,5 +1,7 @@
 """Networks of cells at equilibrium against dense NumPy: solves, gradients, wirings, masks."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from qdeq.equilibrium.networks import (
     choose_solver,
     systems,
 )
-from qdeq.equilibrium.networks.chains import affine_recursion
+from qdeq.equilibrium.networks.chains import causal_recursion
 from qdeq.equilibrium.networks.solvers import FlatNetwork
 from qdeq.errors import UserError
 
@@ -385,7 +387,8 @@ def test_an_affine_recursion_never_overflows(method):
     signs = np.sign(np.random.default_rng(0).normal(size=(n, 1, 1))).astype(np.float32)
     offsets = np.zeros((n, 1), np.float32)
     offsets[0] = 1e-3
-    recursion = jax.jit(lambda a, b: affine_recursion(a, b, lower=-1, upper=1, method=method))
+    one = jnp.ones((1, 1), jnp.float32)
+    recursion = jax.jit(lambda c, b: causal_recursion(c, one, b, lower=-1, upper=1, method=method))
     y = recursion(jnp.asarray(3 * signs), jnp.asarray(offsets))
     # Clipped at the bounds it still knows the product of all signs.
     expected = np.cumprod(np.concatenate([[1.0], signs[1:, 0, 0]]))
@@ -393,18 +396,26 @@ def test_an_affine_recursion_never_overflows(method):
     assert np.abs(np.asarray(y)).max() == 1
 
 
-@pytest.mark.slow
-def test_both_forms_of_the_recursion_agree(x64):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_recursions_solve_dense_systems_alone_and_in_batches(transposed, x64):
     rng = np.random.default_rng(1)
-    blocks, offsets = 0.5 * rng.normal(size=(40, 3, 3)), rng.normal(size=(40, 3))
-    for reverse in (False, True):
-        a, b = jax.jit(
-            lambda *system, reverse=reverse: [
-                affine_recursion(*system, method=method, reverse=reverse)
-                for method in ("sequential", "associative")
-            ]
-        )(jnp.asarray(blocks), jnp.asarray(offsets))
-        np.testing.assert_allclose(a, b, atol=1e-12)
+    (batch, n, q, a) = 3, 7, 3, 2
+    slopes, message = 0.7 * rng.normal(size=(batch, n, q, a)), rng.normal(size=(a, q))
+    offsets = rng.normal(size=(batch, n, q))
+    expected = []
+    for c, b in zip(slopes, offsets, strict=True):
+        system = np.eye(n * q)
+        for i in range(1, n):
+            system[i * q : (i + 1) * q, (i - 1) * q : i * q] -= c[i] @ message
+        system = system.T if transposed else system
+        expected.append(np.linalg.solve(system, b.reshape(-1)).reshape(n, q))
+    arguments = jnp.asarray(slopes), jnp.asarray(message), jnp.asarray(offsets)
+    for method in ("sequential", "associative"):
+        solve = partial(causal_recursion, transposed=transposed, method=method)
+        found = jax.jit(jax.vmap(solve, in_axes=(0, None, 0)))(*arguments)
+        np.testing.assert_allclose(found, expected, atol=1e-11)
+        alone = jax.jit(solve)(arguments[0][1], arguments[1], arguments[2][1])
+        np.testing.assert_allclose(alone, expected[1], atol=1e-11)
 
 
 @pytest.mark.slow

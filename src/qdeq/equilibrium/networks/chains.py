@@ -8,10 +8,13 @@ chains both ways are eliminated by cyclic reduction. CPUs with compiled kernels 
 for chains both ways (`native/chain.py`): this file is their oracle.
 """
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float
 
 from qdeq._numbers import at_least, at_most
@@ -19,53 +22,72 @@ from qdeq._precision import PRECISION
 from qdeq.equilibrium.dense import robust_inverse
 
 
-def affine_recursion(
-    blocks: Float[Array, "N q q"],
+def causal_recursion(
+    slopes: Float[Array, "N q a"],
+    message: Float[Array, "a q"],
     offsets: Float[Array, "N q"],
     *,
     lower: Array | float | None = None,
     upper: Array | float | None = None,
-    reverse: bool = False,
+    transposed: bool = False,
     method: str = "auto",
 ) -> Float[Array, "N q"]:
-    """y_i = clip(A_i y_(i-1) + b_i), from y = 0 before the first site (after the last, reversed).
+    """y_i = clip(b_i + C_i W y_(i-1)), from y = 0 before the first site.
 
     Parameters
     ----------
-    blocks, offsets
-        A and b.
+    slopes, message, offsets
+        C, W and b.
     lower, upper
         What every y_i is clipped to, numbers or arrays that broadcast against `(N, q)`; None: large
         numbers whose products with blocks stay in range. So nothing overflows, whatever the
         products of the blocks are.
-    reverse
-        From the last site to the first.
+    transposed
+        y_i = clip(b_i + W' C_(i+1)' y_(i+1)) instead, from the last site to the first.
     method
         "sequential" (clips at every site), "associative" (scales partial products that grow beyond
         what means anything, and clips the end), or "auto": sequential on CPUs.
     """
     largest = float(jnp.finfo(offsets.dtype).max) ** 0.5
-    lower = jnp.broadcast_to(jnp.asarray(-largest if lower is None else lower), offsets.shape)
-    upper = jnp.broadcast_to(jnp.asarray(largest if upper is None else upper), offsets.shape)
-    lower, upper = lower.astype(offsets.dtype), upper.astype(offsets.dtype)
+    lower = jnp.asarray(-largest if lower is None else lower, offsets.dtype)
+    upper = jnp.asarray(largest if upper is None else upper, offsets.dtype)
     if method == "auto":
         method = "sequential" if jax.default_backend() == "cpu" else "associative"
-    if method == "associative":
-        return _associative(blocks, offsets, lower, upper, reverse, largest**0.5)
+    if method == "sequential":
+        by_sites = sequential_vmap(partial(_site_by_site, transposed))
+        return by_sites(slopes, message, offsets, lower, upper)
+    blocks = jnp.matmul(slopes, message, precision=PRECISION)
+    if transposed:  # what i tells i + 1 comes back from there
+        turned = jnp.swapaxes(blocks, -1, -2)
+        blocks = jnp.concatenate([turned[1:], jnp.zeros_like(turned[:1])])
+    y = _associative(blocks, offsets, transposed, largest**0.5)
+    return at_most(at_least(y, lower), upper)
 
-    def site(before: Array, here: tuple[Array, ...]) -> tuple[Array, Array]:
-        block, offset, low, high = here
-        y = _times(block, before) + offset
-        y = at_most(at_least(y, low), high)
+
+# Sample after sample: the loop over sites then reads memory in order, and multiplies by C and W one
+# after the other: 256 samples of 1,000 sites of 6 numbers take 14 ms of processor time instead of
+# 50 in step, and 125 in step by their blocks C W.
+def _site_by_site(
+    transposed: bool, slopes: Array, message: Array, offsets: Array, lower: Array, upper: Array
+) -> Array:
+    is_per_site = lower.ndim > 0 or upper.ndim > 0
+    bounds = [jnp.broadcast_to(b, offsets.shape) for b in (lower, upper)] if is_per_site else []
+
+    def site(heard: Array, here: tuple[Array, ...]) -> tuple[Array, Array]:
+        slope, offset, *own = here
+        low, high = own or (lower, upper)
+        if not transposed:
+            heard = _times(slope, _times(message, heard))
+        y = at_most(at_least(heard + offset, low), high)
+        if transposed:
+            return _times(message.T, _times(slope.T, y)), y
         return y, y
 
-    start = jnp.zeros_like(offsets[0])
-    return lax.scan(site, start, (blocks, offsets, lower, upper), reverse=reverse)[1]
+    sites = (slopes, offsets, *bounds)
+    return lax.scan(site, jnp.zeros_like(offsets[0]), sites, reverse=transposed)[1]
 
 
-def _associative(
-    blocks: Array, offsets: Array, lower: Array, upper: Array, reverse: bool, largest: float
-) -> Array:
+def _associative(blocks: Array, offsets: Array, reverse: bool, largest: float) -> Array:
     def after(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
         (a, b), (c, d) = first, second
         # An affine map that takes the box beyond `largest` says little more than a direction, and
@@ -76,8 +98,7 @@ def _associative(
         factor = jnp.where(size > largest, largest / size, 1)
         return slope * factor[:, None, None], shift * factor[:, None]
 
-    y = lax.associative_scan(after, (blocks, offsets), reverse=reverse)[1]
-    return at_most(at_least(y, lower), upper)
+    return lax.associative_scan(after, (blocks, offsets), reverse=reverse)[1]
 
 
 class LineFactors(eqx.Module):

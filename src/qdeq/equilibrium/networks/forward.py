@@ -50,6 +50,8 @@ _FEW_CHAINS = 3
 # Newton's method is near when the residual is below this times the square root of the tolerance.
 _NEARLY = 0.2
 _PATIENCE = 5  # steps without progress
+# Samples that go through a homotopy together: as many as a compiled kernel takes at once.
+_GROUP = 16
 _ROUNDS = 12  # of Newton's method, before a homotopy takes over
 # Where none can, because systems of a large graph are not solved exactly. Batches of 16 grids of
 # 5 x 5 3-qubit cells, four seeds, at gains 3 and 3.5: 46 and 8 of 64 converge with and without it,
@@ -245,10 +247,59 @@ def _in_stages(picard: Any, task: Task) -> Solved:
     left = near & ~now.converged(picard)
     now = now.stage(newton, rounds, patience, now.outcome.best.point, left)
     if has_homotopy:
-        homotopy = NetworkHomotopy(rtol=rtol, atol=atol, network=fn)
-        left = ~now.converged(picard)
-        now = now.stage(homotopy, task.options.max_steps, None, task.start, left)
+        now = _by_groups(_left_to_homotopy, now, ~now.converged(picard))
     return Solved(now.outcome, now.jacobians, now.outcome.steps)
+
+
+def _left_to_homotopy(now: "_Staged", left: Bool[Array, ""]) -> "_Staged":
+    task = now.task
+    homotopy = NetworkHomotopy(rtol=task.rtol, atol=task.atol, network=task.fn)
+    return now.stage(homotopy, task.options.max_steps, None, task.start, left)
+
+
+def _by_groups(
+    stage: Callable[["_Staged", Array], "_Staged"], now: "_Staged", active: Bool[Array, ""]
+) -> "_Staged":
+    """A stage that few samples of a batch need, in groups: those that do come first.
+
+    A group takes as many steps as its slowest sample, one that needs none costs next to nothing.
+    """
+    arrays, rest = eqx.partition(now, eqx.is_array)
+
+    def of_one(arrays: Any, active: Array) -> tuple[Outcome, Array]:
+        found = stage(eqx.combine(arrays, rest), active)
+        return found.outcome, found.jacobians
+
+    one = custom_vmap(of_one)
+
+    @one.def_vmap
+    def many(axis_size: int, in_batched: Any, arrays: Any, active: Array) -> Any:
+        axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched[0])
+        together = jax.vmap(of_one, in_axes=(axes, 0))
+        active = jnp.broadcast_to(active, axis_size)
+        if axis_size <= _GROUP:
+            found = together(arrays, active)
+        else:
+            order = jnp.argsort(~active)
+            # Filled up with samples that need nothing.
+            n_groups = -(-axis_size // _GROUP)
+            members = jnp.pad(order, (0, n_groups * _GROUP - axis_size)).reshape(n_groups, _GROUP)
+            needed = jnp.arange(members.size).reshape(members.shape) < jnp.sum(active)
+
+            def of_group(group: tuple[Array, Array]) -> Any:
+                chosen = jax.tree.map(
+                    lambda leaf, batched: leaf[group[0]] if batched else leaf,
+                    arrays,
+                    in_batched[0],
+                )
+                return together(chosen, group[1])
+
+            found = lax.map(of_group, (members, needed))
+            place = jnp.argsort(order)
+            found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[place], found)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return _Staged(now.task, *one(arrays, active))
 
 
 class _Staged(eqx.Module):

@@ -25,7 +25,7 @@ from qdeq.equilibrium.networks.cells import (
     kind_of_every_site,
     measures_derivatives,
 )
-from qdeq.equilibrium.networks.chains import affine_recursion
+from qdeq.equilibrium.networks.chains import causal_recursion
 from qdeq.equilibrium.networks.systems import is_eliminated, krylov_step, solver_of
 from qdeq.equilibrium.networks.wired import Jacobian, Wired
 from qdeq.equilibrium.networks.wiring import Chain
@@ -178,12 +178,13 @@ class NewtonScan(_NetworkSolver):
         """Linearise, substitute from the first site to the last."""
         del fn, tags
         out, jacobian = self.network.linearise(y, args)
-        blocks = jacobian.where_finite().blocks()[0]
         z = self.network.unravel(y, args[0])
         # z' = F + J (z' - z), as a recursion in z' - z: its clipping is that of z'.
         lower, upper = _box(options, z)
-        move = affine_recursion(
-            blocks, jnp.where(jnp.isfinite(out), out - z, 0), lower=lower, upper=upper
+        change = jnp.where(jnp.isfinite(out), out - z, 0)
+        jacobian = jacobian.where_finite()
+        move = causal_recursion(
+            jacobian.slopes, jacobian.messages[0], change, lower=lower, upper=upper
         )
         new = project((z + move).reshape(-1), options)
         return new, state, (y, out.reshape(-1))

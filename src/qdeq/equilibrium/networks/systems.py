@@ -21,7 +21,7 @@ from qdeq._precision import PRECISION
 from qdeq.equilibrium import linear_systems
 from qdeq.equilibrium.attach import AbstractAdjoint
 from qdeq.equilibrium.dense import robust_inverse
-from qdeq.equilibrium.networks.chains import RingFactors, affine_recursion, line_factors
+from qdeq.equilibrium.networks.chains import RingFactors, causal_recursion, line_factors
 from qdeq.equilibrium.networks.wired import Jacobian
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
 from qdeq.native.constants import SOLVED
@@ -48,8 +48,8 @@ def solver_of(jacobian: Jacobian, shift: Array | float = 0.0) -> Solve:
     if wiring.structure == "apart":
         return _apart(jacobian.blocks()[0], scale)
     if isinstance(wiring, Chain) and wiring.structure == "causal":
-        blocks = jacobian.blocks()[0] / scale
-        return lambda b: affine_recursion(blocks, b / scale)
+        message = jacobian.messages[0]
+        return lambda b: causal_recursion(jacobian.slopes / scale, message, b / scale)
     if wiring.structure == "causal":
         return lambda b: _series(lambda x: jacobian.push(x) / scale, b / scale, wiring.depth)
     if _has_kernel(jacobian):
@@ -72,10 +72,7 @@ def transposed_solver_of(jacobian: Jacobian) -> Solve:
     if wiring.structure == "apart":
         return _apart(jnp.swapaxes(jacobian.blocks()[0], -1, -2), 1.0)
     if isinstance(wiring, Chain) and wiring.structure == "causal":
-        turned = jnp.swapaxes(jacobian.blocks()[0], -1, -2)
-        # What i tells i + 1 comes back from there.
-        later = jnp.concatenate([turned[1:], jnp.zeros_like(turned[:1])])
-        return lambda b: affine_recursion(later, b, reverse=True)
+        return lambda b: causal_recursion(slopes, jacobian.messages[0], b, transposed=True)
     state = jax.ShapeDtypeStruct(slopes.shape[:2], slopes.dtype)
     if wiring.structure == "causal":
         back = jax.linear_transpose(jacobian.push, state)
@@ -244,7 +241,10 @@ class Structured(AbstractAdjoint):
                     return solve(v.reshape(shape)).reshape(-1)
                 solve = (transposed_solver_of if transposed else solver_of)(known)
                 flat = lambda v: solve(v.reshape(shape)).reshape(-1)  # noqa: E731
-                return _refined(flat, product, v, always=jacobian.wiring.structure not in BOTH_WAYS)
+                structure = jacobian.wiring.structure
+                if structure == "causal":  # substitution: nothing is inverted
+                    return flat(v)
+                return _refined(flat, product, v, always=structure not in BOTH_WAYS)
 
             return solution
 
