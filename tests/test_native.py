@@ -278,6 +278,30 @@ def test_samples_never_influence_each_other(x64):
     assert np.isfinite(np.delete(np.asarray(together[1].residual), 3)).all()
 
 
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+def test_numbers_that_are_none_end_every_kernel(wrong, typical):
+    # Whatever a training that diverged leaves in a model, a sample or a state.
+    model, x, m = typical
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    leaves, structure = jax.tree.flatten(arrays)
+
+    def results(leaves, x, m):
+        model = eqx.combine(jax.tree.unflatten(structure, leaves), rest)
+        value = over_batch(lambda f, m: f(m), model, x, m)
+        slope = slopes(model)(model.theta, x, m)
+        return value, slope, solve(model, LAYERS["fallback"], model.theta, x)
+
+    run = jax.jit(results)
+    for place in range(len(leaves) + 2):
+        arguments = [*leaves, x, m]
+        arguments[place] = jnp.full_like(arguments[place], wrong)
+        *leaves_there, x_there, m_there = arguments
+        value, _, (_, stats) = run(leaves_there, x_there, m_there)
+        assert not np.isfinite(value).any()
+        if place <= len(leaves):  # the solve has a start of its own
+            assert not np.asarray(stats.converged).any()
+
+
 def test_float32_is_as_exact_as_float32_is():
     model = MODELS["the paper's, angle"]()
     x = 20 * jax.random.normal(jax.random.key(3), (B, model.n_features))  # many turns

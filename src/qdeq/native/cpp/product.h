@@ -97,8 +97,8 @@ struct Product {
     shared_offset = false;
     slope = operands[1].at(outer, 0);
     for (int64_t i = 0; i < n_angles; ++i) {
-      alike[i] = 0;
-      while (!std::equal(slope + i * n, slope + (i + 1) * n, slope + alike[i] * n)) ++alike[i];
+      alike[i] = 0;  // at the latest i itself, though NaN equals nothing
+      while (alike[i] < i && !std::equal(slope + i * n, slope + (i + 1) * n, slope + alike[i] * n)) ++alike[i];
     }
     for (size_t g = 0; g < groups.size() && operands.size() > n_fixed; ++g)
       groups[g].coefficients = operands[2 + g].at(outer, 0);
