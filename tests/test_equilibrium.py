@@ -15,6 +15,7 @@ from equilibrium_problems import (
 
 from qdeq.equilibrium import (
     STATUS,
+    Anderson,
     Broyden,
     Direct,
     Dogleg,
@@ -190,6 +191,14 @@ def test_bounds_may_be_pytrees_like_the_state():
     assert layer.bounds == bounds
 
 
+@pytest.mark.parametrize("solver", [Picard(), Broyden(), Anderson(), Newton()])
+def test_real_bounds_of_a_complex_state_bound_both_parts(solver):
+    layer = Equilibrium(solver, bounds=(-1.0, 1.0))
+    found = one(layer, lambda z: 0.5j * z + 1, jnp.zeros(1, complex))
+    assert found.stats.converged
+    np.testing.assert_allclose(found.value, [0.8 + 0.4j], atol=1e-4)
+
+
 def test_direct_applies_f_layers_times_and_differentiates_like_a_loop(x64):
     f = tanh_map(jnp.asarray(tanh_weights()))
     x = jnp.asarray(tanh_inputs(1)[0])
@@ -239,6 +248,11 @@ def test_the_same_solve_twice_is_bit_identical():
         (lambda: Equilibrium(solver="broyden"), "Broyden()"),
         (lambda: Equilibrium(fallback=Newton(), fallback_steps=0), "fallback_steps=0"),
         (lambda: Equilibrium(bounds=1.0), "bounds=1.0"),
+        (lambda: Equilibrium(bounds=(1.0, 0.0)), "lower below upper"),
+        (lambda: Equilibrium(bounds=("a", 1.0)), "give a pair"),
+        (lambda: Broyden(rtol="a"), "rtol='a'"),
+        (lambda: Broyden(atol=None), "atol=None"),
+        (lambda: Picard(rtol=np.float32(-1)), "a tolerance is a number"),
         (lambda: Direct(layers=0), "layers=0"),
         (lambda: Direct(rtol=-1.0), "rtol=-1.0"),
         (lambda: Implicit(method="exact"), "auto, dense, gmres"),

@@ -10,13 +10,17 @@ from test_networks import A, D, Q, cell, dense_map, network_on
 import qdeq
 from qdeq.equilibrium.networks import (
     Alone,
+    Cells,
     Chain,
     EdgeInjection,
     Graph,
     Grid,
     NetworkEquilibrium,
     Wired,
+    growth,
 )
+
+KEY = jax.random.key(0)
 
 SLOW = pytest.mark.slow  # a program or two each
 EDGES = {
@@ -118,12 +122,122 @@ def random_edges(*sizes):
         (lambda: random_edges(1, 0, D, Q), "n_inputs=0"),
         (lambda: random_edges(1, A, 1.5, Q), "n_features=1.5"),
         (lambda: random_edges(1, A, D, 0), "n_states=0"),
+        (lambda: EdgeInjection([[1j]], [[0.5]]), "complex"),
+        *(
+            (lambda bound=bound: EdgeInjection([[1.0]], [[0.5]], max_gain=bound), "max_gain=")
+            for bound in (np.inf, np.nan, 0, -1.0, "a", True)
+        ),
+        *(
+            (lambda gain=gain: EdgeInjection.random(1, A, D, Q, key=KEY, gain=gain), "gain=")
+            for gain in (np.inf, np.nan, -1.0, "a")
+        ),
+        *((lambda n=n: Grid(2, 2, neighbours=n), "give 4 or 8") for n in (4.0, [4], "4", 5)),
+        *(
+            (
+                lambda n=n: qdeq.Network(
+                    cell, random_edges(1, A, D, Q), Chain(3), n_outputs=n, key=KEY
+                ),
+                "n_outputs=",
+            )
+            for n in (0, -1, 2.0, "a")
+        ),
+        (lambda: Wired(5, random_edges(1, A, D, Q), Chain(3)), "cell=5"),
+        (lambda: Wired(Cells([cell, 2], [0, 1, 0]), random_edges(1, A, D, Q), Chain(3)), "cell=2"),
+        (lambda: NetworkEquilibrium()(NETWORK, jnp.ones((3, D))), "network is a Network"),
+        (lambda: NETWORK.solve(jnp.ones((3, D)), layer="auto"), "layer='auto'"),
+        (lambda: NETWORK.solve(jnp.ones((3, D)), layer=qdeq.Equilibrium()), "NetworkEquilibrium"),
+        (lambda: NETWORK.solve(jnp.ones((3, D)), key=0), "key=0"),
+        (
+            lambda: qdeq.QuantumEquilibrium(NETWORK).solve(jnp.ones((3, D)), shots=9),
+            "without a key",
+        ),
+        *(
+            (lambda bounds=bounds: NetworkEquilibrium(bounds=bounds), "bounds=")
+            for bounds in ((1, -1), (1, 1), (np.nan, 1.0), ("a", "b"), 1.0)
+        ),
+        *(
+            (lambda rtol=rtol: NetworkEquilibrium(rtol=rtol), "rtol=")
+            for rtol in ("1", None, np.float32(-1), np.nan, True)
+        ),
     ],
 )
 def test_what_there_is_not_is_refused_in_one_line(call, message):
     with pytest.raises(qdeq.UserError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda v: (v, v),
+        lambda v: None,
+        lambda v: v[:2].astype(jnp.float16),
+        lambda v: v[:2] > 0,
+        lambda v: v[:2] * 1j,
+        lambda v: v[:1],
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_cell_that_returns_no_state_is_refused_in_one_line(wrong, several):
+    kind = lambda v, x: wrong(v)  # noqa: E731
+    cells = Cells([cell, kind], [0, 1, 0]) if several else kind
+    network = Wired(cells, NETWORK.injection, Chain(3))
+    with pytest.raises(qdeq.UserError, match="the cell returned") as error:
+        NetworkEquilibrium()(network, jnp.ones((3, D)))
+    assert "\n" not in str(error.value)
+
+
+MASK = np.array([True, True, False])
+BOTH = Wired(cell, random_edges(2, A, D, Q), Chain(3, "both"))
+STATES = jnp.full((3, Q), 0.1)
+# All that take a mask: what it says of no site may be in no answer and in no gradient.
+TAKE_A_MASK = {
+    "map": lambda wired, x, mask: wired(STATES, x, mask),
+    "linearise": lambda wired, x, mask: wired.linearise(STATES, x, mask)[1].slopes,
+    "growth": lambda wired, x, mask: growth(wired, STATES, x, mask),
+    "solve": lambda wired, x, mask: NetworkEquilibrium()(wired, x, mask=mask).value,
+    "apply": lambda wired, x, mask: qdeq.Network(
+        wired.cell, wired.injection, wired.wiring, read_out="mean"
+    ).apply(x, 2, mask=mask),
+}
+
+
+@pytest.mark.parametrize("name", TAKE_A_MASK)
+def test_what_stands_at_sites_that_are_left_out_is_in_no_gradient(name):
+    take = TAKE_A_MASK[name]
+
+    def total(injection, x):
+        return jnp.sum(take(Wired(cell, injection, BOTH.wiring), x, jnp.asarray(MASK)) ** 2)
+
+    slopes = jax.jit(jax.grad(total))
+    x = jnp.ones((3, D))
+    expected = slopes(BOTH.injection, x)
+    found = slopes(BOTH.injection, x.at[2].set(jnp.nan))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isfinite(expected.messages).all()
+
+
+READ = qdeq.Network(cell, BOTH.injection, BOTH.wiring, read_out="mean")
+CHECK_A_MASK = {
+    **{name: TAKE_A_MASK[name] for name in ("growth", "solve", "apply")},
+    "outputs": lambda wired, x, mask: READ.outputs(STATES, mask),
+}
+
+
+@pytest.mark.parametrize("name", CHECK_A_MASK)
+@pytest.mark.parametrize("mask", [np.ones(2, bool), np.ones((3, 1), bool), np.ones(3), "abc"])
+def test_a_mask_of_another_kind_is_refused_in_one_line(name, mask):
+    with pytest.raises(qdeq.UserError, match="give a bool per site") as error:
+        CHECK_A_MASK[name](BOTH, jnp.ones((3, D)), mask)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", CHECK_A_MASK)
+def test_a_mask_may_be_a_list(name):
+    take, x = CHECK_A_MASK[name], jnp.ones((3, D))
+    np.testing.assert_array_equal(take(BOTH, x, MASK.tolist()), take(BOTH, x, jnp.asarray(MASK)))
 
 
 def test_whole_numbers_are_features_as_well():

@@ -1,6 +1,8 @@
 """The few lines that every solver of this package shares: checks, bounds, the error it reports."""
 
+import math
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import jax
@@ -11,26 +13,43 @@ from qdeq._numbers import at_least, at_most
 from qdeq.errors import UserError
 
 
-def check_tolerances(rtol: Any, atol: Any) -> None:
-    """Raise `UserError` for a negative tolerance; traced tolerances are taken on trust."""
+def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None:
+    """Raise `UserError` for a negative tolerance; those in arrays are taken on trust."""
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if isinstance(value, (int, float)) and not value >= 0:
+        if isinstance(value, jax.Array) or (may_be_none and value is None):
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0:
             raise UserError(f"{name}={value!r}: a tolerance is a number that is at least 0")
 
 
 def check_count(name: str, value: Any) -> None:
     """Raise `UserError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise UserError(f"{name}={value!r}: give an integer that is at least 1")
 
 
+def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:
+    """Raise `UserError` unless `value` is a finite number that is at least 0, or above it."""
+    fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    if not fits or value < 0 or (above and value == 0):
+        least = "above 0" if above else "of at least 0"
+        raise UserError(f"{name}={value!r}: give a finite number {least}{otherwise}")
+
+
 def check_loop(max_steps: Any, stall_steps: Any, bounds: Any) -> None:
-    """Raise `UserError` for step counts below 1, or bounds that are no pair."""
+    """Raise `UserError` for step counts below 1, or bounds that are no pair in order."""
     check_count("max_steps", max_steps)
     if stall_steps is not None:
         check_count("stall_steps", stall_steps)
-    if bounds is not None and not (isinstance(bounds, tuple) and len(bounds) == 2):
+    if bounds is None:
+        return
+    if not (isinstance(bounds, tuple) and len(bounds) == 2) or any(
+        isinstance(bound, str) for bound in bounds
+    ):
         raise UserError(f"bounds={bounds!r}: give a pair (lower, upper)")
+    lower, upper = bounds
+    if isinstance(lower, Real) and isinstance(upper, Real) and not lower < upper:
+        raise UserError(f"bounds={bounds!r}: give (lower, upper) with lower below upper")
 
 
 def project(y: PyTree[Array], options: dict[str, Any]) -> PyTree[Array]:

@@ -13,7 +13,9 @@ from qdeq.errors import UserError
 
 
 def check_randomness(key: Any, shots: Any, gradient_shots: Any = None) -> None:
-    """Raise `UserError` for shots without a key, or shots of the gradient alone."""
+    """Raise `UserError` for what is no key, shots without one, or of the gradient alone."""
+    if key is not None and not hasattr(key, "dtype"):
+        raise UserError(f"key={key!r}: give a key of JAX's, such as jax.random.key(0)")
     if key is None and (shots is not None or gradient_shots is not None):
         raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
     if shots is None and gradient_shots is not None:

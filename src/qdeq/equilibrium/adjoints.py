@@ -62,7 +62,7 @@ class Implicit(AbstractAdjoint):
 
     def __check_init__(self) -> None:
         check_choice("method", self.method, ["auto", "dense", "gmres"])
-        check_tolerances(self.rtol, self.atol)
+        check_tolerances(self.rtol, self.atol, may_be_none=True)
         check_count("max_steps", self.max_steps)
 
     def operator(

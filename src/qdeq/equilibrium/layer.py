@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -48,8 +49,9 @@ class Equilibrium(eqx.Module):
     max_steps
         Static bound on the solver's steps.
     bounds
-        (lower, upper), numbers or pytrees like z0: iterates are clipped to the box. Solvers with a
-        trust region (`Dogleg`, `LevenbergMarquardt`) ignore it.
+        (lower, upper), numbers or pytrees like z0: iterates are clipped to the box, of complex
+        numbers both parts. Solvers with a trust region (`Dogleg`, `LevenbergMarquardt`) ignore it,
+        and so does `Homotopy`, which may end outside where f leads out of the box.
     stall_steps
         A sample gives up after this many steps in which its residual did not fall by a tenth; None
         never. `Homotopy` ignores it: on its way the residual rises too.
@@ -277,12 +279,7 @@ class Equilibrium(eqx.Module):
         def flat(bound: PyTree) -> Array:
             if jax.tree.structure(bound) != jax.tree.structure(z0):
                 return jnp.asarray(bound, problem.start.dtype)
-            filled = jax.tree.map(
-                lambda b, z: jnp.broadcast_to(jnp.asarray(b, jnp.result_type(z)), jnp.shape(z)),
-                bound,
-                z0,
-            )
-            return flatten(filled)[0]
+            return flatten(jax.tree.map(_filled, bound, z0))[0]
 
         assert self.bounds is not None
         lower, upper = self.bounds
@@ -310,3 +307,12 @@ class Equilibrium(eqx.Module):
             result=outcome.status,
         )
         return Solution(problem.unravel(value), frozen(stats), jacobian)
+
+
+def _filled(bound: Any, z: Any) -> Array:
+    """A bound of every entry of z; a real one of both parts of complex numbers."""
+    dtype = jnp.result_type(z)
+    bound = jnp.asarray(bound)
+    if jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.iscomplexobj(bound):
+        bound = bound + 1j * bound
+    return jnp.broadcast_to(bound.astype(dtype), jnp.shape(z))

@@ -23,7 +23,7 @@ from qdeq.equilibrium.networks import (
 )
 from qdeq.equilibrium.networks.cells import cells_of, check_cells, check_randomness_of
 from qdeq.equilibrium.networks.layer import checked_features
-from qdeq.equilibrium.networks.wired import check_wiring
+from qdeq.equilibrium.networks.wired import check_wiring, checked_mask
 from qdeq.equilibrium.networks.wiring import check_size
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import Solution
@@ -108,6 +108,8 @@ class Network(ModelFunction):
                 f"n_outputs={n_outputs!r} {'with' if key is not None else 'without'} a key: a head "
                 "has a number of outputs and a key for its weights, give both or neither"
             )
+        if n_outputs is not None:
+            check_size("n_outputs", n_outputs)
         check_cells(cell, wiring.n_sites)
         # A function says nothing of its sizes.
         sizes = sizes_of(cell) or (injection.n_inputs, injection.n_states)
@@ -181,6 +183,8 @@ class Network(ModelFunction):
             `NetworkEquilibrium`.
         """
         layer = self.default_layer() if layer is None else layer
+        if not isinstance(layer, NetworkEquilibrium):
+            raise UserError(f"layer={layer!r}: give a NetworkEquilibrium(...), or None for its own")
         random = {"key": key, "shots": shots, "gradient_shots": gradient_shots}
         return layer(self.wired(before), x, z0=z0, mask=mask, **random)
 
@@ -206,7 +210,7 @@ class Network(ModelFunction):
         check_size("layers", layers, 0)
         wired = self.wired(before)
         check_randomness_of(wired.cell, key, shots)
-        x = checked_features(wired, x)
+        x, mask = checked_features(wired, x), checked_mask(mask, self.wiring)
         x = x.astype(jnp.result_type(x.dtype, self.injection.features.dtype))
         z = jnp.zeros((self.wiring.n_sites, self.injection.n_states), x.dtype)
         keys = None if key is None else jax.random.split(key, layers)
@@ -248,7 +252,7 @@ class Network(ModelFunction):
         Without a head the states, their mean, or the last of them. With a mask the mean is over the
         sites that there are, and the last is the last of them.
         """
-        read = self._read(states, mask)
+        read = self._read(states, checked_mask(mask, self.wiring))
         if self.head is None:
             return read
         return jax.vmap(self.head)(read) if self.reads == "sites" else self.head(read)

@@ -116,8 +116,7 @@ class QuantumEquilibrium(eqx.Module):
         if isinstance(self.model, Network) and isinstance(self.layer, NetworkEquilibrium):
             if budget is not None:
                 raise UserError("budget of a network: give max_steps to its NetworkEquilibrium")
-            random: dict[str, Any] = {} if key is None else {"key": key, "shots": shots}
-            return self.model.solve(x, layer=self.layer, z0=self.start, **random)
+            return self.model.solve(x, layer=self.layer, z0=self.start, key=key, shots=shots)
         if shots is None:
             return self.solve_bound(self.model.prepare().bind(x), budget=budget)
         function = SampledModel(self.model).bind(x)

@@ -88,6 +88,7 @@ def magnetisations(
 
     n_spins = fields.shape[1]
     spins, flips = _spins(n_spins), _transverse(n_spins, g)
+    fields = np.asarray(fields, float)
     start, found = np.ones(2**n_spins), np.empty_like(fields)
     for number, sample in enumerate(fields):
         matrix = flips + _diagonal(spins, sample, bonds)

@@ -96,7 +96,13 @@ def measures_derivatives(cell: Any) -> bool:
 
 
 def check_cells(cell: Any, n_sites: int) -> None:
-    """Raise `UserError` where cells of several kinds are for another number of sites."""
+    """Raise `UserError` for what cannot be called, or cells for another number of sites."""
+    for one in cells_of(cell):
+        if not callable(one):
+            raise UserError(
+                f"cell={one!r}: give a function cell(v, x) of what a site hears and its features, "
+                "or a model function"
+            )
     if isinstance(cell, Cells) and len(cell.kinds) != n_sites:
         raise UserError(
             f"kinds has {len(cell.kinds)} numbers and the wiring {n_sites} sites: give the number "

@@ -3,9 +3,11 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
+from qdeq.equilibrium._common import check_amount
 from qdeq.equilibrium.networks.wiring import AbstractWiring, check_size
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError
@@ -49,6 +51,8 @@ class EdgeInjection(eqx.Module):
         max_gain: float | None = None,
         learned: bool = True,
     ) -> None:
+        if any(np.iscomplexobj(part) for part in (features, messages, offset)):
+            raise UserError("features, messages or offset are complex: give real numbers")
         dtype = jnp.result_type(float)
         try:
             self.features = jnp.asarray(features, dtype)
@@ -62,8 +66,8 @@ class EdgeInjection(eqx.Module):
         self.messages = messages[None] if messages.ndim == 2 else messages
         a = self.features.shape[0] if self.features.ndim else 0
         self.offset = jnp.zeros(a, dtype) if offset is None else offset
-        if max_gain is not None and not max_gain > 0:
-            raise UserError(f"max_gain={max_gain!r}: give a number above 0, or None for no bound")
+        if max_gain is not None:
+            check_amount("max_gain", max_gain, above=True, otherwise=", or None for no bound")
         self.max_gain, self.learned = max_gain, learned
         shapes = (self.features.shape, self.messages.shape, self.offset.shape)
         if (
@@ -109,6 +113,8 @@ class EdgeInjection(eqx.Module):
         check_size("n_inputs", n_inputs)
         check_size("n_features", n_features, 0)
         check_size("n_states", n_states)
+        if not isinstance(gain, Array):
+            check_amount("gain", gain)
         for_features, for_messages = jax.random.split(key)
         features = jax.random.normal(for_features, (n_inputs, n_features))
         features = features / max(n_features, 1) ** 0.5

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -18,6 +19,7 @@ from qdeq.equilibrium._solve import SolveOptions
 from qdeq.equilibrium.attach import AbstractAdjoint, adjoint_residual, attach
 from qdeq.equilibrium.networks.cells import (
     Cells,
+    cells_of,
     check_randomness_of,
     drawing,
     measures_derivatives,
@@ -27,7 +29,7 @@ from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS, Task, forward
 from qdeq.equilibrium.networks.sampled import solve_sampled
 from qdeq.equilibrium.networks.solvers import FlatNetwork
 from qdeq.equilibrium.networks.systems import Structured
-from qdeq.equilibrium.networks.wired import Wired, masked
+from qdeq.equilibrium.networks.wired import Wired, checked_mask, masked
 from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
@@ -46,7 +48,8 @@ class NetworkEquilibrium(eqx.Module):
     ----------
     solver
         "sweep" (causal: site after site, exact), "newton-scan" (causal chains: Newton's method on
-        the whole chain, a handful of batched evaluations; what it leaves over is swept),
+        the whole chain, a handful of batched evaluations; what it leaves over is swept, which is
+        one step more),
         "newton-blocks" (chains both ways, rings, sites apart: block elimination), "newton-krylov",
         "anderson", "broyden", "picard" (any wiring), "krasnoselskii-mann" (any wiring: damped, and
         averaged where cells are random), "homotopy" (where systems are solved exactly: for
@@ -154,6 +157,11 @@ class NetworkEquilibrium(eqx.Module):
             For shapes that do not fit the wiring, or a solver that does not; with a key for cells
             that take none, or a solver by Jacobians; without one for cells that need it.
         """
+        if not isinstance(network, Wired):
+            raise UserError(
+                f"network is a {type(network).__name__}: give a Wired; of a qdeq.Network that is "
+                "network.wired(), or call its solve"
+            )
         x = checked_features(network, x)
         check_randomness(key, shots, gradient_shots)
         check_randomness_of(network.cell, key, shots)
@@ -256,6 +264,8 @@ def _dtype_of(network: Wired, x: Array) -> jnp.dtype:
 def checked_features(network: Wired, x: Any) -> Array:
     """Features as an array; `UserError` for another shape, or for what are no real numbers."""
     wiring, injection = network.wiring, network.injection
+    if isinstance(x, np.ndarray) and not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     try:
         x = jnp.asarray(x)
     except (TypeError, ValueError):
@@ -312,28 +322,21 @@ def _checked(
     """Flat start and mask."""
     wiring, q = network.wiring, network.injection.n_states
     n = wiring.n_sites
-    if mask is not None:
-        mask = jnp.asarray(mask)
-        if mask.shape != (n,) or mask.dtype != jnp.bool_:
+    mask, dtype = checked_mask(mask, wiring), _dtype_of(network, x)
+    v, shots = jnp.zeros(network.injection.n_inputs, dtype), None if shots is None else shots(0)
+    for cell in cells_of(network.cell):
+        found = jax.eval_shape(lambda c=cell: drawing(c, shots)(v, x[0].astype(dtype), key))
+        what = getattr(found, "dtype", type(found).__name__)
+        if getattr(found, "shape", None) != (q,) or what != dtype:
+            shape = f" of shape {found.shape}" if hasattr(found, "shape") else ""
             raise UserError(
-                f"mask has shape {mask.shape} and dtype {mask.dtype}: give a bool per site, ({n},)"
+                f"the cell returned {what}{shape} and the injection's messages take {q} numbers: "
+                f"give a cell that returns one array, ({q},) of {dtype}"
             )
-        if wiring.closes:
-            raise UserError(
-                f"mask with {wiring!r}: leaving a site out would open it; solve samples of "
-                "different size apart"
-            )
-    draw = {"key": key, "shots": None if shots is None else shots(0)}
-    found = jax.eval_shape(lambda: network(jnp.zeros((n, q), _dtype_of(network, x)), x, **draw))
-    if found.shape != (n, q):
-        raise UserError(
-            f"the cell returned {found.shape[1:]} numbers and the injection's messages take {q}: "
-            f"give a cell that returns ({q},)"
-        )
     if z0 is None:
-        start = jnp.zeros((n, q), found.dtype)
+        start = jnp.zeros((n, q), dtype)
     else:
-        start = lax.stop_gradient(jnp.asarray(z0, found.dtype))
+        start = lax.stop_gradient(jnp.asarray(z0, dtype))
         if start.shape != (n, q):
             raise UserError(f"z0 has shape {start.shape}: give a state per site, ({n}, {q})")
     return masked(start, mask).reshape(-1), mask

@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq._numbers import at_least, largest
 from qdeq.equilibrium._common import check_count
-from qdeq.equilibrium.networks.layer import NetworkEquilibrium
-from qdeq.equilibrium.networks.wired import Jacobian, Wired
+from qdeq.equilibrium.networks.layer import NetworkEquilibrium, checked_features
+from qdeq.equilibrium.networks.wired import Jacobian, Wired, checked_mask
 from qdeq.equilibrium.regularisers import hinge
 from qdeq.errors import UserError
 
@@ -53,7 +53,8 @@ def growth(
     """
     check_count("warm_up", warm_up)
     check_count("steps", steps)
-    jacobian = network.linearise(z, x, mask)[1]
+    x, mask = checked_features(network, x), checked_mask(mask, network.wiring)
+    jacobian = network.linearise(z, x.astype(z.dtype), mask)[1]
     start = jax.random.normal(jax.random.key(0), z.shape, z.dtype)
 
     def product(p: Array, matrix: Jacobian) -> tuple[Array, Array]:
@@ -141,8 +142,9 @@ def path_independence(
     check_count("n_starts", n_starts)
     if not scale > 0:
         raise UserError(f"scale={scale!r}: give a number above 0")
+    x = checked_features(network, x)
     shape = (n_starts, network.wiring.n_sites, network.injection.n_states)
-    starts = jax.random.uniform(key, shape, x.dtype, -scale, scale)
+    starts = jax.random.uniform(key, shape, jnp.result_type(x, float), -scale, scale)
     starts = jnp.concatenate([jnp.zeros_like(starts[:1]), starts])
     found = jax.vmap(lambda z0: layer(network, x, z0=z0, mask=mask))(starts)
     distances = jnp.sqrt(jnp.sum((found.value - found.value[0]) ** 2, axis=(1, 2)))

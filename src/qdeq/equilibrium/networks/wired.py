@@ -104,6 +104,7 @@ class Wired(eqx.Module):
 
         With a key every site gets one of its own, and the shots.
         """
+        x = masked(x, mask)  # so that nothing that stands there is in a gradient
         keys = self.keys(key)
         return masked(
             at_all_sites(self.cell, lambda cell: drawing(cell, shots), self.heard(z, x), x, keys),
@@ -124,6 +125,7 @@ class Wired(eqx.Module):
         shots: int | Int[Array, ""] | None = None,
     ) -> tuple[Float[Array, "N q"], "Jacobian"]:
         """F(z), and its Jacobian; memory linear in N q^2."""
+        x = masked(x, mask)
         v = self.heard(z, x)
         messages = self.injection.weights()[1]
         kinds, a, q = messages.shape
@@ -225,6 +227,27 @@ def masked(values: Array, mask: Array | None) -> Array:
     if mask is None:
         return values
     return jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+
+
+def checked_mask(mask: Any, wiring: AbstractWiring) -> Array | None:
+    """A mask as an array; `UserError` for another shape or type, or where it would open a ring."""
+    if mask is None:
+        return None
+    try:
+        mask = jnp.asarray(mask)
+    except (TypeError, ValueError):
+        raise UserError(f"mask={mask!r}: give a bool per site, ({wiring.n_sites},)") from None
+    if mask.shape != (wiring.n_sites,) or mask.dtype != jnp.bool_:
+        raise UserError(
+            f"mask has shape {mask.shape} and dtype {mask.dtype}: give a bool per site, "
+            f"({wiring.n_sites},)"
+        )
+    if wiring.closes:
+        raise UserError(
+            f"mask with {wiring!r}: leaving a site out would open it; solve samples of "
+            "different size apart"
+        )
+    return mask
 
 
 def check_wiring(wiring: Any, injection: Any) -> None:

@@ -295,7 +295,7 @@ class Grid(AbstractWiring):
         least, why = (3, " where the grid is periodic") if self.periodic else (1, "")
         check_size("rows", self.rows, least, why)
         check_size("columns", self.columns, least, why)
-        if self.neighbours not in _DIRECTIONS:
+        if not isinstance(self.neighbours, int) or self.neighbours not in _DIRECTIONS:
             raise UserError(f"neighbours={self.neighbours!r}: give 4 or 8")
 
     @property
