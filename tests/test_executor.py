@@ -135,6 +135,8 @@ def test_an_answer_in_time_is_an_answer():
         (np.zeros((2, 3)), r"shape \(2, 3\) in place of \(1, 1\)"),
         (np.full((1, 1), np.nan), "not finite"),
         ("nonsense", "ValueError"),
+        (np.zeros((1, 1)) + 1j, "complex or masked"),
+        (np.ma.masked_array(np.zeros((1, 1)), True), "complex or masked"),
     ],
 )
 def test_nonsense_answers_are_device_errors(answer, message):
@@ -170,6 +172,11 @@ def test_mistakes():
         executor(np.zeros((1, 1)), shots=0)
     with pytest.raises(UserError, match=r"timeout=0"):
         Scripted(None, timeout=0)
+    with pytest.raises(UserError, match=r"timeout='a'"):
+        Scripted(None, timeout="a")
+    for limit in ("10", True, 0, np.inf, np.nan):
+        with pytest.raises(UserError, match="give a positive number"):
+            Budget(executions=limit)
     with pytest.raises(UserError, match=r"retries=-1"):
         Scripted(None, retries=-1)
     with pytest.raises(UserError, match=r"purpose='fun'"):

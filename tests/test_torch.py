@@ -223,3 +223,21 @@ def test_a_network_of_cells_is_a_layer():
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in layer.parameters())
     with pytest.raises(qdeq.UserError, match=r"give \(..., 5, 1\)"):
         layer(torch.ones(4, 6, 1))
+
+
+def test_a_compiled_module_goes_around_the_layer(model):
+    layer = EquilibriumLayer(model)
+    whole = torch.nn.Sequential(layer, torch.nn.Linear(model.n_observables, 2))
+    x = torch.ones(3, model.n_features)
+    found = torch.compile(whole, backend="eager")(x)
+    assert torch.equal(found, whole(x))
+    found.sum().backward()
+    assert layer.theta.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("transform", [torch.func.vmap, torch.func.jacrev])
+def test_transforms_of_functions_are_refused_in_one_line(layer, transform):
+    x = torch.ones(2, layer._features[-1])
+    with pytest.raises(qdeq.UserError, match=r"torch\.func's transforms") as error:
+        transform(layer)(x)
+    assert "\n" not in str(error.value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import threading
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Executor(abc.ABC):
                 f"{circuit.n_qubits}: give both the same number of qubits"
             )
         check_shots("shots", shots)
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
             raise UserError(f"timeout={timeout!r}: give a number of seconds above 0, or None")
         if retries:
             check_count("retries", retries)
@@ -195,7 +196,10 @@ class Executor(abc.ABC):
         job = f"device {self.name} failed on a submission of {len(angles)} circuits"
         advice = "what was measured before is kept, see to the device and continue"
         try:
-            values = np.asarray(self._run_in_time(angles, shots), dtype=np.float64)
+            values = self._run_in_time(angles, shots)
+            if np.iscomplexobj(values) or np.ma.is_masked(values):
+                raise TypeError("it returned complex or masked numbers")
+            values = np.asarray(values, dtype=np.float64)
         except UserError:
             raise  # a mistake of the user's that a device explained, such as a gate that it lacks
         except Exception as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from qdeq.devices.timing import DeviceTiming, submission_seconds
@@ -56,7 +57,8 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("executions", "shots", "seconds"):
             limit = getattr(self, name)
-            if limit is not None and not 0 < limit < math.inf:
+            is_number = isinstance(limit, Real) and not isinstance(limit, bool)
+            if limit is not None and not (is_number and 0 < limit < math.inf):
                 raise UserError(
                     f"budget of {limit!r} {name}: give a positive number, or leave it out"
                 )

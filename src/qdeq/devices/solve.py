@@ -354,6 +354,8 @@ def _with_tolerance(
 
 def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
     dtype = model_of(model).theta.dtype
+    if np.iscomplexobj(x) or np.iscomplexobj(start):
+        raise UserError("x or start is complex: give real numbers")
     x = jnp.asarray(x, dtype)
     each: tuple[int, ...] = (model.n_features,)
     if isinstance(model, Network):

@@ -66,6 +66,7 @@ class EquilibriumLayer(torch.nn.Module):
     Its trainable arrays are `torch.nn.Parameter`s and its fixed ones buffers: optimisers,
     `state_dict`, `.to(dtype)`, `copy.deepcopy` and so on treat it as any other module. Tensors and
     parameters have one dtype, float32 or float64. A tensor's device must be one that JAX has.
+    `torch.compile` leaves it as it is; transforms of `torch.func` are refused.
 
     Parameters
     ----------
@@ -143,10 +144,24 @@ class EquilibriumLayer(torch.nn.Module):
         torch.Tensor
             `(..., q)`, of a network `(..., N, q)`; for a JAX function `(B, *shape)`.
         """
+        if torch.compiler.is_compiling():  # JAX compiles the layer; the decorator takes 1 s to load
+            return torch.compiler.disable(self._forward)(x)
+        return self._forward(x)
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
         values = self._values()
         leading = self._checked(x, values)
         flat = x.reshape(-1, *x.shape[len(leading) :])
-        found = _Solve.apply(self, flat, *values)
+        try:
+            found = _Solve.apply(self, flat, *values)
+        except RuntimeError as error:
+            if "setup_context" not in str(error):
+                raise
+            raise UserError(
+                "torch.func's transforms do not reach into the layer: it takes batches itself, and "
+                "torch.autograd.functional.jacobian differentiates it; or transform its JAX form, "
+                "layer.equilibrium()"
+            ) from None
         return found.reshape(*leading, *found.shape[1:])
 
     @property
