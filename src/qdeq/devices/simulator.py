@@ -30,7 +30,10 @@ class SimulatorExecutor(Executor):
     circuit, observables, shots, ledger, timeout, retries
         See `Executor`. ``shots=None``: exact expectation values.
     noise
-        A noise model of gates and readout; None for a perfect device.
+        A noise model of gates and readout; None for a perfect device. It acts on the gates of
+        `circuit`. Those of a `Program` are the gates of a device: a model's U3 is three of them,
+        its encoding prepares states by some, and each has noise of its own, where the same noise of
+        the model acts once on the U3 and not on prepared amplitudes.
     seed
         Of the sampled outcomes. The number of earlier submissions enters too: two equal programs
         see equal outcomes, two submissions of one program different ones.
