@@ -201,6 +201,17 @@ def test_the_configuration_of_many_seeds_has_them_all(fake, tmp_path):
     assert (one / "config.json").read_bytes() == (seed / "config.json").read_bytes()
 
 
+@pytest.mark.parametrize("seeds", ["3", "[3]", '"3"', '"3:4"'])
+def test_seeds_in_a_toml_file_are_a_number_a_list_or_what_the_words_have(fake, tmp_path, seeds):
+    (tmp_path / "my.toml").write_text(f"epochs = 1\nseeds = {seeds}\n")
+    assert main(["train", "--config", "my.toml", "--out", "run", "--quiet"]) == 0
+    assert RunFolder(tmp_path / "run").read_seeds() == [3]
+
+
+# What `qdeq train` takes and no configuration holds.
+ASIDE = ("preset", "out", "resume", "track", "json", "quiet", "config", "devices")
+
+
 def test_a_toml_file_has_options_which_words_override(fake, tmp_path):
     (tmp_path / "my.toml").write_text('epochs = 3\nlearning-rate = 0.1\nsolver = "newton"\n')
     assert main(["train", "--config", "my.toml", "--epochs", "2", "--out", "run", "--quiet"]) == 0
@@ -216,6 +227,11 @@ def test_a_toml_file_has_options_which_words_override(fake, tmp_path):
         ('epochs = "many"', "give a whole number"),
         ("epochs = [1]", "give a whole number"),
         ("epochs", "is not TOML"),
+        ("epochs = 99999999999999999999", "at most 2**31 - 1"),
+        *((f"seeds = {v}", "seeds=") for v in ("true", "1.5", "-1", "[]", "[1.5]", "{ a = 1 }")),
+        ("seeds = 99999999999", "below 2**32"),
+        *((f'{key} = "demo"', f"{key} is given on the command line (--{key})") for key in ASIDE),
+        ('process-id = "1"', "(--process-id)"),
         (None, "cannot be read"),
     ],
 )

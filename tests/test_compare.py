@@ -73,6 +73,67 @@ def test_runs_on_other_data_are_refused(tmp_path, changes, words):
         compare([a, b])
 
 
+def of_table(path, true=None, *, labels=None, file="same", **options):
+    """A run on a table: a regression with these targets of its test samples, or classes."""
+    config = TrainConfig(data="/no/table.csv", target="y", **options)
+    changes = {}
+    if true is not None:
+        changes = {"task": "regression", "classes": [], "targets": ["y"], "confusion_matrix": []}
+        changes |= {name: 0.5 for name in ("train_r2", "valid_r2", "test_r2")}
+    written(path, [0.9], config=config, dataset="table", **changes)
+    folder, files = RunFolder(path), {"data": {"sha256": file, "path": "table.csv"}}
+    if options.get("test"):
+        files["test"] = {"sha256": "other", "path": options["test"]}
+    content = {"files": files, "targets": None}
+    if labels is not None:
+        content["test_labels"] = labels
+    folder.data_path.write_text(json.dumps(content))
+    if true is not None:
+        folder.write_predictions(np.asarray(true), np.asarray(true) + 1)
+    return path
+
+
+TARGETS = np.array([[-1.3], [0.2], [1000.0]])
+
+
+def test_runs_with_other_seeds_of_the_split_have_the_same_test_samples(tmp_path):
+    # Every run scales targets by the rows that train it, in float32.
+    a = of_table(tmp_path / "a", TARGETS)
+    b = of_table(tmp_path / "b", TARGETS * (1 + 2e-7), split_seed=7)
+    assert compare([a, b]).differing["split_seed"] == ["0", "7"]
+    c, d = of_table(tmp_path / "c"), of_table(tmp_path / "d", split_seed=7)
+    assert compare([c, d]).differing["split_seed"] == ["0", "7"]
+
+
+def test_runs_whose_groups_drew_other_test_rows_are_refused(tmp_path):
+    a = of_table(tmp_path / "a", TARGETS)
+    b = of_table(tmp_path / "b", TARGETS[::-1], group="g")
+    with pytest.raises(UserError, match=r"other test samples \(group=g, and group=None\)"):
+        compare([a, b])
+    c = of_table(tmp_path / "c", TARGETS, group="g")  # one group a row: the same were drawn
+    assert "group" in compare([a, c]).differing
+    d, e = of_table(tmp_path / "d"), of_table(tmp_path / "e", group="g")  # of classes nobody knows
+    with pytest.raises(UserError, match="other test samples"):
+        compare([d, e])
+    groups = {"f": None, "h": "g"}  # with a file to test on they draw no test rows
+    tested = [of_table(tmp_path / n, test="/no/t.csv", group=g) for n, g in groups.items()]
+    assert "group" in compare(tested).differing
+
+
+def test_other_test_samples_are_refused_by_what_is_kept_of_them(tmp_path):
+    a = of_table(tmp_path / "a", TARGETS)
+    for name, other in (("b", TARGETS + 0.1), ("c", TARGETS[:2])):
+        with pytest.raises(UserError, match="other test samples"):
+            compare([a, of_table(tmp_path / name, other)])
+    with pytest.raises(UserError, match="another file of test"):
+        compare([a, of_table(tmp_path / "d", TARGETS, test="/no/t.csv")])
+    e, f = of_table(tmp_path / "e", labels="12"), of_table(tmp_path / "f", labels="34")
+    with pytest.raises(UserError, match="other test samples"):
+        compare([e, f])
+    # A run from before labels were kept has the counts of each class, as it had.
+    assert compare([e, of_table(tmp_path / "g")]).runs
+
+
 def test_fewer_than_two_runs_the_same_twice_and_unfinished_ones_are_refused(tmp_path, capsys):
     a, b = written(tmp_path / "a", [0.9]), written(tmp_path / "b", [0.8])
     for runs, words in (

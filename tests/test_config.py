@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import qdeq
 from qdeq import names
+from qdeq.cli import main
 from qdeq.cli.arguments import parse
 from qdeq.cli.train import TrainCommand, config_of
 from qdeq.data import DATASETS
@@ -77,7 +78,7 @@ JUNK = (
 def test_whatever_is_given_a_field_takes_it_or_names_itself_in_one_line(name):
     for value in JUNK:
         try:
-            config = TrainConfig(**{"max_steps": 2**71, "epochs": 2**71, name: value})
+            config = TrainConfig(**{"max_steps": 2**31 - 1, "epochs": 2**31 - 1, name: value})
         except UserError as error:
             # Either its own value is refused, or the pair with another field of fixed value.
             assert name in str(error) or "noise" in str(error), (value, error)
@@ -90,6 +91,21 @@ def test_whatever_is_given_a_field_takes_it_or_names_itself_in_one_line(name):
             assert TrainConfig.from_json(config.replace(max_steps=30, epochs=100).to_json())
 
 
+WHOLE_NUMBERS = [name for name, hint in hints_of(TrainConfig).items() if plain_type(hint) is int]
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+def test_every_whole_number_has_a_largest_one_that_arrays_hold(name, capsys):
+    option = f"--{name.replace('_', '-')}"
+    for value in (2**32, 99999999999, 10**20):
+        allowed = r"give a number .*(2\*\*3|from 1 to)"
+        with pytest.raises(UserError, match=rf"^{name}={value}: {allowed}"):
+            TrainConfig(**{name: value})
+        assert main(["train", option, str(value), "--quiet"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("qdeq: error: ") and error.count("\n") == 1 and str(value) in error
+
+
 def options_of(hint):
     """Values that a field's declared type allows."""
     plain, limits = plain_type(hint), range_of(hint)
@@ -98,7 +114,7 @@ def options_of(hint):
     elif limits is None:
         values = st.sampled_from(["", "depolarising=0.01"])
     elif plain is int:
-        values = st.integers(limits.ge, 2**31)
+        values = st.integers(limits.ge, 2**31 - 1)
     else:
         low, open_low = (limits.ge, False) if limits.gt is None else (limits.gt, True)
         values = st.floats(

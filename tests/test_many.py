@@ -13,7 +13,7 @@ from qdeq.errors import UserError
 from qdeq.runs import session
 from qdeq.runs.run import TrainingInterrupted, resume, train
 from qdeq.runs.run_folder import RunFolder
-from qdeq.runs.seeds import parse_seeds
+from qdeq.runs.seeds import check_seeds, parse_seeds
 from qdeq.runs.summary import Spread
 from qdeq.training.config import TrainConfig
 from qdeq.training.loop import Trainer
@@ -169,10 +169,28 @@ def test_seeds_are_ranges_and_lists(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "3:1", "a", "0-3", "1,1", "0:", "-1", "0:2,1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "3:1", "a", "0-3", "1,1", "0:", "-1", "0:2,1"),
+        *("99999999999", "4294967296", "9" * 5000, "0:99999999999", "0:4294967296", "0:9,3:9"),
+    ],
+)
 def test_other_seeds_are_a_users_mistake(text):
-    with pytest.raises(UserError, match="seed"):
+    with pytest.raises(UserError, match="seed") as caught:
         parse_seeds(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seeds", [3, True, "0:3", [1.5], [True], [-1], [2**32], [None], [[1]]])
+def test_seeds_in_python_are_whole_numbers_that_make_keys(seeds):
+    with pytest.raises(UserError, match="seeds=") as caught:
+        check_seeds(seeds)
+    assert "\n" not in str(caught.value)
+
+
+def test_seeds_of_numpy_are_pythons():
+    assert [type(seed) for seed in check_seeds(np.arange(3))] == [int] * 3
 
 
 def test_the_command_trains_and_resumes_many_seeds(fake, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """Wirings drawn, and networks priced, by the command line and by their objects."""
 
 import json
+import time
+import tracemalloc
 
 import pytest
 
@@ -8,6 +10,7 @@ from qdeq.circuits import MeasuredCircuit
 from qdeq.cli import main
 from qdeq.devices import estimate_network
 from qdeq.equilibrium.networks import Alone, Chain, Graph, Grid
+from qdeq.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -137,3 +140,53 @@ def test_mistakes_are_one_clear_line(words, message, capsys):
     assert main(words.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+HUGE = [
+    *((name, "999999999") for name in ("alone", "chain", "chain-both", "ring")),
+    *((name, "999999x999999") for name in ("grid", "grid-8")),
+    ("graph --edges 0-999999999", None),
+]
+
+
+@pytest.mark.parametrize(("wiring", "sites"), HUGE)
+def test_wirings_too_large_to_draw_are_refused_in_one_line(wiring, sites, tmp_path, capsys):
+    words = ["--wiring", *wiring.split(), *(["--sites", sites] if sites else [])]
+    for out in ([], ["--out", str(tmp_path / "wiring.png")]):
+        assert main(["draw", *words, *out]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "sites: at most 10,000 can be drawn" in line and (sites or "").split("x")[0] in line
+
+
+@pytest.mark.parametrize(("wiring", "sites"), HUGE)
+def test_huge_networks_are_priced_at_once_and_no_number_is_cut(wiring, sites, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ["--wiring", *wiring.split(), *(["--sites", sites] if sites else [])]
+    for more in ([], ["--layers", "1000000000"], ["--steps", "1000000000"]):
+        tracemalloc.start()
+        start = time.process_time()
+        assert main(["resources", *CELL.split(), *words, *more, "--samples", "1000"]) == 0
+        assert time.process_time() - start < 5  # it was minutes, or no memory was left
+        assert tracemalloc.get_traced_memory()[1] < 1e8
+        tracemalloc.stop()
+        text = capsys.readouterr().out
+        assert "…" not in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_the_price_of_a_chain_takes_no_longer_for_more_sites():
+    cell = MeasuredCircuit.named(3, "angle", ansatz="hardware-efficient")
+    start = time.process_time()
+    cost = estimate_network(cell, Chain(10**6), solver="sweep")
+    assert cost.inference(8).submissions == 10**6 + 1
+    assert cost.inference(8).executions == cost.circuit.settings * 8 * 2 * 10**6
+    assert estimate_network(cell, Chain(8), layers=10**9).inference(1).submissions == 10**9
+    assert estimate_network(cell, Chain(8), solver="picard", steps=1e9).forward[0].times == 10**9
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("options", [{"layers": 2.5}, {"layers": True}, {"steps": "a"}])
+def test_numbers_of_another_kind_are_refused(options):
+    cell = MeasuredCircuit.named(3, "angle", ansatz="hardware-efficient")
+    ((name, value),) = options.items()
+    with pytest.raises(UserError, match=f"^{name}={value}|^{name}='{value}'"):
+        estimate_network(cell, Chain(3), **options)

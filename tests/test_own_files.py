@@ -96,12 +96,50 @@ def test_a_run_predicts_frames_and_prepared_features(trained):
     shuffled = frame.drop(columns="kind")[frame.columns[-2::-1]].assign(more=1)
     np.testing.assert_array_equal(run.predict_proba(shuffled), chances)
     features = run.preparation.transform(frame)
-    np.testing.assert_array_equal(run.predict_proba(features), chances)
+    np.testing.assert_array_equal(run.predict_proba(features, prepared=True), chances)
     one = [run.predict_proba(frame.iloc[[row]]) for row in range(3)]
     np.testing.assert_array_equal(np.concatenate(one), chances[:3])
     assert run.solve(frame).stats.converged.shape == (40,)
     with pytest.raises(UserError, match="x has no column 'size', which the model reads"):
         run.predict(frame.drop(columns="size"))
+
+
+def test_texts_that_training_did_not_have_are_counted_and_named(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("qdeq.runs.predictions._ROWS", 16)
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    new = frame.assign(city=frame["city"].str.upper(), open="maybe")
+    message = "column 'city': 40 rows with texts that training did not have ("
+    with pytest.warns(UserWarning, match=r"^x: column '") as caught:
+        run.predict(new)
+    told = [str(warning.message) for warning in caught]
+    assert len(told) == 2 and told[0].startswith("x: " + message)
+    assert told[0].endswith("taken for none of those: it had 'Lima', 'Oslo', 'Rome'")
+    assert "('maybe'), taken for 'False': it had 'False', 'True'" in told[1]
+    assert caught[0].filename == __file__
+    new.to_csv(tmp_path / "new.csv", index=False)
+    done = predict_file(run, tmp_path / "new.csv", tmp_path / "p.csv")
+    assert [f"x: {note}" for note in done.notes if "training did not have" in note] == told
+
+
+@pytest.mark.parametrize("kind", [int, float, lambda flag: str(int(flag))])
+def test_zero_and_one_are_booleans_where_training_saw_booleans(trained, kind):
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    expected = run.predict_proba(frame)
+    np.testing.assert_array_equal(
+        run.predict_proba(frame.assign(open=frame["open"].map(kind))), expected
+    )
+
+
+def test_arrays_without_names_are_not_taken_for_features_of_a_table_in_silence(trained):
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    features = run.preparation.transform(frame)
+    for call in (run.predict, run.predict_proba, run.solve, run.predictions):
+        for x in (features, features * 7, features.tolist()):
+            with pytest.warns(UserWarning, match=r"without names of columns.*prepared=True"):
+                call(x)
+        call(features, prepared=True)
+    with pytest.raises(UserError, match="the model takes"):
+        run.predict(features[:, 1:], prepared=True)
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.csv.gz", "p.tsv", "p.parquet"])
@@ -124,6 +162,23 @@ def test_predictions_of_a_file_are_those_of_its_frame(trained, tmp_path, monkeyp
     chances = run.predict_proba(frame).astype(np.float32)
     np.testing.assert_array_equal(written[columns[1:3]].to_numpy(np.float32), chances)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_file_is_predicted_row_by_row_or_not_at_all(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("qdeq.runs.predictions._ROWS", 16)
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    file, out = tmp_path / "new.csv", tmp_path / "p.csv"
+    frame.insert(0, "more\n(mm)", 1)
+    frame.to_csv(file, index=False)
+    assert predict_file(run, file, out).n_rows == 40
+    assert pd.read_csv(out)["label"].tolist() == run.predict(frame).tolist()
+    out.unlink()
+    monkeypatch.setattr(
+        "qdeq.data.csv_files._skip_header", lambda file, _: [next(file) for _ in range(3)]
+    )
+    with pytest.raises(UserError, match=r"new\.csv: 39 of 40 rows could be read"):
+        predict_file(run, file, out)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_command_predicts(trained, tmp_path, capsys, monkeypatch):
@@ -289,7 +344,8 @@ def test_images_are_predicted_from_folders_files_and_arrays(
     pictures(tmp_path / "pets")
     run = qdeq.train(TrainConfig(data="pets", features=features, **SMALL), out="run")
     pictures(tmp_path / "new", classes=("a", "b/c"), n=3)
-    monkeypatch.setattr("qdeq.runs.predictions._IMAGES", 4)  # in two parts
+    for module in ("predictions", "trained"):
+        monkeypatch.setattr(f"qdeq.runs.{module}.IMAGES_AT_ONCE", 4)  # in two parts
     assert main(["predict", "run", "new"]) == 0
     found = pd.read_csv("predictions.csv")
     names = [f"{folder}/{k}.png" for folder in ("a", "b/c") for k in range(3)]
@@ -303,6 +359,8 @@ def test_images_are_predicted_from_folders_files_and_arrays(
     )
     images = np.stack([np.asarray(plt.imread(f"new/a/{k}.png") * 255) for k in (2,)])
     np.savez("new.npz", x=images.round().astype(np.uint8))
+    five = np.repeat(images.round().astype(np.uint8), 5, axis=0)  # also in two parts
+    np.testing.assert_allclose(run.predict_proba(five)[:, 0], found.iloc[2, 2], 1e-5)
     predict_file(run, "new.npz", "arrays.csv")
     assert pd.read_csv("arrays.csv").columns[0] == "label"
     np.testing.assert_allclose(pd.read_csv("arrays.csv")["probability_cat"], found.iloc[2, 2], 1e-5)
@@ -335,6 +393,12 @@ def test_a_run_on_a_named_set_of_images_predicts_images(tmp_path, features):
     np.testing.assert_allclose(found[rows], test, atol=1e-5)
     found = pd.read_csv(tmp_path / "p.csv")["label"].to_numpy()[rows]
     np.testing.assert_array_equal(found, run.predict(test))
+    # Images themselves, from 0 to 1, are as good as their features.
+    np.testing.assert_array_equal(run.predict(images / 16)[rows], found)
+    with pytest.raises(UserError, match=r"pixels run from 0\.0 to 16\.0"):
+        run.predict(images)
+    with pytest.raises(UserError, match=r"x has the shape .*give images \(N, H, W\)"):
+        run.predict(images[..., None, None])
 
 
 def test_components_of_images_are_those_of_the_images_that_train(tmp_path):

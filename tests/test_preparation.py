@@ -211,3 +211,38 @@ def test_texts_that_are_all_rare_tell_nothing():
     preparation = TablePreparation.fit(frame)
     assert preparation.column_names == ["x"]
     assert "each of its 150 different texts is in less than 1 %" in preparation.notes[0]
+
+
+def test_texts_that_training_did_not_have_are_found_of_every_kind_of_column():
+    n = 200
+    frame = pd.DataFrame(
+        {
+            "two": ["b", "b", "b", "a"] * (n // 4),
+            "three": (["a", "b", "c"] * n)[:n],
+            "flag": [True, False] * (n // 2),
+            "gaps": [None, "a", "b", "b"] * (n // 4),
+            "rare": ["uvw"[k % 3] if k > 1 else f"once {k}" for k in range(n)],
+            "number": np.arange(n) % 7,
+        }
+    )
+    preparation = TablePreparation.fit(frame)
+    assert preparation.columns[4].pooled  # new ones are among the rare ones, as they should be
+    assert preparation.unseen(frame) == {}
+    new = frame.assign(two="B", three=["a", None] * (n // 2), flag=[0, 7] * (n // 2), rare="new")
+    new = new.assign(gaps=["a", "A", "A", None] * (n // 4))
+    found = preparation.unseen(new)
+    assert found == {"two": {"B": n}, "flag": {"7": n // 2}, "gaps": {"A": n // 2}}
+    again = TablePreparation.from_json(preparation.to_json())
+    assert again == preparation and again.unseen(new) == found
+
+
+def test_preparations_from_before_the_first_of_two_texts_was_kept_say_what_they_can():
+    frame = pd.DataFrame({"often a": ["a", "a", "b"] * 20, "often b": ["b", "b", "a"] * 20})
+    values = json.loads(TablePreparation.fit(frame).to_json())
+    for column in values["columns"]:
+        del column["base"]
+    before = TablePreparation.from_json(json.dumps(values))
+    assert before.unseen(frame) == {}
+    new = pd.DataFrame({"often a": ["A"], "often b": ["A"]})
+    assert before.unseen(new) == {"often a": {"A": 1}}  # of the other only b is known
+    np.testing.assert_array_equal(before.transform(new), TablePreparation.fit(frame).transform(new))

@@ -167,6 +167,8 @@ def test_a_network_of_qnodes_costs_what_one_of_our_circuits_costs():
     injection = qdeq.EdgeInjection.random(chain, 2, 1, 2, key=jax.random.key(0))
     network = qdeq.Network(f, injection, chain)
     assert estimate_network(network) == estimate_network(MEASURED, chain)
+    longer = type(chain)(100)  # a wiring that is given is the one that is priced
+    assert estimate_network(network, longer) == estimate_network(MEASURED, longer)
 
 
 def _angle(theta, v):

@@ -22,7 +22,13 @@ from qdeq.equilibrium import Picard
 from qdeq.errors import UserError
 from qdeq.runs import figures, report_data
 from qdeq.runs.circuit import circuit_of
-from qdeq.runs.report import command_line, python_call, report_page, summary_rows
+from qdeq.runs.report import (
+    command_line,
+    python_call,
+    report_page,
+    summary_rows,
+    write_report,
+)
 from qdeq.runs.report_data import Path, ReportData, Sample, Search, of_run
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary, versions
@@ -290,3 +296,37 @@ def test_the_circuit_of_a_configuration_has_its_encoding_and_its_circuit(encodin
 def test_long_names_of_classes_leave_room_for_the_picture():
     (axes,) = figures.confusion([[5, 1], [0, 3]], ["x" * 200, "dog"]).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["x" * 19 + "…", "dog"]
+
+
+@pytest.mark.parametrize("name", ["<$50% $_{", "US$ 5_ to US$ 10", "$^$", "cost_$_per_$_", r"\$$"])
+def test_pictures_show_what_a_user_named_and_no_formula(name):
+    for figure in (
+        figures.confusion([[5, 1], [0, 3]], [name, "other"]),
+        figures.predicted_against_true(np.eye(3)[:, :1], np.eye(3)[:, 1:2], [name]),
+    ):
+        assert figures.png(figure).startswith(b"\x89PNG")
+        shown = [*figure.axes[0].get_xticklabels(), figure.axes[0].title]
+        shown += [figure.axes[0]._left_title]
+        # What is drawn, by Matplotlib's own rule for `$` and `\$`.
+        drawn = [text._preprocess_math(text.get_text()) for text in shown]
+        assert any(name in text and not is_formula for text, is_formula in drawn)
+
+
+def test_names_in_a_script_that_the_font_lacks_are_drawn_without_a_warning():
+    assert figures.png(figures.confusion([[5, 1], [0, 3]], ["東京", "서울"]))
+
+
+def test_a_picture_that_fails_costs_a_warning_and_not_the_report(tmp_path, monkeypatch):
+    def fails(*_):
+        raise ValueError("no\nroom")
+
+    folder = RunFolder(tmp_path)
+    folder.write_config(TrainConfig())
+    folder.write_summary(summary())
+    more = {"valid_loss": 0.5, "solver_steps_mean": 3.0, "circuit_executions": 10}
+    folder.write_metrics([{**line, **more} for line in history()])
+    monkeypatch.setattr(figures, "confusion", fails)
+    with pytest.warns(UserWarning, match=r"the picture 'confusion' is left out .* \(no room\)"):
+        paths = write_report(tmp_path)
+    assert {"training.png", "residual.png", "circuit.png"} <= {path.name for path in paths}
+    assert folder.report_path.is_file() and "confusion.png" not in {path.name for path in paths}

@@ -276,6 +276,150 @@ def test_a_forecaster_goes_on_with_a_line_and_with_frames_of_several_channels():
     np.testing.assert_allclose(found, waves.iloc[50:52], atol=0.3)
 
 
+TINY = {"n_qubits": 1, "ansatz_layers": 1, "epochs": 1, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Eight sequences of five steps and two channels, a label of each and of each step."""
+    x = np.random.default_rng(0).normal(size=(8, 5, 2))
+    return x, np.arange(8) % 2, (x.sum(axis=2) > 0).astype(int)
+
+
+@pytest.fixture(scope="module", params=ESTIMATORS[:2])
+def whole(request, few):
+    return request.param(**TINY).fit(frames(few[0]), few[1])
+
+
+@pytest.fixture(scope="module", params=ESTIMATORS[:2])
+def of_sites(request, few):
+    return request.param(**TINY, read_out="sites").fit(few[0], few[2])
+
+
+def frames(x, columns=("a", "b")):
+    return [pd.DataFrame(one, columns=list(columns)) for one in x]
+
+
+def entries(estimator, x, y, path):
+    """All that takes sequences after the fit."""
+    names = {"predict", "predict_proba", "decision_function", "converged"} & {*dir(estimator)}
+    return [lambda name=name: getattr(estimator, name)(x) for name in names] + [
+        lambda: estimator.score(x, y),
+        lambda: estimator.write_report(x, path),
+    ]
+
+
+def test_wherever_frames_enter_after_the_fit_other_columns_are_refused(whole, few, tmp_path):
+    x, y, _ = few
+    assert list(whole.feature_names_in_) == ["a", "b"] and whole.n_features_in_ == 2
+    for columns in (["b", "a"], ["a", "c"]):
+        given = [*frames(x[:7]), *frames(x[7:], columns)]
+        for enter in entries(whole, given, y, tmp_path / "page.html"):
+            wanted = f"X\\[7\\]: the columns '{columns[0]}', '{columns[1]}' where 'a', 'b' were"
+            with pytest.raises(qdeq.UserError, match=wanted):
+                enter()
+        with pytest.raises(qdeq.UserError, match=r"X\[7\]: the columns"):
+            clone(whole).fit(given, y)
+    # What has no names is taken as it comes, as scikit-learn does, and so is what then has some.
+    wanted = whole.predict(frames(x))
+    np.testing.assert_array_equal(whole.predict(x), wanted)
+    np.testing.assert_array_equal(whole.predict([frames(x)[0], *x[1:]]), wanted)
+
+
+def test_names_are_those_of_the_last_fit_and_steps_in_another_order_are_refused(few):
+    x, y, _ = few
+    steps = pd.DataFrame(x[..., 0], columns=[f"t{i}" for i in range(5)])
+    classifier = qdeq.QDEQSequenceClassifier(**TINY).fit(frames(x), y).fit(steps, y)
+    assert not hasattr(classifier, "feature_names_in_")
+    wanted = classifier.predict(steps)
+    np.testing.assert_array_equal(classifier.predict(steps.to_numpy()), wanted)
+    assert classifier.predict(steps.iloc[:, 1:].assign(t5=1.0)).shape == (8,)  # of another length
+    with pytest.raises(qdeq.UserError, match=r"'t4', 't3', .*, which are steps, where 't0'"):
+        classifier.predict(steps.iloc[:, ::-1])
+
+
+def test_a_score_of_sites_pairs_each_sequence_with_its_own_sites_or_is_refused(of_sites, few):
+    x, y, ys = few
+    weights = np.arange(8.0)
+    wanted = of_sites.score(x, ys, weights)
+    assert abs(of_sites.score(list(x), list(ys), list(weights)) - wanted) < 1e-6
+    shorter = of_sites.score([x[0][:2], x[1]], [ys[0][:2], pd.Series(ys[1])])
+    assert np.isfinite(shorter)
+    for given, said, weight, message in [
+        ([x[0][:2], x[1][:4]], [ys[0][:4], ys[1][:2]], None, r"y\[0\] has shape \(4,\), X\[0\] 2"),
+        (x, None, None, "the target y is None"),
+        (x, y, None, r"y\[0\] has shape \(\), X\[0\] 5 sites"),
+        (x, ys[:5], None, "y holds 5 and X 8 sequences"),
+        (x, ys, np.ones(3), r"sample_weight: weights of shape \(3,\) for 8"),
+        (x, ys, -weights, "sample_weight: the weight at index 1 is -1"),
+    ]:
+        with pytest.raises(qdeq.UserError, match=message):
+            of_sites.score(given, said, sample_weight=weight)
+    if isinstance(of_sites, qdeq.QDEQSequenceRegressor):
+        with pytest.raises(qdeq.UserError, match="y holds 2 targets where 1 were fitted"):
+            of_sites.score(x, np.stack([ys, ys], axis=2))
+
+
+def test_a_score_of_sequences_weighs_them_and_refuses_what_does_not_fit(whole, few):
+    x, y, _ = few
+    once = whole.score(x[2:], pd.Series(y[2:], index=range(5, 11)))
+    assert abs(whole.score(x, list(y), sample_weight=[0, 0, *np.ones(6)]) - once) < 1e-6
+    for said, weight, message in [
+        (None, None, "the target y is None"),
+        (y[:5], None, "y holds 5 and X 8 sequences"),
+        (y, np.ones(3), "sample_weight"),
+    ]:
+        with pytest.raises(qdeq.UserError, match=message):
+            whole.score(x, said, sample_weight=weight)
+
+
+def test_what_is_set_after_a_fit_is_of_the_next_fit(whole, of_sites, few):
+    x, _, ys = few
+    for fitted, others in [
+        (whole, [{"read_out": "sites"}, {"read_out": "mean"}, {"mode": "direct", "layers": 1}]),
+        (of_sites, [{"read_out": "last"}, {"direction": "both"}, {"mode": "direct", "layers": 1}]),
+    ]:
+        wanted, before = fitted.predict(list(x)), fitted.get_params()
+        for other in others:
+            found = fitted.set_params(**other).predict(list(x))
+            assert fitted.converged(x).all()
+            fitted.set_params(**before)
+            assert len(found) == len(wanted)
+            for one, two in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(one, two)
+    again = clone(whole).set_params(read_out="sites").fit(x, ys).set_params(read_out="last")
+    assert again.predict(x).shape == (8, 5)
+
+
+def test_sequences_in_any_list_of_objects_are_read_as_in_a_list(whole, of_sites, few):
+    x = few[0]
+    listed = [x[0][:2], x[1], x[2][:4]]
+    objects = np.empty(3, dtype=object)
+    objects[:] = listed
+    for fitted in (whole, of_sites):
+        wanted = fitted.predict(listed)
+        for other in (objects, pd.Series(objects), pd.Series(objects, index=[5, 3, 4])):
+            found = fitted.predict(other)
+            assert type(found) is type(wanted) and len(found) == 3
+            for one, two in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(one, two)
+    lists = np.array([[1.0, 2.0], [3.0]], dtype=object)
+    assert [one.shape for one in sequence_list(lists)] == [(2, 1), (1, 1)]
+    with pytest.raises(qdeq.UserError, match=r"X\[1\]: a single NoneType"):
+        sequence_list(np.array([[1.0, 2.0], None], dtype=object))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS[:2])
+def test_where_nothing_is_solved_nothing_is_said_to_have_converged(estimator, few, tmp_path):
+    x, y, _ = few
+    fitted = estimator(**TINY, mode="direct", layers=1).fit(x, y)
+    for enter in (lambda: fitted.converged(x), lambda: fitted.write_report(x, tmp_path / "a.html")):
+        with pytest.raises(qdeq.UserError, match="mode='direct': the map is applied once and noth"):
+            enter()
+    with pytest.raises(NotFittedError):
+        estimator(mode="direct").converged(x)
+
+
 # X is a batch of sequences, whose features are channels: (N, T) is N sequences of one channel.
 _ONE_CHANNEL = "two axes are sequences of one channel, any length of which may be read"
 _EXPECTED_FAILURES = {

@@ -94,3 +94,77 @@ def test_a_number_is_learned_of_images():
     images = brightness[:, None, None] * rng.uniform(0.5, 1, (200, 12, 12))
     regressor = qdeq.QDEQRegressor(epochs=30, learning_rate=0.03, random_state=0)
     assert regressor.fit(images[:150], brightness[:150]).score(images[150:], brightness[150:]) > 0.8
+
+
+def shaded(low, high, *, seed=0):
+    """Images of 8 x 8 pixels, float64 that spread over a range."""
+    return np.random.default_rng(seed).uniform(low, high, (40, 8, 8)).clip(low, high)
+
+
+def as_bytes(images):
+    return (images * 255).round().astype(np.uint8)
+
+
+UNIT, SIGNED = shaded(0, 1), shaded(-1, 1)
+STANDARDISED = (UNIT - 0.13) / 0.31
+SIXTEENTHS = (UNIT * 16).round()
+
+
+@pytest.mark.parametrize(
+    ("fitted", "other", "said"),
+    [
+        (as_bytes(UNIT), UNIT, "multiply them by 255"),
+        (as_bytes(UNIT), (UNIT > 0.5), "and those of the fit from 0 to 255"),
+        (as_bytes(UNIT), (UNIT > 0.5).astype(float), "multiply them by 255"),
+        (as_bytes(UNIT), SIGNED, "those of the fit from 0 to 255"),
+        (as_bytes(UNIT), STANDARDISED, "those of the fit from 0 to 255"),
+        (as_bytes(UNIT), as_bytes(UNIT).astype(np.uint16) * 257, "65535, and those"),
+        (as_bytes(UNIT).astype(float), UNIT, "give images in the units of the fit"),
+        (UNIT, as_bytes(UNIT), "divide them by 255"),
+        (UNIT, as_bytes(UNIT).astype(float), "divide them by 255"),
+        (UNIT, SIGNED, "those of the fit from"),
+        (UNIT, STANDARDISED, "those of the fit from"),
+        (UNIT > 0.5, as_bytes(UNIT), "divide them by 255"),
+        (SIXTEENTHS, SIXTEENTHS / 16, "those of the fit from 0 to 16"),
+        (SIXTEENTHS, as_bytes(UNIT), "those of the fit from 0 to 16"),
+        (SIGNED, as_bytes(UNIT), "give images in the units of the fit"),
+        (STANDARDISED, as_bytes(UNIT), "give images in the units of the fit"),
+    ],
+)
+def test_images_in_other_units_than_those_of_the_fit_are_refused(fitted, other, said):
+    features = ImageFeatures.fit(fitted, 2, features="pca")
+    with pytest.raises(qdeq.UserError, match=f"images X: pixels run from .*{said}") as caught:
+        features(other)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "other"),
+    [
+        (as_bytes(UNIT), as_bytes(UNIT).astype(np.int64)),
+        (as_bytes(UNIT), as_bytes(UNIT).astype(float)),
+        (as_bytes(UNIT), as_bytes(UNIT) // 100),  # dark bytes are bytes
+        (as_bytes(UNIT), np.zeros((2, 8, 8))),
+        (as_bytes(UNIT), UNIT * 275 - 10),  # as resizing goes beyond the range
+        (UNIT, UNIT.astype(np.float32)),
+        (UNIT, UNIT / 10),
+        (UNIT, UNIT * 1.2 - 0.1),
+        (UNIT, UNIT > 0.5),
+        (UNIT, np.zeros((2, 8, 8), np.uint8)),
+        (SIXTEENTHS, SIXTEENTHS.astype(np.uint8)),
+        (SIXTEENTHS, UNIT * 14),
+        (STANDARDISED, STANDARDISED / 5),
+        (STANDARDISED, STANDARDISED * 2),
+        (UNIT * 4000, UNIT * 9000),
+    ],
+)
+def test_images_in_the_units_of_the_fit_may_be_darker_and_a_little_brighter(fitted, other):
+    rows = ImageFeatures.fit(fitted, 2, features="pool")(other)
+    assert rows.shape == (len(other), 16) and np.isfinite(rows).all()
+
+
+def test_an_estimator_refuses_images_in_other_units(digits, fitted):
+    _, images, _, y = digits
+    for call in (fitted.predict, lambda x: fitted.score(x, y)):
+        with pytest.raises(qdeq.UserError, match="those of the fit from 0 to 16"):
+            call(images / 16)

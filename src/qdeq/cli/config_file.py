@@ -60,10 +60,34 @@ def _from_toml(text: str, path: str) -> dict[str, Any]:
     values = {}
     for key, value in content.items():
         name = key.replace("-", "_")
+        if name not in known and name in _on_the_command_line():
+            option = name.replace("_", "-")
+            raise UserError(
+                f"config={path!r}: {key} is given on the command line (--{option}) and not in a "
+                "file: leave it out"
+            )
         if name not in known:
             near = closest(key, [option.replace("_", "-") for option in known])
             raise UserError(f"config={path!r}: {key} is not an option of qdeq train{near}")
-        if name == "seeds" and isinstance(value, list):
-            value = ",".join(map(str, value))
-        values[name] = value
+        values[name] = _seeds_as_text(value, path) if name == "seeds" else value
     return values
+
+
+def _on_the_command_line() -> set[str]:
+    """What `qdeq train` takes beside a configuration: where and how it runs, and a preset."""
+    from qdeq.cli.train import TrainCommand  # which reads files by this module
+
+    return {field.name for field in dataclasses.fields(TrainCommand)}
+
+
+def _seeds_as_text(value: Any, path: str) -> str:
+    """Seeds of a file as `--seeds` has them: one number, a list of numbers, or that text."""
+    listed = value if isinstance(value, list) else [value]
+    if isinstance(value, str):
+        return value
+    if not listed or any(type(seed) is not int or seed < 0 for seed in listed):
+        raise UserError(
+            f"config={path!r}: seeds={value!r}: give a text such as '0:32', a whole number of at "
+            "least 0, or a list of such numbers"
+        )
+    return ",".join(map(str, listed))

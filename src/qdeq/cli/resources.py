@@ -190,7 +190,7 @@ class ResourcesCommand:
         features = self.n_features or self.n_qubits**2
         what = f"{self.n_qubits} qubits, {self.encoding} encoding of {features} features"
         _heading(console, f"One application: {what}")
-        console.print(tables.circuit_table(circuit))
+        console.print(tables.fitted(tables.circuit_table(circuit), console.width))
         print_rows(console, tables.derivative_rows(circuit), title="Measurements and derivatives")
         conditions = f"{self.steps:g} solver steps, {self.shots:,} shots"
         samples = f"{self.batch_size:,} sample" + "s" * (self.batch_size > 1)
@@ -200,12 +200,12 @@ class ResourcesCommand:
             q = f"{measured.n_observables} observables a cell{packed}"
             _heading(console, f"Network: {wiring!r}, {q}")
         _heading(console, f"Inference, {samples}: {conditions}")
-        console.print(tables.inference_table(entries, work))
+        console.print(tables.fitted(tables.inference_table(entries, work), console.width))
         _heading(console, f"A training step, {samples}: {self._rule()}")
-        console.print(tables.training_table(entries, work))
+        console.print(tables.fitted(tables.training_table(entries, work), console.width))
         if self.samples is not None:
             _heading(console, f"Training: {self.epochs:,} x {self.samples:,} samples")
-            console.print(tables.whole_training_table(entries, work))
+            console.print(tables.fitted(tables.whole_training_table(entries, work), console.width))
         console.print(f"\n[dim]time: on a device with timing {escape(self.device)}, no queue[/dim]")
         if work.budget is not None:
             console.print("[dim]in budget: samples, or training steps, that fit into it[/dim]")
@@ -337,7 +337,7 @@ class ResourcesCommand:
             return
         console = make_console()
         _heading(console, f"One application in {folder.path}")
-        console.print(tables.circuit_table(circuit))
+        console.print(tables.fitted(tables.circuit_table(circuit), console.width))
         title = f"{self.shots:,} shots, {self._rule()}, timing {self.device}"
         print_rows(console, tables.run_rows(cost, inference, steps), title=title)
 

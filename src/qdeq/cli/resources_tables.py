@@ -204,6 +204,27 @@ def _adjoints(group: Sequence[Entry]) -> str:
     return ",\n".join(dict.fromkeys(entry.adjoint for entry in group if entry.adjoint))
 
 
+def fitted(table: Table, width: int) -> Table:
+    """The table, or where its numbers would be cut each of its rows as labels and values."""
+    needed = 0
+    for column in table.columns:
+        texts = [str(column.header), *map(str, column.cells)]
+        words = texts if column.no_wrap else [word for text in texts for word in text.split()]
+        needed += max(map(len, words), default=0) + 1
+    if needed <= width:
+        return table
+    labels = [str(column.header) for column in table.columns]
+    rows = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for number, values in enumerate(zip(*(column.cells for column in table.columns), strict=True)):
+        if number:
+            rows.add_row()
+        for label, value in zip(labels, values, strict=True):
+            rows.add_row(label, value)
+    return rows
+
+
 def _table(headers: Sequence[str]) -> Table:
     # Narrow: everything but the largest counts fits the usual 80 columns.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")

@@ -8,6 +8,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from qdeq.data.frames import check_names
+from qdeq.data.frames import check_names, plain_names
 from qdeq.data.tables import first_line, require
 from qdeq.errors import UserError
 
 ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".data")
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE_BYTES = 1 << 20
+_HEADER_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class CsvFile:
         if not text.strip():
             raise UserError(f"{path} is empty: give a table whose first line names its columns")
         separator = _separator(text, path)
-        rows = csv.reader(io.StringIO(text), delimiter=separator)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         with _reading(path):
             header = next(row for row in rows if any(cell.strip() for cell in row))
-        columns = tuple(cell.strip() or f"Unnamed: {index}" for index, cell in enumerate(header))
+        columns = tuple(plain_names(header))
         if len(columns) == 1 and (other := _other_separator(text)):
             raise UserError(
                 f"{path} has {other!r} between its fields: separate them by one of "
@@ -114,6 +116,8 @@ class CsvFile:
     ) -> Iterator[Any]:
         """Pandas frames of at most `chunk` rows (None: one of all).
 
+        Only an empty cell is missing: `NA` and the like stay texts, as in a frame.
+
         Parameters
         ----------
         chunk
@@ -125,14 +129,18 @@ class CsvFile:
         """
         pandas = require("pandas")
         with _reading(self.path), _text(self.path) as file:
+            # Here, as pandas counts records where its rows to skip are meant as lines: a name with
+            # a line break would take a row with it.
+            _skip_header(file, self.separator)
             options: dict[str, Any] = {
                 "sep": self.separator,
                 "header": None,
-                "skiprows": self._header_lines(),
                 "names": list(self.columns),
                 "usecols": None if columns is None else list(columns),
                 "index_col": False,
                 "dtype": dict.fromkeys(texts, str),
+                "keep_default_na": False,
+                "na_values": [""],
                 "low_memory": False,
             }
             if chunk is None:
@@ -141,20 +149,16 @@ class CsvFile:
             with pandas.read_csv(file, chunksize=chunk, **options) as frames:
                 yield from frames
 
-    def _header_lines(self) -> int:
-        with _text(self.path) as file:
-            reader = csv.reader(file, delimiter=self.separator)
-            for row in reader:
-                if any(cell.strip() for cell in row):
-                    return reader.line_num
-        return 0
+
+def _skip_header(file: IO[str], separator: str) -> None:
+    for row in csv.reader(file, delimiter=separator):
+        if any(cell.strip() for cell in row):
+            return
 
 
 def _separator(text: str, path: Path) -> str:
     # Inside quotes a separator separates nothing.
-    header = "".join(
-        part for index, part in enumerate(_first_line(text).split('"')) if not index % 2
-    )
+    header = "".join(part for index, part in enumerate(_header(text).split('"')) if not index % 2)
     counts = {separator: header.count(separator) for separator in _SEPARATORS}
     best = max(counts, key=lambda separator: counts[separator])
     if not counts[best] and path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
@@ -171,8 +175,18 @@ def _other_separator(text: str) -> str:
     return ""
 
 
-def _first_line(text: str) -> str:
-    return next(line for line in text.splitlines() if line.strip())
+def _header(text: str) -> str:
+    """The first line that is not blank, with those on which a quoted name in it goes on."""
+    lines = itertools.islice(
+        itertools.dropwhile(str.isspace, io.StringIO(text, newline="")), _HEADER_LINES
+    )
+    first = header = next(lines)
+    while header.count('"') % 2:
+        line = next(lines, None)
+        if line is None:  # a lone quotation mark
+            return first
+        header += line
+    return header
 
 
 def _encoding(first: bytes) -> str:
@@ -258,7 +272,7 @@ def _reading(path: Path) -> Iterator[None]:
     except ValueError as error:  # pandas' ParserError
         if place := re.search(r"EOF inside string starting at row (\d+)", str(error)):
             raise UserError(
-                f"{path}: the quotation mark in row {int(place[1])} is never closed: close "
+                f"{path}: the quotation mark in row {int(place[1]) + 1} is never closed: close "
                 "it, or double it where it is meant as a sign"
             ) from error
         raise UserError(

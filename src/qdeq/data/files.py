@@ -10,22 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
+from qdeq._folders import say_once
 from qdeq.data.components import ImageComponents, fine_side
 from qdeq.data.extractors import extract
 from qdeq.data.frames import listing
-from qdeq.data.image_files import (
-    IMAGE_ENDINGS,
-    check_image_array,
-    pooled,
-    read_image,
-    white_of,
-)
+from qdeq.data.image_files import check_image_array, pooled, read_image, white_of
+from qdeq.data.image_folders import classes_in, find_splits, skipped_in
 from qdeq.data.images import grid_side, usual_n_features
 from qdeq.data.preparation import TablePreparation
 from qdeq.data.read import read_table
 from qdeq.data.splits import Dataset, Split, classification, stratified_indices
 from qdeq.data.table_files import (
-    ENDINGS,
     ending_of,
     existing,
     open_table,
@@ -33,11 +28,10 @@ from qdeq.data.table_files import (
     stem_of,
     target_columns,
 )
-from qdeq.data.table_target import classes_of, positions
+from qdeq.data.table_target import classes_of, labels_of_array, positions
 from qdeq.errors import UserError, check_choice
 from qdeq.names import Task
 
-_TRAIN, _TEST = ("train", "training"), ("test", "testing")
 _TEST_SEED = 0
 
 
@@ -64,8 +58,10 @@ def load_file(
     ----------
     path
         A table (see `read_table`); a folder ``DIR/class/image.png``, or ``DIR/train/class/...``
-        beside ``DIR/test/class/...``; a ``.npz`` file with ``x`` and ``y``, and perhaps ``x_test``
-        and ``y_test``, of features ``(N, d)`` or images ``(N, H, W)``, ``(N, H, W, 3)``.
+        beside ``DIR/test/class/...`` and perhaps ``DIR/val/class/...``, which then validates in
+        place of a part of the training images; a ``.npz`` file with ``x`` and ``y``, and perhaps
+        ``x_test`` and ``y_test``, of features ``(N, d)`` or images ``(N, H, W)``,
+        ``(N, H, W, 3)``.
     target, task, group, weight, ignore, components, preparation
         As of `read_table`, for tables. The target of arrays is ``y``.
     test
@@ -106,15 +102,13 @@ def load_file(
     }
     if path.is_dir():
         _refuse(of_tables, f"{path} is a folder of images, whose folders are the classes")
-        learning, held = _image_folder(path, test)
-        source = str(path.resolve())
-        return dataclasses.replace(make(stem_of(path), learning, held), source=source)
+        dataset = make(stem_of(path), *_image_folder(path, test))
+        return dataclasses.replace(dataset, source=str(path.resolve()))
     if ending_of(path) == ".npz":
         arrays = read_arrays_file(path)
         if "x" in arrays and arrays["x"].ndim != 2:
             _refuse(of_tables, f"{path} holds images, whose labels are y")
-            learning, held = _image_arrays(arrays, path, test)
-            dataset = make(stem_of(path), learning, held)
+            dataset = make(stem_of(path), *_image_arrays(arrays, path, test))
             return dataclasses.replace(dataset, source=str(path.resolve()))
         target = _default_target(path, arrays) if target is None else target
         test = path if test is None and "x_test" in arrays else test
@@ -161,10 +155,11 @@ def _default_target(path: Path, arrays: Mapping[str, np.ndarray]) -> list[str] |
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Labelled:
-    """Images ``(H, W)`` or ``(H, W, 3)`` of bytes or numbers, their labels, and where they are."""
+    """Images ``(H, W)`` or ``(H, W, 3)`` of bytes or numbers, their labels and names, and where."""
 
     images: Sequence[np.ndarray]
     labels: np.ndarray
+    names: Sequence[str]
     white: float
     where: str
 
@@ -173,6 +168,7 @@ def _images(
     name: str,
     learning: _Labelled,
     held: _Labelled | None,
+    validating: _Labelled | None = None,
     *,
     n_features: int | None,
     features: str,
@@ -188,7 +184,8 @@ def _images(
 
     def split(part: _Labelled) -> Split:
         y = positions(part.labels, classes, part.where, "class", learning.where)
-        return Split(pooled(part.images, side * side, part.white, part.where), y)
+        x = pooled(part.images, side * side, part.white, part.where, names=part.names)
+        return Split(x, y)
 
     samples = split(learning)
     if held is None:
@@ -196,11 +193,15 @@ def _images(
         samples, testing = samples[kept], samples[held_out]
     else:
         testing = split(held)
-    kept, held_out = stratified_indices(samples.y, fraction=valid_fraction, seed=split_seed)
+    if validating is None:
+        kept, held_out = stratified_indices(samples.y, fraction=valid_fraction, seed=split_seed)
+        samples, valid = samples[kept], samples[held_out]
+    else:
+        valid = split(validating)
     images = classification(
         name,
-        samples[kept],
-        samples[held_out],
+        samples,
+        valid,
         testing,
         classes=classes,
         image_shape=(side, side),
@@ -209,41 +210,52 @@ def _images(
     return extract(images, features, n_features, components=components)
 
 
-def _image_folder(path: Path, test: str | Path | None) -> tuple[_Labelled, _Labelled | None]:
-    learning = next((path / name for name in _TRAIN if (path / name).is_dir()), None)
-    beside = next((path / name for name in _TEST if (path / name).is_dir()), None)
-    if learning is None:
-        learning, beside = path, None
-    elif test is None and beside is None:
+def _image_folder(
+    path: Path, test: str | Path | None
+) -> tuple[_Labelled, _Labelled | None, _Labelled | None]:
+    splits = find_splits(path)
+    held, valid, ignored = splits.test, splits.valid, list(splits.ignored)
+    if test is not None:
+        held = existing(test)
+        if not held.is_dir():
+            raise UserError(f"test={str(test)!r} is no folder: give one like {path}")
+        if valid is not None and held.samefile(valid):
+            valid = None  # it cannot choose the model and test it
+        if splits.test is not None and not held.samefile(splits.test):
+            ignored.append(splits.test.name)
+    elif splits.train != path and held is None:
+        beside = "" if valid is None else f" ({valid.name} validates)"
         raise UserError(
-            f"{path} has a folder {learning.name} and none for the test: name it test, give it by "
-            f"--test, or give {learning} to hold out a part of it"
+            f"{path} has a folder {splits.train.name}{beside} and none for the test: name it test, "
+            f"give it by --test, or give {splits.train} to hold out a part of it"
         )
-    held = beside if test is None else existing(test)
-    if held is not None and not held.is_dir():
-        raise UserError(f"test={str(test)!r} is no folder: give one like {path}")
-    return _read_folder(learning), None if held is None else _read_folder(held)
+    if ignored:
+        say_once(
+            f"{path}: the folder{'s' * (len(ignored) > 1)} {listing(ignored)} beside "
+            f"{splits.train.name} {'are' if len(ignored) > 1 else 'is'} not read"
+        )
+    return (
+        _read_folder(splits.train),
+        None if held is None else _read_folder(held),
+        None if valid is None else _read_folder(valid),
+    )
 
 
 def _read_folder(folder: Path) -> _Labelled:
-    images: list[np.ndarray] = []
-    labels: list[str] = []
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    for own in classes:
-        files = sorted(p for p in own.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
-        images += [read_image(file) for file in files]
-        labels += [own.name] * len(files)
-    if not images:
-        loose = [p.name for p in folder.iterdir() if p.suffix.lower() in (*IMAGE_ENDINGS, *ENDINGS)]
-        found = f" (it has {listing(sorted(loose), 3)})" if loose else ""
-        raise UserError(
-            f"{folder} holds no folder of images{found}: put the images of each class into a "
-            "folder named after it, or give a table's file"
+    classes = classes_in(folder)
+    skipped = skipped_in(folder)
+    if skipped:
+        say_once(
+            f"{folder}: skipped {listing(skipped, 5)}: images of a class lie in its folder, and "
+            "have an ending that is known as one"
         )
-    names = np.array(labels, dtype=object)
-    if all(name.isdecimal() for name in set(labels)):
-        names = np.array([int(name) for name in labels], dtype=object)
-    return _Labelled(images, names, 255.0, str(folder))
+    files = [file for own in classes.values() for file in own]
+    labels: list[int | str] = [name for name, own in classes.items() for _ in own]
+    if all(name.isdecimal() and str(int(name)) == name for name in classes):
+        labels = [int(label) for label in labels]  # not 01, which would be the same class as 1
+    names = [file.relative_to(folder).as_posix() for file in files]
+    images = [read_image(file) for file in files]
+    return _Labelled(images, np.array(labels, dtype=object), names, 255.0, str(folder))
 
 
 def _image_arrays(
@@ -266,5 +278,6 @@ def _of_arrays(arrays: Mapping[str, np.ndarray], path: Path, part: str) -> _Labe
             f"{path}: y{part} has the shape {y.shape}: give one label for each of the {len(x)} "
             f"images of x{part}"
         )
-    labels = np.array([v.item() for v in y], dtype=object)
-    return _Labelled(list(x), labels, white_of(x), f"{path} (x{part})")
+    labels = labels_of_array(y, f"{path}: y{part}")
+    names = [f"index {row}" for row in range(len(x))]
+    return _Labelled(list(x), labels, names, white_of(x), f"{path} (x{part})")

@@ -30,9 +30,20 @@ _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))"
     r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?"
 )
-# 1,5 and 1,234.50; $12 and 12 %.
+# 1,5 and 1,234.50; 1 234,50; $12 and 12 %.
 _WRITTEN_OUT = re.compile(
-    r"[+-]?(\d+(,\d+)+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|[€$£¥]\s?-?\d[\d,.]*|\d[\d,.]*\s?[€$£¥%])"
+    r"[+-]?(\d+(,\d+)+(\.\d+)?|\d{1,3}([.\s'’]\d{3})+,\d+"
+    r"|[€$£¥]\s?-?\d[\d,.\s'’]*|\d[\d,.\s'’]*\s?[€$£¥%])"
+)
+# 2 040 and 2'040.5 can mean one number only: any space (also no-break and thin) or apostrophe.
+_GROUPED = re.compile(r"[+-]?\d{1,3}([\s'’])\d{3}(\1\d{3})*(\.\d*)?")
+# What programs and people write where a number is missing (R, pandas, SQL, spreadsheets, UCI).
+_GAP_WORDS = frozenset(
+    [
+        *("na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "<na>", "nan", "null", "none", "nil"),
+        *("?", "-", "--", "\u2013", "\u2014", ".", "..", "..."),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+    ]
 )
 _BOOLEANS = {"true": "True", "TRUE": "True", "false": "False", "FALSE": "False"}
 
@@ -62,7 +73,7 @@ def is_frame(values: Any) -> bool:
 
 
 def as_frame(values: Any, name: str) -> Any:
-    """A pandas frame with the names of columns as texts.
+    """A pandas frame with the names of columns as texts, as `plain_names` makes them.
 
     Parameters
     ----------
@@ -91,9 +102,23 @@ def as_frame(values: Any, name: str) -> Any:
         )
     if values.columns.nlevels > 1:
         raise UserError(f"{name}: its columns have names in several levels: give each one name")
-    columns = [str(column) for column in values.columns]
+    columns = plain_names(values.columns)
     check_names(columns, name)
     return values.set_axis(columns, axis=1)
+
+
+def plain_name(name: Any) -> str:
+    """A column's name as it is shown and given: without spaces around it, on one line.
+
+    >>> plain_name(" width\\n(mm)")
+    'width (mm)'
+    """
+    return re.sub(r"\s*[\r\n]\s*", " ", str(name).strip())
+
+
+def plain_names(names: Iterable[Any]) -> list[str]:
+    """Names by which every source, file or frame, has the same columns."""
+    return [plain_name(name) or f"Unnamed: {index}" for index, name in enumerate(names)]
 
 
 def check_names(columns: Sequence[str], where: str) -> None:
@@ -142,7 +167,10 @@ def listing(names: Sequence[Any], most: int = 12) -> str:
 def kind_of(series: Any, where: str) -> ColumnKind:
     """What a column of a frame holds: by its type, and in a column of objects by its values.
 
-    Whole numbers that texts spell out are numbers; booleans are texts.
+    Whole numbers that texts spell out are numbers; booleans are texts. Readers of files take no
+    word for a gap: what a word means is decided here, from the values beside it, and so is the
+    same for every source. Among numbers the usual words for a gap are gaps, and so are a few
+    others; among texts a word is a text.
 
     Parameters
     ----------
@@ -185,25 +213,35 @@ def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
         return ColumnKind("text")
     words = [v.strip() for v in values if isinstance(v, str) and _number(v) is None]
     words = list(dict.fromkeys(word for word in words if word))
-    dates = [word for word in words if _DATE.fullmatch(word)]
-    if dates and len(dates) >= 0.9 * len(values):
+    others = [word for word in words if not is_gap_word(word)]
+    n_numbers = sum(is_number(value) for value in values)
+    dates = [word for word in others if _DATE.fullmatch(word)]
+    if dates and len(dates) >= 0.9 * (n_numbers + len(others)):
         raise UserError(_no_date(where, dates[0]))
-    if not words:
-        return ColumnKind("number")
-    written = [word for word in words if _WRITTEN_OUT.fullmatch(word)]
-    if written and len(values) - len(words) + len(written) >= 0.9 * len(values):
+    if not words or (n_numbers and not others):
+        return ColumnKind("number", tuple(words))
+    written = [word for word in others if _WRITTEN_OUT.fullmatch(word)]
+    if written and n_numbers + len(written) >= 0.9 * (n_numbers + len(others)):
         raise UserError(
             f"{where} holds numbers that are written for people, such as {written[0]!r}: write "
             "them as 1234.5, without other signs, or leave the column out (--ignore)"
         )
-    few = len(words) <= _MISSING_WORDS and len(words) < _MISSING_FRACTION * len(values)
-    if few and len(values) - len(words) >= 10:
+    few = len(others) <= _MISSING_WORDS
+    few = few and len(others) < _MISSING_FRACTION * (n_numbers + len(others))
+    if few and n_numbers >= 10:
         return ColumnKind("number", tuple(words))
     return ColumnKind("text")
 
 
 def as_numbers(
-    series: Any, where: str, missing_words: Sequence[str] = (), *, first_row: int = 1
+    series: Any,
+    where: str,
+    missing_words: Sequence[str] = (),
+    *,
+    first_row: int = 1,
+    rows: np.ndarray | None = None,
+    infinite: bool = False,
+    advice: str = " as in training: correct it, or leave it empty",
 ) -> np.ndarray:
     """A column as float64, NaN where a number is missing or infinite.
 
@@ -214,9 +252,13 @@ def as_numbers(
     where
         What it is called in messages.
     missing_words
-        Texts that mean that a number is missing.
-    first_row
-        Number of the first row, for messages.
+        Texts that mean that a number is missing, beside the usual ones.
+    first_row, rows
+        Number of the first row for messages, or of every row where some were left out.
+    infinite
+        Whether infinite numbers stay as they are.
+    advice
+        How the message goes on.
 
     Raises
     ------
@@ -230,18 +272,21 @@ def as_numbers(
         codes, uniques = _uniques(series, where)
         table = np.full(len(uniques) + 1, np.nan)
         for position, value in enumerate(uniques):
-            if is_missing(value) or (isinstance(value, str) and value.strip() in missing_words):
+            if is_missing(value) or (
+                isinstance(value, str) and (value.strip() in missing_words or is_gap_word(value))
+            ):
                 continue
             number = _number(value)
             if number is None:
-                row = int(np.flatnonzero(codes == position)[0]) + first_row
+                index = int(np.flatnonzero(codes == position)[0])
+                row = index + first_row if rows is None else rows[index]
                 raise UserError(
-                    f"{where} holds {shown(value)} in row {row}, which is no number as in "
-                    "training: correct it, or leave it empty"
+                    f"{where} holds {shown(value)} in row {row}, which is no number{advice}"
                 )
             table[position] = number
         array = table[codes]  # a missing value has the code -1, the last place
-    array[~np.isfinite(array)] = np.nan
+    if not infinite:
+        array[~np.isfinite(array)] = np.nan
     return array
 
 
@@ -289,10 +334,33 @@ def _text(value: Any) -> str:
     return _BOOLEANS.get(text, text)
 
 
+def is_gap_word(text: str) -> bool:
+    """Whether a text among numbers says that one is missing: empty, `NA`, `n/a`, `?` and so on."""
+    text = text.strip()
+    return not text or text.casefold() in _GAP_WORDS
+
+
+def said_of_gap_words(texts: Iterable[str]) -> str:
+    """What is to be said where words that mean a gap elsewhere are texts; empty if none are."""
+    # A lone sign, such as - beside +, is hardly meant as a gap.
+    words = [text for text in texts if is_gap_word(text) and any(c.isalpha() for c in text)]
+    named = listing([repr(word) for word in words])
+    return f"{named} counts as a text, leave cells empty where one is missing" if words else ""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, or a text that spells one out."""
+    number = _number(value)
+    return number is not None and not math.isnan(number)
+
+
 def _number(value: Any) -> float | None:
     try:
-        if isinstance(value, str) and "_" in value:  # Python's own way to write a million
-            return None
+        if isinstance(value, str):
+            if "_" in value:  # Python's own way to write a million
+                return None
+            if grouped := _GROUPED.fullmatch(value.strip()):
+                value = value.strip().replace(grouped[1], "")
         return float(value)
     except OverflowError:
         return math.inf

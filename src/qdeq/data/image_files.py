@@ -1,23 +1,18 @@
 """Images in files: a folder of them, one alone, or arrays, read in parts of bounded memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from qdeq._folders import say_once
 from qdeq.data.frames import listing
-from qdeq.data.images import (
-    are_image_shaped,
-    check_finite,
-    check_not_blank,
-    image_features,
-)
+from qdeq.data.image_folders import IMAGE_ENDINGS, image_paths, is_image
+from qdeq.data.images import are_blank, are_image_shaped, check_finite, image_features
 from qdeq.data.table_files import ending_of, existing, read_arrays_file
 from qdeq.data.tables import image_pixels, require
 from qdeq.errors import UserError
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +41,17 @@ class ImageRows:
     def features(
         self, start: int, stop: int, n_features: int, *, resize: int | None = None
     ) -> np.ndarray:
-        """Of the images from `start` to before `stop`, `(n, n_features)`."""
+        """Of the images from `start` to before `stop`, `(n, n_features)`; blank ones are named."""
+        where = str(self.source)
         if self.arrays is not None:
-            images = self.arrays[start:stop]
-            return pooled(list(images), n_features, white_of(images), str(self.source), resize)
-        folder = self.source if self.source.is_dir() else self.source.parent
-        images = [read_image(folder / name) for name in (self.names or ())[start:stop]]
-        return pooled(images, n_features, 255.0, str(self.source), resize)
+            images = list(self.arrays[start:stop])
+            white, names = white_of(self.arrays), [f"index {row}" for row in range(start, stop)]
+        else:
+            folder = self.source if self.source.is_dir() else self.source.parent
+            names = (self.names or ())[start:stop]
+            images, white = [read_image(folder / name) for name in names], 255.0
+        # A blank image has an answer as any other; one of them is no reason to give none at all.
+        return pooled(images, n_features, white, where, resize, names=names, on_blank=say_once)
 
 
 def find_images(path: str | Path) -> ImageRows:
@@ -65,11 +64,11 @@ def find_images(path: str | Path) -> ImageRows:
     """
     path = existing(path)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+        files = image_paths(path)
         if not files:
             raise UserError(f"{path} holds no image: give a folder of {', '.join(IMAGE_ENDINGS)}")
         return ImageRows(path, tuple(p.relative_to(path).as_posix() for p in files), None)
-    if path.suffix.lower() in IMAGE_ENDINGS:
+    if is_image(path):
         return ImageRows(path, (path.name,), None)
     if ending_of(path) != ".npz":
         raise UserError(
@@ -108,16 +107,32 @@ def pooled(
     white: float,
     where: str,
     resize: int | None = None,
+    *,
+    names: Sequence[str],
+    on_blank: Callable[[str], object] | None = None,
 ) -> np.ndarray:
-    """Features ``(N, n_features)``; images of one shape are pooled together."""
+    """Features ``(N, n_features)``; images of one shape are pooled together.
+
+    Raises
+    ------
+    UserError
+        For NaN and infinity, and, unless `on_blank` takes the line about them, for blank images.
+    """
     x = np.empty((len(images), n_features), dtype=np.float32)
     shapes = [image.shape for image in images]
+    blank = np.zeros(len(images), dtype=bool)
     for shape in dict.fromkeys(shapes):
         rows = [row for row, other in enumerate(shapes) if other == shape]
         same = np.stack([images[row] for row in rows])
         check_finite(same, where)
-        check_not_blank(same, where)
+        blank[rows] = are_blank(same)
         x[rows] = image_features(same, n_features, white=white, resize=resize)
+    if blank.any():
+        found = listing([names[row] for row in np.flatnonzero(blank).tolist()], 5)
+        what = f"{where}: {blank.sum()} of {len(images)} images are blank (every pixel is the same)"
+        if on_blank is None:
+            raise UserError(f"{what}: remove {found}")
+        on_blank(f"{what} and predicted as any other: {found}")
     return x
 
 
@@ -125,8 +140,11 @@ def read_image(path: Path) -> np.ndarray:
     """Grey ``(H, W)`` or colour ``(H, W, 3)`` from 0 to 255."""
     pillow = require("PIL.Image")
     try:
-        with pillow.open(path) as image:
-            return image_pixels(image, colour=image.mode not in ("1", "L", "LA", "I", "I;16", "F"))
+        # By its name, Pillow 13 maps an uncompressed TIFF into memory and scrambles one that its
+        # camera held upright (the size of the turned image is taken for that of the rows).
+        with path.open("rb") as file, pillow.open(file) as image:
+            grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+            return image_pixels(image, colour=not grey)
     except Exception as error:  # Pillow passes on whatever its decoders raise
         raise UserError(f"{path} cannot be read as an image ({error}): mend or remove it") from (
             error

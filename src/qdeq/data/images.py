@@ -275,9 +275,17 @@ def check_not_blank(images: np.ndarray, name: str) -> None:
     UserError
         With the number of blank images and the index of the first.
     """
+    _refuse(are_blank(images), name, "are blank (every pixel is the same)", "remove them")
+
+
+def are_blank(images: np.ndarray) -> np.ndarray:
+    """``(N,)``: whether each of ``(N, H, W)`` or ``(N, H, W, 3)`` is one constant colour.
+
+    >>> are_blank(np.array([[[7, 7]], [[7, 8]]]))
+    array([ True, False])
+    """
     pixels = images.reshape(len(images), images.shape[1] * images.shape[2], -1)
-    blank = (pixels == pixels[:, :1]).all(axis=(1, 2))
-    _refuse(blank, name, "are blank (every pixel is the same)", "remove them")
+    return np.asarray((pixels == pixels[:, :1]).all(axis=(1, 2)))
 
 
 def _refuse(bad: np.ndarray, name: str, what: str, remedy: str) -> None:

@@ -24,6 +24,8 @@ from qdeq.data.frames import (
     check_columns,
     kind_of,
     listing,
+    plain_name,
+    said_of_gap_words,
 )
 from qdeq.errors import UserError
 from qdeq.names import Task
@@ -61,6 +63,9 @@ class Column:
         Whether all other texts share one more feature.
     indicator
         Whether there is a feature that is 1 where the value is missing.
+    base
+        Of two texts that which is meant where the other one's feature is 0. None of other columns,
+        and of those from before it was kept.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Column:
     levels: tuple[str, ...] = ()
     pooled: bool = False
     indicator: bool = False
+    base: str | None = None
 
     @property
     def feature_names(self) -> list[str]:
@@ -82,11 +88,13 @@ class Column:
         names += [f"{self.name} = other"] * self.pooled
         return names + [f"{self.name} is missing"] * self.indicator
 
-    def features(self, series: Any, first_row: int = 1) -> list[np.ndarray]:
+    def features(
+        self, series: Any, first_row: int = 1, rows: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         """The features ``(N,)`` float64 of the rows of a column."""
         where = f"column {self.name!r}"
         if self.kind == "number":
-            values = as_numbers(series, where, self.missing_words, first_row=first_row)
+            values = as_numbers(series, where, self.missing_words, first_row=first_row, rows=rows)
             missing = np.isnan(values)
             found = []
             if self.fill is not None:
@@ -95,7 +103,7 @@ class Column:
                     scaled = (values / self.unit - self.mean) / self.scale
                 found = [np.clip(scaled, -_FURTHEST, _FURTHEST)]
         else:
-            codes, texts = as_texts(series, where)
+            codes, texts = self._texts(series)
             missing = codes < 0
             found = []
             if self.fill is not None:
@@ -107,6 +115,32 @@ class Column:
                 n_features = len(self.levels) + self.pooled
                 found = [(level == index).astype(np.float64) for index in range(n_features)]
         return found + [missing.astype(np.float64)] * self.indicator
+
+    @property
+    def known(self) -> set[str]:
+        """The texts of training that are told apart, as far as they were kept."""
+        others = (text for text in (self.base, self.fill) if isinstance(text, str))
+        return {*self.levels, *others}
+
+    def unseen(self, series: Any) -> dict[str, int]:
+        """Texts that training did not have, which are read as another one, with their rows.
+
+        Empty of numbers, and of a column whose rare texts share a feature: new ones share it too.
+        """
+        known = self.known
+        # Of a run from before `base` was kept nobody may know the first of two texts.
+        if self.kind != "text" or self.pooled or len(known) < 2:
+            return {}
+        codes, texts = self._texts(series)
+        counts = np.bincount(codes[codes >= 0], minlength=len(texts)).tolist()
+        return {t: n for t, n in zip(texts, counts, strict=True) if n and t not in known}
+
+    def _texts(self, series: Any) -> tuple[np.ndarray, list[str]]:
+        """As `as_texts`; of booleans 0 and 1 are the same, as databases write them."""
+        codes, texts = as_texts(series, f"column {self.name!r}")
+        if self.levels == ("True",) and self.base in (None, "False"):
+            texts = [{"0": "False", "1": "True"}.get(text, text) for text in texts]
+        return codes, texts
 
 
 @dataclass(frozen=True)
@@ -212,6 +246,7 @@ class TablePreparation:
         said = list(notes)
         if kinds is None:
             kinds = {c: kind_of(frame[c], f"column {c!r}") for c in frame.columns}
+        kinds = {plain_name(column): kind for column, kind in kinds.items()}
         columns = []
         for column, kind in kinds.items():
             fitted = _fit_column(frame[column], column, kind, said)
@@ -249,7 +284,14 @@ class TablePreparation:
         """Those that hold texts, which readers of files must not take for numbers."""
         return [column.name for column in self.columns if column.kind == "text"]
 
-    def transform(self, frame: Any, *, name: str = "table", first_row: int = 1) -> np.ndarray:
+    def transform(
+        self,
+        frame: Any,
+        *,
+        name: str = "table",
+        first_row: int = 1,
+        rows: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Features ``(N, d)`` float32 of rows; the columns in any order, others are ignored.
 
         The features of a row do not depend on the other rows.
@@ -260,6 +302,8 @@ class TablePreparation:
             A frame of pandas, a table of Arrow or polars, or a mapping from names to columns.
         name, first_row
             What it is called in messages, and the number of its first row there.
+        rows
+            The number of every row in messages, where some were left out.
 
         Raises
         ------
@@ -268,10 +312,22 @@ class TablePreparation:
         """
         frame = as_frame(frame, name)
         check_columns(self.column_names, list(frame.columns), name, "which the model reads")
-        return self._features(frame, first_row)
+        return self._features(frame, first_row, rows)
 
-    def _features(self, frame: Any, first_row: int) -> np.ndarray:
-        features = _features_of(self.columns, frame, first_row)
+    def unseen(self, frame: Any) -> dict[str, dict[str, int]]:
+        """By column the texts that training did not have, each with the number of its rows.
+
+        Parameters
+        ----------
+        frame
+            As `transform` takes it.
+        """
+        frame = as_frame(frame, "table")
+        found = {c.name: c.unseen(frame[c.name]) for c in self.columns if c.kind == "text"}
+        return {name: texts for name, texts in found.items() if texts}
+
+    def _features(self, frame: Any, first_row: int, rows: np.ndarray | None) -> np.ndarray:
+        features = _features_of(self.columns, frame, first_row, rows)
         if self.components is None:
             x = np.empty((len(frame), self.n_features), dtype=np.float32)
             for index, feature in enumerate(features):
@@ -310,7 +366,11 @@ class TablePreparation:
                     f"{source} has the format {form!r} and not {_FORMAT!r}: use the version of "
                     "qdeq that wrote it"
                 )
-            return msgspec.convert(values, cls)
+            made = msgspec.convert(values, cls)
+            # A run of before November 2026 may have kept a name with spaces around it.
+            columns = [dataclasses.replace(c, name=plain_name(c.name)) for c in made.columns]
+            targets = map(plain_name, made.targets)
+            return dataclasses.replace(made, columns=tuple(columns), targets=tuple(targets))
         except UserError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -319,10 +379,12 @@ class TablePreparation:
             ) from error
 
 
-def _features_of(columns: Iterable[Column], frame: Any, first_row: int = 1) -> Iterator[np.ndarray]:
+def _features_of(
+    columns: Iterable[Column], frame: Any, first_row: int = 1, rows: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """Every feature ``(N,)`` in turn: all of them at once would be as large as the table."""
     for column in columns:
-        yield from column.features(frame[column.name], first_row)
+        yield from column.features(frame[column.name], first_row, rows)
 
 
 def _fit_column(series: Any, name: str, kind: ColumnKind, said: list[str]) -> Column | None:
@@ -401,7 +463,8 @@ def _fit_texts(series: Any, name: str, kind: ColumnKind) -> tuple[Column | None,
     if n_texts > _MAX_LEVELS and counts.max() < _LEAST_FREQUENCY * len(codes):
         return None, f"each of its {n_texts:,} different texts is in less than 1 % of the rows"
     cells = np.array([*texts, None], dtype=object)[codes]
-    return _one_hot(name, cells, often_missing)
+    column, why = _one_hot(name, cells, often_missing)
+    return column, "; ".join(filter(None, [why, said_of_gap_words(texts)]))
 
 
 def _one_hot(name: str, cells: np.ndarray, indicator: bool) -> tuple[Column, str]:
@@ -421,11 +484,18 @@ def _one_hot(name: str, cells: np.ndarray, indicator: bool) -> tuple[Column, str
     rare = encoder.infrequent_categories_[0]
     rare = set() if rare is None else {str(level) for level in rare}
     kept = [level for level in levels if level not in rare]
+    base = None
     if not rare and len(kept) == 2:  # the second feature would be one minus the first
-        kept = kept[1:]
+        base, *kept = kept
     fill = str(_one(imputer.statistics_))
     column = Column(
-        name, "text", fill=fill, levels=tuple(kept), pooled=bool(rare), indicator=indicator
+        name,
+        "text",
+        fill=fill,
+        levels=tuple(kept),
+        pooled=bool(rare),
+        indicator=indicator,
+        base=base,
     )
     many = f"{len(kept)} of {len(levels):,} different texts have a feature of their own, the rare "
     return column, f"{many}ones share one" if rare else ""

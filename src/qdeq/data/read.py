@@ -10,7 +10,18 @@ from typing import Any, get_args
 
 import numpy as np
 
-from qdeq.data.frames import ColumnKind, as_frame, check_columns, is_frame, kind_of, listing
+from qdeq.data.frames import (
+    ColumnKind,
+    as_frame,
+    as_numbers,
+    as_texts,
+    check_columns,
+    is_frame,
+    is_gap_word,
+    kind_of,
+    listing,
+    plain_name,
+)
 from qdeq.data.inputs import weight_array
 from qdeq.data.preparation import TablePreparation
 from qdeq.data.splits import (
@@ -107,33 +118,41 @@ def read_table(
         check_choice("task", task, get_args(Task))
     check_fraction("test_fraction", test_fraction)
     check_fraction("valid_fraction", valid_fraction)
-    targets = _names(target)
-    if not targets:
+    if not _names(target):
         raise UserError("target=...: name the column to predict")
-    special = [*targets, *_names(group), *_names(weight)]
-    for column in special:
-        if special.count(column) > 1:
-            raise UserError(f"column {column!r} is named twice, as target, group or weight")
     source = str(Path(table).expanduser().resolve()) if isinstance(table, str | Path) else None
     frame, where = _frame(table, "table")
     name = name or (stem_of(table) if source is not None else "table")
-    wanted = {"target": targets, "group": _names(group), "weight": _names(weight)}
-    wanted["ignore"] = _names(ignore)
+    known = list(frame.columns)
+    targets = _names(target, known)
+    group, weight = _one_name("group", group, known), _one_name("weight", weight, known)
+    special = [*targets, *(column for column in (group, weight) if column is not None)]
+    for column in special:
+        if special.count(column) > 1:
+            raise UserError(f"column {column!r} is named twice, as target, group or weight")
+    wanted = {"target": targets, "group": _names(group, known), "weight": _names(weight, known)}
+    wanted["ignore"] = _names(ignore, known)
     for option, columns in wanted.items():
-        check_columns(columns, list(frame.columns), where, f"the {option}")
+        check_columns(columns, known, where, f"the {option}")
     notes: list[str] = []
     task, said = infer_task(frame, targets, task, where)
     notes.append(said)
-    frame, labels = _labelled(frame, targets, task, where, notes)
+    frame, labels, rows = _labelled(frame, targets, task, where, notes)
     features = [c for c in frame.columns if c not in {*special, *wanted["ignore"]}]
     needed = [*targets, *wanted["group"]]
-    held = None if test is None else _test_frame(table, test, frame, features, needed, notes)
-    groups = None if group is None else _groups(frame[group], group, where)
-    weights = _weights(frame, weight, where)
+    held, test_where = None, _where(test, "test table")
+    test_labels = test_rows = np.empty(0)
+    if test is not None:
+        held = _test_frame(table, test, frame, features, needed, notes)
+        said_of_test: list[str] = []
+        held, test_labels, test_rows = _labelled(held, targets, task, test_where, said_of_test)
+        notes += [f"{test_where}: {said}" for said in said_of_test]
+    groups = None if group is None else _groups(frame[group], group, where, rows)
+    weights = None if weight is None else _weights(frame[weight], weight, where, rows)
     classes: tuple[int | str, ...] = ()
     if task == "classification":
         classes = classes_of(labels, targets[0], where)
-        labels = positions(labels, classes, where, targets[0], where)
+        labels = positions(labels, classes, where, targets[0], where, rows)
     strata = labels if task == "classification" else None
     if held is None:
         learning, testing = _draw(strata, groups, len(frame), test_fraction, _TEST_SEED, where)
@@ -162,7 +181,7 @@ def read_table(
             notes=notes,
             name=where,
         )
-    x = preparation.transform(frame, name=where)
+    x = preparation.transform(frame, name=where, rows=rows)
 
     def split(rows: np.ndarray) -> Split:
         return Split(x[rows], labels[rows], None if weights is None else weights[rows])
@@ -171,14 +190,13 @@ def read_table(
         tested = split(testing)
     else:
         assert held is not None
-        test_where = _where(test, "test table")
-        held, test_labels = _labelled(held, targets, task, test_where, [])
         if groups is not None:
             assert group is not None
-            _check_groups(groups, _groups(held[group], group, test_where), group, where, test_where)
+            held_groups = _groups(held[group], group, test_where, test_rows)
+            _check_groups(groups, held_groups, group, where, test_where)
         if task == "classification":
-            test_labels = positions(test_labels, classes, test_where, targets[0], where)
-        tested = Split(preparation.transform(held, name=test_where), test_labels)
+            test_labels = positions(test_labels, classes, test_where, targets[0], where, test_rows)
+        tested = Split(preparation.transform(held, name=test_where, rows=test_rows), test_labels)
     parts = split(train), split(valid), tested
     if task == "classification":
         dataset = classification(
@@ -189,12 +207,23 @@ def read_table(
     return dataclasses.replace(dataset, preparation=preparation, source=source)
 
 
-def _names(given: str | Sequence[str] | None) -> list[str]:
-    """Names given as one, with commas, or as a list."""
+def _names(given: str | Sequence[str] | None, columns: Sequence[str] = ()) -> list[str]:
+    """Names given as one, with commas, or as a list; a column may have a comma in its name."""
     if given is None:
         return []
+    if isinstance(given, str) and plain_name(given) in columns:
+        return [plain_name(given)]
     parts = given.split(",") if isinstance(given, str) else list(given)
-    return [str(part).strip() for part in parts if str(part).strip()]
+    return [name for part in parts if (name := plain_name(part))]
+
+
+def _one_name(option: str, given: str | None, columns: Sequence[str]) -> str | None:
+    if given is None:
+        return None
+    names = _names(given, columns)
+    if len(names) != 1:
+        raise UserError(f"{option}={given!r}: name one column, or leave {option} out")
+    return names[0]
 
 
 def _where(table: Any, name: str) -> str:
@@ -222,8 +251,8 @@ def _kind(series: Any, column: str, where: str) -> ColumnKind:
 
 def _labelled(
     frame: Any, targets: Sequence[str], task: Task, where: str, notes: list[str]
-) -> tuple[Any, np.ndarray]:
-    """The rows whose target is known, and their labels or targets."""
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The rows whose target is known, their labels or targets, and their numbers from 1."""
     if task == "classification":
         labels = labels_of(frame[targets[0]], f"{where}: target {targets[0]!r}")
         known = np.array([label is not None for label in labels], dtype=bool)
@@ -235,9 +264,17 @@ def _labelled(
             f"{where}: every value of the target {listing(targets)} is missing: name another one"
         )
     if not known.all():
-        notes.append(f"{(~known).sum():,} rows left out: their {listing(targets)} is missing")
+        words = [word for target in targets for word in _gap_words(frame[target], target, where)]
+        written = f" (also {listing(words)})" if words else ""
+        said = f"{(~known).sum():,} rows left out: their {listing(targets)} is missing{written}"
+        notes.append(said)
         frame, labels = frame[known].reset_index(drop=True), labels[known]
-    return frame, labels
+    return frame, labels, np.flatnonzero(known) + 1
+
+
+def _gap_words(series: Any, target: str, where: str) -> list[str]:
+    kind = kind_of(series, f"{where}: target {target!r}")
+    return [repr(word) for word in kind.missing_words if is_gap_word(word)]
 
 
 def _test_frame(
@@ -271,18 +308,27 @@ def _arrays_test(test: str | Path) -> Any:
     return next(ArraysFile.open(existing(test), "_test").frames(None))
 
 
-def _weights(frame: Any, weight: str | None, where: str) -> np.ndarray | None:
-    if weight is None:
-        return None
-    return weight_array(frame[weight], len(frame), f"{where}: column {weight!r}")
+def _weights(series: Any, weight: str, where: str, rows: np.ndarray) -> np.ndarray:
+    place = f"{where}: column {weight!r}"
+    array = as_numbers(
+        series, place, rows=rows, infinite=True, advice=": give every row a weight of at least 0"
+    )
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if len(bad):
+        row = int(rows[bad[0]])
+        raise UserError(
+            f"{place}: the weight at index {row - 1} is {array[bad[0]]} (row {row}): give finite "
+            "numbers of at least 0"
+        )
+    return weight_array(array, len(array), place)
 
 
-def _groups(series: Any, group: str, where: str) -> np.ndarray:
-    missing = np.flatnonzero(series.isna())
+def _groups(series: Any, group: str, where: str, rows: np.ndarray) -> np.ndarray:
+    missing = np.flatnonzero(as_texts(series, f"{where}: column {group!r}")[0] < 0)
     if len(missing):
         raise UserError(
             f"{where}: the group {group!r} is missing in {len(missing)} rows (the first is row "
-            f"{missing[0] + 1}): fill it in"
+            f"{rows[missing[0]]}): fill it in"
         )
     return series.astype(str).to_numpy(dtype=object)
 

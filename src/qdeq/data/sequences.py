@@ -57,8 +57,8 @@ def sequence_list(X: Any, layout: str = "time-first", *, name: str = "X") -> lis
     Parameters
     ----------
     X
-        An array `(N, T, d)`, of one channel also `(N, T)`; or a list of arrays `(T_i, d)` or
-        `(T_i,)`, which may differ in length.
+        An array `(N, T, d)`, of one channel also `(N, T)`; or a list (or a series or array of
+        objects) of arrays `(T_i, d)` or `(T_i,)`, which may differ in length.
     layout
         "time-first"; or "channels-first" for arrays `(N, d, T)` and `(d, T_i)`, sktime's numpy3D.
     name
@@ -76,7 +76,8 @@ def sequence_list(X: Any, layout: str = "time-first", *, name: str = "X") -> lis
     """
     check_choice("layout", layout, LAYOUTS)
     turned = layout == "channels-first"
-    if not isinstance(X, list | tuple) or column_names(X) is not None:
+    listed = one_by_one(X)
+    if listed is None:
         whole = real_array(X, name)
         if whole.ndim == 2:
             whole = whole[:, :, None]
@@ -89,10 +90,10 @@ def sequence_list(X: Any, layout: str = "time-first", *, name: str = "X") -> lis
                 "(N, T), or a list of arrays"
             )
         return [series_array(one, f"{name}[{i}]") for i, one in enumerate(whole)]
-    if not X:
+    if not listed:
         raise UserError(f"{name}: no sequences: give at least one")
     found = []
-    for number, one in enumerate(X):
+    for number, one in enumerate(listed):
         if turned and column_names(one) is not None:
             raise UserError(
                 f"{name}[{number}]: a frame, whose rows are steps, with layout='channels-first': "
@@ -108,6 +109,81 @@ def sequence_list(X: Any, layout: str = "time-first", *, name: str = "X") -> lis
             "every sequence the same"
         )
     return found
+
+
+def one_by_one(X: Any) -> list[Any] | None:
+    """Sequences that are held one by one, as a list; None for one array or frame of them all.
+
+    >>> one_by_one(np.array([[1.0, 2.0], [3.0]], dtype=object))
+    [[1.0, 2.0], [3.0]]
+    """
+    if isinstance(X, list | tuple):
+        return list(X) if column_names(X) is None else None
+    if getattr(X, "ndim", None) != 1 or str(getattr(X, "dtype", "")) != "object":
+        return None
+    cells = list(X)
+    some = any(isinstance(one, list | tuple) or getattr(one, "ndim", 0) > 0 for one in cells)
+    return cells if some else None
+
+
+def check_columns(given: Any, names: Sequence[str] | None, name: str) -> None:
+    """Refuse a frame with other columns, or in another order; what has no names may be anything.
+
+    Parameters
+    ----------
+    given
+        A frame, or anything else.
+    names
+        Of the columns that were fitted; None where they had none.
+    name
+        What `given` is called in the message.
+
+    Examples
+    --------
+    >>> check_columns(np.ones((3, 2)), ["a", "b"], "X")
+    """
+    found = column_names(given)
+    if found is None or names is None or found == list(names):
+        return
+    remedy = "give them in that order" if sorted(found) == sorted(names) else "give the same ones"
+    raise UserError(f"{name}: the columns {_few(found)} where {_few(names)} were fitted: {remedy}")
+
+
+def channel_names(X: Any, names: Sequence[str] | None = None) -> list[str] | None:
+    """The names that the frames in a list of sequences share, those known before first.
+
+    Raises
+    ------
+    UserError
+        Naming the first frame that has other columns.
+    """
+    known = None if names is None else list(names)
+    for number, one in enumerate(one_by_one(X) or ()):
+        check_columns(one, known, f"X[{number}]")
+        known = column_names(one) if known is None else known
+    return known
+
+
+def check_steps(X: Any, names: Sequence[str] | None) -> None:
+    """Refuse a frame with a sequence a row whose columns, which are steps, come in another order.
+
+    It may have more steps or fewer: a sequence of any length is read.
+    """
+    found = column_names(X)
+    if found is None or names is None:
+        return
+    here = [step for step in found if step in set(names)]
+    there = [step for step in names if step in set(found)]
+    if here != there:
+        raise UserError(
+            f"X: the columns {_few(here)}, which are steps, where {_few(there)} were fitted: give "
+            "them in that order"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names for a message, the first eight."""
+    return ", ".join([repr(name) for name in names[:8]] + ["..."] * (len(names) > 8))
 
 
 def padded(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -16,7 +16,8 @@ import numpy as np
 from qdeq._memory import available_memory
 from qdeq.data import csv_files
 from qdeq.data.csv_files import CsvFile
-from qdeq.data.frames import as_frame, check_names
+from qdeq.data.frames import as_frame, check_names, plain_names
+from qdeq.data.image_folders import files_read
 from qdeq.data.tables import first_line, require
 from qdeq.errors import UserError
 
@@ -132,13 +133,24 @@ def read_whole(path: str | Path, *, texts: Sequence[str] = ()) -> Any:
     file = open_table(path)
     if isinstance(file, CsvFile):
         check_size(file.path, _rows_of(file), len(file.columns), file.n_bytes)
-        file.check_rows()
     elif isinstance(file, ParquetFile):
         check_size(file.path, file.n_rows, len(file.columns))
+    n_rows = file.check_rows()
     (frame,) = file.frames(None, texts=texts)
-    if not len(frame):
-        raise UserError(f"{path} has no rows: give at least one")
+    check_all_read(path, len(frame), n_rows)
     return frame
+
+
+def check_all_read(path: str | Path, n_read: int, n_rows: int) -> None:
+    """Raise `UserError` where a reader found other rows than `check_rows` counted.
+
+    Rows that are lost, or split in two, would shift all that follow.
+    """
+    if n_read != n_rows:
+        raise UserError(
+            f"{path}: {n_read:,} of {n_rows:,} rows could be read: look for blank or quoted lines "
+            "in it, or save the table as Parquet"
+        )
 
 
 def _rows_of(file: CsvFile) -> int | None:
@@ -161,11 +173,14 @@ def check_size(path: Path, n_rows: int | None, n_columns: int, n_bytes: float = 
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file, or of the files of a folder and their names."""
+    """Size in bytes and SHA-256 of a file, or of the images of a folder and their names.
+
+    Of the images that are read: systems write files of their own into a folder that is looked at.
+    """
     path = existing(path)
     digest, size = hashlib.sha256(), 0
     try:
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        files = [path] if path.is_file() else files_read(path)
         for file in files:
             size += file.stat().st_size
             if file != path:
@@ -182,23 +197,37 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file whose schema has been read."""
+    """A Parquet file whose schema has been read.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    columns
+        Plain names.
+    n_rows
+        Number of rows.
+    names
+        Of the same columns as the file has them.
+    """
 
     path: Path
     columns: tuple[str, ...]
     n_rows: int
+    names: tuple[str, ...]
 
     @classmethod
     def open(cls, path: Path) -> "ParquetFile":
         parquet = require("pyarrow.parquet")
         try:
             with parquet.ParquetFile(path) as file:
-                columns = tuple(file.schema_arrow.names)
+                names = tuple(file.schema_arrow.names)
                 n_rows = file.metadata.num_rows
         except Exception as error:
             raise _no_parquet(path, error) from error
+        columns = tuple(plain_names(names))
         check_names(columns, str(path))
-        return cls(path, columns, n_rows)
+        return cls(path, columns, n_rows, names)
 
     def check_rows(self) -> int:
         if not self.n_rows:
@@ -209,7 +238,9 @@ class ParquetFile:
         self, chunk: int | None, *, columns: Sequence[str] | None = None, texts: Sequence[str] = ()
     ) -> Iterator[Any]:
         parquet = require("pyarrow.parquet")
-        columns = None if columns is None else list(columns)
+        if columns is not None:
+            of_plain = dict(zip(self.columns, self.names, strict=True))
+            columns = [of_plain[column] for column in columns]
         try:
             with parquet.ParquetFile(self.path) as file:
                 if chunk is None:
@@ -252,6 +283,11 @@ class ArraysFile:
                 f"{path}: the array {x} has the shape {arrays[x].shape}: a table has rows and "
                 "columns, (N, d)"
             )
+        if arrays[x].dtype.kind not in "biufUc":
+            raise UserError(
+                f"{path}: the array {x} has the type {arrays[x].dtype}: give numbers, one for each "
+                "row and column"
+            )
         chosen = {"x": arrays[x]} | ({"y": arrays[y]} if y in arrays else {})
         columns = [f"x{k}" for k in range(arrays[x].shape[1])]
         columns += target_columns(chosen["y"]) if "y" in chosen else []
@@ -293,7 +329,8 @@ def read_arrays_file(path: Path) -> dict[str, np.ndarray]:
     Raises
     ------
     UserError
-        If it is damaged, holds Python objects, or does not fit in memory.
+        If it is damaged, holds Python objects, does not fit in memory, or targets of another shape
+        than ``(N,)`` or ``(N, T)``.
     """
     import zipfile
 
@@ -307,12 +344,29 @@ def read_arrays_file(path: Path) -> dict[str, np.ndarray]:
                 "a part of it"
             )
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
+            arrays = {name: _plain_array(array) for name, array in archive.items()}
     except UserError:
         raise
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    # Damage shows wherever the reader stumbles: zlib.error, EOFError, NotImplementedError, ...
+    except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
             f"{path} cannot be read as a .npz file ({reason[:120]}): write it by "
             "np.savez(FILE, x=..., y=...), numbers and texts only"
         ) from error
+    for name in ("y", "y_test"):
+        if name in arrays and (arrays[name].ndim not in (1, 2) or arrays[name].shape[1:] == (0,)):
+            raise UserError(
+                f"{path}: the array {name} has the shape {arrays[name].shape}: give one label or "
+                "number for each row, (N,), or several numbers, (N, T)"
+            )
+    return arrays
+
+
+def _plain_array(array: np.ndarray) -> np.ndarray:
+    """In this machine's byte order, which pandas needs; bytes as texts, which JSON needs."""
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -3,6 +3,7 @@
 What a collection is, and how a table of one is decoded; where tables are read is `sources`.
 """
 
+import contextlib
 import importlib
 import io
 import json
@@ -169,23 +170,72 @@ def _decode(column: Any, collection: ImageCollection, where: str) -> np.ndarray:
 
 
 def image_pixels(image: Any, *, colour: bool) -> np.ndarray:
-    """Grey ``(H, W)`` or colour ``(H, W, 3)`` from 0 to 255 of a Pillow image of any mode."""
-    mode = "RGB" if colour else "L"
-    if image.mode == mode:
-        return np.asarray(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # 16 bits, which Pillow's own conversion clips at 255 (PNG has no wider ones). 65535 is
-        # 255 times 257: every 8-bit image that was stored in 16 bits comes back as it was.
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its pixels are not from 0 to 65535")
-        grey = np.rint(values / 257).astype(np.uint8)
+    """Grey ``(H, W)`` or colour ``(H, W, 3)`` from 0 to 255 of a Pillow image of any mode.
+
+    Turned as its camera says (EXIF), and on white where it is transparent.
+
+    Raises
+    ------
+    ValueError
+        For pixels whose range is not known: floating point, whole numbers beyond 16 bits.
+    """
+    white = _white_of_integers(image)
+    _turn_upright(image)
+    if image.mode.startswith("I"):
+        grey = _bytes_of_integers(image, white)
         return np.repeat(grey[:, :, None], 3, axis=2) if colour else grey
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers without a known range")
-    if image.mode not in ("1", "LA", "RGB"):
-        image = image.convert("RGBA" if image.mode == "P" else "RGB")  # a palette may have alpha
-    return np.asarray(image.convert(mode))
+    if image.mode == "La":  # Pillow converts it to nothing else
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = _on_white(image)
+    mode = "RGB" if colour else "L"
+    if image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGB")
+    return np.asarray(image if image.mode == mode else image.convert(mode))
+
+
+def _turn_upright(image: Any) -> None:
+    image.load()
+    # A file whose notes are damaged still has its pixels, and every viewer shows them as they lie.
+    with contextlib.suppress(Exception):
+        require("PIL.ImageOps").exif_transpose(image, in_place=True)
+
+
+def _white_of_integers(image: Any) -> int | None:
+    """Full brightness of a file of more than 8 bits, None where its format does not say it."""
+    if image.mode.startswith("I;16"):
+        bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # BitsPerSample of TIFF, 12 or 16
+        return 2**bits - 1
+    # Pillow scales PGM of more than 8 bits to 65535; PNG has no wider pixels.
+    return 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None
+
+
+def _bytes_of_integers(image: Any, white: int | None) -> np.ndarray:
+    # Pillow's own conversion clips at 255. 65535 is 255 times 257: every 8-bit image that was
+    # stored in 16 bits comes back as it was.
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"its pixels run from {low} to {high}, not from 0 to 65535")
+    if white is None:
+        white = 255 if high <= 255 else 65535
+    transparent = image.info.get("transparency")  # of PNG, the one value that is
+    if isinstance(transparent, int):
+        values[values == transparent] = white
+    return np.rint(values * (255 / white)).astype(np.uint8)
+
+
+def _on_white(image: Any) -> Any:
+    """Without transparency: the pixels under it may hold anything, mostly black."""
+    mode = "LA" if image.mode in ("1", "L", "LA") else "RGBA"
+    if image.mode in ("1", "L", "P"):
+        image = image.convert("RGBA")
+    pixels = np.asarray(image.convert(mode)).astype(np.float64)
+    light, alpha = pixels[..., :-1], pixels[..., -1:] / 255
+    shown = np.rint(light * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return require("PIL.Image").fromarray(shown[..., 0] if mode == "LA" else shown)
 
 
 def require(module: str) -> Any:

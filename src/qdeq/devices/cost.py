@@ -18,7 +18,7 @@ from qdeq.errors import UserError
 
 @dataclass(frozen=True)
 class Submission:
-    """One submission to a device.
+    """One submission to a device, or several that are alike.
 
     Attributes
     ----------
@@ -30,12 +30,15 @@ class Submission:
         Per circuit and measurement setting; None for exact expectation values.
     length
         How many times longer than the program its circuits are, where noise is scaled.
+    times
+        How many such submissions there are, one after the other.
     """
 
     circuits: float
     purpose: str
     shots: int | None
     length: float = 1
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Cost:
 
         Copies side by side are taken to be filled, as they are by many samples.
         """
-        circuits = sum(part.circuits for part in self.forward) / self.copies
+        circuits = sum(part.circuits * part.times for part in self.forward) / self.copies
         return self.circuit.settings * circuits
 
     def inference(self, n_samples: int = 1, *, batch_size: int | None = None) -> Ledger:
@@ -113,8 +116,9 @@ class Cost:
             # Rounded cumulatively, so that batches of any size add up to the same total.
             circuits = np.diff(np.round(submission.circuits * ends)).astype(int)
             circuits = -(-circuits // self.copies)
-            total = int(circuits.sum()) * epochs
-            submitted = int(np.count_nonzero(circuits)) * epochs
+            times = submission.times * epochs
+            total = int(circuits.sum()) * times
+            submitted = int(np.count_nonzero(circuits)) * times
             executions, shots = total * self.circuit.settings, submission.shots or 0
             seconds = 0.0 if timing is None else submitted * timing.submission
             ledger.merge(

@@ -61,7 +61,7 @@ def estimate_network(
     network
         A network whose cell is a circuit or a QNode, or what its cells measure.
     wiring
-        Who hears whom, where the network does not say it.
+        Who hears whom; otherwise as the network says.
     solver
         By name, see `NetworkEquilibrium`.
     steps
@@ -96,7 +96,8 @@ def estimate_network(
     (2048, 16)
     """
     if isinstance(network, Network):
-        measured, wiring = circuit_of(network.cell), network.wiring
+        measured = circuit_of(network.cell)
+        wiring = network.wiring if wiring is None else wiring
         if measured is None and hasattr(type(network.cell), "measured"):  # a QNode
             measured = network.cell
         if measured is None:
@@ -150,8 +151,8 @@ def _forward(
     if name == "sweep":
         each = (1, n) if isinstance(wiring, Chain) else (n, wiring.depth)
         circuits, times = each
-        once = plan.evaluations(1)
-        return _at_sites(circuits, once * times) + _at_sites(n, once)
+        (once,) = plan.evaluations(1)
+        return (replace(once, circuits=circuits, times=times), replace(once, circuits=n))
     found = plan.evaluations(steps)
     if name in _WITH_JACOBIANS:
         found += plan.jacobians(steps)

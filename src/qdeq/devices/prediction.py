@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, get_args
 
 from qdeq.circuits import MeasuredCircuit
@@ -16,6 +17,7 @@ from qdeq.devices.circuit_cost import CircuitCost
 from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.timing import DeviceTiming
 from qdeq.equilibrium import ADJOINTS, SOLVERS, make_adjoint, make_solver
+from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.solver import as_solver, builds_inverse
 from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction
@@ -150,12 +152,20 @@ def check_numbers(
     counts = (("steps", steps), ("layers", layers), ("perturbations", perturbations))
     counts += (("shots", shots), ("gradient_shots", gradient_shots))
     for name, count in counts:
-        if count is not None and not 1 <= count < math.inf:
-            raise UserError(f"{name}={count}: give a number of at least 1")
+        if name == "steps":
+            if not _is_number(count) or not 1 <= count < math.inf:
+                raise UserError(f"{name}={count}: give a number of at least 1")
+        elif count is not None:
+            check_count(name, count)
     if not scale_factors or not all(1 <= factor < math.inf for factor in scale_factors):
         raise UserError(
             f"scale_factors={scale_factors!r}: give numbers of at least 1, such as 1, 3"
         )
+
+
+def _is_number(value: Any) -> bool:
+    # A mean is often an array without axes.
+    return isinstance(value, Real) or (getattr(value, "ndim", None) == 0 and value.dtype != object)
 
 
 @dataclass(frozen=True)
@@ -223,25 +233,21 @@ class Plan:
         return Submission(1 + shifted, "parameter gradient", self.gradient_shots)
 
     def evaluations(self, steps: float) -> tuple[Submission, ...]:
-        return tuple(Submission(part, "forward", self.shots) for part in _parts(steps))
+        return _repeated(Submission(1, "forward", self.shots), steps)
 
     def jacobians(self, steps: float) -> tuple[Submission, ...]:
-        return tuple(_scaled(self.input_gradient, part) for part in _parts(steps))
+        return _repeated(self.input_gradient, steps)
 
     def unrolled(self, steps: float) -> tuple[Submission, ...]:
         """Derivatives of every application; of the first one's m = 0 only the injection's."""
         by_input = steps if self.learns_injection else steps - 1
-        parameters = [_scaled(self.parameter_gradient, part) for part in _parts(steps)]
-        inputs = [_scaled(self.input_gradient, part) for part in _parts(by_input)]
-        return (*parameters, *inputs)
+        parameters = _repeated(self.parameter_gradient, steps)
+        return parameters + _repeated(self.input_gradient, by_input)
 
 
-def _parts(steps: float) -> list[float]:
+def _repeated(once: Submission, steps: float) -> tuple[Submission, ...]:
     """Full steps of every sample, then one of those samples that need one more."""
     whole = math.floor(steps)
     rest = steps - whole
-    return [1.0] * whole + ([rest] if rest > 0 else [])
-
-
-def _scaled(submission: Submission, part: float) -> Submission:
-    return replace(submission, circuits=part * submission.circuits)
+    full = (replace(once, times=whole),) if whole > 0 else ()
+    return full + ((replace(once, circuits=rest * once.circuits),) if rest > 0 else ())

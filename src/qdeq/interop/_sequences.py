@@ -18,8 +18,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from qdeq.data import SeriesPreparation
-from qdeq.data.inputs import weight_array
-from qdeq.data.sequences import LAYOUTS, Sequences, padded, sequence_list
+from qdeq.data.inputs import column_names, weight_array
+from qdeq.data.sequences import (
+    LAYOUTS,
+    Sequences,
+    channel_names,
+    check_steps,
+    one_by_one,
+    padded,
+    sequence_list,
+)
 from qdeq.errors import UserError
 from qdeq.interop._parameters import check_parameters, constraints, drawn_seed
 from qdeq.models import Network
@@ -123,6 +131,7 @@ class ChainEstimator(BaseEstimator):
             message = f"{found.why}. The model with the lowest validation loss before is kept."
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         self.network_ = found.network
+        self._applied = self._layers  # what `set_params` says afterwards is of the next fit
         self.history_ = found.history
         self.n_iter_ = len(found.history)
         return self
@@ -153,7 +162,15 @@ class SequenceEstimator(ChainEstimator):
         return tags
 
     def converged(self, X: Any) -> np.ndarray:
-        """`(N,)`: whether the equilibrium of each sequence was found."""
+        """`(N,)`: whether the equilibrium of each sequence was found.
+
+        Raises
+        ------
+        UserError
+            After a fit with `mode="direct"`, which looks for none.
+        """
+        check_is_fitted(self)
+        self._check_solves()
         return self._read(X)[1]
 
     def write_report(self, X: Any, path: str | os.PathLike[str]) -> Path:
@@ -170,12 +187,8 @@ class SequenceEstimator(ChainEstimator):
         from qdeq.runs.report_data import SEARCHED
 
         check_is_fitted(self)
-        if self._layers is not None:
-            raise UserError(
-                f"mode='direct': the map is applied {self.layers} times and nothing is solved, so "
-                "there is no search to show; fit with mode='implicit'"
-            )
-        sequences = self._sequences(sequence_list(X, self.layout)[:SEARCHED])
+        self._check_solves()
+        sequences = self._sequences(self._parts(X)[:SEARCHED])
         labels = [f"sequence {k}" for k in range(len(sequences))]
         if not self._of_sites:
             outputs, _ = read_out(self.network_, sequences)
@@ -192,9 +205,18 @@ class SequenceEstimator(ChainEstimator):
     def _layers(self) -> int | None:
         return self.layers if self.mode == "direct" else None
 
+    def _check_solves(self) -> None:
+        if self._applied is not None:
+            times = "once" if self._applied == 1 else f"{self._applied} times"
+            raise UserError(
+                f"mode='direct': the map is applied {times} and nothing is solved, so there is no "
+                "search to show; fit with mode='implicit'"
+            )
+
     @property
     def _of_sites(self) -> bool:
-        return self.read_out == "sites"
+        """Of what was fitted; a fit itself goes by the parameter."""
+        return self.network_.reads == "sites"
 
     def _fit(
         self,
@@ -208,6 +230,11 @@ class SequenceEstimator(ChainEstimator):
     ) -> Self:
         """Train on sequences; `valid` says which of them are held out."""
         self.n_features_in_ = parts[0].shape[1]
+        channels, self._steps = self._names
+        if channels is not None:
+            self.feature_names_in_ = np.array(channels, dtype=object)
+        elif hasattr(self, "feature_names_in_"):  # of a fit before
+            del self.feature_names_in_
         learn = [part for part, is_held in zip(parts, valid, strict=True) if not is_held]
         self.preparation_ = SeriesPreparation.fit(learn, name="X")
         sequences = self._sequences(parts, y, weights)
@@ -232,7 +259,7 @@ class SequenceEstimator(ChainEstimator):
         if y is None:
             return Sequences(x, mask)
         counts = np.ones(len(x), np.float32) if weights is None else weights
-        if self._of_sites:
+        if self.read_out == "sites":
             present = np.ones(x.shape[:2], bool) if mask is None else mask
             counts = counts[:, None] * present
             return Sequences(x, mask, padded(y)[0], counts.astype(np.float32))
@@ -243,7 +270,8 @@ class SequenceEstimator(ChainEstimator):
     ) -> tuple[list[np.ndarray], list[Any], np.ndarray | None]:
         """Sequences that count, what is said of each, and weights; at least two of them."""
         parts = sequence_list(X, self.layout)
-        said, weights = self._of_each(y, parts, what), None
+        self._names = channel_names(X), column_names(X)
+        said, weights = self._of_each(y, parts, what, self.read_out == "sites"), None
         if sample_weight is not None:
             weights = weight_array(sample_weight, len(parts), "sample_weight")
             kept = np.flatnonzero(weights)
@@ -259,10 +287,29 @@ class SequenceEstimator(ChainEstimator):
     def _read(self, X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         """Outputs, which converged, lengths, and whether the sequences were given as a list."""
         check_is_fitted(self)
-        parts = sequence_list(X, self.layout)
-        sequences = self._sequences(parts)
-        outputs, converged = read_out(self.network_, sequences, self._layers)
-        return outputs, converged, sequences.lengths, isinstance(X, list | tuple)
+        sequences = self._sequences(self._parts(X))
+        outputs, converged = read_out(self.network_, sequences, self._applied)
+        return outputs, converged, sequences.lengths, one_by_one(X) is not None
+
+    def _parts(self, X: Any) -> list[np.ndarray]:
+        """Sequences after the fit: frames have the columns that it was given."""
+        channel_names(X, getattr(self, "feature_names_in_", None))
+        check_steps(X, self._steps)
+        return sequence_list(X, self.layout)
+
+    def _true(
+        self, X: Any, y: Any, sample_weight: Any, what: str
+    ) -> tuple[list[Any], np.ndarray | None]:
+        """What is true of every sequence that is scored, and how much it (each site) counts."""
+        check_is_fitted(self)
+        parts = self._parts(X)
+        said = self._of_each(y, parts, what, self._of_sites)
+        if sample_weight is None:
+            return said, None
+        weights = weight_array(sample_weight, len(parts), "sample_weight")
+        if self._of_sites:
+            weights = np.repeat(weights, [len(part) for part in parts])
+        return said, weights
 
     def _shaped(self, values: np.ndarray, lengths: np.ndarray, as_list: bool) -> Any:
         """Numbers of sites as they were asked for: an array, or a list of arrays."""
@@ -270,7 +317,7 @@ class SequenceEstimator(ChainEstimator):
             return [one[:length] for one, length in zip(values, lengths, strict=True)]
         return values
 
-    def _of_each(self, y: Any, parts: list[np.ndarray], what: str) -> list[Any]:
+    def _of_each(self, y: Any, parts: list[np.ndarray], what: str, of_sites: bool) -> list[Any]:
         """What is said of every sequence (of every site of it), one by one."""
         if y is None:
             raise UserError(
@@ -285,7 +332,7 @@ class SequenceEstimator(ChainEstimator):
             raise UserError(
                 f"y holds {len(found)} and X {len(parts)} sequences: give {what} of each"
             )
-        if not self._of_sites:
+        if not of_sites:
             return found
         for number, (one, part) in enumerate(zip(found, parts, strict=True)):
             shape = np.shape(one)

@@ -1,7 +1,9 @@
 """A forecaster of series in sktime's style, which needs no sktime: a causal chain of circuits."""
 
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,6 +14,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from qdeq.data import SeriesPreparation
+from qdeq.data.inputs import column_names
+from qdeq.data.sequences import check_columns
 from qdeq.data.series import horizon_list, series_array
 from qdeq.errors import UserError
 from qdeq.interop._sequences import ChainEstimator
@@ -56,7 +60,8 @@ class QDEQForecaster(ChainEstimator):
     ------
     UserError
         A `ValueError`, for parameters out of range, series that are too short or do not fit
-        together, infinities, or a horizon that is no whole number of at least 1.
+        together, frames with other columns than in `fit`, new rows that do not come after those
+        known, infinities, or a horizon that is no whole number of at least 1.
 
     Examples
     --------
@@ -132,7 +137,13 @@ class QDEQForecaster(ChainEstimator):
         n_features = train.x.shape[2]
         network = self._network(n_features, n_channels, seed, read_out="sites")
         self._train(network, train, valid, "squared", seed)
-        self._remember(y, scaled, beside)
+        self._window = self.window
+        self._remember(scaled, beside)
+        self._columns = column_names(y), column_names(X)
+        self._is_flat = np.ndim(y) == 1
+        self._index = _Index.of(y.index) if hasattr(y, "iloc") else None
+        names = getattr(y, "columns", None)
+        self._names = getattr(y, "name", None) if names is None else names
         return self
 
     def predict(self, fh: Any = None, X: Any = None) -> Any:
@@ -175,10 +186,22 @@ class QDEQForecaster(ChainEstimator):
         Parameters
         ----------
         y, X
-            As in `fit`, of the new rows.
+            As in `fit`, of the new rows alone: those of a series or frame of pandas come after the
+            last one in its index. Without an index the one of `fit` goes on.
         """
         check_is_fitted(self)
+        check_columns(y, self._columns[0], "y")
+        check_columns(X, self._columns[1], "X")
         values = series_array(y, "y")
+        if values.shape[1] != self.preparation_.n_channels:
+            raise UserError(
+                f"y: {values.shape[1]} channels where {self.preparation_.n_channels} were fitted: "
+                "give the same"
+            )
+        index = self._index
+        if index is not None:
+            given = y.index if hasattr(y, "iloc") else None
+            index = index.after(len(values)) if given is None else index.with_rows(given)
         outside = None if X is None else series_array(X, "X")
         if (outside is None) != (self.outside_ is None) or (
             outside is not None and len(outside) != len(values)
@@ -197,7 +220,8 @@ class QDEQForecaster(ChainEstimator):
         scaled = np.concatenate([self._recent, scaled])
         if beside is not None and self._sites is not None:
             beside = np.concatenate([self._sites, beside])
-        self._remember(y, scaled, beside, self._index)
+        self._remember(scaled, beside)
+        self._index = index
         return self
 
     def write_report(self, path: str | os.PathLike[str]) -> Path:
@@ -244,6 +268,7 @@ class QDEQForecaster(ChainEstimator):
         future = np.zeros((steps, self._sites.shape[1]), np.float32)
         sites = self._sites.copy()
         if X is not None:
+            check_columns(X, self._columns[1], "X")
             values = series_array(X, "X")
             if len(values) < steps:
                 raise UserError(f"X holds {len(values)} rows and fh reaches {steps}: give as many")
@@ -253,19 +278,10 @@ class QDEQForecaster(ChainEstimator):
             future[: steps - 1, n_marks:] = known[1:]
         return jnp.asarray(np.concatenate([sites, future])[None, : len(sites) + steps - 1])
 
-    def _remember(
-        self, y: Any, scaled: np.ndarray, beside: np.ndarray | None, before: Any = None
-    ) -> None:
-        """The last rows, and how rows were given."""
-        self._recent = scaled[-self.window :].astype(np.float32)
-        self._sites = None if beside is None else beside[-self.window :].astype(np.float32)
-        self._is_flat = np.ndim(y) == 1
-        index = getattr(y, "index", None) if hasattr(y, "iloc") else None
-        if before is not None and index is not None:  # a few rows tell how far apart they are
-            index = before[-3:].append(index)
-        self._index = index
-        names = getattr(y, "columns", None)
-        self._names = getattr(y, "name", None) if names is None else names
+    def _remember(self, scaled: np.ndarray, beside: np.ndarray | None) -> None:
+        """The last rows, as many as were trained on at once."""
+        self._recent = scaled[-self._window :].astype(np.float32)
+        self._sites = None if beside is None else beside[-self._window :].astype(np.float32)
 
     def _as_given(self, rows: np.ndarray, horizon: np.ndarray) -> Any:
         rows = rows[:, 0] if self._is_flat else rows
@@ -273,35 +289,94 @@ class QDEQForecaster(ChainEstimator):
             return rows
         import pandas as pd
 
-        index = _continued(self._index, horizon)
+        index = self._index.at(horizon)
         if self._is_flat:
             return pd.Series(rows, index=index, name=self._names)
         return pd.DataFrame(rows, index=index, columns=self._names)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """How the index of a series of pandas goes on after its last row.
+
+    Attributes
+    ----------
+    last
+        That row's part of the index.
+    step
+        From a row to the next: a whole number, or a frequency of pandas. None where all rows that
+        were fitted do not have one, and rows are counted from the last one instead.
+    rises
+        Whether every row comes after the one before it.
+    """
+
+    last: Any
+    step: Any
+    rises: bool
+
+    @classmethod
+    def of(cls, index: Any) -> "_Index":
+        import pandas as pd
+
+        step = None
+        if isinstance(index, pd.MultiIndex) or index.hasnans:
+            pass
+        elif isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pandas 3.1: it will return no text but an offset
+                step = index.freq or pd.infer_freq(index)
+        elif isinstance(index, pd.PeriodIndex):
+            step = 1
+        elif pd.api.types.is_integer_dtype(index):
+            steps = {b - a for a, b in pairwise(map(int, index))}
+            step = steps.pop() if len(steps) == 1 else None
+        return cls(index[-1:], step, bool(index.is_monotonic_increasing and index.is_unique))
+
+    def at(self, horizon: np.ndarray) -> Any:
+        """Of rows ahead, rising."""
+        import pandas as pd
+
+        if self.step is None:
+            return pd.Index(horizon)
+        last, name, periods = self.last[0], self.last.name, int(horizon[-1]) + 1
+        if isinstance(self.last, pd.DatetimeIndex | pd.TimedeltaIndex):
+            is_date = isinstance(self.last, pd.DatetimeIndex)
+            make = pd.date_range if is_date else pd.timedelta_range
+            dates: Any = make(last, periods=periods, freq=self.step, name=name)
+            # A last date beside the frequency, such as a Saturday of business days, is no part.
+            return dates[dates != last][horizon - 1]
+        last = int(last) if isinstance(last, Integral) else last  # uint8 ends at 255
+        ahead = [last + self.step * int(h) for h in horizon]
+        is_period = isinstance(self.last, pd.PeriodIndex)
+        return pd.PeriodIndex(ahead, name=name) if is_period else pd.Index(ahead, name=name)
+
+    def after(self, rows: int) -> "_Index":
+        """After rows that came without an index."""
+        return self if self.step is None else replace(self, last=self.at(np.array([rows])))
+
+    def with_rows(self, index: Any) -> "_Index":
+        """After rows that came with theirs; `UserError` for one that is not after the last."""
+        if not self.rises:  # of names in no order, nothing can be said
+            return replace(self, last=index[-1:])
+        try:
+            follows = index[0] > self.last[0] and index.is_monotonic_increasing
+        except (TypeError, ValueError):  # dates and numbers, dates with a time zone and without
+            follows = False
+        if not follows:
+            raise UserError(
+                f"y: an index from {index[0]} to {index[-1]} after {self.last[0]}, the last row "
+                "known: give rows that come after it, in order, or an array without an index"
+            )
+        return replace(self, last=index[-1:])
 
 
 def _rows_ahead(fh: Any) -> tuple[int, ...]:
     """A horizon, also one of sktime's that counts from the last row."""
     is_relative = getattr(fh, "is_relative", None)
     if is_relative is None:
-        return horizon_list("fh", fh)
+        # An index or a series of pandas, or an array of another library.
+        is_array = hasattr(fh, "__array__") and np.ndim(fh) > 0
+        return horizon_list("fh", np.asarray(fh) if is_array else fh)
     if not is_relative:
         raise UserError(f"fh={fh!r}: give rows ahead, as fh.to_relative(cutoff) has them")
     return horizon_list("fh", fh.to_numpy())
-
-
-def _continued(index: Any, horizon: np.ndarray) -> Any:
-    """The index of rows after a series of pandas, as far as it says how it goes on."""
-    import pandas as pd
-
-    last = index[-1]
-    if isinstance(index, pd.DatetimeIndex):
-        step = index.freq or pd.infer_freq(index) if len(index) > 2 else index.freq
-        if step is not None:
-            future = pd.date_range(last, periods=int(horizon[-1]) + 1, freq=step)
-            return future[horizon]
-    elif isinstance(index, pd.PeriodIndex):
-        return pd.PeriodIndex([last + int(h) for h in horizon])
-    elif pd.api.types.is_integer_dtype(index):
-        step = int(index[-1] - index[-2]) if len(index) > 1 else 1
-        return pd.Index([int(last) + step * int(h) for h in horizon], name=index.name)
-    return pd.Index(horizon)

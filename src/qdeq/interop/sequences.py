@@ -66,8 +66,8 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
     ----------
     classes_
         `(C,)` sorted labels.
-    n_features_in_
-        d.
+    n_features_in_, feature_names_in_
+        d; and the names of their columns, where sequences are frames.
     network_
         The trained `qdeq.Network`.
     preparation_
@@ -79,7 +79,8 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
     ------
     UserError
         A `ValueError`, in `fit` and `predict`, for parameters out of range, sequences that do not
-        fit together, infinities, a channel without a number, or a single class.
+        fit together, frames with other columns than in `fit`, infinities, a channel without a
+        number, or a single class.
 
     Examples
     --------
@@ -99,7 +100,7 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
         ----------
         X
             `(N, T, d)` (see `layout`), of one channel also `(N, T)`; or a list of arrays `(T_i, d)`
-            or `(T_i,)` of any lengths.
+            or `(T_i,)` of any lengths. Frames have the same columns here and later.
         y
             `(N,)` labels; with `read_out="sites"` `(N, T)`, or a list of arrays `(T_i,)`.
         sample_weight
@@ -107,7 +108,7 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
         """
         seed = self._begin()
         parts, labels, weights = self._given(X, y, sample_weight, "a label")
-        if self._of_sites:
+        if self.read_out == "sites":
             every = [label_array(one, f"y[{i}]") for i, one in enumerate(labels)]
         else:
             if all(np.shape(one) == (1,) for one in labels):
@@ -123,7 +124,7 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
                 f"y holds 1 class ({self.classes_[0]}): a classifier needs samples of at least two"
             )
         numbers = counted.astype(np.int32)
-        if self._of_sites:
+        if self.read_out == "sites":
             y = np.split(numbers, np.cumsum([len(one) for one in every])[:-1])
             valid = held_out(len(parts), self.valid_fraction, seed)
         else:
@@ -157,7 +158,11 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy over sequences, over all their sites with `read_out="sites"`."""
-        found, true, weights = _flat(self.predict(X), y, sample_weight, self._of_sites)
+        said, weights = self._true(X, y, sample_weight, "a label")
+        found, true = self.predict(X), said
+        if self._of_sites:
+            found = np.concatenate(list(found))
+            true = np.concatenate([label_array(one, f"y[{i}]") for i, one in enumerate(said)])
         return float(accuracy_score(true, found, sample_weight=weights))
 
 
@@ -172,7 +177,7 @@ class QDEQSequenceRegressor(RegressorMixin, MultiOutputMixin, SequenceEstimator)
     ----------
     targets_
         The scale of the targets, a `qdeq.data.Targets`.
-    n_features_in_, network_, preparation_, history_, n_iter_
+    n_features_in_, feature_names_in_, network_, preparation_, history_, n_iter_
         As in `QDEQSequenceClassifier`.
     """
 
@@ -191,19 +196,15 @@ class QDEQSequenceRegressor(RegressorMixin, MultiOutputMixin, SequenceEstimator)
         """
         seed = self._begin()
         parts, given, weights = self._given(X, y, sample_weight, "a number")
-        if self._of_sites:
+        if self.read_out == "sites":
             every = [target_array(one, f"y[{i}]") for i, one in enumerate(given)]
             self._is_flat = np.ndim(given[0]) == 1
         else:
             every = [target_array(given, "y")]
             self._is_flat = np.ndim(given[0]) == 0
-        widths = {one.shape[1] for one in every}
-        if len(widths) > 1:
-            raise UserError(
-                f"y holds {' and '.join(map(str, sorted(widths)))} targets: give as many everywhere"
-            )
+        _check_widths(every)
         valid = held_out(len(parts), self.valid_fraction, seed)
-        if self._of_sites:
+        if self.read_out == "sites":
             learn = np.concatenate(
                 [y for y, is_held in zip(every, valid, strict=True) if not is_held]
             )
@@ -229,16 +230,22 @@ class QDEQSequenceRegressor(RegressorMixin, MultiOutputMixin, SequenceEstimator)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R² over sequences, over all their sites with `read_out="sites"`."""
-        found, true, weights = _flat(self.predict(X), y, sample_weight, self._of_sites)
+        said, weights = self._true(X, y, sample_weight, "a number")
+        found, true = self.predict(X), said
+        if self._of_sites:
+            found = np.concatenate(list(found))
+            every = [target_array(one, f"y[{i}]") for i, one in enumerate(said)]
+            _check_widths(every, len(self.targets_.names))
+            true = np.concatenate(every)
         return float(r2_score(true, found, sample_weight=weights))
 
 
-def _flat(found: Any, y: Any, weights: Any, of_sites: bool) -> tuple[Any, Any, Any]:
-    """Predictions, truths and weights, sites one after the other."""
-    if not of_sites:
-        return found, y, weights
-    if weights is not None:
-        weights = np.concatenate(
-            [np.full(len(one), weight) for one, weight in zip(found, weights, strict=True)]
+def _check_widths(every: list[np.ndarray], n_targets: int | None = None) -> None:
+    """As many targets everywhere, and as many as were fitted."""
+    widths = {one.shape[1] for one in every}
+    if len(widths) > 1:
+        raise UserError(
+            f"y holds {' and '.join(map(str, sorted(widths)))} targets: give as many everywhere"
         )
-    return np.concatenate(list(found)), np.concatenate([np.asarray(one) for one in y]), weights
+    if n_targets is not None and widths != {n_targets}:
+        raise UserError(f"y holds {widths.pop()} targets where {n_targets} were fitted: give those")

@@ -166,7 +166,7 @@ def _sampled(
     run: Run, found: Certificate, x: Float[np.ndarray, "N d"]
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """The largest norm of a Jacobian at random states, and the spectral radius at equilibrium."""
-    equilibria = np.asarray(run.solve(x).value, np.float64)
+    equilibria = np.asarray(run.solve(x, prepared=True).value, np.float64)
     rng = np.random.default_rng(0)
     between = rng.uniform(size=(len(x), _STATES, equilibria.shape[1]))
     wide = found.high - found.low

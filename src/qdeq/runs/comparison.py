@@ -1,11 +1,14 @@
 """Finished runs next to each other: their numbers, what they were given, differences by seed."""
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
+
+import numpy as np
 
 from qdeq.errors import UserError
 from qdeq.names import IN_WORDS, SplitName
@@ -143,7 +146,7 @@ def compare(runs: Sequence[str | Path]) -> RunComparison:
 def _check_comparable(
     first: RunFolder, summary: Summary, folder: RunFolder, other: Summary
 ) -> None:
-    def refuse(what: str, one: object, two: object) -> None:
+    def refuse(what: str, one: object, two: object) -> NoReturn:
         raise UserError(
             f"{folder.path} cannot be compared with {first.path}: {what} ({two}, and {one}); "
             "compare runs on the same data"
@@ -157,19 +160,48 @@ def _check_comparable(
         refuse("other classes", summary.classes, other.classes)
     if summary.targets != other.targets:
         refuse("other targets", summary.targets, other.targets)
-    for name, found in first.read_files().items():
-        now = folder.read_files().get(name, {})
-        if found.get("sha256") != now.get("sha256"):
-            refuse(f"another file of {name}", found.get("path", "one"), now.get("path", "none"))
+    files = first.read_files(), folder.read_files()
+    for name in {**files[0], **files[1]}:  # either may have a file to test on
+        one, two = (found.get(name, {}) for found in files)
+        if one.get("sha256") != two.get("sha256"):
+            refuse(f"another file of {name}", one.get("path", "none"), two.get("path", "none"))
     rows = [[sum(row) for row in s.confusion_matrix] for s in (summary, other)]
     sizes = [len(s.seeds or [0]) for s in (summary, other)]
     samples = [[n // size for n in row] for row, size in zip(rows, sizes, strict=True)]
     if samples[0] != samples[1]:
         refuse("other test samples of each class", *samples)
     configs = first.read_config(), folder.read_config()
-    splits = [c.split_seed if c.is_file and c.test is None else None for c in configs]
-    if splits[0] != splits[1]:  # which rows of a file are held out
-        refuse("another split of the file, split_seed", *splits)
+    if configs[0].target != configs[1].target:  # two columns may have classes of the same names
+        refuse("another target", configs[0].target, configs[1].target)
+    # Of a table without a file to test on the groups decide which rows are held out; the seed of
+    # the split does not.
+    drawn = [f"group={c.group}" if c.is_file and c.test is None else "" for c in configs]
+    one, two = (_true_targets(f) if summary.targets else None for f in (first, folder))
+    if one is not None and two is not None:
+        if not _are_the_same(one, two):
+            if drawn[0] == drawn[1]:
+                drawn = [f"{len(targets):,} with targets of their own" for targets in (one, two)]
+            refuse("other test samples", *drawn)
+    elif drawn[0] != drawn[1]:
+        refuse("other test samples", *drawn)
+    one, two = first.read_test_labels(), folder.read_test_labels()
+    if one and two and one != two:
+        refuse("other test samples", f"labels of hash {one[:8]}", f"of hash {two[:8]}")
+
+
+def _true_targets(folder: RunFolder) -> np.ndarray | None:
+    """Of the test samples of a regression; None where the run did not keep them."""
+    with contextlib.suppress(UserError):
+        return folder.read_predictions()[0]
+    return None
+
+
+def _are_the_same(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether targets are equal up to float32, in which every run scales them by its own rows."""
+    if one.shape != two.shape:
+        return False
+    spread = np.ptp(one, axis=0) if len(one) else 0.0
+    return bool((np.abs(one - two) <= 1e-5 * spread + 1e-6 * np.abs(one)).all())
 
 
 def _by_seed(summary: Summary, name: str) -> dict[int, float]:

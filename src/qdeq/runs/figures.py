@@ -5,6 +5,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -174,6 +175,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[int | str]) -> 
         # Longer ones would leave no room for the picture.
         labels = [text if len(text) <= 20 else f"{text[:19]}…" for text in map(str, classes)]
         rotation = 90 if max(map(len, labels)) > 2 else 0
+        labels = [literal(text) for text in labels]
         axes.set_xticks(range(len(labels)), labels, rotation=rotation)
         axes.set_yticks(range(len(labels)), labels)
         axes.set(title="Test samples", xlabel="predicted", ylabel="true")
@@ -203,7 +205,7 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray, names: Seque
             both = np.concatenate([t, p])
             ends = np.quantile(both[np.isfinite(both)], [0, 1])
             left.plot(ends, ends, color=GREY, lw=1, ls="--")
-            left.set(title=f"Test samples: {names[k]}", xlabel="true", ylabel="predicted")
+            left.set(title=f"Test samples: {literal(names[k])}", xlabel="true", ylabel="predicted")
             right.scatter(p, t - p, s=9, color=BLUE, alpha=0.5, lw=0)
             right.axhline(0, color=GREY, lw=1, ls="--")
             right.set(title="Residuals", xlabel="predicted", ylabel="true − predicted")
@@ -214,16 +216,29 @@ def png(figure: Figure) -> bytes:
     """Render a figure as a PNG file's content, 160 dots per inch."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    # Without the default "Software" entry equal figures are equal files.
-    figure.savefig(
-        buffer,
-        format="png",
-        dpi=160,
-        bbox_inches="tight",
-        facecolor="white",
-        metadata={"Software": None},
-    )
+    with warnings.catch_warnings():
+        # A class named in a script that the font lacks (Chinese, Japanese, Korean) is drawn as
+        # boxes, with a warning for every sign each time; the report's tables have its name.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+        # Without the default "Software" entry equal figures are equal files.
+        figure.savefig(
+            buffer,
+            format="png",
+            dpi=160,
+            bbox_inches="tight",
+            facecolor="white",
+            metadata={"Software": None},
+        )
     return buffer.getvalue()
+
+
+def literal(text: object) -> str:
+    """What a user named, for a picture: Matplotlib reads what stands between two `$` as formulas.
+
+    >>> print(literal("US$ 5_ to US$ 10"))
+    US\\$ 5_ to US\\$ 10
+    """
+    return str(text).replace("$", r"\$")
 
 
 @contextmanager

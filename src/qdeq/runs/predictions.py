@@ -9,19 +9,18 @@ from typing import IO, Any
 
 import numpy as np
 
-from qdeq.data import DATASETS, TablePreparation
+from qdeq.data import TablePreparation
 from qdeq.data.frames import check_columns, listing
 from qdeq.data.image_files import find_images
-from qdeq.data.table_files import ENDINGS, ending_of, open_table
+from qdeq.data.table_files import ENDINGS, check_all_read, ending_of, open_table
 from qdeq.data.tables import require
 from qdeq.errors import UserError
-from qdeq.runs.trained import Run
-from qdeq.training.config import TrainConfig
+from qdeq.runs.trained import IMAGES_AT_ONCE, Run
+from qdeq.runs.unseen import UnseenTexts
 from qdeq.training.predict import probabilities
 
 # Rows at once: a few MB, and whole programs of `qdeq.training.predict`.
 _ROWS = 16_384
-_IMAGES = 1024
 _OUT = (".csv", ".tsv", ".parquet", ".pq")
 
 
@@ -38,7 +37,7 @@ class FilePredictions:
     converged_fraction
         Part of the rows whose solve met the tolerance.
     notes
-        What was ignored, a line each.
+        What was ignored, and which texts training did not have, a line each.
     """
 
     path: Path
@@ -81,7 +80,7 @@ def predict_file(
     out = _writable(Path(out), Path(file))
     if run.preparation is not None:
         source = _rows_of_table(run.preparation, file)
-    elif run.image_components is not None or pools_images(run.config):
+    elif run.takes_images:
         source = _rows_of_images(run, file)
     elif run.config.features == "pca":
         raise UserError(
@@ -102,7 +101,9 @@ def predict_file(
             converged += int(found["converged"].sum())
             if on_rows is not None:
                 on_rows(done, source.n_rows)
-    return FilePredictions(out, done, converged / done, source.notes)
+        check_all_read(file, done, source.n_rows)  # before the predictions get their name
+    notes = source.notes if source.unseen is None else (*source.notes, *source.unseen.notes())
+    return FilePredictions(out, done, converged / done, notes)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class _Rows:
     n_rows: int
     parts: Iterator[tuple[dict[str, np.ndarray], np.ndarray]]
     notes: tuple[str, ...] = ()
+    unseen: UnseenTexts | None = None
 
 
 def _rows_of_table(preparation: TablePreparation, file: str | Path) -> _Rows:
@@ -123,39 +125,33 @@ def _rows_of_table(preparation: TablePreparation, file: str | Path) -> _Rows:
     notes = (f"ignored: {listing(ignored)}, which the model does not read",) if ignored else ()
     frames = table.frames(_ROWS, columns=preparation.column_names, texts=preparation.text_columns)
 
+    unseen = UnseenTexts(preparation)
+
     def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         done = 0
         for frame in frames:
             x = preparation.transform(frame, name=str(file), first_row=done + 1)
+            unseen.add(preparation.unseen(frame))
             done += len(x)
             yield {}, x
 
-    return _Rows(n_rows, parts(), notes)
+    return _Rows(n_rows, parts(), notes, unseen)
 
 
 def _rows_of_images(run: Run, file: str | Path) -> _Rows:
-    images, components = find_images(file), run.image_components
-    named = DATASETS.get(run.config.data)
-    resize = None if named is None else named.resize
-    n_pixels = run.summary.n_features if components is None else components.side**2
+    images = find_images(file)
 
     def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        for start in range(0, images.n_rows, _IMAGES):
-            stop = min(start + _IMAGES, images.n_rows)
-            x = images.features(start, stop, n_pixels, resize=resize)
-            x = x if components is None else components(x)
+        for start in range(0, images.n_rows, IMAGES_AT_ONCE):
+            stop = min(start + IMAGES_AT_ONCE, images.n_rows)
+            x = run.features_of_images(images, start, stop)
             yield {} if images.names is None else {"file": np.array(images.names[start:stop])}, x
 
     return _Rows(images.n_rows, parts())
 
 
-def pools_images(config: TrainConfig) -> bool:
-    """Whether features are pooled pixels: of a folder or arrays of one's own, or of a named set."""
-    return config.features == "pool" and (config.is_file or config.data in DATASETS)
-
-
 def _columns(run: Run, x: np.ndarray) -> dict[str, np.ndarray]:
-    predictions = run.predictions(x)
+    predictions = run.predictions(x, prepared=True)
     found: dict[str, np.ndarray] = {}
     answers = run.answers(predictions)
     if run.targets is None:

@@ -3,10 +3,10 @@
 Both are made from the files of a finished run folder alone, so they can be made again at any time.
 """
 
-import contextlib
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from qdeq.training.checked import is_own
 from qdeq.training.config import TrainConfig
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from qdeq.runs.cost import RunCost
 
 _CAPTIONS = {
@@ -69,22 +71,22 @@ def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[
     kept, summary = folder.read_config(), folder.read_summary()
     config = kept if config is None else kept.given_again(config)
     histories = folder.read_histories()
+    found = folder.read_predictions() if summary.targets else None
+    drawn: dict[str, Callable[[], Figure]] = {}
     if folder.has_many_seeds:
-        drawn = {"seeds": figures.training_bands(histories)}
+        drawn["seeds"] = lambda: figures.training_bands(histories)
     else:
-        drawn = {"training": figures.training_curves(histories[0])}
+        drawn["training"] = lambda: figures.training_curves(histories[0])
     if any(value is not None for value in summary.residual_trace):
-        drawn["residual"] = figures.residual_trace(
+        drawn["residual"] = lambda: figures.residual_trace(
             summary.residual_trace, tolerance=config.tolerance, not_finite=summary.not_finite
         )
-    if not summary.targets:
-        drawn["confusion"] = figures.confusion(summary.confusion_matrix, summary.classes)
+    if found is None:
+        drawn["confusion"] = lambda: figures.confusion(summary.confusion_matrix, summary.classes)
     else:
-        found = folder.read_predictions()
-        drawn["predictions"] = figures.predicted_against_true(*found, summary.targets)
-    with contextlib.suppress(UserError):  # of parts of one's own that are not given
-        drawn["circuit"] = circuit_of(config, summary).draw_mpl()
-    pictures = {name: figures.png(figure) for name, figure in drawn.items()}
+        drawn["predictions"] = lambda: figures.predicted_against_true(*found, summary.targets)
+    drawn["circuit"] = lambda: circuit_of(config, summary).draw_mpl()
+    pictures = _pictures(drawn)
     paths = folder.write_figures(pictures)
     page = report_page(
         config,
@@ -96,6 +98,25 @@ def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[
     )
     folder.write_report(page)
     return [*paths, folder.report_path]
+
+
+def _pictures(drawn: "Mapping[str, Callable[[], Figure]]") -> dict[str, bytes]:
+    """The pictures that can be drawn: one that fails costs a warning, not the trained run."""
+    from qdeq.runs.figures import png
+
+    pictures = {}
+    for name, draw in drawn.items():
+        try:
+            pictures[name] = png(draw())
+        except UserError:  # a circuit of parts of one's own that are not given
+            continue
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            warnings.warn(
+                f"the picture {name!r} is left out of the report, as drawing it failed ({reason})",
+                stacklevel=3,
+            )
+    return pictures
 
 
 def report_page(

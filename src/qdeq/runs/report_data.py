@@ -208,7 +208,7 @@ def measured(run: "Run", dataset: Dataset, before: ReportData) -> ReportData:
     from qdeq.training.predict import probabilities
 
     x = dataset.test.x
-    predictions = run.predictions(x)
+    predictions = run.predictions(x, prepared=True)
     outputs = np.asarray(predictions.outputs)
     predicted = outputs.argmax(axis=1)
     if dataset.targets is not None:
@@ -237,7 +237,7 @@ def measured(run: "Run", dataset: Dataset, before: ReportData) -> ReportData:
 
 def _pixels(config: TrainConfig, dataset: Dataset, features: np.ndarray) -> np.ndarray | None:
     """Square images `(N, P)`, as the model gets them; None where features are something else."""
-    from qdeq.runs.predictions import pools_images
+    from qdeq.runs.trained import pools_images
 
     if dataset.image_components is not None:
         return dataset.image_components.images(features)

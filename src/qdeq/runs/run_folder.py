@@ -9,6 +9,7 @@ files are for is decided in `run.py`.
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -230,7 +231,8 @@ class RunFolder:
     def write_data(self, dataset: Dataset, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what predictions need to know of the data set, and which files it was read from."""
         targets = None if dataset.targets is None else dataclasses.asdict(dataset.targets)
-        content = json.dumps({"files": files, "targets": targets}, indent=2) + "\n"
+        told = {"files": files, "targets": targets, "test_labels": _hash_of_labels(dataset)}
+        content = json.dumps(told, indent=2) + "\n"
         for folder in {own.path: own for own in (self, *self.seed_folders())}.values():
             if dataset.preparation is not None:
                 prepared = dataset.preparation.to_json()
@@ -239,8 +241,7 @@ class RunFolder:
                 numbers = dataset.image_components.arrays()
                 metadata = {"format": _COMPONENTS_FORMAT}
                 write_arrays(folder.image_components_path, numbers, metadata=metadata)
-            if files or targets:
-                write_atomically(folder.data_path, content.encode())
+            write_atomically(folder.data_path, content.encode())
 
     def read_preparation(self) -> TablePreparation | None:
         """How a table's rows become features; None for a run that was trained on something else.
@@ -292,11 +293,23 @@ class RunFolder:
         """
         return self._read_data("targets", Targets)
 
-    def _read_data(self, name: str, kind: Any) -> Any:
+    def read_test_labels(self) -> str | None:
+        """A hash of the labels of the test samples, in their order.
+
+        None of a regression and of a run from before it was kept.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        return self._read_data("test_labels", str, {"test_labels": None})
+
+    def _read_data(self, name: str, kind: Any, younger: Mapping[str, Any] | None = None) -> Any:
         if not self.data_path.is_file():
             return None
         try:
-            value = json.loads(_read_text(self.data_path))[name]
+            value = {**(younger or {}), **json.loads(_read_text(self.data_path))}[name]
             return None if value is None else msgspec.convert(value, kind)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -531,6 +544,14 @@ class RunFolder:
             raise UserError(
                 f"cannot make {folder} ({error.strerror}): choose another run folder"
             ) from error
+
+
+def _hash_of_labels(dataset: Dataset) -> str | None:
+    """What tells one test split from another, so that runs on them are not compared."""
+    if dataset.targets is not None:
+        return None  # numbers are kept in full, and compared up to their rounding
+    labels = [dataset.classes[label] for label in np.asarray(dataset.test.y).tolist()]
+    return hashlib.sha256(json.dumps(labels, default=str).encode()).hexdigest()
 
 
 def _metrics_line(metrics: Mapping[str, Any]) -> str:

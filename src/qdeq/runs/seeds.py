@@ -1,8 +1,13 @@
 """Which seeds a run of many has, as people write them; free of JAX, for the command line."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable
+from typing import Any
 
 from qdeq.errors import UserError
+
+_BEYOND = 2**32  # JAX makes keys of 32 bits
+_MOST = 100_000  # each has a folder of its own
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -11,7 +16,7 @@ def parse_seeds(text: str) -> list[int]:
     Raises
     ------
     UserError
-        When the text is neither, or a seed is named twice.
+        When the text is neither, a seed is out of range, or one is named twice.
 
     Examples
     --------
@@ -23,19 +28,54 @@ def parse_seeds(text: str) -> list[int]:
         first, colon, last = part.strip().partition(":")
         if not first.isdecimal() or (colon and not last.isdecimal()):
             raise UserError(
-                f"seeds={text}: give a range such as 0:32, from the first to before the last, or "
-                "a list such as 0,3,7"
+                f"seeds={text[:60]}: give a range such as 0:32, from the first to before the "
+                "last, or a list such as 0,3,7"
             )
-        seeds += range(int(first), int(last)) if colon else [int(first)]
+        more = range(_number(first), _number(last)) if colon else [_number(first)]
+        if len(seeds) + len(more) > _MOST:
+            raise UserError(f"seeds={text[:60]}: give at most {_MOST:,} seeds")
+        seeds += more
     return check_seeds(seeds)
 
 
-def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """Return seeds as a list, or raise `UserError` when there are none or one is there twice."""
-    seeds = list(seeds)
+def _number(digits: str) -> int:
+    """A number that a range may begin or end with."""
+    digits = digits.lstrip("0") or "0"
+    if len(digits) > 10 or int(digits) > _BEYOND:  # Python refuses to read thousands of digits
+        raise UserError(f"seeds={digits[:20]}: {_ALLOWED}")
+    return int(digits)
+
+
+_ALLOWED = "give whole numbers of at least 0 and below 2**32"
+
+
+def check_seeds(seeds: Any) -> list[int]:
+    """Return seeds as a list of Python's numbers.
+
+    Raises
+    ------
+    UserError
+        When there are none, one is out of range or no whole number, or one is there twice.
+    """
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise UserError(f"seeds={seeds!r}: give several, such as range(3) or [0, 3, 7]")
+    seeds = [_checked(seed) for seed in seeds]
     if not seeds:
         raise UserError("seeds=[]: give at least one seed, such as 0:32 or 0,3,7")
-    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
-    if twice is not None:
-        raise UserError(f"seeds={seeds}: {twice} is there twice; name each seed once")
+    seen: set[int] = set()
+    for seed in seeds:
+        if seed in seen:
+            shown = f"{seeds}" if len(seeds) <= 20 else f"[{seeds[0]}, ...]"
+            raise UserError(f"seeds={shown}: {seed} is there twice; name each seed once")
+        seen.add(seed)
     return seeds
+
+
+def _checked(seed: Any) -> int:
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = None
+    if number is None or isinstance(seed, bool) or not 0 <= number < _BEYOND:
+        raise UserError(f"seeds=[..., {seed!r}, ...]: {_ALLOWED}")
+    return number

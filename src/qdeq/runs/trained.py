@@ -1,15 +1,17 @@
 """A run as an object: the trained model with what it is good for, loaded from its folder."""
 
 import functools
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qdeq.data import ImageComponents, TablePreparation, Targets
+from qdeq.data import DATASETS, ImageComponents, TablePreparation, Targets
 from qdeq.data.frames import is_frame
-from qdeq.data.inputs import cast_features
+from qdeq.data.image_files import ImageRows, check_image_array
+from qdeq.data.inputs import cast_features, real_array
 from qdeq.equilibrium import Direct, Equilibrium, Solution
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction, Prediction, Predictor
@@ -17,10 +19,13 @@ from qdeq.names import Task
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import check_model_given
 from qdeq.runs.summary import Summary
+from qdeq.runs.unseen import UnseenTexts
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
 from qdeq.training.loop import ModelMaker, untrained
 from qdeq.training.predict import predict, probabilities
+
+IMAGES_AT_ONCE = 1024  # a few MB each way, and whole programs of `qdeq.training.predict`
 
 
 @dataclass(frozen=True)
@@ -126,14 +131,19 @@ class Run:
         """How its measured states are found."""
         return layer_of(self.config)
 
-    def predict(self, x: Any) -> np.ndarray:
+    def predict(self, x: Any, *, prepared: bool = False) -> np.ndarray:
         """The most probable labels `(N,)` as the data set names them; targets in their own units.
 
         Parameters
         ----------
         x
-            Features `(N, d)`, or of a run that was trained on a table a frame (of pandas, Arrow,
-            polars) or a mapping with its columns, in any order.
+            Of a run that was trained on a table a frame (of pandas, Arrow, polars) or a mapping
+            with its columns, in any order; texts that training did not have cost a warning. Of
+            one that was trained on images also these, `(N, H, W)` or `(N, H, W, 3)`, as bytes or
+            as numbers from 0 to 1. Of any other run features `(N, d)`.
+        prepared
+            Whether `x` is features `(N, d)` as the model takes them, such as those that
+            `run.preparation.transform` makes of a frame.
 
         Returns
         -------
@@ -145,17 +155,17 @@ class Run:
         UserError
             If a column is missing, or a number is none.
         """
-        return self.answers(self.predictions(x))
+        return self.answers(self.predictions(x, prepared=prepared))
 
-    def predict_proba(self, x: Any) -> np.ndarray:
+    def predict_proba(self, x: Any, *, prepared: bool = False) -> np.ndarray:
         """Class probabilities `(N, C)`, columns in the order of `summary.classes`."""
         if self.targets is not None:
             raise UserError("predict_proba: a regression has no classes; call predict")
-        return probabilities(self.predictions(x).outputs)
+        return probabilities(self.predictions(x, prepared=prepared).outputs)
 
-    def solve(self, x: Any) -> Solution:
+    def solve(self, x: Any, *, prepared: bool = False) -> Solution:
         """The measured states `(N, q)` behind the predictions, and how well each was solved."""
-        return self.predictions(x).solution
+        return self.predictions(x, prepared=prepared).solution
 
     def answers(self, predictions: Prediction) -> np.ndarray:
         """Labels, or targets in their own units, of what `predictions` returned."""
@@ -164,12 +174,9 @@ class Run:
         restored = self.targets.restored(np.asarray(predictions.outputs))
         return restored[:, 0] if len(self.targets.names) == 1 else restored
 
-    def predictions(self, x: Any) -> Prediction:
+    def predictions(self, x: Any, *, prepared: bool = False) -> Prediction:
         """What the model says of samples, as `predict` takes them: scores and measured states."""
-        if self.preparation is not None and is_frame(x):
-            features = self.preparation.transform(x, name="x")
-        else:
-            features = cast_features(x, name="x")
+        features = cast_features(x, name="x") if prepared else self._features(x)
         expected = self.summary.n_features
         if features.shape[1] != expected or not len(features):
             raise UserError(
@@ -177,6 +184,56 @@ class Run:
                 "least 1"
             )
         return predict(self.classifier, self.config, features)
+
+    def _features(self, x: Any) -> np.ndarray:
+        """Features `(N, d)` of what a user has: rows of a table, images, or features."""
+        if self.preparation is not None:
+            if not is_frame(x):
+                # Its columns might be raw numbers: taken for features they give answers that look
+                # like any others.
+                warnings.warn(
+                    f"x is a {type(x).__name__} without names of columns, and is taken for "
+                    "features that are prepared already: give a frame with the columns that the run was "
+                    "trained on, or say prepared=True",
+                    stacklevel=4,
+                )
+                return cast_features(x, name="x")
+            features = self.preparation.transform(x, name="x")
+            unseen = UnseenTexts(self.preparation)
+            unseen.add(self.preparation.unseen(x))
+            for note in unseen.notes():
+                warnings.warn(f"x: {note}", stacklevel=4)  # where predict or solve was called
+            return features
+        if self.takes_images and not is_frame(x):
+            array = real_array(x, "x")
+            if array.ndim != 2:
+                check_image_array(array, "x")
+                images = ImageRows(Path("x"), None, array)
+                starts = range(0, len(array), IMAGES_AT_ONCE)
+                stops = (min(start + IMAGES_AT_ONCE, len(array)) for start in starts)
+                parts = map(self.features_of_images, [images] * len(starts), starts, stops)
+                return np.concatenate(list(parts))
+        return cast_features(x, name="x")
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it knows how images become its features: pooled pixels, or their components."""
+        if self.preparation is not None:
+            return False
+        return self.image_components is not None or pools_images(self.config)
+
+    def features_of_images(self, images: ImageRows, start: int, stop: int) -> np.ndarray:
+        """Of the images from `start` to before `stop`, as in training, `(n, d)`."""
+        components, named = self.image_components, DATASETS.get(self.config.data)
+        n_pixels = self.summary.n_features if components is None else components.side**2
+        resize = None if named is None else named.resize
+        x = images.features(start, stop, n_pixels, resize=resize)
+        return x if components is None else components(x)
+
+
+def pools_images(config: TrainConfig) -> bool:
+    """Whether features are pooled pixels: of a folder or arrays of one's own, or of a named set."""
+    return config.features == "pool" and (config.is_file or config.data in DATASETS)
 
 
 def load(

@@ -34,8 +34,14 @@ from qdeq.names import (
 )
 from qdeq.training.checked import Objects, is_own
 
-Count = Annotated[int, Meta(ge=1)]
-WholeNumber = Annotated[int, Meta(ge=0)]
+# What arrays of 32-bit numbers hold, in which JAX counts epochs, steps and samples.
+_LARGEST = 2**31 - 1
+Count = Annotated[
+    int, Meta(ge=1, le=_LARGEST, description="a number of at least 1 and at most 2**31 - 1")
+]
+WholeNumber = Annotated[
+    int, Meta(ge=0, le=_LARGEST, description="a number of at least 0 and at most 2**31 - 1")
+]
 Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a number of at least 0 and below 2**32")]
 Rotations = Annotated[int, Meta(ge=1, le=3, description="a number from 1 to 3")]
 Positive = Annotated[float, Meta(gt=0)]

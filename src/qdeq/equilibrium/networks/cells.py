@@ -98,7 +98,7 @@ def measures_derivatives(cell: Any) -> bool:
 def check_cells(cell: Any, n_sites: int) -> None:
     """Raise `UserError` for what cannot be called, or cells for another number of sites."""
     for one in cells_of(cell):
-        if not callable(one):
+        if not (callable(one) or isinstance(one, KnownDerivatives)):
             raise UserError(
                 f"cell={one!r}: give a function cell(v, x) of what a site hears and its features, "
                 "or a model function"

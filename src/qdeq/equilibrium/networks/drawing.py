@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain, Grid
+from qdeq.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # A colour and a bend per kind of edge, from the palette that Matplotlib has for categories.
 _PALETTE = "tab10"
+# As many lines of text as a person may still page through; a wiring itself may be of any size.
+MOST_SITES = 10_000
 
 
 def draw_wiring(wiring: AbstractWiring, *, max_width: int = 100) -> str:
@@ -39,7 +42,13 @@ def draw_wiring(wiring: AbstractWiring, *, max_width: int = 100) -> str:
     0 ◀─ 1, 2
     1
     2 ◀─ 0 (kind 1)
+
+    Raises
+    ------
+    UserError
+        For more than 10,000 sites.
     """
+    _check_drawable(wiring)
     edges, kinds = len(wiring.edges), wiring.n_kinds
     title = f"{wiring!r}: {wiring.n_sites:,} site{'s' * (wiring.n_sites > 1)}, {edges:,} edge"
     title += f"{'s' * (edges != 1)} of {kinds} kind{'s' * (kinds > 1)}"
@@ -56,7 +65,9 @@ def draw_wiring_mpl(wiring: AbstractWiring) -> "Figure":
     """Sites and edges as a picture: chains in a row, rings and graphs on a circle, grids as such.
 
     An arrow goes from a sender to who hears it, in a colour per kind of edge.
+    `UserError` for more than 10,000 sites.
     """
+    _check_drawable(wiring)
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
@@ -95,6 +106,15 @@ def draw_wiring_mpl(wiring: AbstractWiring) -> "Figure":
     return figure
 
 
+def _check_drawable(wiring: AbstractWiring) -> None:
+    # Before the edges are asked for: they are arrays.
+    if wiring.n_sites > MOST_SITES:
+        raise UserError(
+            f"{wiring!r} has {wiring.n_sites:,} sites: at most {MOST_SITES:,} can be drawn, give a "
+            "smaller wiring of the same kind"
+        )
+
+
 def _chain(wiring: Chain, max_width: int) -> list[str]:
     arrow = " ─▶ " if wiring.direction == "causal" else " ◀▶ "
     row = _in_row(range(wiring.n), arrow, max_width)
@@ -127,11 +147,10 @@ def _hearers(wiring: AbstractWiring, max_width: int) -> list[str]:
     for site in range(wiring.n_sites):
         parts: list[str] = []
         own = slice(ends[site], ends[site + 1])
-        for kind in range(wiring.n_kinds):
+        for kind in np.unique(edges.kinds[own]):
             senders = edges.senders[own][edges.kinds[own] == kind]
-            if len(senders):
-                told = ", ".join(map(str, senders))
-                parts.append(told if kind == 0 else f"{told} (kind {kind})")
+            told = ", ".join(map(str, senders))
+            parts.append(told if kind == 0 else f"{told} (kind {kind})")
         line = f"{site} ◀─ {'; '.join(parts)}" if parts else f"{site}"
         lines.append(line if len(line) <= max_width else line[: max_width - 2] + " …")
     return lines
