@@ -58,7 +58,7 @@ class Budget:
         for name in ("executions", "shots", "seconds"):
             limit = getattr(self, name)
             is_number = isinstance(limit, Real) and not isinstance(limit, bool)
-            if limit is not None and not (is_number and 0 < limit < math.inf):
+            if limit is not None and not (is_number and 0 < float(limit) < math.inf):
                 raise UserError(
                     f"budget of {limit!r} {name}: give a positive number, or leave it out"
                 )

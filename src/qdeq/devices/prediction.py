@@ -149,9 +149,9 @@ def check_numbers(
 ) -> None:
     """Raise `UserError` for an unknown gradient or numbers below 1."""
     check_choice("gradient", gradient, GRADIENTS)
-    counts = (("steps", steps), ("layers", layers), ("perturbations", perturbations))
-    counts += (("shots", shots), ("gradient_shots", gradient_shots))
-    for name, count in counts:
+    counts: dict[str, Any] = {"steps": steps, "layers": layers, "perturbations": perturbations}
+    counts |= {"shots": shots, "gradient_shots": gradient_shots}
+    for name, count in counts.items():
         if name == "steps":
             if not _is_number(count) or not 1 <= count < math.inf:
                 raise UserError(f"{name}={count}: give a number of at least 1")

@@ -18,7 +18,7 @@ def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None
     for name, value in (("rtol", rtol), ("atol", atol)):
         if isinstance(value, jax.Array) or (may_be_none and value is None):
             continue
-        if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0:
+        if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
             raise UserError(f"{name}={value!r}: a tolerance is a number that is at least 0")
 
 

@@ -145,7 +145,8 @@ class EquilibriumLayer(torch.nn.Module):
             `(..., q)`, of a network `(..., N, q)`; for a JAX function `(B, *shape)`.
         """
         if torch.compiler.is_compiling():  # JAX compiles the layer; the decorator takes 1 s to load
-            return torch.compiler.disable(self._forward)(x)
+            around: Any = torch.compiler.disable(self._forward)
+            return around(x)
         return self._forward(x)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:

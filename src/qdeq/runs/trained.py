@@ -193,8 +193,8 @@ class Run:
                 # like any others.
                 warnings.warn(
                     f"x is a {type(x).__name__} without names of columns, and is taken for "
-                    "features that are prepared already: give a frame with the columns that the run was "
-                    "trained on, or say prepared=True",
+                    "features that are prepared already: give a frame with the columns that the "
+                    "run was trained on, or say prepared=True",
                     stacklevel=4,
                 )
                 return cast_features(x, name="x")

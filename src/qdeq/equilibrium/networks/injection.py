@@ -1,5 +1,7 @@
 """The affine map from what a site hears, and from its features, to the cell's input numbers."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -51,7 +53,8 @@ class EdgeInjection(eqx.Module):
         max_gain: float | None = None,
         learned: bool = True,
     ) -> None:
-        if any(np.iscomplexobj(part) for part in (features, messages, offset)):
+        given: tuple[Any, ...] = (features, messages, offset)
+        if any(np.iscomplexobj(part) for part in given):
             raise UserError("features, messages or offset are complex: give real numbers")
         dtype = jnp.result_type(float)
         try:
