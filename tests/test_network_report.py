@@ -165,7 +165,7 @@ def test_cells_that_are_measured_with_shots_are_refused(tmp_path):
 
 def test_a_direct_estimator_has_no_search_to_show(tmp_path):
     estimator = qdeq.QDEQSequenceClassifier(mode="direct", layers=3)
-    estimator.network_ = None  # as far as it asks, it is fitted
+    estimator.network_, estimator._applied = None, 3  # as far as it asks, it is fitted
     with pytest.raises(UserError, match="mode='direct'"):
         estimator.write_report(np.ones((2, 4)), tmp_path / "a.html")
 

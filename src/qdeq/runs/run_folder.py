@@ -241,7 +241,8 @@ class RunFolder:
                 numbers = dataset.image_components.arrays()
                 metadata = {"format": _COMPONENTS_FORMAT}
                 write_arrays(folder.image_components_path, numbers, metadata=metadata)
-            write_atomically(folder.data_path, content.encode())
+            if files or targets:  # a named data set has the same test samples in every run
+                write_atomically(folder.data_path, content.encode())
 
     def read_preparation(self) -> TablePreparation | None:
         """How a table's rows become features; None for a run that was trained on something else.
