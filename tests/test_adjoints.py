@@ -95,6 +95,7 @@ def test_unrolled_gradients_pass_quasi_newton_iterations(x64):
     assert inner(gradient(point), direction) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_the_implicit_adjoint_are_right(x64):
     _, gradient = rational_loss(EXACT_LAYER)
     point = rational_parameters()

@@ -1,6 +1,7 @@
 """The compiled kernels against the same mathematics in JAX: values, derivatives, iterates."""
 
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -278,8 +279,7 @@ def test_samples_never_influence_each_other(x64):
     assert np.isfinite(np.delete(np.asarray(together[1].residual), 3)).all()
 
 
-@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
-def test_numbers_that_are_none_end_every_kernel(wrong, typical):
+def test_numbers_that_are_none_end_every_kernel(typical):
     # Whatever a training that diverged leaves in a model, a sample or a state.
     model, x, m = typical
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
@@ -292,7 +292,7 @@ def test_numbers_that_are_none_end_every_kernel(wrong, typical):
         return value, slope, solve(model, LAYERS["fallback"], model.theta, x)
 
     run = jax.jit(results)
-    for place in range(len(leaves) + 2):
+    for place, wrong in itertools.product(range(len(leaves) + 2), (jnp.nan, jnp.inf)):
         arguments = [*leaves, x, m]
         arguments[place] = jnp.full_like(arguments[place], wrong)
         *leaves_there, x_there, m_there = arguments

@@ -90,7 +90,7 @@ def test_what_changes_the_computation_is_compiled_anew(warm):
     assert len(found) == 1  # the epoch; validation and initial values are as they were
 
 
-@pytest.mark.parametrize("n", [1, 3, 8, 20])
+@pytest.mark.parametrize("n", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 8, 20))])
 def test_rows_without_samples_change_nothing(warm, monkeypatch, n):
     config = CONFIG.replace(dropout=0.3)
     padded, history = train(config, dataset(n), epochs=2)
@@ -154,7 +154,9 @@ print(jax.config.jax_compilation_cache_dir)
 """
 
 
-@pytest.mark.parametrize("setting", ["folder", "off", "JAX's own"])
+@pytest.mark.parametrize(
+    "setting", ["folder", "off", pytest.param("JAX's own", marks=pytest.mark.slow)]
+)
 def test_programs_are_kept_for_the_next_process_where_the_user_allows_it(tmp_path, setting):
     environment = {**os.environ, "QDEQ_CACHE": str(tmp_path / "ours")}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)

@@ -276,6 +276,7 @@ def test_the_overlap_figure_says_where_the_bound_fails(tmp_path, capsys):
     assert found["RZ"]["violations"] == "0" and int(found["RY"]["violations"]) > 0
 
 
+@pytest.mark.slow
 def test_the_circuits_are_drawn_and_counted(tmp_path, capsys):
     assert main(["reproduce", "circuits", "--rows", "4-qubits", "--out", str(tmp_path)]) == 0
     assert "4 qubits, angle encoding: 39 angles, 17 two-qubit gates" in capsys.readouterr().out

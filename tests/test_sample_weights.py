@@ -46,7 +46,7 @@ def one_step(data):
     return np.concatenate([np.ravel(array) for array in parameters]), metrics
 
 
-@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("regression", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_weight_counts_a_sample_as_often(regression):
     everything = np.arange(40)
     weighted, metrics = one_step(dataset(everything, WEIGHTS, regression=regression))

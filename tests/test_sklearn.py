@@ -333,6 +333,7 @@ def test_scikit_learn_allows_what_a_training_run_allows():
     assert seen > 60  # most parameters have a range or names
 
 
+@pytest.mark.slow
 def test_objects_in_the_place_of_names_are_those_that_the_names_mean(iris):
     x, y = iris
     options = {**QUICK, "epochs": 2, "n_qubits": 2, "ansatz_layers": 1, "noise": "readout=0.02"}
