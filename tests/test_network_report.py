@@ -219,7 +219,7 @@ def test_a_fitted_estimator_writes_the_page_of_its_sequences(tmp_path):
     estimator.classes_ = np.array(["down", "up"])
     estimator.preparation_ = SeriesPreparation.fit([one[:, None] for one in x], name="X")
     estimator.network_ = sequence_network(1, 2, key=jax.random.key(0), n_qubits=1)
-    estimator._applied = None  # an equilibrium
+    estimator._applied = estimator._steps = None  # an equilibrium, of sequences without names
     text = estimator.write_report(x, tmp_path / "pages" / "a.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', text).group(1))
     assert len(data["searches"]) == 8 and data["numbers"] == ["X0", "Y0", "Z0"]
