@@ -10,6 +10,13 @@ import optax
 import pytest
 from execution_problems import Failing, simulator, tiny_inputs, tiny_model
 
+from qdeq.circuits import (
+    AmplitudeEncoding,
+    MeasuredCircuit,
+    hardware_efficient,
+    xyz_of_every_wire,
+    z_of_every_wire,
+)
 from qdeq.devices import (
     Budget,
     DeviceError,
@@ -22,7 +29,7 @@ from qdeq.devices import (
 from qdeq.equilibrium import KrasnoselskiiMann
 from qdeq.errors import UserError
 from qdeq.lowering import Program, n_shifts
-from qdeq.models import Classifier
+from qdeq.models import Classifier, QuantumModel
 
 N_SETTINGS = 2
 X = tiny_inputs(12, seed=4)
@@ -239,3 +246,26 @@ def test_mistakes(x64):
     ):
         with pytest.raises(UserError, match=message):
             DeviceRecipe(**options)
+
+
+@pytest.mark.parametrize("rule", ["shift", "quadratic"])
+@pytest.mark.parametrize("observables", [xyz_of_every_wire, z_of_every_wire])
+def test_the_cost_of_a_step_is_foreseen_for_both_rules_of_the_input(rule, observables, x64):
+    features = 4
+    measured = MeasuredCircuit(
+        hardware_efficient(2, 1), AmplitudeEncoding(2, features), observables(2)
+    )
+    theta = jax.random.normal(jax.random.key(0), (measured.circuit.n_parameters,))
+    reinjection = jax.random.normal(jax.random.key(1), (features, measured.n_observables))
+    model = QuantumModel(theta, measured=measured, reinjection=reinjection)
+    classifier = Classifier(model, 2, dropout=0.0, key=jax.random.key(2))
+    recipe = DeviceRecipe(batch_size=3, max_steps=2, tolerance=0.0, input_rule=rule)
+    x, y = np.linspace(0.1, 1, 3 * features).reshape(3, features), np.array([0, 1, 0])
+    executor = simulator(model)
+    needed = step_cost(model, executor, recipe, 3).executions
+    train_on_device(classifier, executor, x, y, steps=1, recipe=recipe)
+    assert executor.ledger.executions == needed
+    poor = simulator(model, ledger=Ledger(budget=Budget(executions=needed - 1)))
+    with pytest.raises(UserError, match="needed for a step"):
+        train_on_device(classifier, poor, x, y, steps=1, recipe=recipe)
+    assert poor.ledger.executions == 0

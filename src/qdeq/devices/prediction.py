@@ -16,6 +16,7 @@ from qdeq.circuits import MeasuredCircuit
 from qdeq.devices.circuit_cost import CircuitCost
 from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.timing import DeviceTiming
+from qdeq.devices.train_recipe import INPUT_RULES
 from qdeq.equilibrium import ADJOINTS, SOLVERS, make_adjoint, make_solver
 from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.solver import as_solver, builds_inverse
@@ -44,6 +45,7 @@ def estimate(
     steps: float = 10,
     layers: int | None = None,
     gradient: str = "parameter-shift",
+    input_rule: str = "shift",
     perturbations: int = 1,
     shots: int | None = None,
     gradient_shots: int | None = None,
@@ -81,6 +83,8 @@ def estimate(
     gradient
         `"parameter-shift"`, or `"spsa"`: P = 1 + 2 `perturbations`, an estimate from so many random
         directions. Derivatives by the input stay exact: (I - J)^-1 needs them so.
+    input_rule
+        `"shift"`, or `"quadratic"`: E = 1 + 2 q, see `quadratic_jacobian`.
     perturbations
         Of SPSA.
     shots, gradient_shots
@@ -119,7 +123,10 @@ def estimate(
     if asked.why_not and layers is None:
         raise UserError(f"adjoint={adjoint!r} with solver {solver!r}: {asked.why_not}")
     check_numbers(gradient, steps, layers, perturbations, shots, gradient_shots, scale_factors)
+    check_choice("input_rule", input_rule, INPUT_RULES)
     circuit = CircuitCost.of(model)
+    if input_rule == "quadratic":
+        circuit = replace(circuit, encoding_shifts=2 * model.n_observables)
     injection = getattr(model, "injection", None)
     learned = injection is not None and bool(injection.learned)
     plan = Plan(circuit, gradient, perturbations, shots, gradient_shots or shots, learned)

@@ -129,6 +129,7 @@ def step_cost(
         adjoint=recipe.adjoint,
         steps=recipe.max_steps,
         gradient="spsa" if recipe.estimator == "spsa" else "parameter-shift",
+        input_rule=recipe.input_rule,
         perturbations=recipe.perturbations,
         shots=recipe.shots or executor.shots,
         gradient_shots=recipe.gradient_shots or executor.shots,

@@ -22,10 +22,10 @@ def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None
             raise UserError(f"{name}={value!r}: a tolerance is a number that is at least 0")
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise `UserError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise UserError(f"{name}={value!r}: give an integer that is at least 1")
+def check_count(name: str, value: Any, least: int = 1, why: str = "") -> None:
+    """Raise `UserError` unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
 
 
 def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:

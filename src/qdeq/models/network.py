@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._numbers import at_least
+from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.certificates import Encloser, Region
 from qdeq.equilibrium.networks import (
@@ -24,7 +25,6 @@ from qdeq.equilibrium.networks import (
 from qdeq.equilibrium.networks.cells import cells_of, check_cells, check_randomness_of
 from qdeq.equilibrium.networks.layer import checked_features
 from qdeq.equilibrium.networks.wired import check_wiring, checked_mask
-from qdeq.equilibrium.networks.wiring import check_size
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError, check_choice
@@ -109,7 +109,7 @@ class Network(ModelFunction):
                 "has a number of outputs and a key for its weights, give both or neither"
             )
         if n_outputs is not None:
-            check_size("n_outputs", n_outputs)
+            check_count("n_outputs", n_outputs)
         check_cells(cell, wiring.n_sites)
         # A function says nothing of its sizes.
         sizes = sizes_of(cell) or (injection.n_inputs, injection.n_states)
@@ -207,7 +207,7 @@ class Network(ModelFunction):
         With a key for cells that are random, a fresh one for every site and application.
         """
         check_randomness(key, shots)
-        check_size("layers", layers, 0)
+        check_count("layers", layers, 0)
         wired = self.wired(before)
         check_randomness_of(wired.cell, key, shots)
         x, mask = checked_features(wired, x), checked_mask(mask, self.wiring)

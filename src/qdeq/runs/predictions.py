@@ -15,7 +15,7 @@ from qdeq.data.image_files import find_images
 from qdeq.data.table_files import ENDINGS, check_all_read, ending_of, open_table
 from qdeq.data.tables import require
 from qdeq.errors import UserError
-from qdeq.runs.trained import IMAGES_AT_ONCE, Run
+from qdeq.runs.trained import Run
 from qdeq.runs.unseen import UnseenTexts
 from qdeq.training.predict import probabilities
 
@@ -142,10 +142,8 @@ def _rows_of_images(run: Run, file: str | Path) -> _Rows:
     images = find_images(file)
 
     def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        for start in range(0, images.n_rows, IMAGES_AT_ONCE):
-            stop = min(start + IMAGES_AT_ONCE, images.n_rows)
-            x = run.features_of_images(images, start, stop)
-            yield {} if images.names is None else {"file": np.array(images.names[start:stop])}, x
+        for rows, x in run.parts_of_images(images):
+            yield {} if images.names is None else {"file": np.array(images.names[rows])}, x
 
     return _Rows(images.n_rows, parts())
 

@@ -231,7 +231,9 @@ class RunFolder:
     def write_data(self, dataset: Dataset, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what predictions need to know of the data set, and which files it was read from."""
         targets = None if dataset.targets is None else dataclasses.asdict(dataset.targets)
-        told = {"files": files, "targets": targets, "test_labels": _hash_of_labels(dataset)}
+        told = {"files": files, "targets": targets}
+        if files or targets:  # a named data set has the same test samples in every run
+            told["test_labels"] = _hash_of_labels(dataset)
         content = json.dumps(told, indent=2) + "\n"
         for folder in {own.path: own for own in (self, *self.seed_folders())}.values():
             if dataset.preparation is not None:
@@ -241,7 +243,7 @@ class RunFolder:
                 numbers = dataset.image_components.arrays()
                 metadata = {"format": _COMPONENTS_FORMAT}
                 write_arrays(folder.image_components_path, numbers, metadata=metadata)
-            if files or targets:  # a named data set has the same test samples in every run
+            if files or targets:
                 write_atomically(folder.data_path, content.encode())
 
     def read_preparation(self) -> TablePreparation | None:

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from qdeq.training.layer import layer_of
 from qdeq.training.loop import ModelMaker, untrained
 from qdeq.training.predict import predict, probabilities
 
-IMAGES_AT_ONCE = 1024  # a few MB each way, and whole programs of `qdeq.training.predict`
+_IMAGES_AT_ONCE = 1024  # a few MB each way, and whole programs of `qdeq.training.predict`
 
 
 @dataclass(frozen=True)
@@ -208,11 +209,8 @@ class Run:
             array = real_array(x, "x")
             if array.ndim != 2:
                 check_image_array(array, "x")
-                images = ImageRows(Path("x"), None, array)
-                starts = range(0, len(array), IMAGES_AT_ONCE)
-                stops = (min(start + IMAGES_AT_ONCE, len(array)) for start in starts)
-                parts = map(self.features_of_images, [images] * len(starts), starts, stops)
-                return np.concatenate(list(parts))
+                parts = self.parts_of_images(ImageRows(Path("x"), None, array))
+                return np.concatenate([features for _, features in parts])
         return cast_features(x, name="x")
 
     @property
@@ -222,13 +220,15 @@ class Run:
             return False
         return self.image_components is not None or pools_images(self.config)
 
-    def features_of_images(self, images: ImageRows, start: int, stop: int) -> np.ndarray:
-        """Of the images from `start` to before `stop`, as in training, `(n, d)`."""
+    def parts_of_images(self, images: ImageRows) -> Iterator[tuple[slice, np.ndarray]]:
+        """Features as in training, `(n, d)`, of a number of images at a time, and of which."""
         components, named = self.image_components, DATASETS.get(self.config.data)
         n_pixels = self.summary.n_features if components is None else components.side**2
         resize = None if named is None else named.resize
-        x = images.features(start, stop, n_pixels, resize=resize)
-        return x if components is None else components(x)
+        for start in range(0, images.n_rows, _IMAGES_AT_ONCE):
+            stop = min(start + _IMAGES_AT_ONCE, images.n_rows)
+            x = images.features(start, stop, n_pixels, resize=resize)
+            yield slice(start, stop), x if components is None else components(x)
 
 
 def pools_images(config: TrainConfig) -> bool:

@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from qdeq.equilibrium.networks.wiring import AbstractWiring, Edges, check_size, sorted_edges
+from qdeq.equilibrium._common import check_count
+from qdeq.equilibrium.networks.wiring import AbstractWiring, Edges, sorted_edges
 from qdeq.errors import UserError
 
 
@@ -60,7 +61,7 @@ class Graph(AbstractWiring):
         n_kinds: int | None = None,
         causal: bool = False,
     ) -> None:
-        check_size("n", n)
+        check_count("n", n)
         pairs = _whole_numbers("edges", edges, "pairs (sender, receiver) of site numbers")
         pairs = pairs.reshape(-1, 2) if pairs.size == 0 else pairs
         if pairs.ndim != 2 or pairs.shape[1] != 2:
@@ -79,7 +80,7 @@ class Graph(AbstractWiring):
             raise UserError(f"kinds has shape {marks.shape}: there are {len(pairs)} edges")
         most = int(marks.max()) + 1 if len(marks) else 1
         if n_kinds is not None:
-            check_size("n_kinds", n_kinds)
+            check_count("n_kinds", n_kinds)
         if len(marks) and (marks.min() < 0 or (n_kinds is not None and most > n_kinds)):
             value = int(marks.min()) if marks.min() < 0 else most - 1
             allowed = "0 on" if n_kinds is None else f"0 to {n_kinds - 1}"

@@ -9,8 +9,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from qdeq.equilibrium._common import check_amount
-from qdeq.equilibrium.networks.wiring import AbstractWiring, check_size
+from qdeq.equilibrium._common import check_amount, check_count
+from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError
 
@@ -112,10 +112,10 @@ class EdgeInjection(eqx.Module):
             See the class.
         """
         kinds = wiring.n_kinds if isinstance(wiring, AbstractWiring) else wiring
-        check_size("wiring", kinds, 1, ", its number of kinds of edges, or a wiring")
-        check_size("n_inputs", n_inputs)
-        check_size("n_features", n_features, 0)
-        check_size("n_states", n_states)
+        check_count("wiring", kinds, 1, ", its number of kinds of edges, or a wiring")
+        check_count("n_inputs", n_inputs)
+        check_count("n_features", n_features, 0)
+        check_count("n_states", n_states)
         if not isinstance(gain, Array):
             check_amount("gain", gain)
         for_features, for_messages = jax.random.split(key)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from qdeq.equilibrium._common import check_count
 from qdeq.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -124,12 +125,6 @@ class AbstractWiring(abc.ABC):
         return bool(np.any(self.edges.senders == self.edges.receivers))
 
 
-def check_size(name: str, value: object, least: int = 1, why: str = "") -> None:
-    """Raise `UserError` unless the value is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
-
-
 def sorted_edges(senders: np.ndarray, receivers: np.ndarray, kinds: np.ndarray) -> Edges:
     """By receiver, then by kind, then by sender."""
     order = np.lexsort((senders, kinds, receivers))
@@ -149,7 +144,7 @@ class Alone(AbstractWiring):
     n: int = 1
 
     def __post_init__(self) -> None:
-        check_size("n", self.n)
+        check_count("n", self.n)
 
     @property
     def structure(self) -> str:
@@ -213,7 +208,7 @@ class Chain(AbstractWiring):
                 "first; give direction='both'"
             )
         why = ": the two neighbours of a site in a ring are two others" if self.ring else ""
-        check_size("n", self.n, 3 if self.ring else 1, why)
+        check_count("n", self.n, 3 if self.ring else 1, why)
 
     @property
     def closes(self) -> bool:
@@ -293,8 +288,8 @@ class Grid(AbstractWiring):
 
     def __post_init__(self) -> None:
         least, why = (3, " where the grid is periodic") if self.periodic else (1, "")
-        check_size("rows", self.rows, least, why)
-        check_size("columns", self.columns, least, why)
+        check_count("rows", self.rows, least, why)
+        check_count("columns", self.columns, least, why)
         if not isinstance(self.neighbours, int) or self.neighbours not in _DIRECTIONS:
             raise UserError(f"neighbours={self.neighbours!r}: give 4 or 8")
 
