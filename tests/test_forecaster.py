@@ -1,6 +1,7 @@
 """The forecaster's rows: whose columns they are, where its index goes on, what may come later."""
 
 import copy
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +96,10 @@ def test_the_index_goes_on_as_the_whole_one_of_the_fit_does(index):
     known = copy.deepcopy(fitted).update(WAVE[50:53])
     for wrong in (series[49:52], series[52:53], series[53:56][::-1], series[:3]):
         with pytest.raises(qdeq.UserError, match=r"y: an index from .* give rows that come after"):
+            known.update(wrong)
+    for wrong, row, step in ((series[54:56], 54, 53), (series.iloc[[53, 55]], 55, 54)):
+        left_out = f"y: {index[row]} in its index where the series goes on with {index[step]}"
+        with pytest.raises(qdeq.UserError, match=re.escape(left_out)):
             known.update(wrong)
     # What was refused has changed nothing.
     assert list(known.predict([1]).index) == [index[53]]

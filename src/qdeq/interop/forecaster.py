@@ -186,8 +186,9 @@ class QDEQForecaster(ChainEstimator):
         Parameters
         ----------
         y, X
-            As in `fit`, of the new rows alone: those of a series or frame of pandas come after the
-            last one in its index. Without an index the one of `fit` goes on.
+            As in `fit`, of the new rows alone: in the index of a series or frame of pandas they
+            follow the last one, a row for every step where `fit`'s had steps. Without an index the
+            one of `fit` goes on.
         """
         check_is_fitted(self)
         check_columns(y, self._columns[0], "y")
@@ -367,6 +368,15 @@ class _Index:
                 f"y: an index from {index[0]} to {index[-1]} after {self.last[0]}, the last row "
                 "known: give rows that come after it, in order, or an array without an index"
             )
+        if self.step is not None:
+            steps = self.at(np.arange(1, len(index) + 1))
+            missed = np.flatnonzero(steps < index)
+            if len(missed):
+                row = int(missed[0])
+                raise UserError(
+                    f"y: {index[row]} in its index where the series goes on with {steps[row]}: "
+                    "give a row for every step, NaN where nothing is known"
+                )
         return replace(self, last=index[-1:])
 
 
