@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import pytest
 from equilibrium_problems import (
     rational_inputs,
@@ -141,6 +142,24 @@ def test_a_traced_budget_is_honoured_without_recompiling():
     run = jax.jit(lambda budget: layer(f, jnp.zeros(1), budget=budget).stats.steps)
     assert [int(run(budget)) for budget in (0, 1, 4, 99)] == [0, 1, 4, 6]
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("layer", [Equilibrium(Picard()), Direct(4)])
+@pytest.mark.parametrize("budget", [2.5, "3", True, np.array([1, 2]), jnp.array(2.0)])
+def test_a_budget_is_one_whole_number(layer, budget):
+    with pytest.raises(UserError, match=r"budget.*: give .*(integer|whole number)"):
+        layer(lambda z: z + 1.0, jnp.zeros(1), budget=budget)
+
+
+def test_a_budget_below_zero_allows_no_step():
+    for layer in (Equilibrium(Picard()), Direct(4)):
+        solution = layer(lambda z: z + 1.0, jnp.zeros(1), budget=-1)
+        assert int(solution.stats.steps) == 0 and float(solution.value[0]) == 0.0
+
+
+def test_bisection_is_refused_in_one_line():
+    with pytest.raises(UserError, match="bisection searches"):
+        Equilibrium(optx.Bisection(1e-3, 1e-3))
 
 
 def test_a_stalled_sample_gives_up():

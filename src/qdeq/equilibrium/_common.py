@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import at_least, at_most
@@ -26,6 +27,24 @@ def check_count(name: str, value: Any, least: int = 1, why: str = "") -> None:
     """Raise `UserError` unless `value` is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
+
+
+def step_budget(budget: Any, most: int) -> Array | None:
+    """As an int32 of at most `most`; `UserError` for what is no whole number of at least 0.
+
+    A compiled function does not see the value of a number: one below 0 is 0 there.
+    """
+    if budget is None:
+        return None
+    if not isinstance(budget, jax.Array | np.ndarray):
+        check_count("budget", budget, 0, "")
+        return jnp.asarray(min(int(budget), most), jnp.int32)
+    if budget.ndim or not jnp.issubdtype(budget.dtype, jnp.integer):
+        raise UserError(
+            f"budget has the shape {budget.shape} and the type {budget.dtype}: give one whole "
+            "number, or with jax.vmap one for each sample"
+        )
+    return at_least(at_most(budget, most), 0).astype(jnp.int32)
 
 
 def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from qdeq._numbers import at_most
-from qdeq.equilibrium._common import check_count, check_tolerances, two_norm
+from qdeq.equilibrium._common import check_count, check_tolerances, step_budget, two_norm
 from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness, check_randomness
@@ -74,11 +73,12 @@ class Direct(eqx.Module):
 
         problem = make_problem(f, z0, arguments(0))
         x = problem.x if random is None else problem.x.x
-        layers = self.layers if budget is None else at_most(budget, self.layers)
+        allowed = step_budget(budget, self.layers)
+        layers = self.layers if allowed is None else allowed
 
         def layer(y: Array, index: Array) -> tuple[Array, Array]:
             new = problem.fn(y, arguments(index))
-            if budget is not None:
+            if allowed is not None:
                 new = jnp.where(index < layers, new, y)
             fixed, out = lax.stop_gradient((y, new))
             return new, relative(two_norm(out - fixed), two_norm(out))

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from qdeq._numbers import at_least, at_most
-from qdeq.equilibrium._common import check_count, check_loop
+from qdeq._numbers import at_least
+from qdeq.equilibrium._common import check_count, check_loop, step_budget
 from qdeq.equilibrium._problem import Draw, Problem, flatten, frozen, make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness, check_randomness
@@ -143,14 +143,12 @@ class Equilibrium(eqx.Module):
             At trace time, if f does not return what z0 is, or for a key with `Unrolled` or a
             fallback.
         """
-        if budget is not None:
-            budget = at_most(jnp.asarray(budget, jnp.int32), self.max_steps)
         check_randomness(key, shots, gradient_shots)
         random = None if key is None else Randomness(key, shots, gradient_shots)
         problem = make_problem(f, z0, x if random is None else random.draw(x, "check", 0)[0])
         options = SolveOptions(
             max_steps=self.max_steps,
-            budget=budget,
+            budget=step_budget(budget, self.max_steps),
             bounds=None if self.bounds is None else self._flat_bounds(z0, problem),
             stall_steps=self.stall_steps,
         )

@@ -186,6 +186,11 @@ def check_solver(name: str, solver: Any) -> None:
             f"{name}={solver!r}: give a solver object such as Broyden(), or an Optimistix "
             "fixed-point solver, root finder or least-squares solver"
         )
+    if isinstance(solver, optx.Bisection):
+        raise UserError(
+            f"{name}={solver!r}: bisection searches between two signs of one number, and a state "
+            "may have many; give Broyden(), or a root finder such as optimistix.Newton"
+        )
 
 
 def builds_inverse(solver: AbstractSolver) -> bool:

@@ -10,8 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from qdeq._numbers import at_most
-from qdeq.equilibrium._common import check_loop, check_tolerances
+from qdeq.equilibrium._common import check_loop, check_tolerances, step_budget
 from qdeq.equilibrium._problem import frozen
 from qdeq.equilibrium._programs import Traced, as_argument, is_staged, run_compiled, trace_of
 from qdeq.equilibrium._randomness import check_randomness
@@ -245,8 +244,7 @@ def task_of(
     start, mask = _checked(network, x, z0, mask, key, shots)
     x = masked(x, mask)  # so that what stands at sites that are left out is in no gradient
     x = x.astype(_dtype_of(network, x))
-    if budget is not None:
-        budget = at_most(jnp.asarray(budget, jnp.int32), layer.max_steps)
+    budget = step_budget(budget, layer.max_steps)
     bounds = None
     if layer.bounds is not None:
         lower, upper = (jnp.asarray(bound, start.dtype) for bound in layer.bounds)
