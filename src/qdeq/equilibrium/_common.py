@@ -29,22 +29,37 @@ def check_count(name: str, value: Any, least: int = 1, why: str = "") -> None:
         raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
 
 
-def step_budget(budget: Any, most: int) -> Array | None:
-    """As an int32 of at most `most`; `UserError` for what is no whole number of at least 0.
-
-    A compiled function does not see the value of a number: one below 0 is 0 there.
-    """
-    if budget is None:
-        return None
+def check_budget(budget: Any) -> None:
+    """Raise `UserError` for what is no whole number of at least 0, or None."""
     if not isinstance(budget, jax.Array | np.ndarray):
-        check_count("budget", budget, 0, "")
-        return jnp.asarray(min(int(budget), most), jnp.int32)
-    if budget.ndim or not jnp.issubdtype(budget.dtype, jnp.integer):
+        if budget is not None:
+            check_count("budget", budget, 0)
+    elif budget.ndim or not jnp.issubdtype(budget.dtype, jnp.integer):
         raise UserError(
             f"budget has the shape {budget.shape} and the type {budget.dtype}: give one whole "
             "number, or with jax.vmap one for each sample"
         )
+
+
+def step_budget(budget: Any, most: int) -> Array | None:
+    """As an int32 of at most `most`.
+
+    A compiled function does not see the value of a number: one below 0 is 0 there.
+    """
+    check_budget(budget)
+    if budget is None:
+        return None
+    if not isinstance(budget, jax.Array):
+        budget = min(int(budget), most)
     return at_least(at_most(budget, most), 0).astype(jnp.int32)
+
+
+def check_within(name: str, value: Any, fits: Callable[[Any], bool], allowed: str) -> None:
+    """Raise `UserError` unless `value` is a real number that `fits`; arrays are taken on trust."""
+    if isinstance(value, jax.Array):
+        return
+    if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
+        raise UserError(f"{name}={value!r}: give a number {allowed}")
 
 
 def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:

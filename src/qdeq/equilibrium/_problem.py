@@ -4,7 +4,7 @@ The solvers and adjoints of this package see only `fn(flat, x) -> flat`.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import all_leaves
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq.errors import UserError
@@ -49,6 +50,11 @@ class WithJacobian(Protocol):
     def jacobian(self, y: Float[Array, " n"]) -> Float[Array, "n n"]:
         """df/dy."""
         ...
+
+
+def knows_jacobian(f: Any) -> TypeGuard[WithJacobian]:
+    """Whether f is a `WithJacobian`; of another object that has a `jacobian` no array is seen."""
+    return isinstance(f, WithJacobian) and not all_leaves([f])
 
 
 @runtime_checkable
@@ -242,7 +248,7 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
             )
         return flatten(out)[0]
 
-    if x is None and isinstance(f, WithJacobian) and start is z0:
+    if x is None and knows_jacobian(f) and start is z0:
         jax.eval_shape(flat_fn, start, x)
         return Problem(fn=_Itself(f), start=start, x=x, unravel=unravel)
     fn = eqx.filter_closure_convert(flat_fn, start, dynamic)

@@ -19,8 +19,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
+from qdeq.equilibrium._common import check_budget
 from qdeq.equilibrium._fingerprint import of_trace, of_value
-from qdeq.equilibrium._problem import Draw, WithJacobian, apply, start_of
+from qdeq.equilibrium._problem import Draw, apply, knows_jacobian, start_of
 from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.shots import as_schedule
 
@@ -50,8 +51,9 @@ def compiled_once(solve: Callable[..., Any]) -> Callable[..., Any]:
         for name in ("shots", "gradient_shots"):
             if options.get(name) is not None:
                 options[name] = as_schedule(options[name])
+        check_budget(options.get("budget"))
         options = jax.tree.map(as_argument, options)
-        if isinstance(f, WithJacobian):
+        if knows_jacobian(f):
             return run_compiled(solve, layer, f, z0, x, options)
         try:
             arguments = jax.tree.map(as_argument, x)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from qdeq.equilibrium._common import check_count, check_tolerances
+from qdeq.equilibrium._common import check_count, check_tolerances, check_within
 from qdeq.equilibrium._derivatives import products
 from qdeq.equilibrium.attach import (
     DENSE_LIMIT,
@@ -165,6 +165,9 @@ class Shine(AbstractAdjoint):
     needs_inverse: ClassVar[bool] = True
 
     max_gain: float = 10.0
+
+    def __check_init__(self) -> None:
+        check_within("max_gain", self.max_gain, lambda value: value > 0, "above 0")
 
     def remember(self, solver: AbstractSolver, state: PyTree) -> Any:
         """The inverse Jacobian that the solver has built."""

@@ -10,10 +10,15 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_count, check_tolerances, project, relative_error
+from qdeq.equilibrium._common import (
+    check_count,
+    check_tolerances,
+    check_within,
+    project,
+    relative_error,
+)
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver
-from qdeq.errors import UserError
 
 # A mixing weight beyond this says that the differences are linearly dependent to working
 # precision: the extrapolation would be noise.
@@ -71,10 +76,8 @@ class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
     def __check_init__(self) -> None:
         check_tolerances(self.rtol, self.atol)
         check_count("history", self.history)
-        if isinstance(self.ridge, (int, float)) and not self.ridge >= 0:
-            raise UserError(f"ridge={self.ridge!r}: give a number that is at least 0")
-        if isinstance(self.mixing, (int, float)) and not self.mixing > 0:
-            raise UserError(f"mixing={self.mixing!r}: give a number above 0, at most about 1")
+        check_within("ridge", self.ridge, lambda value: value >= 0, "that is at least 0")
+        check_within("mixing", self.mixing, lambda value: value > 0, "above 0, at most about 1")
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _AndersonState:
         """Start with an empty history."""

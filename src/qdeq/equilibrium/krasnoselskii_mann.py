@@ -10,10 +10,10 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_tolerances, project
+from qdeq.equilibrium._common import check_count, check_tolerances, check_within, project
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver, Estimate
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import check_choice
 
 # Below this many averaged steps their spread says too little about the error of the average.
 _FEWEST = 4
@@ -85,10 +85,8 @@ class KrasnoselskiiMann(AbstractSolver, optx.AbstractFixedPointSolver):
     def __check_init__(self) -> None:
         check_tolerances(self.rtol, self.atol)
         check_choice("decay", self.decay, ["constant", "inverse-sqrt"])
-        if isinstance(self.step_size, (int, float)) and not 0 < self.step_size <= 1:
-            raise UserError(f"step_size={self.step_size!r}: give a number in (0, 1]")
-        if isinstance(self.burn_in, bool) or not isinstance(self.burn_in, int) or self.burn_in < 0:
-            raise UserError(f"burn_in={self.burn_in!r}: give an integer that is at least 0")
+        check_within("step_size", self.step_size, lambda value: 0 < value <= 1, "in (0, 1]")
+        check_count("burn_in", self.burn_in, 0)
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _AverageState:
         """Start with nothing averaged."""

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from qdeq.equilibrium._common import check_tolerances, project, relative_error
+from qdeq.equilibrium._common import check_tolerances, check_within, project, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver
-from qdeq.errors import UserError
 
 
 class _PicardState(eqx.Module):
@@ -47,8 +46,7 @@ class Picard(AbstractSolver, optx.AbstractFixedPointSolver):
 
     def __check_init__(self) -> None:
         check_tolerances(self.rtol, self.atol)
-        if isinstance(self.damping, (int, float)) and not 0 <= self.damping < 1:
-            raise UserError(f"damping={self.damping!r}: give a number in [0, 1)")
+        check_within("damping", self.damping, lambda value: 0 <= value < 1, "in [0, 1)")
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _PicardState:
         """Start with nothing known."""

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_least, positive_part
 from qdeq.equilibrium._common import check_count
-from qdeq.equilibrium._problem import WithJacobian, apply, flatten
+from qdeq.equilibrium._problem import apply, flatten, knows_jacobian
 from qdeq.errors import check_choice
 
 
@@ -48,7 +48,7 @@ def squared_frobenius_norm(
     >>> float(squared_frobenius_norm(lambda z: 3.0 * z, jnp.zeros(2)))
     18.0
     """
-    if x is None and isinstance(f, WithJacobian) and isinstance(z, jax.Array) and z.ndim == 1:
+    if x is None and knows_jacobian(f) and isinstance(z, jax.Array) and z.ndim == 1:
         return jnp.sum(f.jacobian(z) ** 2)
     flat_f, start = flat_function(f, z, x)
     return jnp.sum(jax.jacfwd(flat_f)(start) ** 2)

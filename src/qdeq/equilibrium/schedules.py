@@ -4,6 +4,7 @@ A budget goes to `Equilibrium.__call__(..., budget=...)`; changing it never reco
 """
 
 import abc
+from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -72,7 +73,9 @@ class RandomSteps(StepSchedule):
 
     def __check_init__(self) -> None:
         check_count("steps", self.steps)
-        if isinstance(self.minus, int) and not 0 <= self.minus < self.steps:
+        if isinstance(self.minus, jax.Array):
+            return
+        if not isinstance(self.minus, Integral) or not 0 <= int(self.minus) < self.steps:
             raise UserError(
                 f"minus={self.minus!r} with steps={self.steps}: give an integer from 0 to "
                 f"{self.steps - 1}, so that a step is left"

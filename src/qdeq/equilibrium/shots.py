@@ -5,6 +5,7 @@ How a solve uses them is in `layer.py`; where samples come from is the business 
 
 import abc
 import math
+from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -156,7 +157,7 @@ def noise_floor(shots: float | Array, n: int, *, value: Float[Any, " n"] | None 
     >>> Picard(rtol=0.0, atol=2 * noise_floor(10_000, 4)).atol
     0.04
     """
-    if isinstance(shots, (int, float)):
+    if isinstance(shots, Real):
         if shots <= 0:
             raise UserError(f"shots={shots!r}: give a number above 0")
         if value is None:

@@ -4,6 +4,7 @@ What the numbers are, class scores or targets, is `classifier.py` and `regressor
 """
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar, get_args
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq._numbers import at_most, nan_unless_finite
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
+from qdeq.equilibrium._common import check_count
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction, check_model
 from qdeq.models.quantum_equilibrium import QuantumEquilibrium
@@ -84,6 +86,11 @@ class Predictor(eqx.Module):
     ):
         check_choice("head", head, HEADS)
         check_model(model)
+        check_count(f"n_{self._outputs}", n_outputs)
+        if not isinstance(dropout, jax.Array) and not (
+            isinstance(dropout, Real) and 0 <= dropout < 1
+        ):
+            raise UserError(f"dropout={dropout!r}: give a number in [0, 1)")
         if head == "none" and model.n_observables < n_outputs:
             raise UserError(
                 f"head='none' with {model.n_observables} observables and {n_outputs} "
@@ -132,6 +139,8 @@ class Predictor(eqx.Module):
                 function, layer, keep=keep, budget=budget, shots=shots, shots_key=shots_key
             )
         else:
+            if shots_key is not None:
+                raise UserError("shots_key without shots: give both, or neither to solve exactly")
             function = self.model.prepare().bind(x)
             found = self.predict(function, layer, keep=keep, budget=budget)
         outputs = nan_unless_finite(found.outputs, found.solution.value)

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from qdeq._vectors import as_vector
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.errors import UserError
@@ -80,6 +81,8 @@ class QuantumEquilibrium(eqx.Module):
             raise UserError(
                 f"layer={layer!r}: for a {type(model).__name__} give {names}, or its options"
             )
+        if start is not None and not is_network:
+            start = as_vector("start", start, model.n_observables, state_dtype(model))
         self.model, self.layer, self.start = model, layer, start
 
     def __call__(self, x: Float[Array, " d"], **options: Any) -> Float[Array, " q"]:
@@ -118,6 +121,8 @@ class QuantumEquilibrium(eqx.Module):
                 raise UserError("budget of a network: give max_steps to its NetworkEquilibrium")
             return self.model.solve(x, layer=self.layer, z0=self.start, key=key, shots=shots)
         if shots is None:
+            if key is not None:
+                raise UserError("key without shots: give both, or neither to solve exactly")
             return self.solve_bound(self.model.prepare().bind(x), budget=budget)
         function = SampledModel(self.model).bind(x)
         return self.solve_bound(function, budget=budget, shots=shots, key=key)
@@ -142,6 +147,4 @@ class QuantumEquilibrium(eqx.Module):
             start = self.start
         if start is None:
             start = jnp.zeros(self.model.n_observables, state_dtype(self.model))
-        if isinstance(self.layer, Direct):
-            return self.layer(function, start, **random)
         return self.layer(function, start, budget=budget, **random)

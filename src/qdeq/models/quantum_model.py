@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 from qdeq import native
 from qdeq._precision import PRECISION
 from qdeq._scale import direction
+from qdeq._vectors import as_vector
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
@@ -60,6 +61,7 @@ class InjectedForm(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> Callable[..., Array]:
         """The model function of one sample with features `x` `(d,)`."""
+        x = as_vector("x", x, self.injection.n_features, self.injection.state.dtype)
         return self.form.bind(self.injection.inputs(x))
 
 

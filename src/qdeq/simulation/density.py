@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qdeq._precision import PRECISION
+from qdeq._vectors import as_vector
 from qdeq.circuits import (
     AmplitudeEncoding,
     Circuit,
@@ -36,6 +37,7 @@ class DensityForm(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> "DensityMap":
         """The model function of one sample with features `x` `(d,)`."""
+        x = as_vector("x", x, len(self.reinjection), self.reinjection.dtype)
         return DensityMap(self, x)
 
 
@@ -48,6 +50,7 @@ class DensityMap(eqx.Module):
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
         form, measured = self.form, self.form.measured
+        m = as_vector("the measured state", m, form.reinjection.shape[1], form.reinjection.dtype)
         v = self.x + jnp.matmul(form.reinjection, m, precision=PRECISION)
         n = measured.n_qubits
         if isinstance(measured.encoding, AmplitudeEncoding):

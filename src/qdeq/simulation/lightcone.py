@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from qdeq import native
 from qdeq._precision import PRECISION
+from qdeq._vectors import as_vector
 from qdeq.circuits import MeasuredCircuit, MeasurementEnsemble
 from qdeq.simulation.bloch import NoisyProduct, noisy_components
 from qdeq.simulation.cones import ConeGroup, cone_blocks, cone_groups, encoded_product, n_components
@@ -55,6 +56,7 @@ class LightConeForm(eqx.Module):
         """The model function of one sample with features `x` `(d,)`."""
         product = encoded_product(self.measured)
         assert product is not None
+        x = as_vector("x", x, len(self.reinjection), self.reinjection.dtype)
         return LightConeMap(self, *bind_angles(product.sums, product.offsets, x, self.reinjection))
 
     def of_inputs(self) -> "LightConeMap":
@@ -77,6 +79,7 @@ class LightConeMap(eqx.Module):
 
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
+        m = self._state(m)
         if self._kernel is not None and native.serves(m.dtype):
             return native.evaluate(self._kernel, self._operands, m)
         return _reference(self.form.measured, self._operands, m)
@@ -87,15 +90,20 @@ class LightConeMap(eqx.Module):
 
     def linearise(self, m: Float[Array, " q"]) -> tuple[Float[Array, " q"], Float[Array, "q q"]]:
         """f(m) and df/dm at `m` `(q,)`."""
+        m = self._state(m)
         if self._kernel is not None and native.serves(m.dtype):
             return native.linearise(self._kernel, self._operands, m)
         return self(m), jax.jacfwd(self)(m)
 
     def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
         """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
+        start = self._state(start)
         if self._kernel is None or not native.serves(start.dtype):
             return None
         return native.broyden(self._kernel, self._operands, start, **settings)
+
+    def _state(self, m: Float[Array, " q"]) -> Array:
+        return as_vector("the measured state", m, self.slope.shape[1], self.slope.dtype)
 
     @property
     def _operands(self) -> tuple[Array, ...]:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qdeq._precision import PRECISION
+from qdeq._vectors import as_vector
 from qdeq.circuits import MeasuredCircuit
 from qdeq.simulation.fusion import block_matrices, fuse
 from qdeq.simulation.statevector import (
@@ -27,6 +28,7 @@ class PlainForm(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> "PlainMap":
         """The model function of one sample with features `x` `(d,)`."""
+        x = as_vector("x", x, len(self.reinjection), self.reinjection.dtype)
         return PlainMap(self, x)
 
 
@@ -39,6 +41,7 @@ class PlainMap(eqx.Module):
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
         form, measured = self.form, self.form.measured
+        m = as_vector("the measured state", m, form.reinjection.shape[1], form.reinjection.dtype)
         state = encode_sum(measured.encoding, self.x, form.reinjection, m)[:, None]
         blocks = fuse(measured.circuit, block_size(measured.n_qubits))
         matrices = form.matrices

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from qdeq import native
 from qdeq._precision import PRECISION
 from qdeq._scale import balanced, balanced_columns, brought
+from qdeq._vectors import as_vector
 from qdeq.circuits import MeasuredCircuit
 from qdeq.simulation.heisenberg import noisy_forms
 from qdeq.simulation.statevector import pauli_images, signed_gram, stacked_parts, unitary_columns
@@ -44,6 +45,7 @@ class RationalMap(eqx.Module):
 
     def __call__(self, m: Float[Array, " q"]) -> Float[Array, " q"]:
         """Expectation values `(q,)` at measured state `m` `(q,)`."""
+        m = self._state(m)
         if native.serves(m.dtype):
             return native.evaluate(_KERNEL, self._operands, m)
         return _rational_reference(self._operands, m)
@@ -54,15 +56,20 @@ class RationalMap(eqx.Module):
 
     def linearise(self, m: Float[Array, " q"]) -> tuple[Float[Array, " q"], Float[Array, "q q"]]:
         """f(m) and df/dm at `m` `(q,)`."""
+        m = self._state(m)
         if native.serves(m.dtype):
             return native.linearise(_KERNEL, self._operands, m)
         return self(m), jax.jacfwd(self)(m)
 
     def broyden(self, start: Float[Array, " q"], **settings: Any) -> native.SolverRun | None:
         """The equilibrium by `qdeq.native.broyden`; None where that is not available."""
+        start = self._state(start)
         if not native.serves(start.dtype):
             return None
         return native.broyden(_KERNEL, self._operands, start, **settings)
+
+    def _state(self, m: Float[Array, " q"]) -> Array:
+        return as_vector("the measured state", m, len(self.norm_linear), self.norm_linear.dtype)
 
     @property
     def _operands(self) -> tuple[Array, ...]:
@@ -161,7 +168,7 @@ class QuadraticForms(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> RationalMap:
         """The rational map of one sample with features `x` `(d,)`."""
-        x, exponent, square = balanced(x)
+        x, exponent, square = balanced(_features(x, self.reinjection))
         constant = jnp.einsum("kde,d,e->k", self.forms, x, x, precision=PRECISION)
         linear = 2 * jnp.einsum("kdl,d->kl", self.forms_reinjected, x, precision=PRECISION)
         return _rational_map(self, constant, linear, x, exponent, square)
@@ -183,7 +190,7 @@ class ProjectedColumns(eqx.Module):
 
     def bind(self, x: Float[Array, " d"]) -> RationalMap:
         """The rational map of one sample with features `x` `(d,)`."""
-        x, exponent, square = balanced(x)
+        x, exponent, square = balanced(_features(x, self.reinjection))
         state = _matmul(self.columns, x)
         constant = _matmul(self.signs, state**2)
         linear = 2 * jnp.einsum("kdl,d->kl", self.forms_reinjected, x, precision=PRECISION)
@@ -231,6 +238,10 @@ def prepare_columns(
     )
     quadratic = jnp.einsum("dm,kdl->kml", reinjection, forms_reinjected, precision=PRECISION)
     return ProjectedColumns(columns, signs, forms_reinjected, quadratic, reinjection, exponents)
+
+
+def _features(x: Array, reinjection: Array) -> Array:
+    return as_vector("x", x, len(reinjection), reinjection.dtype)
 
 
 def _rational_map(

@@ -380,7 +380,9 @@ class Recipe:
         """
         layer = self.layer.build(values.tolerance)
         weight = batch.weights
-        budget = self._budget(batch.budget_key, epoch, values)
+        budget = None  # of direct(L): all L
+        if isinstance(layer, Equilibrium):
+            budget = self._budget(batch.budget_key, epoch, values)
         form = classifier.model.prepare()
 
         def predict(x: Array, keep: Array, start: Array | None) -> tuple[Prediction, Array | float]:

@@ -1,0 +1,36 @@
+"""The vectors of one sample, whose lengths compiled kernels take on trust."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+from qdeq.errors import UserError
+
+
+def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
+    """`value` as `n` real numbers; lists and integers become `dtype`, floating types stay.
+
+    Raises
+    ------
+    UserError
+        For another shape, such as that of a batch, or for what is no numbers.
+
+    Examples
+    --------
+    >>> as_vector("x", jnp.ones((8, 3)), 3, jnp.dtype("float32"))
+    Traceback (most recent call last):
+    ...
+    qdeq.errors.UserError: x has the shape (8, 3): give (3,), one sample; jax.vmap maps a batch
+    """
+    if not isinstance(value, jax.Array):
+        try:
+            is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+            value = jnp.asarray(value, None if is_float else dtype)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name}: {error}; give ({n},) real numbers") from None
+    if value.shape != (n,):
+        raise UserError(
+            f"{name} has the shape {value.shape}: give ({n},), one sample; jax.vmap maps a batch"
+        )
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(dtype)
