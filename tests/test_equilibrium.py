@@ -153,7 +153,7 @@ def test_a_budget_is_one_whole_number(layer, budget):
 
 def test_a_budget_below_zero_allows_no_step():
     for layer in (Equilibrium(Picard()), Direct(4)):
-        solution = layer(lambda z: z + 1.0, jnp.zeros(1), budget=-1)
+        solution = layer(lambda z: z + 1.0, jnp.zeros(1), budget=jnp.int32(-1))
         assert int(solution.stats.steps) == 0 and float(solution.value[0]) == 0.0
 
 
