@@ -144,6 +144,15 @@ def test_a_traced_budget_is_honoured_without_recompiling():
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize(
+    "bounds", [(None, 1.0), (-jnp.ones(3), jnp.ones(3)), ({"b": -1.0}, {"b": 1.0}), ("ab", "cd")]
+)
+@pytest.mark.parametrize("z0", [jnp.zeros(2), {"a": jnp.zeros(2)}])
+def test_bounds_that_do_not_fit_the_state_are_refused_in_one_line(bounds, z0):
+    with pytest.raises(UserError, match=r"bounds=.*: give|bounds=.*; give"):
+        Equilibrium(bounds=bounds)(lambda z: jax.tree.map(jnp.cos, z), z0)
+
+
 @pytest.mark.parametrize("layer", [Equilibrium(Picard()), Direct(4)])
 @pytest.mark.parametrize("budget", [2.5, "3", True, np.array([1, 2]), jnp.array(2.0)])
 def test_a_budget_is_one_whole_number(layer, budget):

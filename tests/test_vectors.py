@@ -40,7 +40,9 @@ MODELS = {
     "columns": lambda: qdeq.paper_model(6, key=KEY, n_features=40),
     "light cones": lambda: model("angle"),
     "statevector": lambda: model(method="statevector"),
-    "density matrix": lambda: model(method="density-matrix", noise=qdeq.parse_noise("depolarising=0.1")),
+    "density matrix": lambda: model(
+        method="density-matrix", noise=qdeq.parse_noise("depolarising=0.1")
+    ),
     "injected": lambda: model("angle", injection=Injection.random(3, 3, 3, key=KEY)),
 }
 
@@ -71,7 +73,7 @@ def test_another_length_is_refused_wherever_it_enters(name):
         ):
             with pytest.raises(qdeq.UserError, match=rf"x has the shape .*: give \({d},\), one"):
                 enter()
-    with pytest.raises(qdeq.UserError, match="x: .*give .* real numbers"):
+    with pytest.raises(qdeq.UserError, match=r"x: .*give .* real numbers"):
         f(m, ["a"] * d)
 
 

@@ -275,13 +275,21 @@ class Equilibrium(eqx.Module):
 
     def _flat_bounds(self, z0: PyTree, problem: Problem) -> tuple[Array, Array]:
         def flat(bound: PyTree) -> Array:
-            if jax.tree.structure(bound) != jax.tree.structure(z0):
-                return jnp.asarray(bound, problem.start.dtype)
-            return flatten(jax.tree.map(_filled, bound, z0))[0]
+            if jax.tree.structure(bound) == jax.tree.structure(z0):
+                return flatten(jax.tree.map(_filled, bound, z0))[0]
+            return jnp.broadcast_to(
+                jnp.asarray(bound, problem.start.dtype), jnp.shape(problem.start)
+            )
 
         assert self.bounds is not None
-        lower, upper = self.bounds
-        return lax.stop_gradient((flat(lower), flat(upper)))
+        try:
+            lower, upper = (flat(bound) for bound in self.bounds)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"bounds={self.bounds!r}: {str(error).splitlines()[0]}; give numbers, or arrays "
+                "in the structure and shapes of z0"
+            ) from None
+        return lax.stop_gradient((lower, upper))
 
     def _solution(
         self,
