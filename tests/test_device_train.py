@@ -1,5 +1,6 @@
 """Training on devices: right gradients, counted costs, budgets, failures within a step."""
 
+import warnings
 from dataclasses import replace
 
 import equinox as eqx
@@ -269,3 +270,18 @@ def test_the_cost_of_a_step_is_foreseen_for_both_rules_of_the_input(rule, observ
     with pytest.raises(UserError, match="needed for a step"):
         train_on_device(classifier, poor, x, y, steps=1, recipe=recipe)
     assert poor.ledger.executions == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_features_that_are_no_numbers_are_named_before_anything_is_measured(value):
+    x = np.array(X, np.float64)
+    x[4, 1] = value
+    model = tiny_model()
+    executor = simulator(model)
+    classifier = Classifier(model, 2, key=jax.random.key(0))
+    y = np.arange(len(x)) % 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # 1e39 in float32
+        with pytest.raises(UserError, match=r"x\[4, 1\] is"):
+            train_on_device(classifier, executor, x, y, steps=1)
+    assert executor.ledger.executions == 0

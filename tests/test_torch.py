@@ -241,3 +241,16 @@ def test_transforms_of_functions_are_refused_in_one_line(layer, transform):
     with pytest.raises(qdeq.UserError, match=r"torch\.func's transforms") as error:
         transform(layer)(x)
     assert "\n" not in str(error.value)
+
+
+def test_second_derivatives_are_refused_and_not_taken_for_zero():
+    layer = EquilibriumLayer(qdeq.paper_model(key=jax.random.key(0))).double()
+    x = torch.rand(2, 16, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    (once,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (plain,) = torch.autograd.grad(layer(x).sum(), x)
+    torch.testing.assert_close(once.detach(), plain)
+    with pytest.raises(qdeq.UserError, match="a second derivative through EquilibriumLayer"):
+        (once**2).sum().backward()
+    with pytest.raises(qdeq.UserError, match="a second derivative through EquilibriumLayer"):
+        torch.autograd.functional.hessian(lambda x: layer(x).sum(), x.detach())

@@ -130,6 +130,9 @@ def _check_data(classifier: Classifier, x: Any, y: Any) -> tuple[jax.Array, jax.
         raise UserError(
             f"x has shape {x.shape}: give samples as an array of shape (N, {model.n_features})"
         )
+    if not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise UserError(f"x[{row}, {column}] is {x[row, column]}: give finite numbers")
     if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         raise UserError(
             f"y has shape {y.shape} and dtype {y.dtype}: give {len(x)} integers, a class per sample"

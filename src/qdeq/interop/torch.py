@@ -22,7 +22,6 @@ from qdeq.models.function import trained_parts
 check_installed("torch", extra="torch", needed_for="qdeq.interop.torch")
 
 import torch  # noqa: E402
-from torch.autograd.function import once_differentiable  # noqa: E402
 
 _FLOATS = (torch.float32, torch.float64)
 
@@ -223,9 +222,9 @@ class _Solve(torch.autograd.Function):
     def forward(ctx: Any, module: EquilibriumLayer, x: torch.Tensor, *values: torch.Tensor) -> Any:
         parts, needed = module._static_parts(), tuple(ctx.needs_input_grad[1:])
         ctx.needed, ctx.pull_back = needed, None
+        ctx.inputs = x, *values  # not `save_for_backward`: they are copied, and may change
         with _precision(x):
             if len(x) == 0:
-                ctx.sizes = (x, *values)
                 one = [_to_jax(value) for value in (x.new_zeros(1, *x.shape[1:]), *values)]
                 value, _ = eqx.filter_eval_shape(_solved, parts, one)
                 return x.new_zeros(0, *value.shape[1:])
@@ -237,14 +236,30 @@ class _Solve(torch.autograd.Function):
             return _to_torch(value)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple:
-        (cotangent,) = cotangents
-        if ctx.pull_back is None:  # of no sample
-            return (None, *(torch.zeros_like(value) for value in ctx.sizes))
+        return (None, *_PullBack.apply(ctx, *cotangents, *ctx.inputs))
+
+
+class _PullBack(torch.autograd.Function):
+    """The derivative, a function of the cotangent and of all that the layer was given.
+
+    So that torch knows of what a second derivative would be one, and does not take it for zero.
+    """
+
+    @staticmethod
+    def forward(_: Any, solve: Any, cotangent: torch.Tensor, *inputs: torch.Tensor) -> Any:
+        if solve.pull_back is None:  # of no sample
+            return tuple(torch.zeros_like(value) for value in inputs)
         with _precision(cotangent):
-            found = iter(_pulled_back(ctx.pull_back, _to_jax(cotangent)))
-            return (None, *(_to_torch(next(found)) if needs else None for needs in ctx.needed))
+            found = iter(_pulled_back(solve.pull_back, _to_jax(cotangent)))
+            return tuple(_to_torch(next(found)) if needs else None for needs in solve.needed)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise UserError(
+            "a second derivative through EquilibriumLayer: it has first ones alone; for a penalty "
+            "on a gradient or for a Hessian take jax.grad of qdeq.QuantumEquilibrium"
+        )
 
 
 def _with_arrays(parts: tuple, arrays: list[Array]) -> Any:

@@ -99,7 +99,8 @@ def preparation_angles(v: jax.Array) -> jax.Array:
         there = np.arange(2**level) < n_live
         squares = jnp.where(there, left**2 + right**2, 1)
         weights = jnp.where(there, times_power(jnp.sqrt(squares), power), 0)
-    return jnp.concatenate(levels[::-1]) if levels else jnp.zeros(0, v.dtype)
+    angles = jnp.concatenate(levels[::-1]) if levels else jnp.zeros(0, v.dtype)
+    return jnp.where(jnp.all(jnp.isfinite(v)), angles, jnp.nan)  # arctan2 knows infinities
 
 
 def _gray_transform(level: int, dtype: jnp.dtype) -> jax.Array:
