@@ -246,8 +246,3 @@ def test_preparations_from_before_the_first_of_two_texts_was_kept_say_what_they_
     new = pd.DataFrame({"often a": ["A"], "often b": ["A"]})
     assert before.unseen(new) == {"often a": {"A": 1}}  # of the other only b is known
     np.testing.assert_array_equal(before.transform(new), TablePreparation.fit(frame).transform(new))
-
-
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_angles_of_what_is_no_number_are_none(value):
-    assert np.isnan(preparation_angles(jnp.ones(6).at[2].set(value))).all()

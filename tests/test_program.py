@@ -162,3 +162,8 @@ def test_mistakes():
     fed = Circuit(2, (Operation("RX", (0,), feature=4),))
     with pytest.raises(UserError, match=r"fed by feature 4"):
         lower(fed, ROTATIONS)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_angles_of_what_is_no_number_are_none(value):
+    assert np.isnan(preparation_angles(jnp.ones(6).at[2].set(value))).all()
