@@ -19,7 +19,7 @@ from qdeq.data.files import load_file
 from qdeq.data.images import image_features
 from qdeq.errors import UserError
 from qdeq.runs import evaluate, resume
-from qdeq.runs.dataset import load_dataset
+from qdeq.runs.dataset import absolute, load_dataset, moved
 from qdeq.runs.predictions import predict_file
 from qdeq.training.config import PRESETS, TrainConfig
 
@@ -63,6 +63,29 @@ def test_a_run_says_what_it_was_trained_on(trained):
     size = (trained / "shop.csv").stat().st_size
     assert json.loads((trained / "run/data.json").read_text())["files"]["data"]["size"] == size
     assert "--data" in (trained / "run/report.html").read_text()
+
+
+def test_training_finds_a_file_in_the_folder_that_it_has_been_moved_to(trained, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    (folder / "moved").mkdir()
+    (folder / "shop.csv").rename(folder / "moved" / "shop.csv")
+    config = qdeq.load(folder / "run").config.replace(data_dir=str(folder / "moved"))
+    found = absolute(config)
+    assert found.data == str(folder / "moved" / "shop.csv") and found.data_dir is None
+    # A second move does not look in the first folder again.
+    assert moved(found, str(trained)).data == str(trained / "shop.csv")
+    config, dataset = with_data(config, frozenset(), make_console(quiet=True))
+    assert config.data == found.data and dataset is not None and len(dataset.test.y) == 30
+
+
+def test_what_cannot_be_trained_leaves_no_folder_behind(trained, tmp_path):
+    config = qdeq.load(trained / "run").config
+    for wrong in ({"loss": "squared"}, {"ignore": "nowhere"}):
+        with pytest.raises(UserError):
+            qdeq.train(config.replace(**wrong), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"shop.csv' is a file: give a new folder's name"):
+        qdeq.train(config, out=trained / "shop.csv")
 
 
 def test_evaluation_reads_the_file_again(trained):

@@ -149,6 +149,41 @@ def test_the_task_follows_from_the_target_and_is_said(target, task):
     assert dataset.preparation.notes[0].startswith(f"task: {task}, 'y' holds ")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("2024-01-{:02d}", "{:02d}.01.2024", "{:02d}/01/24", "2024-01-{:02d}T08:30:00Z"),
+        *("08:{:02d}", "8:{:02d} PM", "08:30:{:02d}.5", "Jan {:d} 2024", "January {:d}, 2024"),
+        *("{:d} Feb 2024", "{:02d}-Sep-24", "Dec. {:d}, 2024", "{:d}. march 2024"),
+    ],
+)
+def test_dates_and_times_are_refused_however_they_are_written(written):
+    frame = pd.DataFrame({"a": [written.format(1 + i % 28) for i in range(60)]})
+    frame["y"] = ["no", "yes"] * 30
+    with pytest.raises(UserError, match="'a' holds dates or times"):
+        read_table(frame, "y")
+
+
+@pytest.mark.parametrize(
+    "texts", [["16:9", "4:3", "21:9"], ["May", "June", "July"], ["1-2", "3-4"]]
+)
+def test_texts_that_are_no_dates_stay_texts(texts):
+    frame = pd.DataFrame({"a": (texts * 60)[:60], "y": ["no", "yes"] * 30})
+    assert len(read_table(frame, "y").preparation.feature_names) == len(texts) - (len(texts) == 2)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "str"])
+def test_codes_that_float64_does_not_tell_apart_are_refused_as_labels(dtype):
+    codes = np.array([999000041000000102, 999000041000000103, 447562003447562017] * 20)
+    frame = pd.DataFrame({"a": np.linspace(0, 1, 60), "code": codes.astype(dtype)})
+    with pytest.raises(UserError, match=r"in row 1 \(60 such rows\): labels of 2\*\*53 and more"):
+        read_table(frame, "code")
+    frame["code"] = "c" + codes.astype("str").astype(object)
+    assert len(read_table(frame, "code").classes) == 3
+    frame["code"] = np.where(codes % 2, "X", codes.astype("str"))  # texts beside a word
+    assert read_table(frame, "code").classes == ("999000041000000102", "X")
+
+
 def test_labels_keep_their_kind():
     x = np.arange(60) * 0.5
     for values, classes in (

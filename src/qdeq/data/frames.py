@@ -26,9 +26,14 @@ Kind = Literal["number", "text"]
 # more of them is one of texts.
 _MISSING_WORDS = 10
 _MISSING_FRACTION = 0.5
+_TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(\s?[AP]M)?"
+_MONTH = r"(JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEPT?|OCT|NOV|DEC)[A-Z]*\.?"
 _DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))"
-    r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?"
+    rf"{_TIME}"
+    r"|(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
+    rf"|{_MONTH}\s\d{{1,2}},?\s\d{{4}}|\d{{1,2}}\.?[\s-]{_MONTH}[\s-](\d{{4}}|\d{{2}}))"
+    rf"([T ]{_TIME})?\s*(Z|UTC|[+-]\d{{2}}:?\d{{2}})?",
+    re.IGNORECASE,
 )
 # 1,5 and 1,234.50; 1 234,50; $12 and 12 %.
 _WRITTEN_OUT = re.compile(

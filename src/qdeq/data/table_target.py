@@ -22,6 +22,7 @@ from qdeq.errors import UserError
 from qdeq.names import Task
 
 _MOST_CLASSES = 20
+_EXACT = 2**53  # from here on float64 has not every whole number
 _LEAST_ROWS = 3  # one in each of train, valid and test
 
 
@@ -114,6 +115,13 @@ def labels_of(series: Any, where: str) -> np.ndarray:
         return labels
     values = _finite(series, where, kind, "correct it, or leave the cell empty")
     present = ~np.isnan(values)
+    large = np.flatnonzero(np.abs(np.where(present, values, 0)) >= _EXACT)
+    if len(large):
+        raise UserError(
+            f"{where} is {int(values[large[0]])} or near it in row {large[0] + 1} "
+            f"({_rows(len(large))}): labels of 2**53 and more are not told apart as numbers; write "
+            "them as texts, with a letter in front"
+        )
     whole = bool((values[present] == np.rint(values[present])).all())
     made = [int(v) if whole else repr(v) for v in values[present].tolist()]
     labels[present] = np.array(made, dtype=object)
@@ -148,7 +156,7 @@ def _whole(text: str) -> str:
     if not is_number(text):
         return text
     number = float(as_numbers(np.array([text], dtype=object), "label")[0])
-    return str(int(number)) if number.is_integer() else text
+    return str(int(number)) if number.is_integer() and abs(number) < _EXACT else text.strip()
 
 
 def _finite(series: Any, where: str, kind: ColumnKind, advice: str) -> np.ndarray:

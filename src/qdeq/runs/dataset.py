@@ -108,11 +108,15 @@ def files_of(config: TrainConfig) -> dict[str, str]:
 def absolute(config: TrainConfig) -> TrainConfig:
     """The configuration with its own files from the root, to be found from any folder.
 
+    In its `data_dir`, where it names the folder that they have been moved to.
+
     Raises
     ------
     UserError
         If one is not there.
     """
+    if config.is_file and config.data_dir is not None:
+        return moved(config, config.data_dir)
     paths = {name: str(existing(path).resolve()) for name, path in files_of(config).items()}
     return config.replace(**paths) if paths else config
 
@@ -125,4 +129,5 @@ def moved(config: TrainConfig, data_dir: str | None) -> TrainConfig:
         return config.replace(data_dir=data_dir)
     folder = existing(data_dir)
     paths = {name: folder / Path(path).name for name, path in files_of(config).items()}
-    return absolute(config.replace(**{name: str(path) for name, path in paths.items()}))
+    found = {name: str(path) for name, path in paths.items()}
+    return absolute(config.replace(data_dir=None, **found))

@@ -92,9 +92,13 @@ class RunFolder:
                 "another one"
             ) from error
         if occupied:
+            if not folder.path.is_dir():
+                raise UserError(f"out={str(path)!r} is a file: give a new folder's name")
+            # Also where another process has just taken it and has not written its configuration.
             raise UserError(
-                f"out={str(path)!r}: the folder exists and is not empty; choose another one, or "
-                f"continue the run in it with `qdeq train --resume {shlex.quote(str(path))}`"
+                f"out={str(path)!r}: the folder exists and is not empty; choose another one, or, "
+                "if it is a run's, continue that with `qdeq train --resume "
+                f"{shlex.quote(str(path))}`"
             )
         return folder
 
@@ -231,10 +235,10 @@ class RunFolder:
     def write_data(self, dataset: Dataset, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what predictions need to know of the data set, and which files it was read from."""
         targets = None if dataset.targets is None else dataclasses.asdict(dataset.targets)
-        told = {"files": files, "targets": targets}
+        content = None
         if files or targets:  # a named data set has the same test samples in every run
-            told["test_labels"] = _hash_of_labels(dataset)
-        content = json.dumps(told, indent=2) + "\n"
+            told = {"files": files, "targets": targets, "test_labels": _hash_of_labels(dataset)}
+            content = (json.dumps(told, indent=2) + "\n").encode()
         for folder in {own.path: own for own in (self, *self.seed_folders())}.values():
             if dataset.preparation is not None:
                 prepared = dataset.preparation.to_json()
@@ -243,8 +247,8 @@ class RunFolder:
                 numbers = dataset.image_components.arrays()
                 metadata = {"format": _COMPONENTS_FORMAT}
                 write_arrays(folder.image_components_path, numbers, metadata=metadata)
-            if files or targets:
-                write_atomically(folder.data_path, content.encode())
+            if content is not None:
+                write_atomically(folder.data_path, content)
 
     def read_preparation(self) -> TablePreparation | None:
         """How a table's rows become features; None for a run that was trained on something else.

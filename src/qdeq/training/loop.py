@@ -37,6 +37,7 @@ from qdeq.training.config import TrainConfig
 from qdeq.training.epoch import BatchAxis, BatchMetrics, Recipe, Values, measure
 from qdeq.training.epoch import TrainState as TrainState
 from qdeq.training.layer import LayerRecipe
+from qdeq.training.losses import loss_of
 from qdeq.training.options import OptimiserOption
 from qdeq.training.parallel import Layout
 from qdeq.training.programs import Structure, compiled, kept_on_disk
@@ -89,6 +90,7 @@ class Trainer:
         model: ModelFunction | ModelMaker | None = None,
     ):
         _check_that_some_count(dataset)
+        loss_of(config.loss, dataset.task)  # its message, before anything is compiled
         self.config = config
         self.dataset = dataset
         self.model = model
