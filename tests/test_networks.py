@@ -430,6 +430,13 @@ def test_newton_on_a_chain_that_grows_ends_at_the_answer_of_the_sweep():
     np.testing.assert_allclose(newton.value, sweep.value, atol=1e-4)
 
 
+@pytest.mark.parametrize("bounds", [(None, 1.0), ("ab", "cd"), ((-1.0, -1.0), 1.0)])
+def test_bounds_that_do_not_fit_the_states_are_refused_in_one_line(bounds):
+    wiring = Chain(5, "both")
+    with pytest.raises(UserError, match=r"bounds=.*give "):
+        NetworkEquilibrium(bounds=bounds)(network_on(wiring, gain=1.5), features_of(wiring))
+
+
 @pytest.mark.slow
 def test_a_budget_stops_a_solve_and_says_so(x64):
     wiring = Chain(5, "both")

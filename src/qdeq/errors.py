@@ -1,6 +1,9 @@
 """The one exception type for a user's mistake, and the checks that many modules share."""
 
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
 
 
 class UserError(ValueError):
@@ -38,3 +41,17 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:  # an array has no one truth value
         raise UserError(f"{name}={value!r} is not known: choose one of {', '.join(allowed)}")
+
+
+def check_count(name: str, value: Any, least: int = 1, why: str = "") -> None:
+    """Raise `UserError` unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
+
+
+def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:
+    """Raise `UserError` unless `value` is a finite number that is at least 0, or above it."""
+    fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    if not fits or value < 0 or (above and value == 0):
+        least = "above 0" if above else "of at least 0"
+        raise UserError(f"{name}={value!r}: give a finite number {least}{otherwise}")

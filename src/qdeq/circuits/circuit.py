@@ -7,11 +7,10 @@ model), and no simulation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 from qdeq.circuits.operation import Operation, check_operation
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
 def check_n_qubits(n_qubits: int) -> None:
     """Raise `UserError` unless there is at least one qubit, and a whole number of them."""
-    if isinstance(n_qubits, bool) or not isinstance(n_qubits, Integral) or int(n_qubits) < 1:
-        raise UserError(f"n_qubits={n_qubits!r}: a circuit needs at least 1 qubit, an integer")
+    check_count("n_qubits", n_qubits, 1, ": a circuit needs at least 1 qubit")
 
 
 @dataclass(frozen=True)

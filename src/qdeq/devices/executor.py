@@ -15,8 +15,7 @@ import numpy as np
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.devices.ledger import Ledger
-from qdeq.equilibrium._common import check_count
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 from qdeq.simulation.sampling import check_shots
 
 

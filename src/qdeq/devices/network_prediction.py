@@ -13,7 +13,6 @@ from qdeq.devices.circuit_cost import CircuitCost
 from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.prediction import Plan, check_numbers, mitigated
 from qdeq.devices.timing import DeviceTiming
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.networks import (
     NETWORK_SOLVERS,
     AbstractWiring,
@@ -21,7 +20,7 @@ from qdeq.equilibrium.networks import (
     choose_solver,
     why_not,
 )
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 from qdeq.models import ModelFunction, Network
 from qdeq.models.cells import circuit_of
 

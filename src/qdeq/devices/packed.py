@@ -12,8 +12,7 @@ import numpy as np
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.devices.executor import Executor
-from qdeq.equilibrium._common import check_count
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 class PackedExecutor(Executor):

@@ -18,9 +18,8 @@ from qdeq.devices.cost import Cost, Submission
 from qdeq.devices.timing import DeviceTiming
 from qdeq.devices.train_recipe import INPUT_RULES
 from qdeq.equilibrium import ADJOINTS, SOLVERS, make_adjoint, make_solver
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.solver import as_solver, builds_inverse
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.models import ModelFunction
 from qdeq.names import Gradient
 

@@ -19,10 +19,9 @@ from qdeq.devices.function import check_executor, encoder_input
 from qdeq.devices.ledger import BudgetSpent
 from qdeq.devices.solve_state import DeviceSolution, SolveState
 from qdeq.equilibrium import Anderson, KrasnoselskiiMann, ShotSchedule, noise_floor
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.shots import as_schedule
 from qdeq.equilibrium.solver import Solver, as_solver, check_solver, finds_zero, name_of
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 from qdeq.lowering.program import Program
 from qdeq.models import Network, QuantumModel
 from qdeq.models.cells import circuit_of

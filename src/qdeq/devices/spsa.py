@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qdeq.devices.executor import Executor
-from qdeq.equilibrium._common import check_count
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 def spsa_jacobian(

@@ -20,8 +20,7 @@ from qdeq.devices.ledger import BudgetSpent, Ledger
 from qdeq.devices.train_recipe import DeviceRecipe, check_recipe, step_cost
 from qdeq.devices.train_state import DeviceTraining
 from qdeq.devices.train_step import Attempt
-from qdeq.equilibrium._common import check_count
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 from qdeq.models import Classifier, quantum_model
 
 

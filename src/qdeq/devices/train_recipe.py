@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from qdeq.devices.executor import Executor
 from qdeq.devices.ledger import Ledger
 from qdeq.equilibrium import AbstractAdjoint, Anderson
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.solver import Solver
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.models import QuantumModel
 from qdeq.simulation.sampling import check_shots
 

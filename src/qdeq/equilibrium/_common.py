@@ -1,17 +1,17 @@
 """The few lines that every solver of this package shares: checks, bounds, the error it reports."""
 
-import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None:
@@ -21,12 +21,6 @@ def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None
             continue
         if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
             raise UserError(f"{name}={value!r}: a tolerance is a number that is at least 0")
-
-
-def check_count(name: str, value: Any, least: int = 1, why: str = "") -> None:
-    """Raise `UserError` unless `value` is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
 
 
 def check_budget(budget: Any) -> None:
@@ -62,14 +56,6 @@ def check_within(name: str, value: Any, fits: Callable[[Any], bool], allowed: st
         raise UserError(f"{name}={value!r}: give a number {allowed}")
 
 
-def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:
-    """Raise `UserError` unless `value` is a finite number that is at least 0, or above it."""
-    fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-    if not fits or value < 0 or (above and value == 0):
-        least = "above 0" if above else "of at least 0"
-        raise UserError(f"{name}={value!r}: give a finite number {least}{otherwise}")
-
-
 def check_loop(max_steps: Any, stall_steps: Any, bounds: Any) -> None:
     """Raise `UserError` for step counts below 1, or bounds that are no pair in order."""
     check_count("max_steps", max_steps)
@@ -84,6 +70,20 @@ def check_loop(max_steps: Any, stall_steps: Any, bounds: Any) -> None:
     lower, upper = bounds
     if isinstance(lower, Real) and isinstance(upper, Real) and not lower < upper:
         raise UserError(f"bounds={bounds!r}: give (lower, upper) with lower below upper")
+
+
+def flat_bounds(
+    bounds: tuple[PyTree, PyTree], flat: Callable[[PyTree], Array]
+) -> tuple[Array, Array]:
+    """Both by `flat`, which makes one an array like the flat state; `UserError` where it cannot."""
+    try:
+        lower, upper = (flat(bound) for bound in bounds)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"bounds={bounds!r}: {str(error).splitlines()[0]}; give numbers, or arrays in the "
+            "structure and shapes of the state"
+        ) from None
+    return lax.stop_gradient((lower, upper))
 
 
 def project(y: PyTree[Array], options: dict[str, Any]) -> PyTree[Array]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from qdeq.equilibrium._common import check_count, check_tolerances, check_within
+from qdeq.equilibrium._common import check_tolerances, check_within
 from qdeq.equilibrium._derivatives import products
 from qdeq.equilibrium.attach import (
     DENSE_LIMIT,
@@ -26,7 +26,7 @@ from qdeq.equilibrium.attach import (
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.linear_systems import solve
 from qdeq.equilibrium.solver import AbstractSolver, name_of
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 
 
 class Implicit(AbstractAdjoint):

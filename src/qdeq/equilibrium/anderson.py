@@ -10,15 +10,10 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import (
-    check_count,
-    check_tolerances,
-    check_within,
-    project,
-    relative_error,
-)
+from qdeq.equilibrium._common import check_tolerances, check_within, project, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver
+from qdeq.errors import check_count
 
 # A mixing weight beyond this says that the differences are linearly dependent to working
 # precision: the extrapolation would be noise.

@@ -9,15 +9,10 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import (
-    bounded,
-    check_count,
-    check_tolerances,
-    project,
-    relative_error,
-)
+from qdeq.equilibrium._common import bounded, check_tolerances, project, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver
+from qdeq.errors import check_count
 from qdeq.native.constants import BROYDEN_FLOOR
 
 

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from qdeq.equilibrium._common import check_count, check_tolerances, step_budget, two_norm
+from qdeq.equilibrium._common import check_tolerances, step_budget, two_norm
 from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness, check_randomness
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, as_trace, relative
 from qdeq.equilibrium.solver import Estimate
+from qdeq.errors import check_count
 
 
 class Direct(eqx.Module):

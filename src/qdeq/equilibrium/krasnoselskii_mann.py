@@ -10,10 +10,10 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_count, check_tolerances, check_within, project
+from qdeq.equilibrium._common import check_tolerances, check_within, project
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver, Estimate
-from qdeq.errors import check_choice
+from qdeq.errors import check_choice, check_count
 
 # Below this many averaged steps their spread says too little about the error of the average.
 _FEWEST = 4

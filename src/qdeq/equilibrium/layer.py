@@ -7,11 +7,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_count, check_loop, step_budget
+from qdeq.equilibrium._common import check_loop, flat_bounds, step_budget
 from qdeq.equilibrium._problem import Draw, Problem, flatten, frozen, make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium._randomness import Randomness, check_randomness
@@ -29,7 +28,7 @@ from qdeq.equilibrium.compiled import compiled_solve
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
 from qdeq.equilibrium.solver import Estimate, Solver, as_solver, check_solver
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 class Equilibrium(eqx.Module):
@@ -282,14 +281,7 @@ class Equilibrium(eqx.Module):
             )
 
         assert self.bounds is not None
-        try:
-            lower, upper = (flat(bound) for bound in self.bounds)
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f"bounds={self.bounds!r}: {str(error).splitlines()[0]}; give numbers, or arrays "
-                "in the structure and shapes of z0"
-            ) from None
-        return lax.stop_gradient((lower, upper))
+        return flat_bounds(self.bounds, flat)
 
     def _solution(
         self,

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from qdeq._numbers import at_least, positive_part
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium._problem import apply, flatten, knows_jacobian
-from qdeq.errors import check_choice
+from qdeq.errors import check_choice, check_count
 
 
 def flat_function(f: Callable, z: PyTree, x: PyTree) -> tuple[Callable[[Array], Array], Array]:

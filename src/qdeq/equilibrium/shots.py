@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from qdeq._numbers import at_most
-from qdeq.equilibrium._common import check_count
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 LARGEST_SHOTS = 2**24  # whole numbers up to here are exact in float32, in which counts are kept
 

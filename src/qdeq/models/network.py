@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.certificates import Encloser, Region
 from qdeq.equilibrium.networks import (
@@ -27,7 +26,7 @@ from qdeq.equilibrium.networks.layer import checked_features
 from qdeq.equilibrium.networks.wired import check_wiring, checked_mask
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import Solution
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.models.cells import check_cell, is_bounded, measured_cell, prepared_cell, sizes_of
 from qdeq.models.function import ModelFunction, all_trained, count_numbers, trained_parts
 

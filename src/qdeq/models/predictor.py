@@ -4,7 +4,6 @@ What the numbers are, class scores or targets, is `classifier.py` and `regressor
 """
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, ClassVar, get_args
 
 import equinox as eqx
@@ -15,8 +14,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq._numbers import at_most, nan_unless_finite
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
-from qdeq.equilibrium._common import check_count
-from qdeq.errors import UserError, check_choice
+from qdeq.equilibrium._common import check_within
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.models.function import ModelFunction, check_model
 from qdeq.models.quantum_equilibrium import QuantumEquilibrium
 from qdeq.models.sampled import SampledModel
@@ -87,10 +86,7 @@ class Predictor(eqx.Module):
         check_choice("head", head, HEADS)
         check_model(model)
         check_count(f"n_{self._outputs}", n_outputs)
-        if not isinstance(dropout, jax.Array) and not (
-            isinstance(dropout, Real) and 0 <= dropout < 1
-        ):
-            raise UserError(f"dropout={dropout!r}: give a number in [0, 1)")
+        check_within("dropout", dropout, lambda value: 0 <= value < 1, "in [0, 1)")
         if head == "none" and model.n_observables < n_outputs:
             raise UserError(
                 f"head='none' with {model.n_observables} observables and {n_outputs} "

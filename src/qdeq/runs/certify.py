@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from qdeq.data import Dataset, Split
 from qdeq.equilibrium.certificates import Bound, Certificate, Region, certify
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import check_choice, check_count
 from qdeq.models import ModelFunction
 from qdeq.models.certificates import double
 from qdeq.names import SplitName
@@ -112,8 +112,7 @@ def certify_run(
         For a run that cannot be loaded, or a model that knows no bound.
     """
     check_choice("split", split, get_args(SplitName))
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise UserError(f"samples={samples!r}: give a whole number of at least 1")
+    check_count("samples", samples)
     loaded = load(run, model=model, config=config)
     if dataset is None:
         dataset = dataset_of_run(moved(loaded.config, data_dir), loaded.folder)

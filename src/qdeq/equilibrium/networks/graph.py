@@ -7,9 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Edges, sorted_edges
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from qdeq.equilibrium._common import check_amount, check_count
 from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.regularisers import gain_factor
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_amount, check_count
 
 
 class EdgeInjection(eqx.Module):

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from qdeq.equilibrium._common import check_loop, check_tolerances, step_budget
+from qdeq.equilibrium._common import check_loop, check_tolerances, flat_bounds, step_budget
 from qdeq.equilibrium._problem import frozen
 from qdeq.equilibrium._programs import Traced, as_argument, is_staged, run_compiled, trace_of
 from qdeq.equilibrium._randomness import check_randomness
@@ -247,8 +247,10 @@ def task_of(
     budget = step_budget(budget, layer.max_steps)
     bounds = None
     if layer.bounds is not None:
-        lower, upper = (jnp.asarray(bound, start.dtype) for bound in layer.bounds)
-        bounds = lower, upper
+        bounds = flat_bounds(
+            layer.bounds,
+            lambda bound: jnp.broadcast_to(jnp.asarray(bound, start.dtype), start.shape),
+        )
     fn, args = FlatNetwork(network), (x, mask)
     still, still_args = frozen((fn, args))
     options = SolveOptions(layer.max_steps, budget, bounds, layer.stall_steps)

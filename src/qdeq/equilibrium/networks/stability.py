@@ -7,11 +7,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq._numbers import at_least, largest
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.networks.layer import NetworkEquilibrium, checked_features
 from qdeq.equilibrium.networks.wired import Jacobian, Wired, checked_mask
 from qdeq.equilibrium.regularisers import hinge
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 def growth(

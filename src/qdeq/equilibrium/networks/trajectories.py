@@ -4,12 +4,11 @@ from typing import Any
 
 from jaxtyping import Array, Bool, Float
 
-from qdeq.equilibrium._common import check_count
 from qdeq.equilibrium.networks.forward import choose_solver, solver_object, with_start_of
 from qdeq.equilibrium.networks.layer import NetworkEquilibrium, checked_features, task_of
 from qdeq.equilibrium.networks.wired import Wired
 from qdeq.equilibrium.trajectories import Trajectory, trajectory
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 def network_trajectory(

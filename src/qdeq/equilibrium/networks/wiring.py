@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from qdeq.equilibrium._common import check_count
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
