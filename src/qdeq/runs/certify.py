@@ -112,7 +112,8 @@ def certify_run(
         For a run that cannot be loaded, or a model that knows no bound.
     """
     check_choice("split", split, get_args(SplitName))
-    check_count("samples", samples)
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise UserError(f"samples={samples!r}: give a whole number of at least 1")
     loaded = load(run, model=model, config=config)
     if dataset is None:
         dataset = dataset_of_run(moved(loaded.config, data_dir), loaded.folder)

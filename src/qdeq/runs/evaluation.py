@@ -12,7 +12,7 @@ from qdeq.circuits import NoiseModel
 from qdeq.data import Dataset, Split
 from qdeq.equilibrium import make_solver
 from qdeq.equilibrium.solver import Solver
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction, Predictor
 from qdeq.names import SplitName, Task
 from qdeq.runs.dataset import dataset_of_run, moved
@@ -132,7 +132,8 @@ def evaluate(
     """
     check_choice("split", split, get_args(SplitName))
     check_shots("shots", shots)
-    check_count("repeats", repeats)
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise UserError(f"repeats={repeats!r}: give a whole number of at least 1")
     if solver is not None:
         make_solver(solver)  # its message
     folder = RunFolder.open(run)
