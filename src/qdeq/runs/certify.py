@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from qdeq.data import Dataset, Split
 from qdeq.equilibrium.certificates import Bound, Certificate, Region, certify
-from qdeq.errors import check_choice, check_count
+from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction
 from qdeq.models.certificates import double
 from qdeq.names import SplitName
