@@ -367,8 +367,7 @@ def test_images_are_predicted_from_folders_files_and_arrays(
     pictures(tmp_path / "pets")
     run = qdeq.train(TrainConfig(data="pets", features=features, **SMALL), out="run")
     pictures(tmp_path / "new", classes=("a", "b/c"), n=3)
-    for module in ("predictions", "trained"):
-        monkeypatch.setattr(f"qdeq.runs.{module}.IMAGES_AT_ONCE", 4)  # in two parts
+    monkeypatch.setattr("qdeq.runs.trained._IMAGES_AT_ONCE", 4)  # in two parts
     assert main(["predict", "run", "new"]) == 0
     found = pd.read_csv("predictions.csv")
     names = [f"{folder}/{k}.png" for folder in ("a", "b/c") for k in range(3)]
