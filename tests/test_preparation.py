@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from qdeq.data import TablePreparation
 from qdeq.errors import UserError
+from qdeq.runs.unseen import UnseenValues
 
 
 def mixed(n=120, seed=0, unit=1.0):
@@ -164,7 +165,16 @@ def test_numbers_with_few_texts_among_them_are_numbers():
 def test_infinite_and_far_away_numbers_are_tame():
     frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, np.inf, np.nan]})
     preparation = TablePreparation.fit(frame)
-    x = preparation.transform({"x": [np.inf, 1e300, -1e300, None]})
+    assert "'x': inf among its numbers means that one is missing" in preparation.notes[0]
+    new = {"x": [np.inf, 1e300, -1e300, None]}
+    assert preparation.unseen(new) == {"x": {"inf": 1}}
+    unseen = UnseenValues(preparation)
+    for row in ({"x": ["-1e400"]}, new, new):
+        unseen.add(preparation.unseen(row))
+    assert unseen.notes() == (
+        "column 'x': 3 rows with -inf and inf among its numbers, taken for missing",
+    )
+    x = preparation.transform(new)
     assert x[:, 0].tolist() == [0.0, 1e4, -1e4, 0.0]
     assert x[:, 1].tolist() == [1.0, 0.0, 0.0, 1.0]
 

@@ -2,13 +2,14 @@
 
 import pickle
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from compilations import compilations
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from small_models import squash
+from small_models import Squash, squash
 
 import qdeq
 
@@ -86,6 +87,18 @@ def test_parts_are_learned_one_after_the_other():
         regressor.partial_fit(X[:2, :3], Y[:2])
 
 
+def test_parts_are_learned_with_the_parameters_as_they_are_then():
+    larger = Squash(jnp.full(4, 0.2), jnp.ones((4, 4)))
+    model = qdeq.QDEQRegressor(**OWN).partial_fit(X[:32], Y[:32])
+    before = model.predict(X)
+    model.set_params(learning_rate=1e-12).partial_fit(X[32:64], Y[32:64])
+    np.testing.assert_allclose(model.predict(X), before, atol=1e-6)
+    model.set_params(learning_rate=0.05, optimiser="sgd").partial_fit(X[32:64], Y[32:64])
+    assert np.abs(model.predict(X) - before).max() > 1e-3
+    with pytest.raises(qdeq.UserError, match="the model that was fitted before has other sizes"):
+        model.set_params(model=larger).partial_fit(X[:32], Y[:32])
+
+
 def test_a_warm_start_goes_on_from_the_model_before():
     warm = qdeq.QDEQRegressor(**OWN, warm_start=True).fit(X, Y)
     first = warm.history_[-1]["train_loss"]
@@ -95,7 +108,7 @@ def test_a_warm_start_goes_on_from_the_model_before():
     losses = cold.history_
     cold.fit(X, Y)
     assert [m["train_loss"] for m in cold.history_] == [m["train_loss"] for m in losses]
-    with pytest.raises(qdeq.UserError, match="warm_start: the model that was fitted before has"):
+    with pytest.raises(qdeq.UserError, match="the model that was fitted before has other"):
         warm.fit(X, np.stack([Y, Y], axis=1))
 
 

@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import dataclasses
+import errno
 import os
 import re
 import signal
@@ -55,6 +56,7 @@ _MOVED = {
     'run make benchmark (options as in make benchmark ARGS="--full")',
 }
 _MISTAKE, _INTERRUPTED = 2, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SECONDS_OF_SILENCE = 2.5  # loading Python and packages comes before
 _SHOW_THEIR_OWN = ("qdeq train", "qdeq reproduce")
 
@@ -79,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         version = bool(words) and words[0] == "--version"
         try:
             print(f"qdeq {qdeq.__version__}" if version else _usage(), flush=True)
-        except BrokenPipeError:
-            _nobody_reads()
+        except OSError as error:
+            return _unwritten(error)
         return 0
     name = words[0]
     if name not in COMMANDS:
@@ -137,9 +139,8 @@ def _run(command: type[Command], words: Sequence[str], prog: str) -> int:
     except SystemExit as stop:  # tyro, after --help; Rich, where nobody reads any more
         unread = isinstance(stop.__context__, BrokenPipeError)
         return stop.code if isinstance(stop.code, int) and not unread else 0
-    except BrokenPipeError:
-        _nobody_reads()
-        return 0
+    except OSError as error:
+        return _unwritten(error)
 
 
 @contextlib.contextmanager
@@ -244,8 +245,23 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
-def _nobody_reads() -> None:
-    """As in `qdeq draw | head`: what is left in the buffer goes nowhere when Python ends."""
+def _unwritten(error: OSError) -> int:
+    """End where nobody reads standard output any more, `qdeq draw | head`, or a disk is full."""
+    if isinstance(error, BrokenPipeError):
+        _drop_output()
+        return 0
+    if error.errno not in _FULL:
+        raise error
+    _drop_output()
+    where = f"{error.filename}: " if error.filename else ""
+    return _mistake(
+        f"{where}{error.strerror}: what was written is not whole; make room, or write to another "
+        "place, and run the command again"
+    )
+
+
+def _drop_output() -> None:
+    """What is left in the buffer goes nowhere when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

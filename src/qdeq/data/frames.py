@@ -295,6 +295,16 @@ def as_numbers(
     return array
 
 
+def infinite_numbers(series: Any, where: str, missing_words: Sequence[str] = ()) -> dict[str, int]:
+    """`inf` and `-inf`, each with the number of its rows, if a column of numbers has any.
+
+    Numbers too large for float64, such as 1e400, are among them.
+    """
+    values = as_numbers(series, where, missing_words, infinite=True)
+    counts = {"inf": int((values == np.inf).sum()), "-inf": int((values == -np.inf).sum())}
+    return {number: n for number, n in counts.items() if n}
+
+
 def as_texts(series: Any, where: str) -> tuple[np.ndarray, list[str]]:
     """A column as positions in its different texts, -1 where one is missing.
 

@@ -22,6 +22,7 @@ from qdeq.data.frames import (
     as_numbers,
     as_texts,
     check_columns,
+    infinite_numbers,
     kind_of,
     listing,
     plain_name,
@@ -123,13 +124,15 @@ class Column:
         return {*self.levels, *others}
 
     def unseen(self, series: Any) -> dict[str, int]:
-        """Texts that training did not have, which are read as another one, with their rows.
+        """What is read as something else, with its rows: infinite numbers and unknown texts.
 
-        Empty of numbers, and of a column whose rare texts share a feature: new ones share it too.
+        Empty of a column whose rare texts share a feature: new ones share it too.
         """
+        if self.kind == "number":
+            return infinite_numbers(series, f"column {self.name!r}", self.missing_words)
         known = self.known
         # Of a run from before `base` was kept nobody may know the first of two texts.
-        if self.kind != "text" or self.pooled or len(known) < 2:
+        if self.pooled or len(known) < 2:
             return {}
         codes, texts = self._texts(series)
         counts = np.bincount(codes[codes >= 0], minlength=len(texts)).tolist()
@@ -315,7 +318,9 @@ class TablePreparation:
         return self._features(frame, first_row, rows)
 
     def unseen(self, frame: Any) -> dict[str, dict[str, int]]:
-        """By column the texts that training did not have, each with the number of its rows.
+        """By column what is read as something else, each with the number of its rows.
+
+        These are texts that training did not have, and infinite numbers, which count as missing.
 
         Parameters
         ----------
@@ -323,8 +328,8 @@ class TablePreparation:
             As `transform` takes it.
         """
         frame = as_frame(frame, "table")
-        found = {c.name: c.unseen(frame[c.name]) for c in self.columns if c.kind == "text"}
-        return {name: texts for name, texts in found.items() if texts}
+        found = {c.name: c.unseen(frame[c.name]) for c in self.columns}
+        return {name: values for name, values in found.items() if values}
 
     def _features(self, frame: Any, first_row: int, rows: np.ndarray | None) -> np.ndarray:
         features = _features_of(self.columns, frame, first_row, rows)
@@ -404,10 +409,9 @@ def _fit_numbers(series: Any, name: str, kind: ColumnKind) -> tuple[Column | Non
     if not len(present):
         return None, "every value is missing"
     often_missing = bool(missing.mean() >= _INDICATOR_FROM)
-    words = ""
-    if kind.missing_words:
-        words = listing([repr(word) for word in kind.missing_words])
-        words = f"{words} among its numbers means that one is missing"
+    gaps = [repr(word) for word in kind.missing_words]
+    gaps += infinite_numbers(series, f"column {name!r}", kind.missing_words)
+    words = f"{listing(gaps)} among its numbers means that one is missing" if gaps else ""
     if present.min() == present.max():
         if often_missing:  # such as a bonus that is there or not
             return Column(name, "number", kind.missing_words, indicator=True), words

@@ -144,8 +144,14 @@ class Estimator(BaseEstimator):
         return self._keep(config, states, only(states.best_classifier))
 
     def _fit_once(self, dataset: Dataset) -> Self:
-        """One epoch more on other samples, without validation."""
-        config = self.config_ if hasattr(self, "states_") else self._settled(dataset)
+        """One epoch more on other samples, without validation, with the parameters as they are now.
+
+        What was not given stays as the first call settled it, whatever the later samples are.
+        """
+        if hasattr(self, "states_"):
+            config = dataclasses.replace(self.config_, **self._given)
+        else:
+            config = self._settled(dataset)
         trainer = Trainer(config, dataset, model=self.model)
         states = trainer.init_seeds([config.seed])
         if hasattr(self, "states_"):
@@ -323,21 +329,16 @@ def _n_qubits(config: dict[str, Any], dataset: Dataset) -> int | None:
 
 
 def _continued(fresh: Any, kept: Any) -> Any:
-    """Fresh states with the model and the optimiser of kept ones, where both have one form."""
-    shapes = [
-        [leaf.shape for leaf in jax.tree.leaves(eqx.filter(s.classifier, eqx.is_array))]
-        for s in (fresh, kept)
-    ]
-    if shapes[0] != shapes[1]:
+    """Fresh states with the model of kept ones, and their optimiser's state if it has one form."""
+    classifier = _with_arrays(fresh.classifier, kept.classifier)
+    if classifier is None:
         raise UserError(
-            "warm_start: the model that was fitted before has other sizes than this one; fit with "
-            "the same parameters, features and classes, or with warm_start=False"
+            "the model that was fitted before has other sizes than this one: go on with the same "
+            "parameters, features and classes, or begin anew with fit and warm_start=False"
         )
-    arrays = jax.tree.map(
-        jax.device_put, eqx.filter((kept.classifier, kept.optimiser_state), eqx.is_array)
-    )
-    static = eqx.filter((fresh.classifier, fresh.optimiser_state), eqx.is_array, inverse=True)
-    classifier, optimiser_state = eqx.combine(arrays, static)
+    optimiser_state = _with_arrays(fresh.optimiser_state, kept.optimiser_state)
+    if optimiser_state is None:  # another optimiser or schedule, from its start
+        optimiser_state = fresh.optimiser_state
     # Another order of batches than in the fit before.
     key = jax.device_put(np.asarray(fresh.key) + np.asarray(kept.key) + np.uint32(1))
     return eqx.tree_at(
@@ -345,6 +346,16 @@ def _continued(fresh: Any, kept: Any) -> Any:
         fresh,
         (classifier, optimiser_state, classifier, key),
     )
+
+
+def _with_arrays(fresh: Any, kept: Any) -> Any:
+    """A tree with the arrays of another one; None where they differ in number or shape."""
+    arrays, static = eqx.partition(fresh, eqx.is_array)
+    leaves = jax.tree.leaves(eqx.filter(kept, eqx.is_array))
+    if [leaf.shape for leaf in jax.tree.leaves(arrays)] != [leaf.shape for leaf in leaves]:
+        return None
+    leaves = map(jax.device_put, leaves)
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), static)
 
 
 def _in_words(config: TrainConfig, dataset: Dataset) -> str:

@@ -16,7 +16,7 @@ from qdeq.data.table_files import ENDINGS, check_all_read, ending_of, open_table
 from qdeq.data.tables import require
 from qdeq.errors import UserError
 from qdeq.runs.trained import Run
-from qdeq.runs.unseen import UnseenTexts
+from qdeq.runs.unseen import UnseenValues
 from qdeq.training.predict import probabilities
 
 # Rows at once: a few MB, and whole programs of `qdeq.training.predict`.
@@ -113,7 +113,7 @@ class _Rows:
     n_rows: int
     parts: Iterator[tuple[dict[str, np.ndarray], np.ndarray]]
     notes: tuple[str, ...] = ()
-    unseen: UnseenTexts | None = None
+    unseen: UnseenValues | None = None
 
 
 def _rows_of_table(preparation: TablePreparation, file: str | Path) -> _Rows:
@@ -125,7 +125,7 @@ def _rows_of_table(preparation: TablePreparation, file: str | Path) -> _Rows:
     notes = (f"ignored: {listing(ignored)}, which the model does not read",) if ignored else ()
     frames = table.frames(_ROWS, columns=preparation.column_names, texts=preparation.text_columns)
 
-    unseen = UnseenTexts(preparation)
+    unseen = UnseenValues(preparation)
 
     def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         done = 0

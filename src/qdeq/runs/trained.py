@@ -20,7 +20,7 @@ from qdeq.names import Task
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.session import check_model_given
 from qdeq.runs.summary import Summary
-from qdeq.runs.unseen import UnseenTexts
+from qdeq.runs.unseen import UnseenValues
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
 from qdeq.training.loop import ModelMaker, untrained
@@ -200,7 +200,7 @@ class Run:
                 )
                 return cast_features(x, name="x")
             features = self.preparation.transform(x, name="x")
-            unseen = UnseenTexts(self.preparation)
+            unseen = UnseenValues(self.preparation)
             unseen.add(self.preparation.unseen(x))
             for note in unseen.notes():
                 warnings.warn(f"x: {note}", stacklevel=4)  # where predict or solve was called

@@ -1,4 +1,4 @@
-"""Texts of a table that training did not have, counted while rows are predicted, as notes."""
+"""What a table holds that is read as something else, counted while rows are predicted, as notes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ _WORDS = 5  # of each column are named
 
 
 @dataclass
-class UnseenTexts:
+class UnseenValues:
     """What is counted, part by part of a table.
 
     Parameters
@@ -41,13 +41,17 @@ class UnseenTexts:
             n_rows = self.rows.get(column.name)
             if n_rows is None:
                 continue
+            where = f"column {column.name!r}: {n_rows:,} row{'s' * (n_rows != 1)}"
+            if column.kind == "number":
+                named = " and ".join(self.words[column.name])
+                found.append(f"{where} with {named} among its numbers, taken for missing")
+                continue
             words = list(map(shown, self.words[column.name]))
             more = ", ..." if len(words) > _WORDS else ""
             known = listing([shown(text) for text in sorted(column.known)], most=_WORDS)
             taken = "none of those" if column.base is None else shown(column.base)
             found.append(
-                f"column {column.name!r}: {n_rows:,} row{'s' * (n_rows != 1)} with texts that "
-                f"training did not have ({', '.join(words[:_WORDS])}{more}), taken for {taken}: it "
-                f"had {known}"
+                f"{where} with texts that training did not have ({', '.join(words[:_WORDS])}{more}), "
+                f"taken for {taken}: it had {known}"
             )
         return tuple(found)
