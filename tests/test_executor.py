@@ -1,5 +1,6 @@
 """Executors: what is checked, counted and reported for every device, and our own simulation."""
 
+import functools
 import time
 
 import numpy as np
@@ -14,9 +15,18 @@ from qdeq.circuits import (
     NoiseModel,
     Operation,
     Rule,
+    parse_noise,
     z_of_every_wire,
 )
-from qdeq.devices import Budget, BudgetSpent, DeviceError, Ledger, SimulatorExecutor
+from qdeq.devices import (
+    Budget,
+    BudgetSpent,
+    DeviceError,
+    Ledger,
+    SimulatorExecutor,
+    shift_jacobian,
+    spsa_jacobian,
+)
 from qdeq.errors import UserError
 from qdeq.lowering import Program
 
@@ -168,6 +178,13 @@ def test_mistakes():
         executor(np.zeros((1, 2)))
     with pytest.raises(UserError, match=r"not finite in row 1"):
         executor(np.array([[0.0], [np.nan]]))
+    with pytest.raises(UserError, match=r"angles are complex"):
+        executor(np.zeros((1, 1)) + 1j)
+    with pytest.raises(UserError, match=r"angles: could not convert"):
+        executor([["a"]])
+    for estimate in (shift_jacobian, functools.partial(spsa_jacobian, rng=np.random.default_rng())):
+        with pytest.raises(UserError, match=r"shape \(1, 2\): the circuit has 1 angles"):
+            estimate(executor, np.zeros((1, 2)), slots=(0,))
     with pytest.raises(UserError, match=r"shots=0"):
         executor(np.zeros((1, 1)), shots=0)
     with pytest.raises(UserError, match=r"timeout=0"):
@@ -177,6 +194,8 @@ def test_mistakes():
     for limit in ("10", True, 0, np.inf, np.nan):
         with pytest.raises(UserError, match="give a positive number"):
             Budget(executions=limit)
+    with pytest.raises(UserError, match=r"executions=Budget.*a limit is Ledger\(budget="):
+        Ledger(Budget(shots=3))
     with pytest.raises(UserError, match=r"retries=-1"):
         Scripted(None, retries=-1)
     with pytest.raises(UserError, match=r"purpose='fun'"):
@@ -184,6 +203,14 @@ def test_mistakes():
     fed = Circuit(1, (Operation("RX", (0,), feature=0),))
     with pytest.raises(UserError, match=r"fed by 1 features"):
         SimulatorExecutor(fed, z_of_every_wire(1))
+    one = Circuit(1, ())
+    with pytest.raises(UserError, match=r"noise='depolarising=0.1' is not a NoiseModel"):
+        SimulatorExecutor(one, z_of_every_wire(1), noise="depolarising=0.1")
+    with pytest.raises(UserError, match=r"wire 3: the circuit has wires 0 to 0"):
+        SimulatorExecutor(one, z_of_every_wire(1), noise=parse_noise("readout@3=0.1"))
+    for seed in (-1, 0.5, "a", None):
+        with pytest.raises(UserError, match=r"seed=.*give an integer that is at least 0"):
+            SimulatorExecutor(one, z_of_every_wire(1), seed=seed)
     with pytest.raises(UserError, match=r"observables act on 2 qubits"):
         SimulatorExecutor(Circuit(1, ()), MeasurementEnsemble(2, ("ZZ",)))
     assert executor.ledger.executions == 0

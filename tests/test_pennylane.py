@@ -11,6 +11,7 @@ import numpy as np
 import oracle
 import pytest
 from hypothesis import given, settings
+from sklearn.base import clone
 
 import qdeq
 from qdeq.circuits import GATES, AmplitudeEncoding, AngleEncoding, Circuit, Operation
@@ -471,6 +472,15 @@ def test_a_classifier_takes_a_qnode_for_its_model():
     assert logits.shape == (2,) and bool(jnp.all(jnp.isfinite(logits)))
 
 
+def test_an_estimator_with_a_qnode_can_be_cloned_and_charges_one_ledger():
+    f = _model(_qnode(), ledger=Ledger())
+    options = {"mode": "direct", "layers": 1, "epochs": 1, "batch_size": 8, "preset": "paper"}
+    copy = clone(qdeq.QDEQRegressor(model=f, **options))
+    assert copy.model is not f and copy.model.guest is f.guest
+    copy.fit(np.random.default_rng(0).normal(size=(10, 2)), np.arange(10.0))
+    assert f.guest.ledger.executions > 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -483,6 +493,8 @@ def test_a_classifier_takes_a_qnode_for_its_model():
         (lambda: model_function(_qnode(), theta=THETA[:2], n_features=2), "theta has 2 numbers"),
         (lambda: model_function(_qnode(), theta={"w": 1.0}, n_features=2), "theta has 'w'"),
         (lambda: model_function(_qnode(), theta=THETA, n_features=0), "n_features=0"),
+        (lambda: model_function(_qnode(), theta=THETA, n_features=2.5), "n_features=2.5"),
+        (lambda: _model(_qnode(), gradient_shots=0.5), "gradient_shots=0.5: give a whole"),
         (
             lambda: model_function(_qnode(), theta=THETA, n_features=2, reinjection=np.eye(3)),
             r"reinjection has shape \(3, 3\)",

@@ -25,7 +25,14 @@ from qdeq.circuits import (
     z_of_every_wire,
 )
 from qdeq.circuits.noise import NoiseModel
-from qdeq.devices import Budget, DeviceError, DeviceFunction, Ledger, shift_jacobian
+from qdeq.devices import (
+    Budget,
+    BudgetSpent,
+    DeviceError,
+    DeviceFunction,
+    Ledger,
+    shift_jacobian,
+)
 from qdeq.lowering import Program
 from qdeq.simulation.outcomes import outcome_probabilities
 
@@ -214,6 +221,30 @@ def test_counts_have_wire_0_as_the_most_significant_bit():
     counts = executor.counts(np.array([[0.0], [np.pi]]), 10)
     np.testing.assert_array_equal(np.argmax(counts[:, 0], axis=1), [0b100, 0b101])
     assert counts.sum() == executor.ledger.shots == 20
+    np.testing.assert_array_equal(executor.counts(np.zeros((1, 1)))[0, 0].nonzero(), [[0b100]])
+
+
+def test_counts_are_checked_charged_and_answered_like_expectation_values():
+    turn = Circuit(1, (Operation("RX", (0,), parameter=0),))
+    executor = QiskitExecutor(turn, z_of_every_wire(1), ledger=Ledger(budget=Budget(shots=30)))
+    assert executor.counts(np.zeros((0, 1)), 10).shape == (0, 1, 2)
+    for angles, shots, words in (
+        (np.zeros((1, 2)), 10, "the circuit has 1 angles"),
+        (np.full((1, 1), np.nan), 10, "not finite in row 0"),
+        (np.zeros((1, 1)), 0, "shots=0"),
+        (np.zeros((1, 1)), None, "shots=None: counts need"),
+    ):
+        with pytest.raises(UserError, match=words):
+            executor.counts(angles, shots)
+    with pytest.raises(BudgetSpent):
+        executor.counts(np.zeros((4, 1)), 10)
+    assert executor.ledger.shots == 0
+    executor.transpiled = None  # in the place of a device that fails
+    with pytest.raises(DeviceError, match="failed on a submission of 1 circuits"):
+        executor.counts(np.zeros((1, 1)), 10)
+    estimator = QiskitExecutor(turn, z_of_every_wire(1), primitive="estimator")
+    with pytest.raises(UserError, match="is an estimator, which has no counts"):
+        estimator.counts(np.zeros((1, 1)), 10)
 
 
 def test_circuits_and_parameters_that_the_transpiler_removes():

@@ -189,6 +189,12 @@ def test_a_parameter_may_be_called_as_a_part_of_the_layer_is():
     assert all(p.grad.abs() > 0 for p in layer.parameters())
 
 
+@pytest.mark.parametrize("value", [1, True, np.arange(2), torch.ones(2, dtype=torch.int64)])
+def test_a_parameter_that_cannot_be_learned_is_refused(value):
+    with pytest.raises(qdeq.UserError, match="is no floating-point number and cannot be learned"):
+        EquilibriumLayer(lambda z, x, p: p["w"] * z, shape=2, parameters={"w": value})
+
+
 def test_an_equinox_module_brings_its_own_parameters():
     class Cell(eqx.Module):
         linear: eqx.nn.Linear

@@ -12,7 +12,7 @@ from qdeq import names
 from qdeq.circuits.circuit import Circuit
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding, paper_angle_encoding
 from qdeq.circuits.named import make_ansatz
-from qdeq.circuits.noise import NoiseModel
+from qdeq.circuits.noise import NoiseModel, check_noise
 from qdeq.circuits.observables import MeasurementEnsemble, make_observables
 from qdeq.errors import UserError, check_choice
 
@@ -87,13 +87,7 @@ class MeasuredCircuit:
                 f"the circuit is fed by feature {circuit.n_features - 1} and the encoding has "
                 f"{encoding.n_features} features: give the encoding at least {circuit.n_features}"
             )
-        if self.noise is not None and not isinstance(self.noise, NoiseModel):
-            raise UserError(
-                f"noise={self.noise!r} is not a NoiseModel: build one, or read a text with "
-                "parse_noise"
-            )
-        if self.noise is not None:
-            self.noise.check_wires(circuit.n_qubits)
+        check_noise(self.noise, circuit.n_qubits)
         if self.noise == NoiseModel():  # a perfect device: the fast paths serve it
             object.__setattr__(self, "noise", None)
 

@@ -238,6 +238,17 @@ class NoiseModel:
             return repr(self)
 
 
+def check_noise(noise: object, n_qubits: int) -> None:
+    """Raise `UserError` unless it is None or a noise model whose wires the circuit has."""
+    if noise is None:
+        return
+    if not isinstance(noise, NoiseModel):
+        raise UserError(
+            f"noise={noise!r} is not a NoiseModel: build one, or read a text with parse_noise"
+        )
+    noise.check_wires(n_qubits)
+
+
 def format_noise(noise: NoiseModel) -> str:
     """The text that `parse_noise` turns into this model again; also ``str(noise)``.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import threading
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -29,6 +30,29 @@ class DeviceError(UserError):
     """
 
     state: Any = None
+
+
+def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
+    """Rows of a circuit's angles ``(B, S)`` as float64, whatever holds them.
+
+    Raises
+    ------
+    UserError
+        For another shape, complex numbers, or what is no numbers.
+    """
+    if np.iscomplexobj(angles):
+        raise UserError("angles are complex: give real numbers, radians")
+    try:
+        rows = np.asarray(angles, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"angles: {error}; give real numbers, radians") from None
+    n_slots = circuit.n_parameters
+    if rows.ndim != 2 or rows.shape[1] != n_slots:
+        raise UserError(
+            f"angles has shape {rows.shape}: the circuit has {n_slots} angles, give an "
+            f"array of shape (rows, {n_slots})"
+        )
+    return rows
 
 
 class Executor(abc.ABC):
@@ -161,13 +185,7 @@ class Executor(abc.ABC):
         """
 
     def _checked(self, angles: np.ndarray, shots: int | None) -> tuple[np.ndarray, int | None]:
-        angles = np.asarray(angles, dtype=np.float64)
-        n_slots = self.circuit.n_parameters
-        if angles.ndim != 2 or angles.shape[1] != n_slots:
-            raise UserError(
-                f"angles has shape {angles.shape}: the circuit has {n_slots} angles, give an "
-                f"array of shape (rows, {n_slots})"
-            )
+        angles = angle_rows(self.circuit, angles)
         if not np.isfinite(angles).all():
             row = int(np.argmin(np.isfinite(angles).all(axis=1)))
             raise UserError(
@@ -180,22 +198,40 @@ class Executor(abc.ABC):
         angles, shots = self._checked(angles, shots)
         if not len(angles):
             return np.zeros((0, self.observables.n_observables))
+        shape = (len(angles), self.observables.n_observables)
+        return self._submit(self.run, angles, shots, purpose, shape)
+
+    def _submit(
+        self,
+        run: Callable[[np.ndarray, Any], Any],
+        angles: np.ndarray,
+        shots: int | None,
+        purpose: str,
+        shape: tuple[int, ...],
+    ) -> np.ndarray:
+        """What `run` answers, an array of this shape: charged, in time, and tried again."""
         for attempts_left in reversed(range(self.retries + 1)):
             self.ledger.charge(
                 len(angles), self.n_settings, shots, purpose, self.circuit, self.observables
             )
             try:
-                return self._submit(angles, shots)
+                return self._answer(run, angles, shots, shape)
             except DeviceError:
                 if not attempts_left:
                     raise
         raise AssertionError("unreachable")
 
-    def _submit(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
+    def _answer(
+        self,
+        run: Callable[[np.ndarray, Any], Any],
+        angles: np.ndarray,
+        shots: int | None,
+        shape: tuple[int, ...],
+    ) -> np.ndarray:
         job = f"device {self.name} failed on a submission of {len(angles)} circuits"
         advice = "what was measured before is kept, see to the device and continue"
         try:
-            values = self._run_in_time(angles, shots)
+            values = self._run_in_time(run, angles, shots)
             if np.iscomplexobj(values) or np.ma.is_masked(values):
                 raise TypeError("it returned complex or masked numbers")
             values = np.asarray(values, dtype=np.float64)
@@ -204,25 +240,26 @@ class Executor(abc.ABC):
         except Exception as error:
             lines = str(error).strip().splitlines() or ["no message"]
             raise DeviceError(f"{job} ({type(error).__name__}: {lines[0]}): {advice}") from error
-        expected = (len(angles), self.observables.n_observables)
-        if values.shape != expected:
+        if values.shape != shape:
             raise DeviceError(
-                f"{job} (it returned an array of shape {values.shape} in place of {expected}): "
+                f"{job} (it returned an array of shape {values.shape} in place of {shape}): "
                 f"{advice}"
             )
         if not np.isfinite(values).all():
             raise DeviceError(f"{job} (it returned values that are not finite): {advice}")
         return values
 
-    def _run_in_time(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
+    def _run_in_time(
+        self, run: Callable[[np.ndarray, Any], Any], angles: np.ndarray, shots: int | None
+    ) -> Any:
         if self.timeout is None:
-            return self.run(angles, shots)
-        answer: list[np.ndarray] = []
+            return run(angles, shots)
+        answer: list[Any] = []
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
-                answer.append(self.run(angles, shots))
+                answer.append(run(angles, shots))
             except BaseException as error:
                 errors.append(error)
 

@@ -12,7 +12,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from qdeq.devices.timing import DeviceTiming, submission_seconds
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 
 if TYPE_CHECKING:
     from qdeq.circuits import Circuit, MeasurementEnsemble
@@ -87,7 +87,7 @@ class Ledger:
     Raises
     ------
     UserError
-        For a budget of seconds without a timing.
+        For a budget of seconds without a timing, or counts that are none.
 
     Examples
     --------
@@ -113,6 +113,8 @@ submission needs 8; raise the budget and continue, or stop here
     timing: DeviceTiming | None = None
 
     def __post_init__(self) -> None:
+        for name in ("executions", "shots", "submissions"):
+            check_count(name, getattr(self, name), 0, "; a limit is Ledger(budget=Budget(...))")
         self._check_timing(self.budget)
 
     def charge(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qdeq.devices.executor import Executor
+from qdeq.devices.executor import Executor, angle_rows
 from qdeq.lowering.shift import gates_of_slots, shift_rule
 
 
@@ -62,7 +62,7 @@ def shift_jacobian(
     >>> values.round(4), jacobian.round(4), executor.ledger.executions
     (array([[0.866]]), array([[[-0.5]]]), 3)
     """
-    angles = np.asarray(angles, dtype=np.float64)
+    angles = angle_rows(executor.circuit, angles)
     gates = gates_of_slots(executor.circuit)
     shifts, coefficients = [np.zeros((1, angles.shape[1]))], []
     for slot in slots:

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
-from qdeq.circuits.noise import NoiseModel
+from qdeq.circuits.noise import NoiseModel, check_noise
 from qdeq.devices.executor import Executor
 from qdeq.devices.ledger import Ledger
+from qdeq.errors import check_count
 from qdeq.simulation.outcomes import outcome_probabilities
 from qdeq.simulation.sampling import sample_expectations
 
@@ -71,6 +72,8 @@ class SimulatorExecutor(Executor):
             timeout=timeout,
             retries=retries,
         )
+        check_noise(noise, circuit.n_qubits)
+        check_count("seed", seed, 0)
         self.noise = noise
         self.seed = seed
         self.n_submissions = 0

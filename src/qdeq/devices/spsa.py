@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qdeq.devices.executor import Executor
+from qdeq.devices.executor import Executor, angle_rows
 from qdeq.errors import UserError, check_count
 
 
@@ -61,7 +61,7 @@ def spsa_jacobian(
     check_count("perturbations", perturbations)
     if not size > 0:
         raise UserError(f"size={size!r}: give a shift in radians above 0, such as 0.1")
-    angles = np.asarray(angles, dtype=np.float64)
+    angles = angle_rows(executor.circuit, angles)
     signs = rng.choice([-1.0, 1.0], (len(angles), perturbations, len(slots)))
     offsets = np.zeros((len(angles), 1 + 2 * perturbations, angles.shape[1]))
     offsets[:, 1 : 1 + perturbations, list(slots)] = size * signs

@@ -360,7 +360,13 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
         raise UserError(f"shape={shape!r}: give a whole number above 0, or a tuple of them")
 
     def as_array(a: Any) -> Array:
-        return jnp.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a)
+        array = jnp.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a)
+        if not jnp.issubdtype(array.dtype, jnp.inexact):
+            raise UserError(
+                f"parameters holds {a!r}, which is no floating-point number and cannot be learned: "
+                "write 1.0 for 1, or let the function hold what stays as it is"
+            )
+        return array
 
     learned = jax.tree.map(as_array, parameters)
     return FunctionEquilibrium(function, learned, layer, sizes)

@@ -51,7 +51,7 @@ class UnseenValues:
             known = listing([shown(text) for text in sorted(column.known)], most=_WORDS)
             taken = "none of those" if column.base is None else shown(column.base)
             found.append(
-                f"{where} with texts that training did not have ({', '.join(words[:_WORDS])}{more}), "
-                f"taken for {taken}: it had {known}"
+                f"{where} with texts that training did not have ({', '.join(words[:_WORDS])}"
+                f"{more}), taken for {taken}: it had {known}"
             )
         return tuple(found)

@@ -14,13 +14,14 @@ from jaxtyping import Array, ArrayLike, Float
 from qdeq._pennylane import check_jax, load
 from qdeq.circuits import MeasuredCircuit
 from qdeq.devices import Ledger, device_errors
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 from qdeq.interop.pennylane._guest import NATIVE, Guest, cannot_run, example, make_guest, stack
 from qdeq.interop.pennylane._rules import evaluate
 from qdeq.interop.pennylane._tapes import make_tapes
 from qdeq.interop.pennylane.measured_qnode import measured_circuit
 from qdeq.models import Injection, ModelFunction
 from qdeq.models.injection import injection_of
+from qdeq.simulation.sampling import check_shots
 
 
 class QNodeModel(ModelFunction):
@@ -179,8 +180,8 @@ def model_function(
     """
     qml = load()
     check_jax()
-    if n_features < 1:
-        raise UserError(f"n_features={n_features}: the encoder input needs at least 1 number")
+    check_count("n_features", n_features, why=": the encoder input needs at least 1 number")
+    check_shots("gradient_shots", gradient_shots)
     if isinstance(theta, Mapping):
         theta = dict(theta)
     guest, flat = make_guest(qml, qnode, theta, inputs, n_features, ledger, gradient_shots)

@@ -174,7 +174,9 @@ class QiskitExecutor(Executor):
                 values[:, k] = bits.product(wires, readings)
         return values
 
-    def counts(self, angles: np.ndarray, shots: int, *, purpose: str = "forward") -> np.ndarray:
+    def counts(
+        self, angles: np.ndarray, shots: int | None = None, *, purpose: str = "forward"
+    ) -> np.ndarray:
         """How often each outcome was measured, for those who need more than expectation values.
 
         Parameters
@@ -182,7 +184,7 @@ class QiskitExecutor(Executor):
         angles
             ``(B, S)`` radians.
         shots
-            Per row and setting.
+            Per row and setting; None: the executor's own.
         purpose
             For the ledger.
 
@@ -190,11 +192,28 @@ class QiskitExecutor(Executor):
         -------
         ndarray
             ``(B, n_settings, 2**n)`` integers; wire 0 is the most significant bit.
+
+        Raises
+        ------
+        UserError
+            On an estimator, which has none; otherwise as for expectation values.
         """
-        self.ledger.charge(
-            len(angles), self.n_settings, shots, purpose, self.circuit, self.observables
-        )
-        return np.stack([bits.histogram() for bits in self._sample(angles, shots)], axis=1)
+        if self.device.kind != "sampler":
+            raise UserError(
+                f"{self.device.name} is an estimator, which has no counts: give a sampler, or ask "
+                "for expectation values"
+            )
+        angles, shots = self._checked(angles, shots)
+        if shots is None:
+            raise UserError("shots=None: counts need a number of shots, give one such as 1024")
+        shape = (len(angles), self.n_settings, 2**self.circuit.n_qubits)
+        if not len(angles):
+            return np.zeros(shape, dtype=int)
+
+        def run(angles: np.ndarray, shots: int) -> np.ndarray:
+            return np.stack([bits.histogram() for bits in self._sample(angles, shots)], axis=1)
+
+        return self._submit(run, angles, shots, purpose, shape).astype(int)
 
     def transpiled(self, basis: str | None = None) -> QuantumCircuit:
         """The circuit in the device's own gates.
