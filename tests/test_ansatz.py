@@ -62,6 +62,9 @@ def test_paper_ansatz_at_other_sizes():
         ({"n_qubits": 4, "trainable": "some"}, "trainable='some' is not known"),
         ({"n_qubits": 4, "n_random": -1}, "n_random=-1"),
         ({"n_qubits": 4, "seed": -1}, "seed=-1"),
+        ({"n_qubits": 4, "n_random": 2.5}, "n_random=2.5: give an integer"),
+        ({"n_qubits": 4.0}, "n_qubits=4.0: give an integer"),
+        ({"n_qubits": 4, "seed": 2**32}, "seed=4294967296: NumPy's legacy generator"),
         ({"n_qubits": 4, "n_blocks": 2}, "n_blocks=2: n_qubits=4 has room for 0 to 1 blocks"),
         ({"n_qubits": 4, "n_blocks": -1}, "n_blocks=-1"),
     ],
@@ -96,6 +99,8 @@ def test_one_qubit_has_no_entangler(build):
     ("options", "message"),
     [
         ({"n_layers": -1}, "n_layers=-1"),
+        ({"n_layers": 1.5}, "n_layers=1.5: give an integer"),
+        ({"n_layers": True}, "n_layers=True: give an integer"),
         ({"rotations": ("RY", "RW")}, r"rotations\[1\]='RW' is not known.*RX"),
         ({"rotations": "RY"}, "is one string"),
         ({"rotations": ("H",)}, "'H' is not known"),

@@ -123,7 +123,9 @@ def test_every_rotation_of_a_table_circuit_reads_a_number_of_its_own(n_uploads):
         ({"axes": ("RZ", "RX")}, "the first of them RX or RY"),
         ({"axes": ()}, "at least one rotation"),
         ({"axes": ("RX", "H")}, "axes='H' is not known: choose one of RX, RY, RZ"),
-        ({"n_uploads": 0}, "n_uploads=0: give a number of at least 1"),
+        ({"n_uploads": 0}, "n_uploads=0: give an integer that is at least 1"),
+        ({"n_uploads": 1.5}, "n_uploads=1.5: give an integer"),
+        ({"ansatz_layers": 1.5}, "n_layers=1.5: give an integer"),
         ({"ansatz": "deep"}, "ansatz='deep' is not known"),
     ],
 )

@@ -74,6 +74,8 @@ def test_mistakes_are_named():
         MeasurementEnsemble(3, ())
     with pytest.raises(UserError, match="'XI' is not diagonal"):
         MeasurementEnsemble(2, ("ZI", "XI")).signs()
+    with pytest.raises(UserError, match=r"max_weight=1\.5: give an integer"):
+        z_strings(2, 1.5)
     with pytest.raises(UserError, match="max_weight=3: with n_qubits=2 give 1 to 2"):
         z_strings(2, 3)
     with pytest.raises(UserError, match="'ZI' does not commute qubit-wise with 'XI'"):

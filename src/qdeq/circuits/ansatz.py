@@ -11,7 +11,7 @@ import numpy as np
 from qdeq.circuits.circuit import Circuit, check_n_qubits
 from qdeq.circuits.gates import GATES
 from qdeq.circuits.operation import Operation
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.names import Trainable
 
 _RANDOM_GATES = ("RX", "RY", "RZ", "CNOT")
@@ -83,17 +83,19 @@ def paper_ansatz(
     (39, 35)
     """
     check_choice("trainable", trainable, get_args(Trainable))
+    check_n_qubits(n_qubits)
     if n_qubits < 4:
         raise UserError(
             f"n_qubits={n_qubits}: a block of the paper's ansatz needs at least 4 wires"
         )
-    if n_random < 0:
-        raise UserError(f"n_random={n_random}: the random layer needs 0 or more gates")
-    if not 0 <= seed < 2**32:
+    check_count("n_random", n_random, 0)
+    check_count("seed", seed, 0)
+    if seed >= 2**32:
         raise UserError(f"seed={seed}: NumPy's legacy generator takes seeds from 0 to 2**32 - 1")
     most = (n_qubits - 2) // 2
     n_blocks = most if n_blocks is None else n_blocks
-    if not 0 <= n_blocks <= most:
+    check_count("n_blocks", n_blocks, 0)
+    if n_blocks > most:
         raise UserError(f"n_blocks={n_blocks}: n_qubits={n_qubits} has room for 0 to {most} blocks")
 
     builder = _Builder()
@@ -243,5 +245,4 @@ def strongly_entangling(n_qubits: int, n_layers: int) -> Circuit:
 
 def _check_layers(n_qubits: int, n_layers: int) -> None:
     check_n_qubits(n_qubits)
-    if n_layers < 0:
-        raise UserError(f"n_layers={n_layers}: give 0 or more layers")
+    check_count("n_layers", n_layers, 0)

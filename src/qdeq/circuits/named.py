@@ -8,7 +8,7 @@ from typing import get_args
 
 from qdeq.circuits.ansatz import hardware_efficient, paper_ansatz, strongly_entangling
 from qdeq.circuits.circuit import Circuit
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.names import NamedAnsatz
 
 ANSAETZE = get_args(NamedAnsatz)
@@ -46,8 +46,7 @@ def make_ansatz(name: str, n_qubits: int, *, n_layers: int = 3, trainable: str =
     if name.startswith("paper"):
         circuit = paper_ansatz(n_qubits, trainable=trainable)
         if name == "paper-repeated":
-            if n_layers < 1:
-                raise UserError(f"n_layers={n_layers}: repeat the paper's circuit at least once")
+            check_count("n_layers", n_layers, why=": repeat the paper's circuit at least once")
             return sum([circuit] * (n_layers - 1), circuit)
         return circuit if name == "paper" else without_entanglers(circuit)
     if trainable != "all":

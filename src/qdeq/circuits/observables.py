@@ -16,7 +16,7 @@ import numpy as np
 from qdeq import names
 from qdeq.circuits.circuit import check_n_qubits
 from qdeq.circuits.gates import GATES
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,8 @@ def z_strings(n_qubits: int, max_weight: int) -> MeasurementEnsemble:
     ('ZII', 'IZI', 'IIZ', 'ZZI', 'ZIZ', 'IZZ')
     """
     check_n_qubits(n_qubits)
-    if not 1 <= max_weight <= n_qubits:
+    check_count("max_weight", max_weight)
+    if max_weight > n_qubits:
         raise UserError(f"max_weight={max_weight}: with n_qubits={n_qubits} give 1 to {n_qubits}")
     return MeasurementEnsemble(
         n_qubits,

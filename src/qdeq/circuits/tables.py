@@ -13,7 +13,7 @@ from qdeq.circuits.named import make_ansatz
 from qdeq.circuits.noise import NoiseModel
 from qdeq.circuits.observables import MeasurementEnsemble, make_observables
 from qdeq.circuits.operation import Operation
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.names import TABLE_ENCODING
 
 AXES = ("RX", "RY", "RZ")
@@ -75,8 +75,7 @@ def table_circuit(
             f"axes={axes!r}: give at least one rotation, the first of them RX or RY: RZ does "
             "nothing to a wire in |0>"
         )
-    if n_uploads < 1:
-        raise UserError(f"n_uploads={n_uploads}: give a number of at least 1")
+    check_count("n_uploads", n_uploads)
     if isinstance(ansatz, str):
         ansatz = make_ansatz(ansatz, n_qubits, n_layers=ansatz_layers)
     layer = ansatz
