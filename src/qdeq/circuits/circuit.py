@@ -24,6 +24,18 @@ def check_n_qubits(n_qubits: int) -> None:
     check_count("n_qubits", n_qubits, 1, ": a circuit needs at least 1 qubit")
 
 
+def check_circuit(circuit: object) -> None:
+    """Raise `UserError` unless it is a `Circuit`, for what takes no model in its place."""
+    if isinstance(circuit, Circuit):
+        return
+    advice = "give a qdeq.circuits.Circuit"
+    if isinstance(getattr(circuit, "circuit", None), Circuit):
+        advice = (
+            "give its circuit, or with the encoding in it qdeq.lowering.Program.of(...).circuit"
+        )
+    raise UserError(f"circuit={type(circuit).__name__}: {advice}")
+
+
 @dataclass(frozen=True)
 class Circuit:
     """A parametrised quantum circuit U(theta), possibly with rotations that features drive.

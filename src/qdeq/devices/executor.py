@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
+from qdeq.circuits.circuit import check_circuit
 from qdeq.devices.ledger import Ledger
 from qdeq.errors import UserError, check_count
 from qdeq.simulation.sampling import check_shots
@@ -99,10 +100,16 @@ class Executor(abc.ABC):
         timeout: float | None = None,
         retries: int = 0,
     ):
+        check_circuit(circuit)
         if circuit.n_features:
             raise UserError(
                 f"the circuit is fed by {circuit.n_features} features: an executor runs circuits "
                 "of angles only, give it Program.of(model).circuit"
+            )
+        if not isinstance(observables, MeasurementEnsemble):
+            raise UserError(
+                f"observables={type(observables).__name__}: give a MeasurementEnsemble, such as "
+                "qdeq.z_of_every_wire(n_qubits)"
             )
         if observables.n_qubits != circuit.n_qubits:
             raise UserError(

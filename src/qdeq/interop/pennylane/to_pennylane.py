@@ -8,6 +8,7 @@ import numpy as np
 
 from qdeq._pennylane import load
 from qdeq.circuits import AmplitudeEncoding, Circuit, Encoding, MeasurementEnsemble, Operation
+from qdeq.circuits.circuit import check_circuit
 from qdeq.errors import UserError
 
 # Names that differ; every other gate of `qdeq.circuits.GATES` is called the same there.
@@ -68,6 +69,7 @@ def to_pennylane(
     >>> [round(float(value), 4) for value in qnode([0.5, 0.0])]
     [0.8776, 0.8776]
     """
+    check_circuit(circuit)
     qml = load()
     for what, part in (("encoding", encoding), ("observables", observables)):
         if part is not None and part.n_qubits != circuit.n_qubits:

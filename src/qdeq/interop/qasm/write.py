@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qdeq.circuits import Circuit, Operation
+from qdeq.circuits.circuit import check_circuit
 from qdeq.errors import UserError
 from qdeq.interop._extras import check_installed
 from qdeq.interop.names import checked_names, numbered
@@ -119,6 +120,7 @@ def to_qasm3(
     cx q[0], q[1];
     <BLANKLINE>
     """
+    check_circuit(circuit)
     inputs = numbered("x", circuit.n_features)
     names = checked_names(parameters, circuit.n_parameters, taken={*RESERVED, "q", "c", *inputs})
     _check_identifiers(names)

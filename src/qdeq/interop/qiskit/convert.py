@@ -16,6 +16,7 @@ from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import SparsePauliOp
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
+from qdeq.circuits.circuit import check_circuit
 from qdeq.errors import UserError
 from qdeq.interop.names import checked_names, numbered
 
@@ -85,6 +86,7 @@ def to_qiskit(
     >>> dict(to_qiskit(circuit, theta=[0.5]).count_ops())
     {'ry': 1, 'cx': 1}
     """
+    check_circuit(circuit)
     inputs = numbered("x", circuit.n_features)
     names = checked_names(parameters, circuit.n_parameters, taken=inputs)
     angles = _values("theta", theta, circuit.n_parameters, names)
