@@ -59,7 +59,7 @@ def check(status, err):
 def test_ctrl_c_while_packages_load_is_one_line(tmp_path, seconds):
     status, _, err = interrupted(["train", "--epochs", "1000000"], tmp_path, seconds=seconds)
     for _ in range(5):
-        if status != -signal.SIGINT or "qdeq" in err:
+        if "qdeq" in err:
             break
         seconds += 0.1  # Python itself was not up yet
         status, _, err = interrupted(["train", "--epochs", "1000000"], tmp_path, seconds=seconds)
