@@ -516,6 +516,9 @@ def test_mistakes_with_images_are_one_line(tmp_path):
     folder = pictures(tmp_path / "pets")
     assert "target='y'" in refused(folder, target="y")
     assert "give a square number" not in refused(folder, test=empty / "a.csv")
+    assert "is what trains: give other samples" in refused(folder, test=folder)
+    table = empty / "a.csv"
+    assert "is what trains" in refused(table, target="y", test=empty / ".." / "empty" / "a.csv")
     assert "n_features=5" in refused(folder, n_features=5)
     (folder / "cat" / "x.png").write_text("no image")
     assert "x.png cannot be read as an image" in refused(folder)

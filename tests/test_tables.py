@@ -388,6 +388,7 @@ def test_options_that_do_not_fit_the_table():
     assert "no column 'town', the group" in refused(frame, "kind", group="town")
     assert "no column 'foo', the ignore" in refused(frame, "kind", ignore=["foo"])
     assert "'kind' is named twice" in refused(frame, "kind", group="kind")
+    assert "ignore='kind': it is the target" in refused(frame, "kind", ignore="kind")
     assert "target=...: name" in refused(frame, "")
     assert "holds texts such as" in refused(frame, "kind", task="regression")
     assert "holds texts such as" in refused(frame, "price,kind")

@@ -83,6 +83,12 @@ def load_file(
         One line for what cannot be read or used, with what to do.
     """
     path = existing(path)
+    # An .npz has arrays of both.
+    if test is not None and ending_of(path) != ".npz" and existing(test).samefile(path):
+        raise UserError(
+            f"test={str(test)!r} is what trains: give other samples, or leave it out, and a part is "
+            "held out for the test"
+        )
     check_choice("features", features, ("pool", "pca"))
     make = partial(
         _images,

@@ -132,6 +132,9 @@ def read_table(
             raise UserError(f"column {column!r} is named twice, as target, group or weight")
     wanted = {"target": targets, "group": _names(group, known), "weight": _names(weight, known)}
     wanted["ignore"] = _names(ignore, known)
+    for column in targets:
+        if column in wanted["ignore"]:
+            raise UserError(f"ignore={column!r}: it is the target, leave it out of one of the two")
     for option, columns in wanted.items():
         check_columns(columns, known, where, f"the {option}")
     notes: list[str] = []
