@@ -86,8 +86,8 @@ def load_file(
     # An .npz has arrays of both.
     if test is not None and ending_of(path) != ".npz" and existing(test).samefile(path):
         raise UserError(
-            f"test={str(test)!r} is what trains: give other samples, or leave it out, and a part is "
-            "held out for the test"
+            f"test={str(test)!r} is what trains: give other samples, or leave it out, and a part "
+            "is held out for the test"
         )
     check_choice("features", features, ("pool", "pca"))
     make = partial(
