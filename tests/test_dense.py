@@ -40,6 +40,18 @@ def test_float32_is_as_accurate_as_lapack():
     assert np.median(ours) < 2 * np.median(theirs) and ours.max() < 4 * theirs.max()
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("n", [4, 40])  # 40: LAPACK, which has no half precision
+def test_half_precision_is_inverted_as_far_as_it_goes(n, dtype):
+    matrix = jnp.asarray(np.eye(n) + 0.1 * random_matrices(n, 1)[0] / np.sqrt(n), dtype)
+    found, regular = robust_inverse(matrix)
+    assert found.dtype == dtype and bool(regular)
+    expected = np.linalg.inv(np.asarray(matrix, np.float64))
+    np.testing.assert_allclose(
+        np.asarray(found, np.float64), expected, atol=4 * float(jnp.finfo(dtype).eps)
+    )
+
+
 def test_a_singular_matrix_gets_a_regularised_inverse_and_a_nonfinite_one_the_identity():
     singular = jnp.diag(jnp.array([2.0, 0.0, 4.0]))
     matrices = jnp.stack([singular, jnp.full((3, 3), jnp.nan), jnp.zeros((3, 3)), 2 * jnp.eye(3)])

@@ -156,6 +156,17 @@ def test_terminals_of_any_width_will_do(capsys, monkeypatch, columns):
     assert max(map(len, out.splitlines())) <= (24 if columns in ("1", "5", "20") else 100)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [["--version"], ["draw", "--help"]])
+def test_output_that_cannot_be_written_is_one_line(words):
+    command = [sys.executable, "-m", "qdeq", *words]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 2 and len(lines) == 1
+    assert lines[0].startswith("qdeq: error: No space left on device: what was written is not whole")
+
+
 def read_nothing(*words: str) -> tuple[int, bytes]:
     command = [sys.executable, "-m", "qdeq", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -79,10 +79,12 @@ def _gauss_jordan_batched(axis_size: int, in_batched: list[bool], a: Array) -> A
 
 
 def _lapack(a: Float[Array, "n n"]) -> tuple[Array, Array]:
+    given = a.dtype
+    a = a.astype(jnp.promote_types(given, jnp.float32))  # LAPACK has no half precision
     lu, _, permutation = lax.linalg.lu(a)
     identity = jnp.eye(a.shape[0], dtype=a.dtype)[permutation]
     half = lax.linalg.triangular_solve(lu, identity, left_side=True, lower=True, unit_diagonal=True)
-    inverse = lax.linalg.triangular_solve(lu, half, left_side=True, lower=False)
+    inverse = lax.linalg.triangular_solve(lu, half, left_side=True, lower=False).astype(given)
     floor = a.shape[0] * jnp.finfo(a.dtype).eps * _numbers.largest(jnp.abs(a))
     least = _numbers.smallest(jnp.abs(jnp.diagonal(lu)))
     return inverse, (least > floor) & jnp.all(jnp.isfinite(inverse))
