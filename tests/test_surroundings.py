@@ -164,7 +164,7 @@ def test_output_that_cannot_be_written_is_one_line(words):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 2 and len(lines) == 1
-    assert lines[0].startswith("qdeq: error: No space left on device: what was written is not whole")
+    assert lines[0].startswith("qdeq: error: No space left on device: what was written")
 
 
 def read_nothing(*words: str) -> tuple[int, bytes]:
