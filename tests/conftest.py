@@ -17,11 +17,6 @@ if not os.environ.get("QDEQ_TEST_OPTIMISED"):
     _given = os.environ.get("XLA_FLAGS", "").split()  # what is said last counts
     os.environ["XLA_FLAGS"] = " ".join([*(f"--xla_{flag}" for flag in _flags), *_given])
 
-# Workers share the cores: threads of one that wait for those of another burn their time, ten times
-# that of the test on a machine that others use as well.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("NPROC", "1")  # the size of XLA's pools of threads
-
 import jax
 import pytest
 
