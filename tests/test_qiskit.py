@@ -242,7 +242,9 @@ def test_counts_are_checked_charged_and_answered_like_expectation_values():
     executor.transpiled = None  # in the place of a device that fails
     with pytest.raises(DeviceError, match="failed on a submission of 1 circuits"):
         executor.counts(np.zeros((1, 1)), 10)
-    estimator = QiskitExecutor(turn, z_of_every_wire(1), primitive="estimator")
+    estimates = QiskitExecutor(turn, z_of_every_wire(1), primitive="estimator")
+    assert estimates.counts(np.zeros((1, 1)), 10).tolist() == [[[10, 0]]]
+    estimator = QiskitExecutor(turn, z_of_every_wire(1), backend=StatevectorEstimator())
     with pytest.raises(UserError, match="is an estimator, which has no counts"):
         estimator.counts(np.zeros((1, 1)), 10)
 

@@ -295,12 +295,11 @@ def as_numbers(
     return array
 
 
-def infinite_numbers(series: Any, where: str, missing_words: Sequence[str] = ()) -> dict[str, int]:
-    """`inf` and `-inf`, each with the number of its rows, if a column of numbers has any.
+def infinite_numbers(values: np.ndarray) -> dict[str, int]:
+    """`inf` and `-inf`, each with the number of its rows, if there are any.
 
     Numbers too large for float64, such as 1e400, are among them.
     """
-    values = as_numbers(series, where, missing_words, infinite=True)
     counts = {"inf": int((values == np.inf).sum()), "-inf": int((values == -np.inf).sum())}
     return {number: n for number, n in counts.items() if n}
 

@@ -129,7 +129,8 @@ class Column:
         Empty of a column whose rare texts share a feature: new ones share it too.
         """
         if self.kind == "number":
-            return infinite_numbers(series, f"column {self.name!r}", self.missing_words)
+            where = f"column {self.name!r}"
+            return infinite_numbers(as_numbers(series, where, self.missing_words, infinite=True))
         known = self.known
         # Of a run from before `base` was kept nobody may know the first of two texts.
         if self.pooled or len(known) < 2:
@@ -403,14 +404,14 @@ def _fit_column(series: Any, name: str, kind: ColumnKind, said: list[str]) -> Co
 
 def _fit_numbers(series: Any, name: str, kind: ColumnKind) -> tuple[Column | None, str]:
     """The column, or None, and what is to be said of it."""
-    values = as_numbers(series, f"column {name!r}", kind.missing_words)
+    values = as_numbers(series, f"column {name!r}", kind.missing_words, infinite=True)
+    gaps = [repr(word) for word in kind.missing_words] + list(infinite_numbers(values))
+    values[np.isinf(values)] = np.nan
     missing = np.isnan(values)
     present = values[~missing]
     if not len(present):
         return None, "every value is missing"
     often_missing = bool(missing.mean() >= _INDICATOR_FROM)
-    gaps = [repr(word) for word in kind.missing_words]
-    gaps += infinite_numbers(series, f"column {name!r}", kind.missing_words)
     words = f"{listing(gaps)} among its numbers means that one is missing" if gaps else ""
     if present.min() == present.max():
         if often_missing:  # such as a bonus that is there or not

@@ -198,7 +198,7 @@ class QiskitExecutor(Executor):
         UserError
             On an estimator, which has none; otherwise as for expectation values.
         """
-        if self.device.kind != "sampler":
+        if self.device.primitive is not None and self.device.kind != "sampler":
             raise UserError(
                 f"{self.device.name} is an estimator, which has no counts: give a sampler, or ask "
                 "for expectation values"
