@@ -1,5 +1,9 @@
 """JAX functions on devices: values, first derivatives, what they cost, what they refuse."""
 
+import os
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -232,3 +236,27 @@ def test_mistakes():
         DeviceFunction(model, None)
     with pytest.raises(UserError, match="gradient_shots=0"):
         DeviceFunction(model, simulator(model, ledger=Ledger()), gradient_shots=0)
+
+
+ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import jax, jax.numpy as jnp, qdeq
+from qdeq.devices import DeviceFunction, SimulatorExecutor
+from qdeq.lowering import Program
+model = qdeq.paper_model(key=jax.random.key(0))
+executor = SimulatorExecutor(Program.of(model).circuit, model.observables)
+function = DeviceFunction(model, executor)
+x = jax.random.uniform(jax.random.key(1), (8, 16))
+slope = jax.grad(lambda x: qdeq.Equilibrium()(function, jnp.zeros(4), x).value.sum())
+print(jax.jit(jax.vmap(slope))(x).shape)
+"""
+
+
+@pytest.mark.slow  # a process of its own
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be given up here")
+def test_a_device_that_computes_with_jax_answers_on_one_core():
+    environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    command = [sys.executable, "-c", ONE_CORE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "(8, 16)", done.stderr

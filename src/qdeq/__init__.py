@@ -6,6 +6,9 @@ Public names load on first use, so that `import qdeq` and the command line start
 from typing import TYPE_CHECKING
 
 from qdeq._lazy import attach as _attach
+from qdeq._threads import allow_callbacks as _allow_callbacks
+
+_allow_callbacks()
 
 if TYPE_CHECKING:
     from qdeq._version import __version__ as __version__
