@@ -16,8 +16,9 @@ from benchmarks.timing import take_turns
 from qdeq.models import QuantumModel, quantum_model
 from qdeq.names import Encoding
 from qdeq.training.config import TrainConfig
-from qdeq.training.loop import Trainer, TrainState
+from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout, seeds_at_once
+from qdeq.training.state import TrainState
 
 BATCH = 256
 SEEDS = 32

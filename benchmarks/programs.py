@@ -17,9 +17,10 @@ from jaxtyping import Array, PyTree
 
 from benchmarks.published import PublishedClassifier, Settings, loss
 from qdeq.models import Predictor, quantum_model
-from qdeq.training.epoch import Values
-from qdeq.training.loop import Trainer, TrainState
+from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout
+from qdeq.training.state import TrainState
+from qdeq.training.values import Values
 
 
 @dataclass(frozen=True)

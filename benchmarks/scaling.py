@@ -15,8 +15,9 @@ from benchmarks.programs import Program, published_epoch, qdeq_epoch, with_class
 from benchmarks.published import SAME_WORK
 from qdeq.circuits import AmplitudeEncoding, hardware_efficient, z_of_every_wire
 from qdeq.models import Classifier, QuantumModel
-from qdeq.training.loop import Trainer, TrainState
+from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout, seeds_at_once
+from qdeq.training.state import TrainState
 
 QUBITS = (2, 3, 4, 6, 8, 10, 12)
 LAYERS = (1, 2, 5, 10, 20)

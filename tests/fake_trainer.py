@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import qdeq.training.loop as loop
+import qdeq.training.state as begun
 from qdeq.models import Classifier, paper_model
 
 
@@ -27,7 +27,7 @@ class FakeTrainer:
 
     def __init__(self, config, dataset, *, layout=None):
         self.config, self.dataset = config, dataset
-        self.n_qubits = loop.n_qubits_of(config, dataset)
+        self.n_qubits = begun.n_qubits_of(config, dataset)
 
     def init(self):
         return self._init(self.config.seed)
@@ -44,7 +44,7 @@ class FakeTrainer:
     def _init(self, seed):
         model = paper_model(4, key=jax.random.key(seed), n_features=16)
         classifier = Classifier(model, 4, key=jax.random.key(1))
-        return loop.TrainState(
+        return begun.TrainState(
             classifier=classifier,
             optimiser_state=(jnp.zeros(39),),
             best_classifier=classifier,
@@ -81,7 +81,7 @@ class FakeTrainer:
         theta = model.theta + 0.1 * jax.random.normal(key, model.theta.shape)
         classifier = _with_theta(state.classifier, theta)
         direct = self.config.mode == "direct" or epoch <= self.config.warmup_epochs
-        new_state = loop.TrainState(
+        new_state = begun.TrainState(
             classifier=classifier,
             optimiser_state=state.optimiser_state,
             best_classifier=classifier,

@@ -17,10 +17,12 @@ from qdeq.data import Targets, from_arrays
 from qdeq.equilibrium import Picard
 from qdeq.models import Regressor
 from qdeq.training import Trainer
+from qdeq.training.batches import Batch
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import Recipe, Values, _Batch
+from qdeq.training.epoch import Recipe
 from qdeq.training.losses import loss_of, losses, marks, predictions
 from qdeq.training.scores import regression_scores
+from qdeq.training.values import Values
 
 RNG = np.random.default_rng(0)
 TRUE, FOUND = RNG.normal(size=(7, 3)), RNG.normal(size=(7, 3))
@@ -98,7 +100,7 @@ def test_the_gradient_of_a_regression_through_its_equilibrium_is_that_of_differe
     )
     recipe, values = Recipe.of(config, task="regression"), Values.of(config, 5)
     weights = jnp.array([1.0, 0.5, 0.0, 2.0, 1.0])
-    batch = _Batch(jnp.arange(5), jnp.ones(5), weights, jnp.ones((5, 3), bool), jax.random.key(0))
+    batch = Batch(jnp.arange(5), jnp.ones(5), weights, jnp.ones((5, 3), bool), jax.random.key(0))
     flat, restore = jax.flatten_util.ravel_pytree((model, regressor.head))
 
     @jax.jit

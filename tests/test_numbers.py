@@ -33,8 +33,8 @@ from qdeq.equilibrium.solution import relative
 from qdeq.models import Classifier, Prediction
 from qdeq.runs.summary import Spread
 from qdeq.simulation.sampling import sample_counts
-from qdeq.training.epoch import _metrics
 from qdeq.training.losses import marks
+from qdeq.training.metrics import metrics_of
 
 SIZE = 100_000  # XLA's CPU backend changes its ways at about 30,000
 SOURCE = Path(qdeq.__file__).parent
@@ -131,7 +131,7 @@ def metrics_with(value: jax.Array, residual: jax.Array, logits: jax.Array):
     one = jnp.ones(len(logits))
     marked = marks("cross-entropy", logits, y)
     costs, penalty = jnp.sum(logits, axis=1), jnp.zeros(())
-    return _metrics(prediction, costs, penalty, marked, one, one)
+    return metrics_of(prediction, costs, penalty, marked, one, one)
 
 
 def test_the_metrics_of_a_batch_see_a_sample_that_is_not_finite():

@@ -16,7 +16,8 @@ from qdeq.data import from_arrays
 from qdeq.names import Optimiser
 from qdeq.training import Trainer
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import Recipe, Values
+from qdeq.training.epoch import Recipe
+from qdeq.training.values import Values
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(30, 4))

@@ -19,7 +19,7 @@ from qdeq.runs import evaluate, write_report
 from qdeq.runs.circuit import circuit_of
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
-from qdeq.training.loop import untrained
+from qdeq.training.state import untrained
 
 
 class Ladder(qdeq.AngleEncoding):

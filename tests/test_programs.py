@@ -12,9 +12,10 @@ import pytest
 from compilations import compilations
 
 from qdeq.data import Dataset, Split
-from qdeq.training import epoch, programs
+from qdeq.training import programs
+from qdeq.training.batches import padded_rows, permutation
 from qdeq.training.config import TrainConfig
-from qdeq.training.loop import Trainer, padded_rows
+from qdeq.training.loop import Trainer
 
 CONFIG = TrainConfig(
     n_qubits=2, ansatz="hardware-efficient", ansatz_layers=1, batch_size=8, start="previous"
@@ -109,9 +110,9 @@ def test_rows_without_samples_change_nothing(warm, monkeypatch, n):
 @pytest.mark.parametrize("n", [1, 2, 20, 33, 64])
 def test_the_order_of_samples_does_not_depend_on_rows_without_samples(n):
     key = jax.random.key(5)
-    alone = np.asarray(epoch.permutation(key, n, n))
+    alone = np.asarray(permutation(key, n, n))
     assert sorted(alone) == list(range(n))
-    np.testing.assert_array_equal(epoch.permutation(key, np.int32(n), 64)[:n], alone)
+    np.testing.assert_array_equal(permutation(key, np.int32(n), 64)[:n], alone)
 
 
 def test_row_counts_are_few_and_hold_the_samples():

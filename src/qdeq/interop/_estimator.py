@@ -30,10 +30,11 @@ from qdeq.models import ModelFunction, Prediction, Predictor
 from qdeq.names import OWN_MODEL, SCORES, TABLE_ENCODING, TABLE_PRESET
 from qdeq.training.config import PRESETS, TrainConfig
 from qdeq.training.divergence import divergence
-from qdeq.training.loop import ModelMaker, Trainer, only
+from qdeq.training.loop import Trainer, only
 from qdeq.training.options import ModelOptions, OptimiserOption
 from qdeq.training.predict import predict
 from qdeq.training.recommended import recommended, recommended_for_images
+from qdeq.training.state import ModelMaker
 from qdeq.training.stopping import ended_at
 
 OWN_PARAMETERS = frozenset(

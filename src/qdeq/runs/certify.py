@@ -19,7 +19,7 @@ from qdeq.names import SplitName
 from qdeq.runs.dataset import dataset_of_run, moved
 from qdeq.runs.trained import Run, load
 from qdeq.training.config import TrainConfig
-from qdeq.training.loop import ModelMaker
+from qdeq.training.state import ModelMaker
 
 _STATES = 8  # random states per sample whose Jacobians are compared with the bound
 

@@ -22,9 +22,10 @@ from qdeq.simulation.sampling import check_shots
 from qdeq.training.checked import as_text
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
-from qdeq.training.loop import ModelMaker, Trainer
+from qdeq.training.loop import Trainer
 from qdeq.training.losses import loss_of
 from qdeq.training.noisy import evaluate_with_shots
+from qdeq.training.state import ModelMaker
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
 from qdeq.runs.tracking import Track, Tracking, trackers_of
 from qdeq.runs.trained import Run
 from qdeq.training.config import TrainConfig
-from qdeq.training.loop import ModelMaker, Trainer, TrainState
+from qdeq.training.loop import Trainer
 from qdeq.training.recommended import recommended
+from qdeq.training.state import ModelMaker, TrainState
 
 
 def train(

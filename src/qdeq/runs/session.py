@@ -34,8 +34,9 @@ from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
 from qdeq.runs.tracking import Tracking
 from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence, first_divergence
-from qdeq.training.loop import ModelMaker, Trainer, TrainState, n_qubits_of
+from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout, seeds_at_once
+from qdeq.training.state import ModelMaker, TrainState, n_qubits_of
 from qdeq.training.stopping import ended_at
 
 OnEpoch = Callable[[Metrics], None]

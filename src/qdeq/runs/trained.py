@@ -23,8 +23,8 @@ from qdeq.runs.summary import Summary
 from qdeq.runs.unseen import UnseenValues
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
-from qdeq.training.loop import ModelMaker, untrained
 from qdeq.training.predict import predict, probabilities
+from qdeq.training.state import ModelMaker, untrained
 
 _IMAGES_AT_ONCE = 1024  # a few MB each way, and whole programs of `qdeq.training.predict`
 

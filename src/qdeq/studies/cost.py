@@ -15,8 +15,8 @@ import numpy as np
 from qdeq.data import Dataset
 from qdeq.studies.paper import DEPTHS
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import Values
 from qdeq.training.loop import Trainer
+from qdeq.training.values import Values
 
 # A busy machine slows a single call down tenfold: the fastest of many is what the step costs.
 _SECONDS, _FEWEST = 3.0, 7

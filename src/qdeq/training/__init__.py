@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from qdeq.training.config import PRESETS as PRESETS
     from qdeq.training.config import TrainConfig as TrainConfig
     from qdeq.training.loop import Trainer as Trainer
-    from qdeq.training.loop import TrainState as TrainState
+    from qdeq.training.state import TrainState as TrainState
 
 # On first use: the command line reads configurations without loading JAX.
 __getattr__ = attach(
@@ -16,7 +16,7 @@ __getattr__ = attach(
     {
         "PRESETS": "config",
         "TrainConfig": "config",
-        "TrainState": "loop",
+        "TrainState": "state",
         "Trainer": "loop",
         # Where these were in version 0.1.
         **dict.fromkeys(

@@ -7,17 +7,15 @@ How they become programs, and are spread over seeds and devices, is decided in `
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from qdeq._numbers import at_least, at_most, largest, largest_over_devices, nan_unless_finite
+from qdeq._numbers import at_least, at_most
 from qdeq.equilibrium import (
     ConstantSteps,
     Direct,
@@ -28,158 +26,15 @@ from qdeq.equilibrium import (
 from qdeq.models import Prediction, Predictor
 from qdeq.models.function import trained_parts
 from qdeq.names import Loss, Schedule, Task
+from qdeq.training.batches import Batch, draw_batches
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import LayerRecipe
 from qdeq.training.losses import loss_of, losses, marks, predictions
+from qdeq.training.metrics import BatchMetrics, metrics_of, over_devices
 from qdeq.training.options import OptimiserOption
-
-_BATCHES_PER_DRAW = 16
-
-
-class TrainState(eqx.Module):
-    """Everything that a resumed run needs; randomness follows from `key` and `epoch` alone.
-
-    `starts` are the equilibria of the training samples in the epoch before, for runs that start the
-    solver there. Many seeds share one state whose arrays have a leading seed axis.
-    """
-
-    classifier: Predictor
-    optimiser_state: PyTree
-    best_classifier: Predictor
-    best_valid_loss: Float[Array, ""]
-    epoch: Int[Array, ""]
-    key: Array
-    starts: Float[Array, "N q"] | None = None
-
-
-class BatchMetrics(eqx.Module):
-    """Sums over the samples of a batch (maxima for `residual_max`), without the padding.
-
-    `loss`, `penalty` (which is a part of it) and `mark` are sums over `weight`, how much samples
-    count; the rest is over samples.
-    """
-
-    count: Array
-    weight: Array
-    loss: Array
-    penalty: Array
-    mark: Array
-    residual: Array
-    residual_max: Array
-    converged: Array
-    steps: Array
-    evaluations: Array
-    gradient_norm: Array
-
-
-class _Batch(eqx.Module):
-    """Which samples a batch has, what dropout keeps of each, a key for the budget.
-
-    `present` is 0 for those that only fill it up and 1 for others; `weights` say how much each of
-    them counts. A whole epoch has one more leading axis.
-    """
-
-    indices: Int[Array, " B"]
-    present: Float[Array, " B"]
-    weights: Float[Array, " B"]
-    keep: Bool[Array, "B d"]
-    budget_key: PRNGKeyArray
-
-
-class BatchAxis(eqx.Module):
-    """A mesh axis over whose devices every batch is split.
-
-    Parameters
-    ----------
-    name
-        Of the axis; the functions below then run inside `jax.shard_map`.
-    size
-        Number of devices along it.
-    """
-
-    name: str = eqx.field(static=True)
-    size: int = eqx.field(static=True)
-
-    def own(self, batch: Array) -> Array:
-        """This device's part of a batch along axis 1: `(n, B)` -> `(n, ceil(B / size))`.
-
-        Where `size` does not divide B, the last part is filled up with the first entries of the
-        batch; the caller's `weights` must be zero there.
-        """
-        part = -(-batch.shape[1] // self.size)
-        filled = jnp.take(batch, jnp.arange(part * self.size) % batch.shape[1], axis=1)
-        start = jax.lax.axis_index(self.name) * part
-        return jax.lax.dynamic_slice_in_dim(filled, start, part, axis=1)
-
-    def own_weights(self, weights: Array) -> Array:
-        """As `own`, with zero weight for what only fills up."""
-        surplus = -weights.shape[1] % self.size
-        return self.own(jnp.pad(weights, ((0, 0), (0, surplus))))
-
-
-class Values(eqx.Module):
-    """The numbers of a configuration that its programs take as arguments.
-
-    Programs do not depend on them: another learning rate, or another number of samples, costs no
-    compilation.
-
-    Attributes
-    ----------
-    gradient_clip
-        0: gradients are never clipped.
-    random_steps_minus
-        Read where `Recipe.has_random_steps`.
-    n_samples
-        How many of the rows of the training split are samples; the others are never read.
-    n_epochs
-        Over which a schedule runs.
-    """
-
-    learning_rate: Any
-    weight_decay: Any
-    gradient_clip: Any
-    dropout: Any
-    jacobian_weight: Any
-    tolerance: Any
-    random_steps_minus: Any
-    n_samples: Any
-    n_epochs: Any
-
-    @classmethod
-    def of(cls, config: TrainConfig, n_samples: int) -> "Values":
-        """As NumPy scalars, in JAX's default precision."""
-        number, whole = np.dtype(jnp.result_type(float)).type, np.int32
-        return cls(
-            learning_rate=number(config.learning_rate),
-            weight_decay=number(config.weight_decay),
-            gradient_clip=number(config.gradient_clip),
-            dropout=number(config.dropout),
-            jacobian_weight=number(config.jacobian_weight),
-            tolerance=number(config.tolerance),
-            random_steps_minus=whole(config.random_steps_minus),
-            n_samples=whole(n_samples),
-            n_epochs=whole(config.epochs),
-        )
-
-    def optimiser(
-        self, chosen: OptimiserOption = "adam", factor: Any = None
-    ) -> optax.GradientTransformation:
-        """An optimiser on clipped gradients; its state has the same form for all values.
-
-        Parameters
-        ----------
-        chosen
-            By its name in Optax, or one, which has a learning rate of its own.
-        factor
-            Of the learning rate; None is 1.
-        """
-        longest = jnp.where(self.gradient_clip > 0, self.gradient_clip, jnp.inf)
-        stepping = getattr(optax, chosen)(self.rate(factor)) if isinstance(chosen, str) else chosen
-        return optax.chain(optax.clip_by_global_norm(longest), stepping)
-
-    def rate(self, factor: Any = None) -> Any:
-        """The learning rate times a factor."""
-        return self.learning_rate if factor is None else self.learning_rate * factor
+from qdeq.training.parallel import BatchAxis
+from qdeq.training.state import TrainState
+from qdeq.training.values import Values
 
 
 @dataclass(frozen=True)
@@ -254,11 +109,21 @@ class Recipe:
         The axis is as long as N rows need; batches that `values.n_samples` does not fill are not
         computed, and zero there.
         """
-        batches = self._batches(state, x.shape[0], x.dtype, weight, values)
+        batch_size = min(self.batch_size, x.shape[0])
+        batches = draw_batches(
+            state,
+            x.shape[0],
+            batch_size,
+            weight,
+            n_samples=values.n_samples,
+            dropout=values.dropout,
+            dtype=x.dtype,
+            batch_axis=self.batch_axis,
+        )
         n_rows, size = batches.indices.shape
         static = eqx.filter(state.classifier, eqx.is_array, inverse=True)
         starts = state.starts if self.layer.is_implicit else None
-        n_batches = -(-values.n_samples // self._batch_size(x.shape[0]))
+        n_batches = -(-values.n_samples // batch_size)
         is_trained = trained_parts(state.classifier.model)
         dtype = state.best_valid_loss.dtype
 
@@ -271,7 +136,7 @@ class Recipe:
             (_, (summed, solved)), gradient = eqx.filter_value_and_grad(self._loss, has_aux=True)(
                 classifier, own_x, own_y, batch, start, state.epoch, values
             )
-            gradient, summed = self._sum(gradient), _sum_metrics(summed, self.batch_axis)
+            gradient, summed = self._sum(gradient), over_devices(summed, self.batch_axis)
             summed = eqx.tree_at(lambda m: m.gradient_norm, summed, optax.tree.norm(gradient))
             factor = self._factor(state.epoch, index / n_batches, values)
             parameters = eqx.filter(classifier, eqx.is_inexact_array)
@@ -308,68 +173,18 @@ class Recipe:
             state = eqx.tree_at(lambda s: s.starts, state, self._by_sample(batches, found, starts))
         return state, trained
 
-    def _by_sample(self, batches: "_Batch", found: Array, starts: Array) -> Array:
+    def _by_sample(self, batches: Batch, found: Array, starts: Array) -> Array:
         """An epoch's equilibria `(n_batches, B, q)` in the order of the samples."""
         # Repeated samples are left out: what is written twice would depend on who comes last.
         rows = jnp.where(batches.present > 0, batches.indices, starts.shape[0])
         return self._sum(jnp.zeros_like(starts).at[rows].set(found, mode="drop"))
-
-    def _batch_size(self, n_rows: int) -> int:
-        return min(self.batch_size, n_rows)
-
-    def _batches(
-        self,
-        state: TrainState,
-        n_rows: int,
-        dtype: jnp.dtype,
-        weight: Float[Array, " N"] | None,
-        values: Values,
-    ) -> "_Batch":
-        """The batches of an epoch, along a leading axis; this device's part of them.
-
-        Samples, their order and what dropout hides do not depend on `n_rows`: JAX's random numbers
-        are functions of their position, so that a longer draw begins with the shorter one.
-        """
-        batch_size = self._batch_size(n_rows)
-        n_batches = -(-n_rows // batch_size)
-        order_key, keep_key, budget_key = jax.random.split(
-            jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch), 3
-        )
-        # The last batch is filled up with repeated samples of weight zero: one shape, one program.
-        order = permutation(order_key, values.n_samples, n_rows)
-        positions = jnp.arange(n_batches * batch_size, dtype=jnp.int32)
-        indices = order[positions % values.n_samples].reshape(n_batches, batch_size)
-        present = (positions < values.n_samples).astype(dtype).reshape(n_batches, batch_size)
-        keep = self._keep(state.classifier, keep_key, (n_batches, batch_size), values.dropout)
-        if self.batch_axis is not None:
-            indices, present = self.batch_axis.own(indices), self.batch_axis.own_weights(present)
-            keep = self.batch_axis.own(keep)
-        weights = present if weight is None else present * weight[indices]
-        return _Batch(indices, present, weights, keep, jax.random.split(budget_key, n_batches))
-
-    def _keep(
-        self, classifier: Predictor, key: PRNGKeyArray, shape: tuple[int, int], dropout: Array
-    ) -> Bool[Array, "n B d"]:
-        n_batches, batch_size = shape
-        # A few batches in one draw: starting it takes longer than the numbers of one batch.
-        part = min(_BATCHES_PER_DRAW, n_batches)
-        keys = jax.random.split(key, -(-n_batches // part))
-
-        def draw() -> Array:
-            masks = lax.map(
-                lambda key: classifier.keep_mask(key, (part, batch_size), dropout=dropout), keys
-            )
-            return masks.reshape(-1, *masks.shape[2:])[:n_batches]
-
-        everything = jax.eval_shape(draw)
-        return lax.cond(dropout > 0, draw, lambda: jnp.ones(everything.shape, bool))
 
     def _loss(
         self,
         classifier: Predictor,
         x: Float[Array, "B d"],
         y: Array,
-        batch: "_Batch",
+        batch: Batch,
         start: Float[Array, "B q"] | None,
         epoch: Int[Array, ""],
         values: Values,
@@ -405,7 +220,7 @@ class Recipe:
         found = jnp.where(solution.stats.converged[:, None], solution.value, 0)
         marked = marks(self.loss, prediction.outputs, y)
         penalty = jnp.sum(weight * penalties)
-        return loss, (_metrics(prediction, costs, penalty, marked, weight, batch.present), found)
+        return loss, (metrics_of(prediction, costs, penalty, marked, weight, batch.present), found)
 
     def _factor(self, epoch: Array, part: Array, values: Values) -> Array | None:
         """Of the learning rate, after a part of an epoch."""
@@ -442,43 +257,18 @@ def measure(
     costs = losses(loss, prediction.outputs, y)
     weight = present if weight is None else present * weight
     marked = marks(loss, prediction.outputs, y)
-    metrics = _metrics(prediction, costs, jnp.zeros(()), marked, weight, present)
+    metrics = metrics_of(prediction, costs, jnp.zeros(()), marked, weight, present)
     solution = prediction.solution
     return (
-        _sum_metrics(metrics, batch_axis),
+        over_devices(metrics, batch_axis),
         predictions(loss, prediction.outputs),
         solution.stats.residual_trace,
         jax.vmap(classifier.model.is_defined)(solution.value, x),
     )
 
 
-def permutation(key: PRNGKeyArray, n: Int[Array, ""] | int, n_rows: int) -> Int[Array, " n_rows"]:
-    """A random order of 0 ... n - 1 in the first n of `n_rows` numbers; it depends on n alone.
-
-    Sorting numbers with the index in their low bits takes a fifth of the time in which
-    `jax.random.permutation` sorts pairs (CPU, n = 19,200: 1.5 against 7.5 ms). Numbers that tie in
-    their high bits stay in order; the second pass parts them.
-    """
-    low = 32 - lax.clz(jnp.maximum(jnp.asarray(n, jnp.uint32) - 1, 1))  # whole numbers
-    positions = jnp.arange(n_rows, dtype=jnp.uint32)
-    order = positions
-    for pass_key in jax.random.split(key):
-        bits = jax.random.bits(pass_key, (n_rows,), jnp.uint32)
-        # The other rows come last: nothing is larger.
-        numbers = jnp.where(positions < n, (bits << low) | positions, jnp.uint32(2**32 - 1))
-        order = order[jnp.sort(numbers) & ((jnp.uint32(1) << low) - 1)]
-    return order.astype(jnp.int32)
-
-
 def _sum(tree: PyTree, batch_axis: BatchAxis | None) -> PyTree:
     return tree if batch_axis is None else lax.psum(tree, batch_axis.name)
-
-
-def _sum_metrics(metrics: BatchMetrics, batch_axis: BatchAxis | None) -> BatchMetrics:
-    if batch_axis is None:
-        return metrics
-    highest = largest_over_devices(metrics.residual_max, batch_axis.name)
-    return eqx.tree_at(lambda m: m.residual_max, _sum(metrics, batch_axis), highest)
 
 
 def _jacobian_penalty(function: Callable[[Array], Array], prediction: Prediction) -> Array:
@@ -488,30 +278,6 @@ def _jacobian_penalty(function: Callable[[Array], Array], prediction: Prediction
         return jnp.sum(solution.jacobian**2) / len(solution.jacobian)
     m = jax.lax.stop_gradient(solution.value)
     return squared_frobenius_norm(function, m) / len(m)
-
-
-def _metrics(
-    prediction: Prediction,
-    costs: Array,
-    penalty: Array,
-    marked: Array,
-    weight: Array,
-    present: Array,
-) -> BatchMetrics:
-    stats = prediction.solution.stats
-    return BatchMetrics(
-        count=jnp.sum(present),
-        weight=jnp.sum(weight),
-        loss=nan_unless_finite(jnp.sum(weight * costs), prediction.solution.value),
-        penalty=penalty,
-        mark=jnp.sum(weight * marked),
-        residual=jnp.sum(present * stats.residual),
-        residual_max=largest(jnp.where(present > 0, stats.residual, 0)),
-        converged=jnp.sum(present * stats.converged),
-        steps=jnp.sum(present * stats.steps),
-        evaluations=jnp.sum(present * stats.evaluations),
-        gradient_norm=jnp.zeros(()),
-    )
 
 
 # Indices of a loop are in range: no scatter, and nothing is clamped.

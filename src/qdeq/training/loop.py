@@ -1,57 +1,39 @@
 """The compiled training loop: an epoch of every seed is one XLA program, its validation another.
 
-Knows no files and prints nothing; `session.py` writes what comes out of it. What is computed is in
-`epoch.py`, where it is computed in `parallel.py`.
+Knows no files and prints nothing; `session.py` writes what comes out of it. What it begins with is
+in `state.py`, what is computed in `epoch.py`, where it is computed in `parallel.py`.
 """
 
 import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from qdeq.circuits import MeasuredCircuit
-from qdeq.circuits.noise_text import as_noise
-from qdeq.circuits.tables import circuit_by_names
 from qdeq.data import Dataset, Split
 from qdeq.errors import UserError
-from qdeq.models import (
-    Classifier,
-    ModelFunction,
-    Predictor,
-    Regressor,
-    build_model,
-    check_model,
-    state_dtype,
-)
-from qdeq.models.memory import check_memory, check_memory_of
-from qdeq.names import SCORES, Head, Loss, Task
+from qdeq.models import ModelFunction, Predictor
+from qdeq.names import SCORES, Loss
+from qdeq.training.batches import padded_rows
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import BatchAxis, BatchMetrics, Recipe, Values, measure
-from qdeq.training.epoch import TrainState as TrainState
+from qdeq.training.epoch import Recipe, measure
 from qdeq.training.layer import LayerRecipe
 from qdeq.training.losses import loss_of
-from qdeq.training.options import OptimiserOption
-from qdeq.training.parallel import Layout
-from qdeq.training.programs import Structure, compiled, kept_on_disk
+from qdeq.training.metrics import BatchMetrics, averages, mean_trace
+from qdeq.training.parallel import BatchAxis, Layout
+from qdeq.training.programs import Structure, compiled
 from qdeq.training.scores import regression_scores
-
-ModelMaker = Callable[[PRNGKeyArray], ModelFunction]
-"""What makes a model function from a JAX key."""
+from qdeq.training.state import ModelMaker, TrainState, initial_state, n_qubits_of, with_dropout
+from qdeq.training.values import Values
 
 # Samples measured at once. Few shapes to compile, and a small table does not pay after every epoch
 # for rows that it does not have: 13 of an epoch's 32 ms, on the 178 rows of scikit-learn's wine.
 _CHUNKS = (128, 256, 1024)
-
-_FEWEST_ROWS = 1024
-_FEWEST_ROWS_OF_LARGE_BATCHES = 256
 
 
 class Trainer:
@@ -192,7 +174,7 @@ class Trainer:
         program, shared = self._train_program(phase, states), self._shared()
         dynamic, static = eqx.partition(self._with_rows(states), eqx.is_array)
         dynamic, summed = program(dynamic, *shared)
-        trained = _averages(summed)
+        trained = averages(summed)
         states = self._without_rows(eqx.combine(dynamic, static))
         validated = self.evaluate_seeds(states.classifier, self.dataset.valid, phase=phase)
         # The first implicit epoch starts the search for the best model anew: a model of the warm-up
@@ -270,14 +252,14 @@ class Trainer:
             lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves], axis=1), *parts
         )
         found = []
-        for seed, averages in enumerate(_averages(metrics)):
-            del averages["gradient_norm"], averages["penalty"]  # of training only
+        for seed, numbers in enumerate(averages(metrics)):
+            del numbers["gradient_norm"], numbers["penalty"]  # of training only
             predicted = predictions[seed, :n_samples]
-            averages |= self._judged(averages.pop("mark"), predicted, split)
+            numbers |= self._judged(numbers.pop("mark"), predicted, split)
             mean, not_finite = mean_trace(traces[seed, :n_samples])
             found.append(
                 {
-                    **averages,
+                    **numbers,
                     "undefined_inputs": int(np.sum(~defined[seed, :n_samples])),
                     "not_finite": not_finite,
                     "residual_trace": mean,
@@ -313,31 +295,16 @@ class Trainer:
         return predicted if targets is None else targets.restored(predicted)
 
     def _init(self, seed: int) -> TrainState:
-        config = self.config
-        sizes = self.dataset.n_features, self.dataset.n_outputs
         axis = self.layout.batch_axis
-        at_once = max(self._chunk, config.batch_size) // (1 if axis is None else axis.size)
-        choices = _choices(config, self.n_qubits, *sizes, self.dataset.task)
-        if self.model is None:
-            _check_that_it_fits(choices, at_once)
-        with kept_on_disk():
-            state = _fresh(jax.device_put(np.uint32(seed)), choices, self.model)
-        if self.model is not None:
-            check_memory_of(state.classifier.model, batch_size=at_once)
-        state = _with_dropout(state, config.dropout)
-        if config.start == "previous" and config.mode == "implicit":
-            model = state.classifier.model
-            shape = (len(self.dataset.train.y), model.n_observables)
-            starts = jax.device_put(np.zeros(shape, state_dtype(model)))
-            state = eqx.tree_at(lambda s: s.starts, state, starts, is_leaf=lambda x: x is None)
-        return state
+        at_once = max(self._chunk, self.config.batch_size) // (1 if axis is None else axis.size)
+        return initial_state(self.config, self.dataset, seed, at_once=at_once, model=self.model)
 
     def _train_program(self, phase: str, states: TrainState) -> Callable[..., tuple[PyTree, ...]]:
         if ("train", phase) not in self._programs:
             dynamic, static = eqx.partition(self._with_rows(states), eqx.is_array)
             self._programs["train", phase] = compiled(
                 _train,
-                (self.recipe(phase), Structure.of(_with_dropout(static, 0.0))),
+                (self.recipe(phase), Structure.of(with_dropout(static, 0.0))),
                 self.layout,
                 (dynamic, *self._shared()),
                 split_results=(False, False),
@@ -424,105 +391,6 @@ def _chunk_for(n_samples: int) -> int:
     return next((chunk for chunk in _CHUNKS if chunk >= n_samples), _CHUNKS[-1])
 
 
-def untrained(
-    config: TrainConfig,
-    n_features: int,
-    n_outputs: int,
-    model: ModelFunction | ModelMaker | None = None,
-    *,
-    task: Task = "classification",
-) -> Predictor:
-    """The predictor that a configuration begins with, for data of these sizes; see `Trainer`.
-
-    Raises
-    ------
-    UserError
-        When the configuration, the sizes and the model do not go together.
-    """
-    choices = _choices(config, _n_qubits(config, n_outputs), n_features, n_outputs, task)
-    with kept_on_disk():
-        state = _fresh(jax.device_put(np.uint32(config.seed)), choices, model)
-    return _with_dropout(state, config.dropout).classifier
-
-
-@dataclass(frozen=True)
-class _Choices:
-    """What a fresh state is made of, hashable."""
-
-    task: Task
-    n_outputs: int
-    head: Head
-    optimiser: OptimiserOption
-    n_qubits: int
-    n_features: int
-    parts: tuple[tuple[str, Any], ...]
-    """What else `build_model` is told."""
-
-
-def _choices(
-    config: TrainConfig, n_qubits: int, n_features: int, n_outputs: int, task: Task
-) -> _Choices:
-    config = config.given_again()
-    parts = {
-        "encoding": config.encoding,
-        "rotations": config.rotations,
-        "uploads": config.uploads,
-        "ansatz": config.ansatz,
-        "ansatz_layers": config.ansatz_layers,
-        "observables": config.observables,
-        "trainable": config.trainable,
-        "method": config.method,
-        "noise": as_noise(config.noise),
-        "max_contraction": config.max_contraction,
-    }
-    return _Choices(
-        task=task,
-        n_outputs=n_outputs,
-        head=config.head,
-        optimiser=config.optimiser,
-        n_qubits=n_qubits,
-        n_features=n_features,
-        parts=tuple(parts.items()),
-    )
-
-
-def _check_that_it_fits(choices: _Choices, batch_size: int) -> None:
-    """Raise `UserError` before the circuit is built where its training would not fit."""
-    parts = dict(choices.parts)
-    method, _ = parts.pop("method"), parts.pop("max_contraction")
-
-    def circuit(n_qubits: int) -> MeasuredCircuit:
-        return circuit_by_names(n_qubits, n_features=choices.n_features, **parts)
-
-    # An object is of a size of its own.
-    is_named = all(isinstance(parts[name], str) for name in ("encoding", "ansatz", "observables"))
-    check_memory(
-        circuit(choices.n_qubits),
-        method,
-        batch_size=batch_size,
-        smaller=circuit if is_named else None,
-    )
-
-
-@eqx.filter_jit  # one program compiles faster than the fifty operations one by one
-def _fresh(seed: Array, choices: _Choices, model: ModelFunction | ModelMaker | None) -> TrainState:
-    model_key, head_key, run_key = jax.random.split(jax.random.key(seed), 3)
-    made = _model_of(model, choices, model_key)
-    kind = Classifier if choices.task == "classification" else Regressor
-    predictor = kind(made, choices.n_outputs, dropout=0.0, head=choices.head, key=head_key)
-    # The state of the optimiser depends on none of the values.
-    optimiser = Values.of(TrainConfig(), 1).optimiser(choices.optimiser)
-    return TrainState(
-        classifier=predictor,
-        optimiser_state=optimiser.init(eqx.filter(predictor, eqx.is_inexact_array)),
-        best_classifier=predictor,
-        best_valid_loss=jnp.array(jnp.inf, state_dtype(predictor.model)),
-        epoch=jnp.array(0, jnp.int32),
-        key=jax.random.key_data(run_key),
-        starts=None,
-    )
-
-
 def _train(
     recipe: Recipe,
     structure: Structure,
@@ -553,28 +421,6 @@ def _measure(
     return measure(layer.build(tolerance), loss, predictor, x, y, present, weight, batch_axis)
 
 
-def _with_dropout(state: TrainState, dropout: float) -> TrainState:
-    return eqx.tree_at(
-        lambda s: (s.classifier.dropout, s.best_classifier.dropout), state, (dropout, dropout)
-    )
-
-
-def _model_of(
-    model: ModelFunction | ModelMaker | None, choices: _Choices, key: Array
-) -> ModelFunction:
-    if model is None:
-        parts = dict(choices.parts)
-        return build_model(choices.n_qubits, n_features=choices.n_features, key=key, **parts)
-    made = model if isinstance(model, ModelFunction) else model(key)
-    check_model(made)
-    if made.n_features != choices.n_features:
-        raise UserError(
-            f"model={type(made).__name__} reads {made.n_features} features and the data set has "
-            f"{choices.n_features}: give a model of as many features"
-        )
-    return made
-
-
 def _check_that_some_count(dataset: Dataset) -> None:
     """Without a sample that counts the best model would be any."""
     for name in ("train", "valid"):
@@ -584,89 +430,6 @@ def _check_that_some_count(dataset: Dataset) -> None:
                 f"{dataset.name}: all weights of the {name} split ({len(weight)} samples) are 0: "
                 "leave samples out that do not count, or change split_seed or valid_fraction"
             )
-
-
-def padded_rows(n_samples: int, batch_size: int) -> int:
-    """How many rows hold a training split: few sizes, so that few programs serve all.
-
-    1024 rows for all small splits (256 where a single batch of more would have as many), then
-    steps of an eighth of the size, at least 1024. Rows without a sample are neither read nor
-    computed, but for those that fill up the last batch.
-
-    Examples
-    --------
-    >>> [padded_rows(n, 32) for n in (1, 1000, 1025, 50_000)]
-    [1024, 1024, 2048, 53248]
-    >>> padded_rows(100, 8192)
-    256
-    """
-    if n_samples <= _FEWEST_ROWS_OF_LARGE_BATCHES < batch_size:
-        return _FEWEST_ROWS_OF_LARGE_BATCHES
-    step = max(_FEWEST_ROWS, 2 ** (n_samples - 1).bit_length() // 16)
-    return -(-n_samples // step) * step
-
-
-def n_qubits_of(config: TrainConfig, dataset: Dataset) -> int:
-    """The qubits of a configuration's circuit on a data set."""
-    return _n_qubits(config, dataset.n_outputs)
-
-
-def _n_qubits(config: TrainConfig, n_outputs: int) -> int:
-    """The paper's where none are given: 4 qubits for 4 classes, 10 for 10."""
-    return config.given_n_qubits or (4 if n_outputs <= 4 else 10)
-
-
-def mean_trace(traces: np.ndarray) -> tuple[np.ndarray, int]:
-    """The mean residual step by step, of samples with a finite one, and how many met another.
-
-    Parameters
-    ----------
-    traces
-        `(N, steps)`, NaN where a sample was done, infinite where its residual was not a number.
-
-    Returns
-    -------
-    mean, n
-        `(steps,)`, NaN where no sample was still iterating, and a number of samples.
-
-    Examples
-    --------
-    >>> mean_trace(np.array([[1.0, 0.5, 0.1], [3.0, np.inf, np.nan]]))
-    (array([2. , 0.5, 0.1]), 1)
-    """
-    is_number = np.isfinite(traces)
-    count = is_number.sum(axis=0)
-    total = np.where(is_number, traces, 0).sum(axis=0)
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return mean, int(np.isinf(traces).any(axis=1).sum())
-
-
-def _averages(metrics: BatchMetrics) -> list[dict[str, Any]]:
-    """Plain numbers per seed from metrics `(S, n_batches)`, in float64."""
-    sums = {name: np.asarray(value, float) for name, value in vars(metrics).items()}
-    # Batches that have no samples come last in all seeds, and are no batches.
-    n_batches = int(np.sum(sums["count"][0] > 0))
-    sums = {name: value[:, :n_batches] for name, value in sums.items()}
-    count = sums["count"].sum(axis=1)
-    weight = np.maximum(sums["weight"].sum(axis=1), np.finfo(float).tiny)  # NaN stays
-    means = {
-        "loss": sums["loss"].sum(axis=1) / weight,
-        "penalty": sums["penalty"].sum(axis=1) / weight,
-        "mark": sums["mark"].sum(axis=1) / weight,
-        "residual_mean": sums["residual"].sum(axis=1) / count,
-        "residual_max": sums["residual_max"].max(axis=1),
-        "converged_fraction": sums["converged"].sum(axis=1) / count,
-        "solver_steps_mean": sums["steps"].sum(axis=1) / count,
-        "gradient_norm": sums["gradient_norm"].mean(axis=1),
-    }
-    executions = sums["evaluations"].sum(axis=1)
-    return [
-        {
-            **{name: float(value[seed]) for name, value in means.items()},
-            "circuit_executions": round(float(executions[seed])),
-        }
-        for seed in range(len(count))
-    ]
 
 
 def _where(chosen: np.ndarray, new: Any, old: Any) -> np.ndarray:

@@ -9,22 +9,53 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from qdeq import native
 from qdeq.errors import UserError
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import BatchAxis
 from qdeq.training.processes import wait_for_all_processes
 
 SEEDS, BATCH = "seeds", "batch"
 
 _AMPLITUDES_CPU = 2**18
 _AMPLITUDES_ACCELERATOR = 2**26
+
+
+class BatchAxis(eqx.Module):
+    """A mesh axis over whose devices every batch is split.
+
+    Parameters
+    ----------
+    name
+        Of the axis; what is computed of a batch then runs inside `jax.shard_map`.
+    size
+        Number of devices along it.
+    """
+
+    name: str = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+
+    def own(self, batch: Array) -> Array:
+        """This device's part of a batch along axis 1: `(n, B)` -> `(n, ceil(B / size))`.
+
+        Where `size` does not divide B, the last part is filled up with the first entries of the
+        batch; the caller's `weights` must be zero there.
+        """
+        part = -(-batch.shape[1] // self.size)
+        filled = jnp.take(batch, jnp.arange(part * self.size) % batch.shape[1], axis=1)
+        start = jax.lax.axis_index(self.name) * part
+        return jax.lax.dynamic_slice_in_dim(filled, start, part, axis=1)
+
+    def own_weights(self, weights: Array) -> Array:
+        """As `own`, with zero weight for what only fills up."""
+        surplus = -weights.shape[1] % self.size
+        return self.own(jnp.pad(weights, ((0, 0), (0, surplus))))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from qdeq.models import Prediction, Predictor
 from qdeq.training.config import TrainConfig
-from qdeq.training.epoch import Values
 from qdeq.training.layer import LayerRecipe
 from qdeq.training.parallel import Layout
 from qdeq.training.programs import Structure, compiled
+from qdeq.training.values import Values
 
 # Samples predicted at once: one compiled shape, so that a sample's scores are the same bits
 # whatever else is predicted with it. A program runs up to so many of these blocks one after the

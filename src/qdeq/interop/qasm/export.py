@@ -37,7 +37,7 @@ from qdeq.runs.summary import versions
 from qdeq.runs.trained import load
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
-from qdeq.training.loop import ModelMaker, untrained
+from qdeq.training.state import ModelMaker, untrained
 
 FORMAT = "qdeq-export-1"
 
