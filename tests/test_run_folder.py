@@ -209,5 +209,22 @@ def test_every_line_of_metrics_is_strict_json(folder):
 
 
 def test_an_unfinished_run_has_no_summary_and_says_how_to_go_on(folder):
+    folder.write_config(TrainConfig())
     with pytest.raises(UserError, match="--resume"):
         folder.read_summary()
+
+
+def test_the_folder_of_another_program_is_named_as_such(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 768}')
+    other = RunFolder.open(tmp_path)
+    for read in (other.read_config, other.read_summary):
+        with pytest.raises(UserError, match="is not a configuration of qdeq"):
+            read()
+
+
+def test_a_run_on_a_table_without_its_preparation_says_what_is_missing(folder):
+    folder.write_config(TrainConfig())
+    assert folder.read_preparation() is None
+    folder.write_config(TrainConfig(data="wine.csv", target="kind"))
+    with pytest.raises(UserError, match=r"preparation\.json is not there.*wine\.csv"):
+        folder.read_preparation()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from qdeq.cli.effects import OF_MODEL, warn_of_no_effect
 from qdeq.cli.wirings import WiringName, wiring_of
 from qdeq.errors import UserError
 from qdeq.training.options import ModelOptions
@@ -62,6 +63,7 @@ class DrawCommand(ModelOptions):
         from qdeq.runs.run_folder import RunFolder
 
         if self.run is None:
+            warn_of_no_effect(given, [self], OF_MODEL)
             measured = self._of_options()
         else:
             folder = RunFolder.open(self.run)

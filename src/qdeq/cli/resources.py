@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from qdeq.cli.console import make_console, print_rows
+from qdeq.cli.effects import OF_RESOURCES, warn_of_no_effect
 from qdeq.cli.wirings import WiringName, wiring_of
 from qdeq.devices.ledger import Budget
 from qdeq.devices.timing import parse_timing
@@ -140,6 +141,7 @@ class ResourcesCommand:
         return None
 
     def execute(self, given: frozenset[str]) -> None:
+        warn_of_no_effect(given, [self], OF_RESOURCES)
         if self.run is not None:
             self._show_run(given)
             return

@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import tyro
 
 from qdeq.cli.console import make_console, print_path
+from qdeq.cli.effects import OF_TRAINING, warn_of_no_effect
 from qdeq.cli.train import chosen, config_of, preset_defaults, with_data
 from qdeq.errors import UserError
 from qdeq.names import IN_WORDS, PresetName
@@ -80,7 +82,11 @@ class SweepCommand(TrainConfig):
         from qdeq.runs import sweep
 
         out = Path(self.out).resolve()
-        tasks = sweep.plan(base, sweep.parse_grid(self.grid), seeds, out, track=self.track)
+        grid = sweep.parse_grid(self.grid)
+        tasks = sweep.plan(base, grid, seeds, out, track=self.track)
+        # Unchecked: a combination that cannot be is a row of the table, with its reason.
+        every = [SimpleNamespace(**vars(base) | task.changes) for task in tasks]
+        warn_of_no_effect(given | grid.keys(), every, OF_TRAINING)
         runner = sweep.ray_runner(
             address=self.address,
             cpus_per_task=self.cpus_per_task,

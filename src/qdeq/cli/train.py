@@ -15,6 +15,7 @@ from rich.console import Console
 
 from qdeq.cli.config_file import read_options
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
+from qdeq.cli.effects import OF_TRAINING, warn_of_no_effect
 from qdeq.errors import UserError
 from qdeq.names import PresetName
 from qdeq.runs.seeds import parse_seeds
@@ -109,6 +110,8 @@ class TrainCommand(TrainConfig):
                 raise UserError(
                     f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
                 )
+            if speaks:
+                warn_of_no_effect(given, [config], OF_TRAINING)
             # One seed in words, of a file that has many, is that one.
             seeds = None if self.seeds is None or "seed" in given else parse_seeds(self.seeds)
         if together is not None:

@@ -167,6 +167,10 @@ def check_numbers(
         raise UserError(
             f"scale_factors={scale_factors!r}: give numbers of at least 1, such as 1, 3"
         )
+    if len(set(scale_factors)) < len(scale_factors):
+        raise UserError(
+            f"scale_factors={scale_factors!r}: extrapolation takes every factor once, such as 1, 3"
+        )
 
 
 def _is_number(value: Any) -> bool:

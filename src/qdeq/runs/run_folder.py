@@ -256,9 +256,15 @@ class RunFolder:
         Raises
         ------
         UserError
-            When the file is damaged.
+            When the file is damaged, or the run was trained on a table and it is not there.
         """
         if not self.preparation_path.is_file():
+            config = self.read_config()
+            if config.target is not None:  # columns as they are would be other features
+                raise UserError(
+                    f"{self.preparation_path} is not there, which makes features of the columns of "
+                    f"{config.data}: restore it or train again"
+                )
             return None
         source = str(self.preparation_path)
         return TablePreparation.from_json(_read_text(self.preparation_path), source=source)
@@ -481,6 +487,7 @@ class RunFolder:
             When the run is not finished or the file is damaged.
         """
         if not self.summary_path.exists():
+            self.read_config()  # of another program's folder this says that it is none of ours
             raise UserError(
                 f"run={str(self.path)!r}: the run is not finished (no summary.json); continue it "
                 f"with `qdeq train --resume {shlex.quote(str(self.path))}`"

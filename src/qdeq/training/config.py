@@ -166,6 +166,11 @@ class TrainConfig(
         known = [field.name for field in dataclasses.fields(cls)]
         missing = [name for name in known if name not in values and name not in _LATER_FIELDS]
         unknown = [name for name in values if name not in known]
+        if len(missing) > len(known) / 2:
+            raise UserError(
+                f"{source} is not a configuration of qdeq (it lacks {', '.join(missing[:3])} and "
+                f"{len(missing) - 3} more): give the folder or the file that `qdeq train` wrote"
+            )
         if missing:
             raise UserError(f"{source} lacks {', '.join(missing)}: restore the file or train again")
         if unknown:
