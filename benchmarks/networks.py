@@ -22,7 +22,7 @@ from benchmarks.network_grid import plain_scan
 from benchmarks.timing import take_turns
 from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.runs.summary import hardware, versions
-from qdeq.studies.parity_training import initial_network, parities, trained
+from qdeq.studies.parity.training import initial_network, parities, trained
 
 _TRAINED, _STEPS, _BATCH = 32, 600, 64
 _GENERAL = "qdeq.Equilibrium on Network's map"

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from qdeq.equilibrium.networks import Chain
-from qdeq.studies import magnet_data
-from qdeq.studies.magnet import TASKS, MagnetStudy
-from qdeq.studies.magnet_baselines import ridge_row, windows
-from qdeq.studies.magnet_claims import ratio
-from qdeq.studies.magnet_data import (
+from qdeq.studies.magnet import data as magnet_data
+from qdeq.studies.magnet.baselines import ridge_row, windows
+from qdeq.studies.magnet.claims import ratio
+from qdeq.studies.magnet.data import (
     bonds_of,
     chain_bonds,
     grid_bonds,
@@ -23,15 +22,16 @@ from qdeq.studies.magnet_data import (
     random_fields,
     samples,
 )
-from qdeq.studies.magnet_figures import branch_point, field_of
-from qdeq.studies.magnet_measures import normalised_error
-from qdeq.studies.magnet_networks import (
+from qdeq.studies.magnet.figures import branch_point, field_of
+from qdeq.studies.magnet.measures import normalised_error
+from qdeq.studies.magnet.networks import (
     initial_network,
     mean_field,
     symmetric_answers,
     symmetries,
 )
-from qdeq.studies.magnet_training import train_row, training_samples
+from qdeq.studies.magnet.study import TASKS, MagnetStudy
+from qdeq.studies.magnet.training import train_row, training_samples
 from qdeq.studies.results import Results
 from qdeq.studies.study import Row
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from qdeq.studies.parity import ParityStudy, depth_bound
-from qdeq.studies.parity_training import parities, train_row
+from qdeq.studies.parity.study import ParityStudy, depth_bound
+from qdeq.studies.parity.training import parities, train_row
 from qdeq.studies.study import Row
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import qdeq
-from qdeq.studies.series import SERIES, SeriesStudy
-from qdeq.studies.series_data import load_series, lorenz, mackey_glass
-from qdeq.studies.series_models import EchoState, Ridge
-from qdeq.studies.series_rows import Prepared, chain_network, error, gru_network, train_row
+from qdeq.studies.series.data import load_series, lorenz, mackey_glass
+from qdeq.studies.series.models import EchoState, Ridge
+from qdeq.studies.series.rows import Prepared, chain_network, error, gru_network, train_row
+from qdeq.studies.series.study import SERIES, SeriesStudy
 
 
 def test_rows_have_one_key_each_and_a_reference_in_their_series():
@@ -103,7 +103,7 @@ def test_rivals_are_of_the_size_of_the_chain():
 @pytest.mark.parametrize("model", ["chain", "alone", "gru", "esn"])
 def test_a_row_is_trained_and_measured(model, tmp_path, monkeypatch):
     wave = np.sin(0.5 * np.arange(400))[:, None]
-    monkeypatch.setattr("qdeq.studies.series_rows.load_series", lambda _: wave)
+    monkeypatch.setattr("qdeq.studies.series.rows.load_series", lambda _: wave)
     row = SeriesStudy(seeds=(0,)).rows()[0]
     options = {**row.options, "model": model, "steps": 120, "horizon": 4, "n_qubits": 2}
     told = []

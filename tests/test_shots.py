@@ -15,8 +15,10 @@ from qdeq.errors import UserError
 from qdeq.models import SampledModel, paper_model
 from qdeq.runs import evaluate, session
 from qdeq.runs import run as run_module
-from qdeq.studies import noise_points, noise_solvers, reproduction, worker
+from qdeq.studies import reproduction, worker
 from qdeq.studies.noise import NoiseStudy
+from qdeq.studies.noise import points as noise_points
+from qdeq.studies.noise import solvers as noise_solvers
 from qdeq.studies.reproduction import reproduce
 from qdeq.studies.study import choose_rows
 from qdeq.training.config import TrainConfig

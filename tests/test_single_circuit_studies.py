@@ -7,8 +7,7 @@ import pytest
 
 from qdeq.equilibrium import AbstractAdjoint, Equilibrium, Newton
 from qdeq.studies.depth import DEPTHS, DepthStudy
-from qdeq.studies.implicit_methods import LABELS, ImplicitMethodsStudy
-from qdeq.studies.implicit_methods_rows import (
+from qdeq.studies.implicit_methods.rows import (
     METHODS,
     BroydenBackward,
     Phantom,
@@ -16,6 +15,7 @@ from qdeq.studies.implicit_methods_rows import (
     train_row,
     with_method,
 )
+from qdeq.studies.implicit_methods.study import LABELS, ImplicitMethodsStudy
 from qdeq.studies.results import Results
 
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from qdeq.errors import UserError
-from qdeq.studies import magnet_claims
-from qdeq.studies.magnet_figures import draw_branches, draw_errors, draw_profile
+from qdeq.studies.magnet import claims
+from qdeq.studies.magnet.figures import draw_branches, draw_errors, draw_profile
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Metric, Row, Study
 
@@ -143,14 +143,14 @@ class MagnetStudy(Study):
                     group,
                     "mean-field",
                     "mean field",
-                    "magnet_baselines:mean_field_row",
+                    "magnet.baselines:mean_field_row",
                     damping=0.5,
                 ),
                 self._row(
                     group,
                     "ridge",
                     "ridge, fields within 10",
-                    "magnet_baselines:ridge_row",
+                    "magnet.baselines:ridge_row",
                     **_learns(group),
                 ),
             ]
@@ -170,7 +170,7 @@ class MagnetStudy(Study):
         options: dict[str, Any] = {"cell": cell, "layers": layers, **_learns(group)}
         options |= {"steps": _STEPS, "batch": _BATCH}
         options["sizes"] = sizes or options["sizes"]
-        return self._row(group, name, label, "magnet_training:train_row", seeds, **options)
+        return self._row(group, name, label, "magnet.training:train_row", seeds, **options)
 
     def _row(
         self,
@@ -208,14 +208,14 @@ class MagnetStudy(Study):
             ]
             found.append(of_task.grid(f"Error over the variance, {task.label}", metrics))
             sizes = list(task.tests)[::-1]
-            found.append(magnet_claims.ratios(of_task, group, task.label, sizes))
+            found.append(claims.ratios(of_task, group, task.label, sizes))
         return found
 
     def claims(self, results: Results) -> list[str]:
         return [
             sentence
             for group, task in TASKS.items()
-            for sentence in magnet_claims.sentences(results, group, task)
+            for sentence in claims.sentences(results, group, task)
         ]
 
     def notes(self, results: Results) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
-from qdeq.studies.magnet_data import shape_of
+from qdeq.studies.magnet.data import shape_of
 from qdeq.studies.results import Results
 from qdeq.studies.study import Row
 

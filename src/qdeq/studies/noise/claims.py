@@ -8,7 +8,7 @@ from qdeq.studies.results import Results
 from qdeq.studies.study import Row
 
 if TYPE_CHECKING:
-    from qdeq.studies.noise import NoiseStudy
+    from qdeq.studies.noise.study import NoiseStudy
 
 # Accuracy above that of guessing from which on a model is said to know something.
 _ABOVE_CHANCE = 0.1

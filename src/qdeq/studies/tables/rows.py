@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from qdeq.studies.kinds import peak_memory, result
 from qdeq.studies.study import Result, Row, Tell
-from qdeq.studies.tables import FOLDS
+from qdeq.studies.tables.study import FOLDS
 
 _REGRESSIONS = ("diabetes", "friedman")
 

@@ -11,8 +11,8 @@ from jaxtyping import Array, ArrayLike
 
 from qdeq.equilibrium.networks import NetworkEquilibrium, growth, path_independence
 from qdeq.models import Network
-from qdeq.studies.magnet_data import Shape, random_fields, reason_against, samples, shape_of
-from qdeq.studies.magnet_networks import scaled, symmetric_answers, wiring_of
+from qdeq.studies.magnet.data import Shape, random_fields, reason_against, samples, shape_of
+from qdeq.studies.magnet.networks import scaled, symmetric_answers, wiring_of
 
 #: Seeds of the fields; all rows, and all seeds of a row, have the same.
 TRAINING, VALIDATION, TEST = 0, 1, 2

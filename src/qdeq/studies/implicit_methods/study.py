@@ -91,7 +91,7 @@ class ImplicitMethodsStudy(Study):
             group=group,
             name=method if equal == "epochs" else f"{method}-equal",
             label=label,
-            kind="qdeq.studies.implicit_methods_rows:train_row",
+            kind="qdeq.studies.implicit_methods.rows:train_row",
             seeds=self.seeds,
             config=TrainConfig(
                 data=self.data,

@@ -107,7 +107,7 @@ class ParityStudy(Study):
             group="parity",
             name=name,
             label=label,
-            kind="qdeq.studies.parity_training:train_row",
+            kind="qdeq.studies.parity.training:train_row",
             seeds=self.seeds,
             options={
                 "cell": cell,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
-from qdeq.studies.noise import NoiseStudy
+from qdeq.studies.noise.study import NoiseStudy
 from qdeq.studies.results import Results
 from qdeq.studies.study import Device, Row
 

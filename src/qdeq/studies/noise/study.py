@@ -1,7 +1,7 @@
 """`qdeq reproduce noise`: which models, trained how, on which devices, and what is shown. No JAX.
 
-How a model is measured on a device is `noise_points.py`'s business, what is said of it
-`noise_claims.py`'s.
+How a model is measured on a device is `points.py`'s business, what is said of it
+`claims.py`'s.
 """
 
 from collections.abc import Callable, Sequence
@@ -164,7 +164,7 @@ class NoiseStudy(Study):
         return {"channel": self.channel, "repeats": self.repeats}
 
     def measurer(self, row: Row, folder: Path, seeds: Sequence[int]) -> Callable[[Device], Numbers]:
-        from qdeq.studies.noise_points import Measurer
+        from qdeq.studies.noise.points import Measurer
 
         return Measurer(row, folder / "runs", seeds, self.repeats)
 
@@ -200,17 +200,17 @@ class NoiseStudy(Study):
         return [*filter(None, found), *(_solver_grid(*item) for item in solvers.items())]
 
     def claims(self, results: "Results") -> list[str]:
-        from qdeq.studies.noise_claims import claims
+        from qdeq.studies.noise.claims import claims
 
         return claims(self, results)
 
     def notes(self, results: "Results") -> list[str]:
-        from qdeq.studies.noise_claims import notes
+        from qdeq.studies.noise.claims import notes
 
         return notes(self, results)
 
     def pictures(self, results: "Results", out: Path) -> "dict[str, tuple[Figure, str]]":
-        from qdeq.studies.noise_figures import draw_all
+        from qdeq.studies.noise.figures import draw_all
 
         del out
         return draw_all(self, results)
@@ -233,7 +233,7 @@ class NoiseStudy(Study):
             store = Store(out / "points" / f"solvers-{row.key}.json", identity)
             content = store.read()
             if content is None:
-                from qdeq.studies.noise_solvers import solver_errors
+                from qdeq.studies.noise.solvers import solver_errors
 
                 errors = solver_errors(
                     folder_of(row, out) / "runs" / f"seed-{seeds[0]['seed']}",

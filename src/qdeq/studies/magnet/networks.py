@@ -23,8 +23,8 @@ from qdeq.equilibrium.networks import (
     NetworkEquilibrium,
 )
 from qdeq.models import Network, QuantumModel
-from qdeq.studies.magnet_data import DEVIATION, Shape
-from qdeq.studies.parity_training import Tanh
+from qdeq.studies.magnet.data import DEVIATION, Shape
+from qdeq.studies.parity.training import Tanh
 
 #: `(n, sites)` on chains, `(n, rows, columns)` on grids.
 Fields = Float[Array, "n ..."]

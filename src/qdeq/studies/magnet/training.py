@@ -16,8 +16,8 @@ from jaxtyping import Array, Bool, Float
 from qdeq.equilibrium.networks import NetworkEquilibrium, stability_penalty
 from qdeq.models import Network
 from qdeq.studies.kinds import failed, peak_memory, result
-from qdeq.studies.magnet_data import samples, shape_of
-from qdeq.studies.magnet_measures import (
+from qdeq.studies.magnet.data import samples, shape_of
+from qdeq.studies.magnet.measures import (
     TRAINING,
     VALIDATION,
     errors,
@@ -26,7 +26,7 @@ from qdeq.studies.magnet_measures import (
     stability,
     with_absent,
 )
-from qdeq.studies.magnet_networks import (
+from qdeq.studies.magnet.networks import (
     answers,
     initial_network,
     scaled,

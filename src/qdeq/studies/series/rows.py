@@ -20,8 +20,8 @@ from qdeq.errors import UserError
 from qdeq.models import Network
 from qdeq.models.sequence_network import sequence_network
 from qdeq.studies.kinds import failed, peak_memory, result
-from qdeq.studies.series_data import load_series
-from qdeq.studies.series_models import EchoState, Ridge
+from qdeq.studies.series.data import load_series
+from qdeq.studies.series.models import EchoState, Ridge
 from qdeq.studies.study import Result, Row, Tell
 from qdeq.training.forecasting import forecast, forecasting_sequences
 from qdeq.training.sequences import SequenceTraining, train_sequences

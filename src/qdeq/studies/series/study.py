@@ -1,6 +1,6 @@
 """Series: a causal chain of circuits at equilibrium against what else forecasts series.
 
-What is trained for a row is `series_rows.py`; the series are `series_data.py`.
+What is trained for a row is `rows.py`; the series are `data.py`.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class SeriesStudy(Study):
                 group=series,
                 name=model,
                 label=label,
-                kind="qdeq.studies.series_rows:train_row",
+                kind="qdeq.studies.series.rows:train_row",
                 seeds=self.seeds,
                 options={
                     "series": series,

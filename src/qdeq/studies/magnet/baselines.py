@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from qdeq.equilibrium import Picard
 from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.studies.kinds import peak_memory, result
-from qdeq.studies.magnet_data import DEVIATION, samples, shape_of
-from qdeq.studies.magnet_measures import (
+from qdeq.studies.magnet.data import DEVIATION, samples, shape_of
+from qdeq.studies.magnet.measures import (
     VALIDATION,
     errors,
     normalised_error,
@@ -18,8 +18,8 @@ from qdeq.studies.magnet_measures import (
     stability,
     with_absent,
 )
-from qdeq.studies.magnet_networks import answers, mean_field, scaled
-from qdeq.studies.magnet_training import training_samples
+from qdeq.studies.magnet.networks import answers, mean_field, scaled
+from qdeq.studies.magnet.training import training_samples
 from qdeq.studies.study import Result, Row, Tell
 
 #: Sites on each side whose fields the linear model sees, and its penalties to choose from.

@@ -1,6 +1,6 @@
 """Tables: the estimators' defaults against depth, against classical models, against PennyLane.
 
-What is trained for a row, and what tables there are, is `table_rows.py`.
+What is trained for a row, and what tables there are, is `rows.py`.
 """
 
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class TableStudy(Study):
                 group=table,
                 name=name,
                 label=label,
-                kind="qdeq.studies.table_rows:train_row",
+                kind="qdeq.studies.tables.rows:train_row",
                 seeds=pairs,
                 options={"table": table, "model": name},
             )
