@@ -41,9 +41,9 @@ class TrainCommand(TrainConfig):
     """Train a classifier and write a run folder with its model, metrics, pictures and report."""
 
     preset: PresetName = "paper"
-    """Defaults for all other options: the paper's recipe, a first look within two minutes, or the
-    published code like for like; without it those of a file of your own follow from its shape.
-    Options that are given override it."""
+    """Defaults for all other options: the paper's recipe, a first look within two minutes (demo),
+    the published code like for like, or what does best on images (best); without it those of a
+    file of your own follow from its shape. Options that are given override it."""
 
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Options from a file: a run's config.json or its folder, which trains the same once more, or
