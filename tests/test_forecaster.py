@@ -60,6 +60,28 @@ def test_rows_without_names_are_those_of_the_fit_and_names_stay_those_of_the_fit
     assert isinstance(later, np.ndarray)
 
 
+def test_rows_of_x_stand_beside_those_of_their_own_index(of_frames):
+    fitted, y, x = of_frames
+    enter = {
+        "fit": lambda x: forecaster().fit(y, X=x[:10]),
+        "update": lambda x: copy.deepcopy(fitted).update(y[:3], X=x[:3]),
+        "predict": lambda x: copy.deepcopy(fitted).predict(3, X=x[:5]),
+    }
+    for name, enters in enter.items():
+        with pytest.raises(qdeq.UserError, match=r"X: .* in its index stands beside .* \(row 0\)"):
+            enters(x[::-1])
+        if name != "fit":  # ten rows are too few to train on
+            enters(x.reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    "index", [DAYS[::-1], pd.RangeIndex(60, 0, -1), DAYS[[1, 0, *range(2, 60)]]]
+)
+def test_rows_that_go_back_in_time_are_refused(index):
+    with pytest.raises(qdeq.UserError, match=r"y: .* comes after .* in its index \(row 1\): give"):
+        forecaster().fit(pd.Series(WAVE, index=index))
+
+
 @pytest.mark.parametrize("rows", [np.ones((3, 2)), pd.DataFrame({"a": [1.0], "b": [2.0]})])
 def test_rows_of_other_channels_are_refused_in_one_line(of_waves, rows):
     with pytest.raises(qdeq.UserError, match="y: 2 channels where 1 were fitted: give the same"):

@@ -1,6 +1,7 @@
 """From the columns of a table to features: scikit-learn's numbers, kept as plain ones."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from qdeq.data import TablePreparation
+from qdeq.data import TablePreparation, frames
 from qdeq.errors import UserError
 from qdeq.runs.unseen import UnseenValues
 
@@ -160,6 +161,26 @@ def test_numbers_with_few_texts_among_them_are_numbers():
     assert column.fill == 24.5 and column.indicator
     with pytest.raises(UserError, match=r"column 'x' holds 'what' in row 2, which is no number"):
         preparation.transform({"x": ["3", "what"]})
+
+
+@pytest.mark.parametrize("word", ["<0.5", "12 kg", "~7", "3rd", "5+"])
+def test_a_number_with_something_beside_it_is_no_gap(word):
+    frame = pd.DataFrame({"x": [*map(str, range(50)), word]})
+    with pytest.raises(UserError, match=f"'x' holds {re.escape(repr(word))} among its numbers"):
+        TablePreparation.fit(frame)
+
+
+@pytest.mark.parametrize("word", ["(12.50)", "12-", "1.234.567", "-1.234.567"])
+def test_numbers_written_for_people_are_no_gaps(word):
+    frame = pd.DataFrame({"x": [*map(str, range(50)), word]})
+    with pytest.raises(UserError, match=f"written for people, such as {re.escape(repr(word))}"):
+        TablePreparation.fit(frame)
+
+
+def test_a_minus_sign_is_one_in_any_writing():
+    frame = pd.DataFrame({"x": ["\u22121.5", "-1.5", "\u22122 000", "1e\u22123"]})
+    values = frames.as_numbers(frame["x"], "column 'x'")
+    np.testing.assert_array_equal(values, [-1.5, -1.5, -2000, 1e-3])
 
 
 def test_infinite_and_far_away_numbers_are_tame():

@@ -5,6 +5,7 @@ import pickle
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from compilations import compilations
 from sklearn.base import clone
@@ -33,6 +34,13 @@ def test_it_learns_in_the_units_of_the_target(fitted):
     assert fitted.targets_.mean[0] == pytest.approx(100, abs=5)
     assert fitted.encoding_ == "table" and fitted.n_qubits_ == 2 and fitted.n_iter_ == 15
     assert set(fitted.history_[0]) >= {"train_r2", "valid_r2", "valid_loss", "best"}
+
+
+@pytest.mark.parametrize("size", [100.0, 1e-3])
+def test_features_far_from_one_in_size_are_said_where_they_become_angles(size):
+    x = pd.DataFrame(X * np.where(np.arange(4) == 2, size, 1e-4), columns=[*"abcd"])
+    with pytest.warns(UserWarning, match=r"numbers of X are about .* \(column 2 \('c'\)\): scale"):
+        qdeq.QDEQRegressor(**FAST).fit(x, Y)
 
 
 def test_a_pickled_regressor_predicts_the_same_and_can_be_cloned(fitted):
@@ -110,6 +118,14 @@ def test_a_warm_start_goes_on_from_the_model_before():
     assert [m["train_loss"] for m in cold.history_] == [m["train_loss"] for m in losses]
     with pytest.raises(qdeq.UserError, match="the model that was fitted before has other"):
         warm.fit(X, np.stack([Y, Y], axis=1))
+
+
+def test_a_warm_start_keeps_the_scale_of_the_targets():
+    warm = qdeq.QDEQRegressor(**OWN, warm_start=True).fit(X, Y)
+    before, scale = warm.predict(X), warm.targets_
+    warm.set_params(epochs=1, learning_rate=1e-9).fit(X[Y > 0], Y[Y > 0])
+    assert warm.targets_ == scale
+    np.testing.assert_allclose(warm.predict(X), before, atol=1e-4)
 
 
 def test_early_stopping_ends_a_fit_and_verbose_says_so(capsys):

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from compilations import compilations
 from sklearn.base import clone
@@ -25,6 +26,7 @@ from qdeq.data import from_arrays
 from qdeq.interop._estimator import OWN_PARAMETERS
 from qdeq.training import PRESETS, TrainConfig, Trainer
 from qdeq.training.options import DataOptions
+from qdeq.training.predict import log_probabilities
 
 # direct(2) compiles in a fraction of the time; what the contract is about does not depend on it.
 QUICK = {
@@ -267,6 +269,54 @@ def test_labels_need_two_classes_and_one_that_is_repeated():
         qdeq.QDEQClassifier(**QUICK).fit(x, [4, 4, 4])
     with pytest.raises(qdeq.UserError, match="each the only one of its class"):
         qdeq.QDEQClassifier(**QUICK).fit(x, [1, 2, 3])
+
+
+def test_a_warm_start_goes_on_with_what_the_model_was_made_for(iris):
+    x, y = iris
+    x = pd.DataFrame(x, columns=list("abcd"))
+    warm = qdeq.QDEQClassifier(**{**QUICK, "epochs": 2}, warm_start=True).fit(x, y)
+    with pytest.raises(qdeq.UserError, match=r"y holds the classes .*'rose'.* goes on from one of"):
+        warm.fit(x, np.where(y == "setosa", "rose", y))
+    with pytest.raises(ValueError, match="in the same order as they were in fit"):
+        warm.fit(x[["b", "a", "c", "d"]], y)
+    assert warm.classes_.tolist() == NAMES.tolist()  # a fit that failed changes no labels
+    warm.set_params(warm_start=False).fit(x[["b", "a", "c", "d"]], np.where(y == "setosa", "r", y))
+    assert warm.classes_.tolist() == ["r", *NAMES[1:]]
+
+
+def test_every_call_of_partial_fit_has_the_same_classes(iris):
+    x, y = iris
+    with pytest.raises(qdeq.UserError, match="y holds 1 class"):
+        qdeq.QDEQClassifier(**QUICK).partial_fit(x[:50], y[:50])
+    part = qdeq.QDEQClassifier(**QUICK).partial_fit(x[:50], y[:50], classes=NAMES)
+    part.partial_fit(x[50:], y[50:], classes=NAMES[::-1])
+    with pytest.raises(qdeq.UserError, match=r"'rose'.* and they were .* in the first call"):
+        part.partial_fit(x, y, classes=[*NAMES, "rose"])
+
+
+def test_logarithms_of_probabilities_are_finite(fitted, iris):
+    x, _ = iris
+    logarithms = fitted.predict_log_proba(x)
+    np.testing.assert_allclose(np.exp(logarithms), fitted.predict_proba(x), rtol=1e-12)
+    assert np.isfinite(log_probabilities(np.array([[0.0, 2000.0]]))).all()
+
+
+def test_masked_values_are_no_data(fitted, iris):
+    x, y = iris
+    masked = np.ma.masked_greater(x, 2)
+    with pytest.raises(qdeq.UserError, match=f"X: {masked.mask.sum()} of its 600 values are mask"):
+        clone(fitted).fit(masked, y)
+    with pytest.raises(qdeq.UserError, match=r"X: .* are masked"):
+        fitted.predict(masked)
+    with pytest.raises(qdeq.UserError, match="y: 50 of its 150 values are masked"):
+        clone(fitted).fit(x, np.ma.masked_equal(y, "setosa"))
+
+
+def test_texts_among_features_are_named_as_such(fitted, iris):
+    x, y = iris
+    texts = pd.DataFrame(x, columns=list("abcd")).assign(b=pd.Categorical(y))
+    with pytest.raises(qdeq.UserError, match=r"^X: row 0, column 1 \('b'\) is 'setosa'"):
+        clone(fitted).fit(texts, y)
 
 
 def test_wrong_inputs_are_refused_as_scikit_learn_does(fitted, iris):

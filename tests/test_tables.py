@@ -351,6 +351,22 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize(("separator", "first"), [(";", "sep=;"), ("\t", "SEP=\t"), (",", ",,")])
+def test_lines_before_the_header_that_say_nothing_are_left_out(separator, first, tmp_path):
+    rows = ["x,y,z", *(f"{k},{k % 2},a{k % 3}" for k in range(20))]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([first, *(row.replace(",", separator) for row in rows)]))
+    frame = table_files.read_whole(path)
+    assert list(frame.columns) == ["x", "y", "z"] and len(frame) == 20
+
+
+def test_a_line_above_the_header_is_shown(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("# from the scale\nx,y\n1,2\n")
+    with pytest.raises(UserError, match=r"line 2 has 2 .* first line, here '# from the scale'"):
+        table_files.read_whole(path)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_that_says_what_to_do(mistake, tmp_path):
     write, words = MISTAKES[mistake]

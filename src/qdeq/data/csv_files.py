@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from qdeq.data.frames import check_names, plain_names
+from qdeq.data.inputs import shown
 from qdeq.data.tables import first_line, require
 from qdeq.errors import UserError
 
@@ -24,6 +25,7 @@ ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".data")
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE_BYTES = 1 << 20
 _HEADER_LINES = 100
+_NO_HEADER = re.compile(r"[\s,;|]*|sep=[,;\t|]\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,8 @@ class CsvFile:
         if not text.strip():
             raise UserError(f"{path} is empty: give a table whose first line names its columns")
         separator = _separator(text, path)
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         with _reading(path):
-            header = next(row for row in rows if any(cell.strip() for cell in row))
+            header = _header_row(io.StringIO(text, newline=""), separator)
         columns = tuple(plain_names(header))
         if len(columns) == 1 and (other := _other_separator(text)):
             raise UserError(
@@ -95,13 +96,18 @@ class CsvFile:
         with _reading(self.path), _text(self.path) as file:
             reader = csv.reader(file, delimiter=self.separator)
             for row in reader:
+                if n_rows < 0 and _is_no_header(self.separator.join(row)):
+                    continue
                 if len(row) == n_columns:
                     n_rows += 1
                 elif len(row) > 1 or (row and row[0].strip()):
+                    first = shown(self.separator.join(self.columns))
+                    more = len(row) > n_columns
+                    what = f"; the header is the first line, here {first}" if more else ""
                     raise UserError(
                         f"{self.path}: line {reader.line_num} has {len(row)} fields and the header "
                         f"{n_columns} ({_SEPARATORS[self.separator]} between them): correct the "
-                        "line, or put texts that hold the separator in double quotes"
+                        f"line, or put texts that hold the separator in double quotes{what}"
                     )
         if n_rows < 1:
             raise UserError(f"{self.path} has a header and no rows: give at least one")
@@ -151,9 +157,18 @@ class CsvFile:
 
 
 def _skip_header(file: IO[str], separator: str) -> None:
-    for row in csv.reader(file, delimiter=separator):
-        if any(cell.strip() for cell in row):
-            return
+    _header_row(file, separator)
+
+
+def _header_row(file: IO[str], separator: str) -> list[str]:
+    """Read up to the line that names the columns."""
+    rows = csv.reader(file, delimiter=separator)
+    return next(row for row in rows if not _is_no_header(separator.join(row)))
+
+
+def _is_no_header(line: str) -> bool:
+    """Whether a line is empty, or `sep=;`, which is advice for spreadsheets."""
+    return _NO_HEADER.fullmatch(line) is not None
 
 
 def _separator(text: str, path: Path) -> str:
@@ -178,7 +193,7 @@ def _other_separator(text: str) -> str:
 def _header(text: str) -> str:
     """The first line that is not blank, with those on which a quoted name in it goes on."""
     lines = itertools.islice(
-        itertools.dropwhile(str.isspace, io.StringIO(text, newline="")), _HEADER_LINES
+        itertools.dropwhile(_is_no_header, io.StringIO(text, newline="")), _HEADER_LINES
     )
     first = header = next(lines)
     while header.count('"') % 2:

@@ -35,13 +35,14 @@ _DATE = re.compile(
     rf"([T ]{_TIME})?\s*(Z|UTC|[+-]\d{{2}}:?\d{{2}})?",
     re.IGNORECASE,
 )
-# 1,5 and 1,234.50; 1 234,50; $12 and 12 %.
+# 1,5 and 1,234.50; 1 234,50 and 1.234.567; (12) and 12-, which are negative; $12 and 12 %.
 _WRITTEN_OUT = re.compile(
-    r"[+-]?(\d+(,\d+)+(\.\d+)?|\d{1,3}([.\s'’]\d{3})+,\d+"
+    r"[+-]?(\d+(,\d+)+(\.\d+)?|\d{1,3}([.\s'’]\d{3})+,\d+|\d{1,3}(\.\d{3}){2,}"
+    r"|\(\s?\d[\d,.\s'’]*\)|\d[\d,.\s'’]*-"
     r"|[€$£¥]\s?-?\d[\d,.\s'’]*|\d[\d,.\s'’]*\s?[€$£¥%])"
 )
 # 2 040 and 2'040.5 can mean one number only: any space (also no-break and thin) or apostrophe.
-_GROUPED = re.compile(r"[+-]?\d{1,3}([\s'’])\d{3}(\1\d{3})*(\.\d*)?")
+_GROUPED = re.compile(r"[+\u2212-]?\d{1,3}([\s'’])\d{3}(\1\d{3})*(\.\d*)?")
 # What programs and people write where a number is missing (R, pandas, SQL, spreadsheets, UCI).
 _GAP_WORDS = frozenset(
     [
@@ -354,6 +355,17 @@ def is_gap_word(text: str) -> bool:
     return not text or text.casefold() in _GAP_WORDS
 
 
+def check_missing_words(words: Iterable[str], where: str) -> None:
+    """Raise `UserError` for one that has a number in it, which would be lost as a gap."""
+    for word in words:
+        if any(character.isdigit() for character in word) and not is_gap_word(word):
+            raise UserError(
+                f"{where} holds {shown(word)} among its numbers, which would count as missing: "
+                "write a number alone, such as 1234.5, leave the cell empty, or leave the column "
+                "out (--ignore)"
+            )
+
+
 def said_of_gap_words(texts: Iterable[str]) -> str:
     """What is to be said where words that mean a gap elsewhere are texts; empty if none are."""
     # A lone sign, such as - beside +, is hardly meant as a gap.
@@ -375,6 +387,7 @@ def _number(value: Any) -> float | None:
                 return None
             if grouped := _GROUPED.fullmatch(value.strip()):
                 value = value.strip().replace(grouped[1], "")
+            value = value.replace("\u2212", "-")  # the minus sign of typesetting
         return float(value)
     except OverflowError:
         return math.inf

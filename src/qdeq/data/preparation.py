@@ -22,6 +22,7 @@ from qdeq.data.frames import (
     as_numbers,
     as_texts,
     check_columns,
+    check_missing_words,
     infinite_numbers,
     kind_of,
     listing,
@@ -404,6 +405,7 @@ def _fit_column(series: Any, name: str, kind: ColumnKind, said: list[str]) -> Co
 
 def _fit_numbers(series: Any, name: str, kind: ColumnKind) -> tuple[Column | None, str]:
     """The column, or None, and what is to be said of it."""
+    check_missing_words(kind.missing_words, f"column {name!r}")
     values = as_numbers(series, f"column {name!r}", kind.missing_words, infinite=True)
     gaps = [repr(word) for word in kind.missing_words] + list(infinite_numbers(values))
     values[np.isinf(values)] = np.nan

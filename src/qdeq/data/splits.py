@@ -463,9 +463,17 @@ def assemble_regression(
 
 
 def scaled_regression(
-    name: str, train: Split, valid: Split, test: Split, *, names: Sequence[str] | None = None
+    name: str,
+    train: Split,
+    valid: Split,
+    test: Split,
+    *,
+    names: Sequence[str] | None = None,
+    targets: Targets | None = None,
 ) -> Dataset:
     """A regression of three splits whose ``y`` is ``(N, T)`` float64 in the targets' own units.
+
+    Their scale is `targets`, if it is known from before.
 
     Raises
     ------
@@ -477,6 +485,7 @@ def scaled_regression(
             raise UserError(
                 f"{name}: the {part} split has no sample: give more samples or other fractions"
             )
-    targets = Targets.of(train.y, names, weight=train.weight)
+    if targets is None:
+        targets = Targets.of(train.y, names, weight=train.weight)
     parts = [Split(s.x, targets.scaled(s.y), s.weight) for s in (train, valid, test)]
     return Dataset(name, *parts, classes=(), image_shape=(1, train.x.shape[1]), targets=targets)

@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from qdeq.circuits import Encoding, MeasurementEnsemble, NoiseModel
 from qdeq.data import Dataset
-from qdeq.data.inputs import cast_features, weight_array
+from qdeq.data.inputs import cast_features, real_array, weight_array
 from qdeq.equilibrium import AbstractDerivative, Solution
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
@@ -44,6 +44,7 @@ OWN_PARAMETERS = frozenset(
 
 _MODEL_OPTIONS = frozenset(field.name for field in dataclasses.fields(ModelOptions)) - {"head"}
 _PATIENCE = 20  # epochs, of `early_stopping=True`
+_LEAST_SIZE, _MOST_SIZE = 0.02, 25.0  # root mean square of features that are angles
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -117,7 +118,7 @@ class Estimator(BaseEstimator):
         config = self._settled(dataset)
         trainer = Trainer(config, dataset, model=self.model)
         states = trainer.init_seeds([config.seed])
-        if self.warm_start and hasattr(self, "states_"):
+        if self._goes_on:
             states = _continued(states, self.states_)
         self._say(f"{_in_words(config, dataset)}; compiling")
         trainer.compile(states)
@@ -191,6 +192,11 @@ class Estimator(BaseEstimator):
         return self._seed
 
     @property
+    def _goes_on(self) -> bool:
+        """Whether a fit goes on from the model of the last one, and keeps what it was made for."""
+        return self.warm_start and hasattr(self, "states_")
+
+    @property
     def _valid_fraction(self) -> float:
         return 0.2 if self.valid_fraction is None else self.valid_fraction
 
@@ -218,6 +224,8 @@ class Estimator(BaseEstimator):
                 )
             default = vars(TrainConfig())
             config |= {name: default[name] for name in _MODEL_OPTIONS} | {"ansatz": OWN_MODEL}
+        elif config["encoding"] in (TABLE_ENCODING, "angle"):
+            _warn_of_scale(dataset.train.x, getattr(self, "feature_names_in_", None))
         return TrainConfig(**config)
 
     def _features(self, X: Any, *, reset: bool) -> np.ndarray:
@@ -227,6 +235,7 @@ class Estimator(BaseEstimator):
 
     def _rows(self, X: Any, y: Any = None) -> Any:
         """Images as features, and features as they are; with y a fit decides which."""
+        X = without_mask(X, "X")
         given = are_images(X)
         X = image_array(X) if given else X
         if y is not None:
@@ -283,14 +292,28 @@ def parameter_constraints(estimator: type[Estimator]) -> dict[str, list[Any]]:
 
 def finite(x: Any, estimator: BaseEstimator) -> np.ndarray:
     """Features in the model's type; the error names row and column."""
+    names = getattr(estimator, "feature_names_in_", None)
+    columns = None if names is None else [str(name) for name in names]
+    numbers = real_array(x, "X", columns=columns)
     name = "Input X contains NaN, infinity or a number beyond float32"
-    return cast_features(x, name=name, columns=getattr(estimator, "feature_names_in_", None))
+    return cast_features(numbers, name=name, columns=columns)
+
+
+def without_mask(values: Any, name: str) -> Any:
+    """Values as they are; scikit-learn would take what stands under a mask for data."""
+    if np.ma.is_masked(values):
+        raise UserError(
+            f"{name}: {np.ma.count_masked(values)} of its {np.size(values)} values are masked: "
+            "fill them in, or leave their samples out"
+        )
+    return values
 
 
 def sample_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:
     """Checked as scikit-learn does; None where every sample counts as one."""
     if sample_weight is None:
         return None
+    sample_weight = without_mask(sample_weight, "sample_weight")
     weights = _check_sample_weight(sample_weight, x, ensure_non_negative=True)
     return weight_array(weights, len(x), "sample_weight")
 
@@ -357,6 +380,26 @@ def _with_arrays(fresh: Any, kept: Any) -> Any:
         return None
     leaves = map(jax.device_put, leaves)
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), static)
+
+
+def _warn_of_scale(x: np.ndarray, columns: Any) -> None:
+    """Say that features are far from 1 in size, where a circuit takes them for angles.
+
+    Of iris with a standard deviation of 10 in every column all defaults learn as much as with 1, of
+    30 half of the labels and of 0.01 a tenth less.
+    """
+    sizes = np.sqrt(np.mean(np.square(x, dtype=np.float64), axis=0))
+    column = int(sizes.argmax())
+    if not 0 < sizes[column] < _LEAST_SIZE and sizes[column] <= _MOST_SIZE:
+        return
+    name = f"column {column}" if columns is None else f"column {column} ({columns[column]!r})"
+    most = " at most" if sizes[column] < _LEAST_SIZE else ""
+    warnings.warn(
+        f"features become angles, and the numbers of X are about {sizes[column]:.2g}{most} "
+        f"({name}): scale all columns to about 1, by a StandardScaler in front "
+        "(sklearn.pipeline.make_pipeline)",
+        stacklevel=5,
+    )
 
 
 def _in_words(config: TrainConfig, dataset: Dataset) -> str:

@@ -108,6 +108,10 @@ class QDEQForecaster(ChainEstimator):
         outside = None if X is None else series_array(X, "X")
         if outside is not None and len(outside) != rows:
             raise UserError(f"X holds {len(outside)} and y {rows} rows: give a row of X for each")
+        own_index = y.index if hasattr(y, "iloc") else None
+        if own_index is not None:
+            _check_order(own_index)
+        _check_same_rows(X, own_index)
         self.outside_ = (
             None if outside is None else SeriesPreparation.fit([outside[:edge]], name="X")
         )
@@ -141,7 +145,7 @@ class QDEQForecaster(ChainEstimator):
         self._remember(scaled, beside)
         self._columns = column_names(y), column_names(X)
         self._is_flat = np.ndim(y) == 1
-        self._index = _Index.of(y.index) if hasattr(y, "iloc") else None
+        self._index = None if own_index is None else _Index.of(own_index)
         names = getattr(y, "columns", None)
         self._names = getattr(y, "name", None) if names is None else names
         return self
@@ -199,15 +203,15 @@ class QDEQForecaster(ChainEstimator):
                 f"y: {values.shape[1]} channels where {self.preparation_.n_channels} were fitted: "
                 "give the same"
             )
-        index = self._index
+        index, given = self._index, y.index if hasattr(y, "iloc") else None
         if index is not None:
-            given = y.index if hasattr(y, "iloc") else None
             index = index.after(len(values)) if given is None else index.with_rows(given)
         outside = None if X is None else series_array(X, "X")
         if (outside is None) != (self.outside_ is None) or (
             outside is not None and len(outside) != len(values)
         ):
             raise UserError("update: give y and X as in fit, a row of X for each of y")
+        _check_same_rows(X, given)
         # A gap at the begin of the new rows is filled from the row before them.
         before = self.preparation_.scale.restored(self._recent[-1:])
         features = self.preparation_.features(np.concatenate([before, values]), name="y")[1:]
@@ -273,6 +277,8 @@ class QDEQForecaster(ChainEstimator):
             values = series_array(X, "X")
             if len(values) < steps:
                 raise UserError(f"X holds {len(values)} rows and fh reaches {steps}: give as many")
+            if self._index is not None and self._index.step is not None:
+                _check_same_rows(X, self._index.at(np.arange(1, steps + 1)))
             assert self.outside_ is not None
             known = self.outside_.features(values[:steps], name="X")
             sites[-1, n_marks:] = known[0]
@@ -378,6 +384,43 @@ class _Index:
                     "give a row for every step, NaN where nothing is known"
                 )
         return replace(self, last=index[-1:])
+
+
+def _check_order(index: Any) -> None:
+    """Raise `UserError` for dates or numbers that go back, of which the series would run so."""
+    import pandas as pd
+
+    is_time = isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex | pd.PeriodIndex)
+    is_time = is_time or pd.api.types.is_numeric_dtype(index)
+    if is_time and not index.hasnans and not index.is_monotonic_increasing:
+        row = next(row for row, (a, b) in enumerate(pairwise(index), 1) if b < a)
+        raise UserError(
+            f"y: {index[row]} comes after {index[row - 1]} in its index (row {row}): give rows in "
+            "time order, as y.sort_index() has them, or an array without an index"
+        )
+
+
+def _check_same_rows(x: Any, wanted: Any) -> None:
+    """Raise `UserError` where X has an index, and it is not that of the rows that it is beside."""
+    given = x.index if hasattr(x, "iloc") else None
+    if given is None or wanted is None or _only_counts(given) or _only_counts(wanted):
+        return
+    if given.equals(wanted):  # missing dates as well
+        return
+    for row, (own, other) in enumerate(zip(given, wanted, strict=False)):
+        if own != other:
+            raise UserError(
+                f"X: {own} in its index stands beside {other} (row {row}): give the rows of X that "
+                "belong to those of y or of the forecast, in their order, or an array without an "
+                "index"
+            )
+
+
+def _only_counts(index: Any) -> bool:
+    """Whether an index is the one that pandas gives to rows without any."""
+    import pandas as pd
+
+    return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
 
 
 def _rows_ahead(fh: Any) -> tuple[int, ...]:

@@ -20,9 +20,10 @@ from qdeq.interop._estimator import (
     parameter_constraints,
     sample_weights,
     that_count,
+    without_mask,
 )
 from qdeq.models import Predictor
-from qdeq.training.predict import probabilities
+from qdeq.training.predict import log_probabilities, probabilities
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -193,19 +194,22 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         QDEQClassifier
             Itself.
         """
-        seed = self._begin()
-        X, y = validate_data(self, self._rows(X, y), y, ensure_all_finite=False)
-        X = finite(X, self)
-        y = column_or_1d(y, warn=True)
+        seed, begins = self._begin(), not self._goes_on
+        X, y = self._checked(X, y, y, reset=begins)
         check_classification_targets(y)
         X, y, weights = that_count(X, y, sample_weights(sample_weight, X))
-        self.classes_, counted = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, counted = np.unique(y, return_inverse=True)
+        _check_several(classes)
+        if not begins and not np.array_equal(classes, self.classes_):
             raise UserError(
-                f"y holds 1 class ({self.classes_[0]}): a classifier needs samples of at least two"
+                f"y holds the classes {classes.tolist()} and the model goes on from one of "
+                f"{self.classes_.tolist()}: give samples of all of these and of no others, or "
+                "begin anew with warm_start=False"
             )
         samples = Split(X, counted.astype(np.int32), self._weighted(weights, y))
-        return self._fit(_split_classes(samples, self._valid_fraction, seed))
+        self._fit(_split_classes(samples, self._valid_fraction, seed))
+        self.classes_ = classes
+        return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples alone, without a validation part.
@@ -215,16 +219,21 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         X, y, sample_weight
             As in `fit`.
         classes
-            All labels that may come, in the first call; those of `y` if None.
+            All labels that may come, in the first call; those of `y` if None. Later ones may give
+            the same once more.
         """
         self._begin()
         begins = not hasattr(self, "states_")
-        X = self._rows(X, (y if classes is None else classes) if begins else None)
-        X, y = validate_data(self, X, y, ensure_all_finite=False, reset=begins)
-        X, y = finite(X, self), column_or_1d(y, warn=True)
+        X, y = self._checked(X, y, y if classes is None else classes, reset=begins)
         if begins:
             check_classification_targets(y)
             self.classes_ = np.unique(y if classes is None else classes)
+            _check_several(self.classes_)
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise UserError(
+                f"classes={np.unique(classes).tolist()} and they were {self.classes_.tolist()} in "
+                "the first call: give the same in every call, or begin anew with a new estimator"
+            )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise UserError(
@@ -258,6 +267,10 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         """Class probabilities `(N, C)`, columns as in `classes_`."""
         return probabilities(self._predictions(X).outputs)
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of the class probabilities `(N, C)`, finite however small these are."""
+        return log_probabilities(self._predictions(X).outputs)
+
     def predict(self, X: Any) -> np.ndarray:
         """Most probable labels `(N,)`."""
         scores = self._predictions(X).outputs
@@ -268,6 +281,15 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         """`predictor_` by the name that it has in a classifier."""
         check_is_fitted(self)
         return self.predictor_
+
+    def _checked(
+        self, X: Any, y: Any, labels: Any, *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Features and labels; images are read for as many classes as the labels are."""
+        y = without_mask(y, "y")
+        X = self._rows(X, labels if reset else None)
+        X, y = validate_data(self, X, y, ensure_all_finite=False, reset=reset)
+        return finite(X, self), column_or_1d(y, warn=True)
 
     def _weighted(self, weights: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
         """Weights of samples times those of their classes."""
@@ -333,8 +355,8 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         QDEQRegressor
             Itself.
         """
-        seed = self._begin()
-        X, y = self._checked(X, y, reset=True)
+        seed, begins = self._begin(), not self._goes_on
+        X, y = self._checked(X, y, reset=begins)
         samples = Split(*that_count(X, y, sample_weights(sample_weight, X)))
         X = samples.x
         if len(X) < 2:
@@ -346,10 +368,14 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
             kept, held_out = kept[:-1], kept[-1:]
         elif not len(kept):
             kept, held_out = held_out[:1], held_out[1:]
-        dataset = scaled_regression("custom", samples[kept], samples[held_out], samples[held_out])
+        parts = samples[kept], samples[held_out], samples[held_out]
+        # The model that is gone on from gives its outputs in the scale that it was trained in.
+        known = None if begins or y.shape[1] != len(self.targets_.names) else self.targets_
+        dataset = scaled_regression("custom", *parts, targets=known)
+        self._fit(dataset)
         assert dataset.targets is not None
         self.targets_: Targets = dataset.targets
-        return self._fit(dataset)
+        return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples alone, without a validation part.
@@ -379,6 +405,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         return restored[:, 0] if self._is_flat else restored
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        y = without_mask(y, "y")
         X = self._rows(X, y if reset else None)
         X, y = validate_data(
             self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=True, reset=reset
@@ -388,6 +415,13 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
 
 
 QDEQRegressor._parameter_constraints = parameter_constraints(QDEQRegressor)
+
+
+def _check_several(classes: np.ndarray) -> None:
+    if len(classes) < 2:
+        raise UserError(
+            f"y holds 1 class ({classes[0]}): a classifier needs samples of at least two"
+        )
 
 
 def _split_classes(samples: Split, fraction: float, seed: int) -> Dataset:

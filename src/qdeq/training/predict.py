@@ -93,3 +93,10 @@ def probabilities(logits: ArrayLike) -> Float[np.ndarray, "N C"]:
     scores = np.asarray(logits, np.float64)
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
+
+
+def log_probabilities(logits: ArrayLike) -> Float[np.ndarray, "N C"]:
+    """The logarithm of the softmax, in float64; finite where a probability is rounded to 0."""
+    scores = np.asarray(logits, np.float64)
+    scores = scores - scores.max(axis=1, keepdims=True)
+    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
