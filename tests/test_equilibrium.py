@@ -166,6 +166,14 @@ def test_a_budget_below_zero_allows_no_step():
         assert int(solution.stats.steps) == 0 and float(solution.value[0]) == 0.0
 
 
+def test_the_residual_is_infinite_where_nothing_was_measured():
+    f = tanh_map(np.eye(2))
+    samples, start = jnp.ones((2, 2)).at[1].set(jnp.nan), jnp.zeros(2)
+    residual = jax.vmap(lambda x: Equilibrium()(f, start, x))(samples).stats.residual
+    assert jnp.isfinite(residual[0]) and jnp.isinf(residual[1])
+    assert jnp.isinf(Equilibrium()(f, start, samples[0], budget=0).stats.residual)
+
+
 def test_bisection_is_refused_in_one_line():
     with pytest.raises(UserError, match="bisection searches"):
         Equilibrium(optx.Bisection(1e-3, 1e-3))
@@ -267,6 +275,10 @@ def test_the_same_solve_twice_is_bit_identical():
     [
         (lambda: Equilibrium()(lambda z: z[:2], jnp.zeros(3)), "shapes and dtypes of z0"),
         (lambda: Equilibrium()(lambda z: (z,), jnp.zeros(3)), "f must return the structure"),
+        (lambda: Equilibrium()(lambda z: [z], jnp.zeros(3)), "([*]) with leaves float32[3] where"),
+        (lambda: Equilibrium()(lambda z: None, jnp.zeros(3)), "f returned no array where"),
+        (lambda: Equilibrium()(jnp.zeros(3), jnp.cos), "give a function f(z, x)"),
+        (lambda: jax.jit(lambda z: Direct(2)(z, jnp.cos))(jnp.zeros(3)), "give a function f(z, x)"),
         (lambda: Equilibrium()(lambda z: z.astype(jnp.float16), jnp.zeros(3)), "float16"),
         (lambda: Direct(layers=2)(lambda z: z[:2], jnp.zeros(3)), "shapes and dtypes of z0"),
         (lambda: Equilibrium()(lambda z: z, jnp.zeros(3, int)), "floating-point"),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from qdeq._manual_axes import check_types
 from qdeq._precision import PRECISION
 
 ABSENT = -(2**20)
@@ -147,6 +148,7 @@ def _balanced(x: Array) -> tuple[Array, Array, Array]:
     # A loop and not a condition, also in `brought`: under vmap `lax.cond` always runs both sides,
     # while this loop runs no iteration at all if every sample of the batch is ordinary. What it
     # works on travels in the carry, or XLA would move that work out of the loop.
+    check_types(x)
     start = (x, jnp.asarray(0, jnp.int32), square, needed)
     return jax.lax.while_loop(lambda carry: carry[3], divide, start)[:3]
 
@@ -227,6 +229,7 @@ def _brought(m: Array, own: Array, columns: Array) -> Array:
     moved = (own != 0) | jnp.any((columns != 0) & (columns != ABSENT))
     needed = moved | ~jnp.all(abs(m) < 2.0**usual)
     start = jnp.concatenate([m, jnp.ones(n + 1, m.dtype)])
+    check_types((start, needed))
     return jax.lax.while_loop(lambda carry: carry[1], bring, (start, needed))[0]
 
 

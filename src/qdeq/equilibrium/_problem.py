@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import all_leaves
+from jax.tree_util import all_leaves, treedef_is_leaf
 from jaxtyping import Array, Float, Int, PyTree
 
+from qdeq._manual_axes import check_types
 from qdeq.errors import UserError
 
 
@@ -208,8 +209,10 @@ def frozen(tree: PyTree) -> PyTree:
 
 def _describe(struct: PyTree) -> str:
     leaves, tree = jax.tree.flatten(struct)
+    if not leaves:
+        return "no array"
     arrays = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
-    return arrays if len(leaves) == 1 else f"{tree} with leaves {arrays}"
+    return arrays if treedef_is_leaf(tree) else f"{tree} with leaves {arrays}"
 
 
 def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
@@ -249,7 +252,9 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
         return flatten(out)[0]
 
     if x is None and knows_jacobian(f) and start is z0:
+        check_types((f, start))
         jax.eval_shape(flat_fn, start, x)
         return Problem(fn=_Itself(f), start=start, x=x, unravel=unravel)
     fn = eqx.filter_closure_convert(flat_fn, start, dynamic)
+    check_types((fn, start, dynamic))
     return Problem(fn=fn, start=start, x=dynamic, unravel=unravel)

@@ -24,6 +24,7 @@ from qdeq.equilibrium._fingerprint import of_trace, of_value
 from qdeq.equilibrium._problem import Draw, apply, knows_jacobian, start_of
 from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.shots import as_schedule
+from qdeq.errors import UserError
 
 # A program takes about 5 MiB. The least recently used go first: a function that holds another
 # number in every call is another computation in every call.
@@ -44,6 +45,10 @@ def compiled_once(solve: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(solve)
     def call(layer: PyTree, f: Callable, z0: PyTree, x: PyTree = None, **options: Any) -> Any:
+        if not callable(f):
+            raise UserError(
+                f"f is a {type(f).__name__}: give a function f(z, x), or f(z), before its start z0"
+            )
         if is_staged():
             return solve(layer, f, z0, x, **options)
         z0 = start_of(z0)

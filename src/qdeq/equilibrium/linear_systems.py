@@ -16,6 +16,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, PyTree
 
+from qdeq import _manual_axes
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.native.constants import SOLVED
 
@@ -98,7 +99,6 @@ def _gmres_cycles(
     # A cycle gains at most the digits that its basis keeps orthogonal; what is left over is
     # computed anew from x, which is what makes the figure a measurement.
     accuracy = max(10 * float(jnp.finfo(v.dtype).eps), 1e-8) if rtol is None else rtol
-    operator = lx.FunctionLinearOperator(system, jax.ShapeDtypeStruct(v.shape, v.dtype))
     gmres = lx.GMRES(rtol=accuracy, atol=accuracy, max_steps=max_steps)
 
     def cycle(now: _Attempt) -> _Attempt:
@@ -106,7 +106,7 @@ def _gmres_cycles(
         largest = jnp.where(largest > 0, largest, 1)
         # `lax.custom_linear_solve` around Lineax: on its own, Lineax raises for the whole batch
         # if the transposed solve of one sample fails, whatever `throw` says.
-        step = lx.linear_solve(operator, now.left / largest, gmres, throw=False).value * largest
+        step = by_gmres(system, now.left / largest, gmres) * largest
         x = now.x + step
         left = v - system(x)
         size = jnp.linalg.norm(left)
@@ -118,6 +118,19 @@ def _gmres_cycles(
     length = jnp.linalg.norm(v)
     start = _Attempt(jnp.zeros_like(v), v, length, jnp.asarray(0, jnp.int32), length > 0)
     return lax.while_loop(lambda now: now.goes_on, cycle, start)
+
+
+def by_gmres(
+    system: Callable[[Array], Array], v: Float[Array, "..."], gmres: lx.GMRES
+) -> Float[Array, "..."]:
+    """x with A x = v as good as `gmres` finds it."""
+    if _manual_axes.are_present():  # https://github.com/patrick-kidger/lineax/issues/185
+        most = min(gmres.max_steps, gmres.stagnation_iters)  # JAX's own goes on without progress
+        return jax.scipy.sparse.linalg.gmres(
+            system, v, tol=gmres.rtol, atol=gmres.atol, restart=gmres.restart, maxiter=most
+        )[0]
+    operator = lx.FunctionLinearOperator(system, jax.ShapeDtypeStruct(v.shape, v.dtype))
+    return lx.linear_solve(operator, v, gmres, throw=False).value
 
 
 def _densely_where(failed: Array, x: Array, v: Array, arrays: PyTree, rest: PyTree) -> Array:

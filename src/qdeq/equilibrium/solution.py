@@ -116,6 +116,9 @@ def as_trace(residuals: Float[Array, " max_steps"], steps: Any) -> Float[Array, 
 
 
 def relative(residual: Float[Array, ""], scale: Float[Array, ""]) -> Float[Array, ""]:
-    """residual / scale without 0/0: the residual of f(z) = 0 is infinite unless z = 0 too."""
+    """residual / scale without 0/0: the residual of f(z) = 0 is infinite unless z = 0 too.
+
+    Nor inf/inf: infinite where nothing was measured.
+    """
     tiny = jnp.finfo(scale.dtype).tiny
-    return residual / at_least(scale, tiny)
+    return jnp.where(jnp.isinf(residual), residual, residual / at_least(scale, tiny))

@@ -22,6 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from qdeq._manual_axes import check_types
 from qdeq.native.library import target
 
 
@@ -75,6 +76,7 @@ def linearise(
 
 def of_one_type(*arrays: Array) -> list[Array]:
     """The arrays in the type that JAX's arithmetic would give them; kernels know no other."""
+    check_types(arrays)
     dtype = jnp.result_type(*arrays)
     return [jnp.asarray(a, dtype) for a in arrays]
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from qdeq._manual_axes import check_types
 from qdeq.equilibrium._common import check_loop, check_tolerances, flat_bounds, step_budget
 from qdeq.equilibrium._problem import frozen
 from qdeq.equilibrium._programs import Traced, as_argument, is_staged, run_compiled, trace_of
@@ -252,6 +253,7 @@ def task_of(
             lambda bound: jnp.broadcast_to(jnp.asarray(bound, start.dtype), start.shape),
         )
     fn, args = FlatNetwork(network), (x, mask)
+    check_types((fn, args, start))
     still, still_args = frozen((fn, args))
     options = SolveOptions(layer.max_steps, budget, bounds, layer.stall_steps)
     return Task(still, still_args, start, options, layer.rtol, layer.atol, z0 is None), fn, args

@@ -171,12 +171,11 @@ def krylov_step(
     if jacobian.wiring.has_self_loops:  # without them the diagonal is a multiple of the identity
         own = _apart(_own_blocks(jacobian), scale)
         product, right = (lambda x: own(system(x))), own(right)
-    operator = lx.FunctionLinearOperator(product, jax.ShapeDtypeStruct(right.shape, right.dtype))
     gmres = lx.GMRES(rtol=rtol, atol=0.0, restart=20, max_steps=10, stagnation_iters=5)
     # Scaled, so that the smallest residuals keep their digits.
     size = jnp.linalg.norm(right)
     size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
-    return lx.linear_solve(operator, right / size, gmres, throw=False).value * size
+    return linear_systems.by_gmres(product, right / size, gmres) * size
 
 
 def _own_blocks(jacobian: Jacobian) -> Float[Array, "N q q"]:
