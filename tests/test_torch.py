@@ -268,6 +268,8 @@ def test_a_parameter_of_another_shape_is_refused_and_not_repeated(model):
         layer(_x(2))
 
 
+# Of torch's own, when it loads its rules for forward derivatives.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_other_ways_of_differentiating_are_refused_in_one_line(layer):
     x = _x(2).requires_grad_()
     with pytest.raises(qdeq.UserError, match="several cotangents at once"):
