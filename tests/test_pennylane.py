@@ -162,6 +162,16 @@ def test_wire_labels_are_numbered_as_the_device_orders_them():
     assert list(qml.tape.make_qscript(function)(THETA).wires) == ["a", "b"]
 
 
+@pytest.mark.parametrize("labels", [np.array([2, 0, 1]), np.array([2.0, 0.0, 1.0]), [2, 0, True]])
+def test_whole_numbers_of_any_kind_are_wires_of_that_number(labels):
+    def function(theta):
+        for angle, label in zip(theta, labels, strict=True):
+            qml.RX(angle, wires=label)
+
+    operations = from_pennylane(function, THETA[:3]).operations
+    assert [operation.wires for operation in operations] == [(2,), (0,), (1,)]
+
+
 @pytest.mark.parametrize(
     ("function", "size", "message"),
     [
@@ -352,6 +362,64 @@ def test_a_second_derivative_is_right_or_an_error(x64):
     expected = np.array([(above - below) / 2e-5 for above, below in ends])
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def _postselected(theta, v):
+    qml.RY(v[0], wires=0)
+    qml.CRY(theta[0], wires=[0, 1])
+    qml.measure(1, postselect=1)
+    return qml.expval(qml.X(0))
+
+
+def _measured_inside(theta, v):
+    qml.RY(v[0], wires=0)
+    inside = qml.measure(0)
+    qml.RY(theta[0], wires=1)
+    return qml.expval(inside), qml.expval(qml.Z(1))
+
+
+def _trained_observable(theta, v):
+    qml.RY(v[0], wires=0)
+    return qml.expval(theta[0] * qml.Z(0) + 0.3 * qml.X(1))
+
+
+@pytest.mark.filterwarnings("ignore:Differentiating with respect to the input parameters of")
+@pytest.mark.parametrize(
+    ("function", "method", "message"),
+    [
+        (_postselected, "parameter-shift", r"postselect.* choose 'backprop' or 'finite-diff'"),
+        (_postselected, "hadamard", r"postselect.* choose 'backprop' or 'finite-diff'"),
+        (_measured_inside, "hadamard", "measures in the middle.* choose 'backprop'"),
+        (_trained_observable, "adjoint", "an observable of the QNode has a number"),
+        (_postselected, "finite-diff", None),
+        (_measured_inside, "parameter-shift", None),
+        (_trained_observable, "parameter-shift", None),
+    ],
+)
+def test_a_method_that_is_wrong_about_a_circuit_is_refused(function, method, message, x64):
+    """PennyLane's own derivative is silently another number there."""
+    qnode = qml.QNode(function, qml.device("default.qubit", wires=3), diff_method=method)
+    f = model_function(qnode, theta=[0.7], n_features=1)
+    v = jnp.array([0.4])
+    if message is not None:
+        with pytest.raises(UserError, match=message):
+            jax.jacfwd(f.evaluate)(f.theta, v)
+        return
+    ends = [f.evaluate(f.theta + sign * 1e-6, v) for sign in (1, -1)]
+    # 1e-5: PennyLane's finite differences with steps of 1e-7.
+    expected = (ends[0] - ends[1])[:, None] / 2e-6
+    np.testing.assert_allclose(jax.jacfwd(f.evaluate)(f.theta, v), expected, atol=1e-5)
+
+
+def test_a_gate_that_pennylane_cannot_bind_is_one_line():
+    def function(theta, v):
+        qml.RY(v[0], wires=0)
+        qml.evolve(qml.Hamiltonian([1.0, 0.5], [qml.Z(0) @ qml.Z(1), qml.X(0)]), theta[0])
+        return qml.expval(qml.Z(0))
+
+    qnode = qml.QNode(function, qml.device("default.qubit"), diff_method="parameter-shift")
+    with pytest.raises(UserError, match=r"cannot give another number.* choose 'backprop'"):
+        model_function(qnode, theta=[0.7], n_features=1)
 
 
 def test_shots_are_drawn_anew_and_errors_fall_with_their_root(x64):

@@ -129,8 +129,35 @@ def test_a_gate_with_the_name_of_a_standard_one_keeps_its_own_meaning():
 
 
 @pytest.mark.parametrize(
+    ("body", "written_out"),
+    [
+        (
+            "const float[64] a = pi / 3; const uint n = 2; qubit[n] q; rx(a * n) q[n - 1];",
+            [(1, 2 / 3)],
+        ),
+        ("const int n = 2; gate g(a) p { rx(a * n) p; } qubit[2] q; g(pi / 4) q[0];", [(0, 0.5)]),
+        ("qubit[2] q; for int i in [0:1] { rx(pi / 2 ** (i + 1)) q[i]; }", [(0, 0.5), (1, 0.25)]),
+        ("qubit[2] q; for uint i in {1, 0} { rx(i * pi / 4) q[i]; }", [(1, 0.25), (0, 0)]),
+        (
+            "qubit[2] q; rx(pi * sqrt(2.25) * cos(0)) q[0]; rx(pi * mod(7, 4)) q[1];",
+            [(0, 1.5), (1, 3)],
+        ),
+    ],
+)
+def test_constants_loops_and_functions_mean_numbers(body, written_out):
+    """Angles in units of pi, as the language defines them."""
+    circuit = from_qasm3(f'\ufeffOPENQASM 3.0; include "stdgates.inc"; {body}')
+    found = [(op.wires[0], op.angle / np.pi) for op in circuit.operations]
+    np.testing.assert_allclose(found, written_out, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
+        ("qubit[1] q;\nrx( q[0];", r"4,8: ';' is not expected there"),
+        ("qubit[1] q;\nfor int i in [0:999999999] { x q[0]; }", "more than 500,000 rounds"),
+        ("const angle a = 1.0;\nqubit[1] q;", "constants of type 'angle'"),
+        ("const uint[2] a = 4;\nqubit[1] q;", "4 is no whole number of this type"),
         ("qubit[1] q;\nnonsense q[0];", "not an OpenQASM 3 program that Qiskit can read"),
         ("qubit[1] q;\nbit c;\nc = measure q[0];\nx q[0];", "follows a measurement"),
         ("qubit[1] q;\nreset q[0];", "reset on qubits"),

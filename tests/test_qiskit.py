@@ -52,7 +52,7 @@ from qiskit.quantum_info import Kraus, Operator, SuperOp  # noqa: E402
 from qiskit_aer import AerSimulator  # noqa: E402
 from qiskit_aer.noise import NoiseModel as AerNoise  # noqa: E402
 from qiskit_aer.noise import depolarizing_error  # noqa: E402
-from qiskit_ibm_runtime.fake_provider import FakeManilaV2  # noqa: E402
+from qiskit_ibm_runtime.fake_provider import FakeCairoV2, FakeManilaV2  # noqa: E402
 
 from qdeq.interop.qiskit import (  # noqa: E402
     CountingSimulator,
@@ -484,6 +484,8 @@ def test_backends_without_calibration_are_refused():
         noise_from_backend(AerSimulator())
     with pytest.raises(UserError, match=r"wires=\(0, 9\): give distinct physical qubits out of 0"):
         noise_from_backend(MANILA, wires=(0, 9))
+    with pytest.raises(UserError, match="no couplings lead from qubit 0 of the backend to qubit 1"):
+        noise_from_backend(FakeCairoV2(), wires=(0, 1))
 
 
 def test_a_missing_extra_is_one_line_that_says_what_to_install():

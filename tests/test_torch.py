@@ -125,6 +125,7 @@ def test_leading_axes_are_kept_and_no_sample_is_no_answer(layer):
         (torch.zeros(3, 16, dtype=torch.float64), "theta torch.float32"),
         (torch.zeros(3, 16, dtype=torch.int64), "dtype torch.int64"),
         (np.zeros((3, 16)), "give a torch.Tensor"),
+        (torch.zeros(3, 16).to_sparse(), r"layout torch.sparse_coo: give x.to_dense\(\)"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused_in_one_line(layer, x, message):
@@ -138,6 +139,17 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(layer, x, message):
         ((7,), {}, "7 has no equilibrium"),
         ((jnp.tanh,), {}, "shape: give"),
         ((jnp.tanh,), {"shape": 0}, "shape=0: give a whole number above 0"),
+        ((jnp.tanh,), {"shape": True}, "shape=True: give a whole number above 0"),
+        (
+            (torch.nn.Linear(2, 2),),
+            {"shape": 2},
+            "^Linear, a module of PyTorch, has no equilibrium",
+        ),
+        (
+            (jnp.tanh,),
+            {"shape": 2, "parameters": torch.ones(2, dtype=torch.bfloat16)},
+            "parameters holds .* which JAX cannot take .*: give float32 or float64",
+        ),
         ((jnp.tanh,), {"shape": 2, "solvr": 1}, "solvr"),
         ((jnp.tanh,), {"shape": 2, "layer": Equilibrium(), "max_steps": 2}, "max_steps beside"),
     ],
@@ -247,6 +259,25 @@ def test_transforms_of_functions_are_refused_in_one_line(layer, transform):
     with pytest.raises(qdeq.UserError, match=r"torch\.func's transforms") as error:
         transform(layer)(x)
     assert "\n" not in str(error.value)
+
+
+def test_a_parameter_of_another_shape_is_refused_and_not_repeated(model):
+    layer = EquilibriumLayer(model)
+    layer.theta = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(qdeq.UserError, match=r"theta has the shape \(1,\): it has to be \(39,\)"):
+        layer(_x(2))
+
+
+# Of torch's own, when it loads its rules for forward derivatives.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_other_ways_of_differentiating_are_refused_in_one_line(layer):
+    x = _x(2).requires_grad_()
+    with pytest.raises(qdeq.UserError, match="several cotangents at once"):
+        torch.autograd.grad(layer(x), x, torch.ones(3, 2, 4), is_grads_batched=True)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.detach(), x.detach())
+        with pytest.raises(qdeq.UserError, match="forward-mode derivatives do not reach"):
+            layer(dual)
 
 
 def test_second_derivatives_are_refused_and_not_taken_for_zero():

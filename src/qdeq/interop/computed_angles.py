@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdeq.interop.polynomials import HIGHEST_DEGREE, Polynomial, fitted, n_points
+from qdeq.interop.polynomials import (
+    HIGHEST_DEGREE,
+    Polynomial,
+    fitted,
+    has_values,
+    n_points,
+)
 
 Columns = Callable[[np.ndarray], np.ndarray]
 """All angles `(R, K)` at points `(R, N)`; nothing depends on the other points of a call."""
@@ -19,6 +25,9 @@ Columns = Callable[[np.ndarray], np.ndarray]
 # Angles computed in search of the entries that some depend on, which takes twice their number times
 # log2 N runs. PennyLane makes 10,000 or so of them in a second.
 _MOST_VALUES = 2_000_000
+# How much larger and smaller than elsewhere the numbers are at which all is tried once more. A
+# clip at pi shows there, or a threshold at 0.1; powers of 2, which keep numbers exact in float32.
+_OTHER_SIZES = (2.0**7, 2.0**-7)
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,8 @@ def computed_angles(columns: Columns, n_entries: int) -> list[Computed]:
         for k, polynomial in _fits(columns, n_entries, entries).items():
             found[k] = Computed(entries[k], polynomial)
         missing = [k for k in missing if found[k] is None]
-    return [Computed((), None) if angle is None else angle for angle in found]
+    whole = [Computed((), None) if angle is None else angle for angle in found]
+    return _confirmed(columns, n_entries, whole)
 
 
 def two_points(n_entries: int) -> np.ndarray:
@@ -105,6 +115,20 @@ def _of_one_entry(points: np.ndarray, values: np.ndarray) -> Computed | None:
     nearest = int(np.abs(codes - (values[5] - values[0]) / whole).argmin())
     polynomial = fitted(points[:, [nearest]], values, 1)
     return None if polynomial is None else Computed((nearest,), polynomial)
+
+
+def _confirmed(columns: Columns, n_entries: int, found: list[Computed]) -> list[Computed]:
+    """Those angles that are the same polynomial of large and of small numbers too; none else."""
+    if not n_entries:
+        return found
+    points = np.concatenate([size * _random(2, n_entries, seed=9) for size in _OTHER_SIZES])
+    return [
+        angle
+        if angle.polynomial is None
+        or has_values(angle.polynomial, points[:, list(angle.entries)], values)
+        else Computed((), None)
+        for angle, values in zip(found, columns(points).T, strict=True)
+    ]
 
 
 def _pairs(columns: Columns, n_entries: int, angles: Sequence[int]) -> dict[int, tuple[int, ...]]:

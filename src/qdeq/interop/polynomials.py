@@ -83,6 +83,21 @@ def fitted(points: np.ndarray, values: np.ndarray, degree: int) -> Polynomial | 
     }
 
 
+def has_values(polynomial: Polynomial, points: np.ndarray, values: np.ndarray) -> bool:
+    """Whether a polynomial has given values `(R,)` at points `(R, n)`, to rounding.
+
+    Examples
+    --------
+    >>> has_values({(): 1.0, (0, 1): -0.5}, np.array([[2.0, 3.0]]), np.array([-2.0]))
+    True
+    """
+    terms = np.zeros((max(1, len(polynomial)), len(points)))
+    for k, (variables, factor) in enumerate(polynomial.items()):
+        terms[k] = factor * points[:, list(variables)].prod(axis=1)
+    size = np.maximum(1.0, np.abs(terms).max(axis=0))
+    return bool((np.abs(terms.sum(axis=0) - values) <= _TOLERANCE * size).all())
+
+
 def _short(value: float, size: float) -> float:
     """The number that was meant, as far as rounding lets one see."""
     candidates = (

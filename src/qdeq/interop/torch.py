@@ -5,6 +5,7 @@ has only CPUs as NumPy arrays.
 """
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -117,6 +118,7 @@ class EquilibriumLayer(torch.nn.Module):
         leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
         self._names: list[str] = []
         self._learned: list[np.ndarray] = []  # which numbers of an array
+        self._shapes: list[tuple[int, ...]] = []
         flags = _flags(module, arrays, learned)
         for (path, leaf), is_learned in zip(leaves, flags, strict=True):
             name = _free_name(path, self)
@@ -127,6 +129,7 @@ class EquilibriumLayer(torch.nn.Module):
                 self.register_buffer(name, tensor)
             self._names.append(name)
             self._learned.append(is_learned)
+            self._shapes.append(tuple(leaf.shape))
         self._features = _sample_shape(module)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -198,7 +201,11 @@ class EquilibriumLayer(torch.nn.Module):
             raise UserError(f"x is a {type(x).__name__}: give a torch.Tensor")
         if x.dtype not in _FLOATS:
             raise UserError(f"x has the dtype {x.dtype}: give float32 or float64")
-        for name, value in zip(self._names, values, strict=True):
+        if x.layout is not torch.strided:
+            raise UserError(f"x has the layout {x.layout}: give x.to_dense()")
+        for name, value, shape in zip(self._names, values, self._shapes, strict=True):
+            if tuple(value.shape) != shape:  # JAX would repeat its numbers
+                raise UserError(f"{name} has the shape {tuple(value.shape)}: it has to be {shape}")
             if value.dtype != x.dtype or value.device != x.device:
                 raise UserError(
                     f"x is {x.dtype} on {x.device}, {name} {value.dtype} on {value.device}: move "
@@ -237,7 +244,22 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple:
-        return (None, *_PullBack.apply(ctx, *cotangents, *ctx.inputs))
+        try:
+            return (None, *_PullBack.apply(ctx, *cotangents, *ctx.inputs))
+        except RuntimeError as error:
+            if "atching rule" not in str(error):
+                raise
+            raise UserError(
+                "several cotangents at once (is_grads_batched, vectorize=True) do not reach into "
+                "the layer: ask for one after the other"
+            ) from None
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> Any:
+        raise UserError(
+            "forward-mode derivatives do not reach into the layer: take backward ones, or jax.jvp "
+            "of its JAX form, layer.equilibrium()"
+        )
 
 
 class _PullBack(torch.autograd.Function):
@@ -340,9 +362,11 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
         if options:
             raise UserError(f"{', '.join(options)} beside a QuantumEquilibrium: its layer has them")
         return function
-    if not callable(function):
+    if isinstance(function, torch.nn.Module) or not callable(function):
+        kind = isinstance(function, torch.nn.Module)
+        what = f"{type(function).__name__}, a module of PyTorch," if kind else repr(function)
         raise UserError(
-            f"{function!r} has no equilibrium: give a QuantumEquilibrium, a model function, or a "
+            f"{what} has no equilibrium: give a QuantumEquilibrium, a model function, or a "
             "JAX function f(z, x)"
         )
     if shape is None:
@@ -356,11 +380,16 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
     elif options:
         raise UserError(f"{', '.join(options)} beside a layer: give one or the other")
     sizes = shape if isinstance(shape, tuple) else (shape,)
-    if not all(isinstance(n, int) and n > 0 for n in sizes):
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sizes):
         raise UserError(f"shape={shape!r}: give a whole number above 0, or a tuple of them")
 
     def as_array(a: Any) -> Array:
-        array = jnp.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a)
+        try:
+            array = jnp.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a)
+        except TypeError as error:  # bfloat16 has no NumPy; texts have no JAX
+            raise UserError(
+                f"parameters holds {a!r}, which JAX cannot take ({error}): give float32 or float64"
+            ) from None
         if not jnp.issubdtype(array.dtype, jnp.inexact):
             raise UserError(
                 f"parameters holds {a!r}, which is no floating-point number and cannot be learned: "
@@ -369,7 +398,7 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
         return array
 
     learned = jax.tree.map(as_array, parameters)
-    return FunctionEquilibrium(function, learned, layer, sizes)
+    return FunctionEquilibrium(function, learned, layer, tuple(map(int, sizes)))
 
 
 def _flags(module: Any, arrays: Any, learned: Any) -> list[np.ndarray]:

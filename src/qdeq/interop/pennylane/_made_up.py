@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -157,12 +158,14 @@ def _position(source: Callable, args: tuple, which: str | int, keyword: str) -> 
 
 def _wire_numbers(source: Any, tape: Any) -> dict[Any, int]:
     labels = list(tape.wires)
-    if all(isinstance(label, int) and label >= 0 for label in labels):
-        if max(labels, default=0) >= _MOST_WIRES:
+    # NumPy's whole numbers count, and 1.0, which PennyLane takes for 1.
+    if all(isinstance(label, Real) and label >= 0 and label % 1 == 0 for label in labels):
+        largest = max((int(label) for label in labels), default=-1)
+        if largest >= _MOST_WIRES:
             raise UserError(
-                f"wire {max(labels)}: the numbers of wires become those of the circuit, whose "
+                f"wire {largest}: the numbers of wires become those of the circuit, whose "
                 f"largest is {_MOST_WIRES - 1:,}; number the wires from 0"
             )
-        return {label: label for label in range(1 + max(labels, default=-1))}
+        return {label: label for label in range(1 + largest)}
     ordered = getattr(getattr(source, "device", None), "wires", None) or labels
     return {label: number for number, label in enumerate(ordered)}

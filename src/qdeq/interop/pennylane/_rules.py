@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from qdeq._precision import PRECISION
 from qdeq.devices.function import on_host
 from qdeq.errors import UserError
-from qdeq.interop.pennylane._guest import NEVER, SHIFT
+from qdeq.interop.pennylane._guest import NEVER, SHIFT, TRANSFORM
 from qdeq.interop.pennylane._tapes import Tapes
 
 
@@ -65,6 +65,7 @@ def _run(
         if not moving:
             return run(slots), jnp.zeros(tapes.n_values, dtype)
         _check_order(tapes, order + 1)
+        _check_method(tapes, moving)
         if tapes.guest.way == SHIFT:
             value, columns = _by_shifts(tapes, slots, moving, reads_input, dtype, order)
         else:
@@ -173,6 +174,33 @@ def _check_order(tapes: Tapes, order: int) -> None:
             f"derivative of order {order} of a QNode with diff_method={guest.method!r}, which has "
             "only the first (a Jacobian penalty asks for more): choose 'backprop', or "
             f"'parameter-shift' with max_diff={order}"
+        )
+
+
+def _check_method(tapes: Tapes, moving: Sequence[int]) -> None:
+    """Stop where a method of PennyLane's is silently wrong about what the circuits hold."""
+    guest, qml = tapes.guest, tapes.guest.qml
+    measured = [op for tape in tapes.tapes for op in tape.operations if hasattr(op, "postselect")]
+    if guest.way not in (SHIFT, TRANSFORM):
+        for slot in (tapes.slots[k] for k in moving):
+            tape = tapes.tapes[slot.tape]
+            if tape.par_info[slot.parameter]["op_idx"] >= len(tape.operations):
+                raise UserError(
+                    "an observable of the QNode has a number that is differentiated, of which "
+                    f"diff_method={guest.method!r} knows no derivative: choose 'parameter-shift' "
+                    "or 'backprop'"
+                )
+    elif guest.config.gradient_method in (qml.gradients.finite_diff, qml.gradients.spsa_grad):
+        return
+    elif any(op.postselect is not None for op in measured):
+        raise UserError(
+            f"the QNode keeps some outcomes alone (postselect), and diff_method={guest.method!r} "
+            "is wrong there: choose 'backprop' or 'finite-diff'"
+        )
+    elif measured and guest.way == TRANSFORM:
+        raise UserError(
+            f"the QNode measures in the middle, where diff_method={guest.method!r} can be wrong: "
+            "choose 'backprop', 'parameter-shift' or 'finite-diff'"
         )
 
 

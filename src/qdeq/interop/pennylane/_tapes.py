@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qdeq.errors import UserError
+from qdeq.interop._foreign import ask
 from qdeq.interop.pennylane._guest import TRANSFORM, Guest
 
 
@@ -126,7 +127,7 @@ class Tapes:
                 if slot.tape == t:
                     new.append(value.reshape(slot.shape))
                     places.append(slot.parameter)
-            bound = tape.bind_new_parameters(new, places)
+            bound = _bound(tape, new, places)
             filled.append(bound if bound.shots.total_shots == shots else bound.copy(shots=shots))
         return filled
 
@@ -170,6 +171,15 @@ class Tapes:
     def _charge(self, n_rows: int, n_settings: int, shots: int | None, purpose: str) -> None:
         if self.guest.ledger is not None:
             self.guest.ledger.charge(n_rows, n_settings, shots, purpose)
+
+
+def _bound(tape: Any, new: list[np.ndarray], places: list[int]) -> Any:
+    return ask(
+        lambda: tape.bind_new_parameters(new, places),
+        lambda: "the QNode",
+        "has a gate that PennyLane cannot give another number",
+        "write sums inside of qml.evolve or qml.exp as gates with angles, or choose 'backprop'",
+    )
 
 
 def make_tapes(guest: Guest, tapes: tuple, is_slot: Callable[[Any], bool]) -> Tapes:

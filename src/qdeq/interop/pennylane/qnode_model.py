@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jax.extend.core import Var
 from jaxtyping import Array, ArrayLike, Float
 
-from qdeq._pennylane import check_jax, load
+from qdeq._pennylane import check_jax, load, quiet
 from qdeq.circuits import MeasuredCircuit
 from qdeq.devices import Ledger, device_errors
 from qdeq.errors import UserError, check_count
@@ -225,7 +225,8 @@ def _evaluate(guest: Guest, theta: Array, v: Array) -> Array:
             parts.append(values[first : first + size].reshape(shape))
             first += size
         results.append(tuple(parts) if len(parts) > 1 else parts[0])
-    return stack(finish(tuple(results))).astype(dtype)
+    with quiet():
+        return stack(finish(tuple(results))).astype(dtype)
 
 
 def _slots(tapes: tuple) -> list[Array]:

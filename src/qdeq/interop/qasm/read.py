@@ -14,6 +14,7 @@ _VERSION = re.compile(r"\A(?:\s|//[^\n]*\n|/\*.*?\*/)*OPENQASM\s+(\d+)[\d.]*", r
 def from_qasm3(text: str, *, features: Iterable[str] = ()) -> Circuit:
     """Read an OpenQASM 3 program, for instance to use it as an ansatz.
 
+    Loops over whole numbers are written out, and constants and functions of numbers computed.
     Gates that qdeq does not have are decomposed by Qiskit's transpiler; final measurements and the
     global phase are left out.
 
@@ -60,6 +61,9 @@ def from_qasm3(text: str, *, features: Iterable[str] = ()) -> Circuit:
             f"{type(text).__name__} cannot be read: give the text of an OpenQASM 3 program, as "
             "from Path(...).read_text()"
         )
+    text = text.removeprefix("\ufeff")  # as some editors begin a file
+    if not text.strip():
+        raise UserError("the text is empty: give that of an OpenQASM 3 program")
     version = _VERSION.search(text)
     if version is not None and version[1] != "3":
         raise UserError(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from qiskit.providers import BackendV2
+from qiskit.transpiler import CouplingError
 
 from qdeq.circuits.noise import (
     Depolarising,
@@ -204,8 +205,14 @@ class _Calibration:
         return t1, min(properties.t2 or math.inf, 2 * t1)
 
     def _distance(self, first: int, second: int) -> int:
-        distance = self._distances.distance(first, second)
-        return int(min(distance, self._distances.distance(second, first)))
+        try:
+            distance = self._distances.distance(first, second)
+            return int(min(distance, self._distances.distance(second, first)))
+        except CouplingError:
+            raise UserError(
+                f"no couplings lead from qubit {first} of the backend to qubit {second}: choose "
+                "wires that are connected"
+            ) from None
 
 
 def _depolarising_rate(error: float, spans: Sequence[tuple[float, float, float]]) -> float:
