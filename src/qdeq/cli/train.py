@@ -38,7 +38,7 @@ _WITH_RESUME = {"resume", "epochs", "data_dir", "devices", "track", "json", "qui
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(TrainConfig):
-    """Train a classifier and write a run folder with its model, metrics, pictures and report."""
+    """Train a model and write a run folder with it, its metrics, pictures and a report."""
 
     preset: PresetName = "paper"
     """Defaults for all other options: the paper's recipe, a first look within two minutes (demo),

@@ -227,8 +227,9 @@ class ModelOptions:
     being the outputs."""
 
     max_contraction: Contraction | None = None
-    """Hold feedback so small that every equilibrium is proven to be the only one and iteration
-    shrinks distances by at least this factor a step, whatever is learned; see qdeq certify."""
+    """Hold feedback so small that every equilibrium is proven to be the only one, and that a step
+    of iteration multiplies distances by this number at most, whatever is learned; see qdeq
+    certify."""
 
     def check_model(self) -> None:
         """Raise `UserError` for options that contradict each other."""
