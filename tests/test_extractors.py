@@ -5,8 +5,8 @@ import pytest
 
 from qdeq.data import load
 from qdeq.data import vae as vae_module
+from qdeq.data.dataset import Dataset, Split
 from qdeq.data.extractors import extract
-from qdeq.data.splits import Dataset, Split
 from qdeq.errors import UserError
 
 

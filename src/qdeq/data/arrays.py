@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from qdeq.data.components import fine_side
+from qdeq.data.dataset import Dataset, Split
 from qdeq.data.extractors import extract
 from qdeq.data.images import (
     are_image_shaped,
@@ -25,14 +26,7 @@ from qdeq.data.inputs import (
     target_array,
     weight_array,
 )
-from qdeq.data.splits import (
-    Dataset,
-    Split,
-    assemble,
-    assemble_regression,
-    stratified_indices,
-    train_valid_indices,
-)
+from qdeq.data.splits import assemble, assemble_regression, stratified_indices, train_valid_indices
 from qdeq.errors import UserError, check_choice
 from qdeq.names import Task
 

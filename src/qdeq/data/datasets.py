@@ -8,10 +8,11 @@ import numpy as np
 
 from qdeq.data.cache import cached_arrays
 from qdeq.data.components import ImageComponents
+from qdeq.data.dataset import Dataset, Split
 from qdeq.data.extractors import EXTRACTOR_VERSION, FEATURES, extract
 from qdeq.data.images import PAPER_SIDE, grid_side, image_features
 from qdeq.data.sources import Source, check_images, open_source
-from qdeq.data.splits import Dataset, Split, assemble, check_fraction, stratified_indices
+from qdeq.data.splits import assemble, check_fraction, stratified_indices
 from qdeq.data.tables import ImageCollection
 from qdeq.errors import check_choice
 

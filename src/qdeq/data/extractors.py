@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 
 from qdeq.data.components import ImageComponents, check_number, usual_number
-from qdeq.data.splits import Dataset, Split
+from qdeq.data.dataset import Dataset, Split
 from qdeq.errors import check_choice
 from qdeq.names import Features
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from qdeq._folders import say_once
 from qdeq.data.components import ImageComponents, fine_side
+from qdeq.data.dataset import Dataset, Split
 from qdeq.data.extractors import extract
 from qdeq.data.frames import listing
 from qdeq.data.image_files import check_image_array, pooled, read_image, white_of
@@ -19,7 +20,7 @@ from qdeq.data.image_folders import classes_in, find_splits, skipped_in
 from qdeq.data.images import grid_side, usual_n_features
 from qdeq.data.preparation import TablePreparation
 from qdeq.data.read import read_table
-from qdeq.data.splits import Dataset, Split, classification, stratified_indices
+from qdeq.data.splits import classification, stratified_indices
 from qdeq.data.table_files import (
     ending_of,
     existing,

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from qdeq.data.dataset import Dataset, Split
 from qdeq.data.frames import (
     ColumnKind,
     as_frame,
@@ -25,8 +26,6 @@ from qdeq.data.frames import (
 from qdeq.data.inputs import weight_array
 from qdeq.data.preparation import TablePreparation
 from qdeq.data.splits import (
-    Dataset,
-    Split,
     check_fraction,
     classification,
     group_indices,

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from qdeq.data.dataset import Split, Targets
 from qdeq.data.inputs import real_array
-from qdeq.data.splits import Split, Targets, check_fraction
+from qdeq.data.splits import check_fraction
 from qdeq.errors import UserError
 
 
