@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import r2_score
 from test_tables import shop
 
 import qdeq
@@ -44,6 +45,11 @@ def trained(tmp_path_factory):
     config = TrainConfig(data=str(folder / "shop.csv"), target="kind", **SMALL)
     qdeq.train(config, out=folder / "run")
     return folder
+
+
+def frame_without(frame, column, file):
+    frame.drop(columns=column).to_csv(file, index=False)
+    return file
 
 
 def copy_of(trained, tmp_path):
@@ -185,6 +191,45 @@ def test_predictions_of_a_file_are_those_of_its_frame(trained, tmp_path, monkeyp
     chances = run.predict_proba(frame).astype(np.float32)
     np.testing.assert_array_equal(written[columns[1:3]].to_numpy(np.float32), chances)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_columns_that_name_the_rows_are_kept_as_they_are(trained, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("qdeq.runs.predictions._ROWS", 16)
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    codes = [f"{k:03}" if k % 9 else "" for k in range(40)]
+    file = tmp_path / "new.csv"
+    frame.assign(code=codes, label=1).to_csv(file, index=False)
+    done = predict_file(run, file, tmp_path / name, keep="code,size")
+    assert done.notes[0] == "ignored: label, which the model does not read"
+    read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
+    options = {} if name.endswith("parquet") else {"dtype": str, "keep_default_na": False}
+    written = read(tmp_path / name, **options)
+    assert list(written.columns[:3]) == ["code", "size", "label"]
+    assert written["code"].tolist() == codes
+    assert written["label"].tolist() == run.predict(frame).tolist()
+    with pytest.raises(UserError, match="keep='label': the predictions have a column of this name"):
+        predict_file(run, file, tmp_path / name, keep=["label"])
+    with pytest.raises(UserError, match="has no column 'cod', to keep; did you mean 'code'"):
+        predict_file(run, file, tmp_path / name, keep="cod")
+
+
+def test_predictions_are_scored_where_the_table_holds_what_they_are_of(
+    trained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("qdeq.runs.predictions._ROWS", 16)
+    run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
+    file, out = tmp_path / "new.csv", tmp_path / "p.csv"
+    frame.loc[:3, "kind"] = None
+    frame.to_csv(file, index=False)
+    done = predict_file(run, file, out)
+    right = run.predict(frame)[4:] == frame["kind"][4:]
+    assert done.score == pytest.approx(right.mean())
+    assert done.notes[-1] == f"accuracy {right.mean():.4f}, of kind in 36 rows"
+    frame.assign(kind="huge").to_csv(file, index=False)
+    done = predict_file(run, file, out)
+    assert done.score is None and "no accuracy" in done.notes[-1] and "'huge'" in done.notes[-1]
+    assert predict_file(run, frame_without(frame, "kind", file), out).score is None
 
 
 def test_a_file_is_predicted_row_by_row_or_not_at_all(trained, tmp_path, monkeypatch):
@@ -542,11 +587,17 @@ def test_regressions_predict_in_the_units_of_the_table(targets, tmp_path, monkey
     options = [o for o in OPTIONS if not o.startswith(("--epochs", "--batch-size"))]
     assert main(["train", *words, *options, "--learning-rate=0.05", "--out", "run"]) == 0
     run, names = qdeq.load("run"), targets.split(",")
-    assert main(["predict", "run", "shop.csv"]) == 0
+    assert main(["predict", "run", "shop.csv", "--keep", "kind"]) == 0
     written = pd.read_csv("predictions.csv")
+    assert written.pop("kind").tolist() == frame["kind"].tolist()
     assert list(written.columns[: len(names)]) == [f"predicted_{name}" for name in names]
     predicted = run.predict(frame).reshape(len(frame), -1)
     np.testing.assert_array_equal(written[written.columns[: len(names)]], predicted)
+    gaps = frame.copy()
+    gaps.loc[:4, names[0]] = None  # a gap in any target leaves its row out
+    gaps.to_csv("gaps.csv", index=False)
+    score = predict_file(run, "gaps.csv", "gaps-predicted.csv").score
+    assert score == pytest.approx(r2_score(frame[names][5:], predicted[5:]))
     # Far better than the mean, so in the right units; a small model is not expected to do more.
     error = (predicted[:, 0] - frame["price"]).std()
     assert error < 0.7 * frame["price"].std()

@@ -27,6 +27,10 @@ class PredictCommand:
     """File to write, a row for each row: .csv, .tsv (also .gz) or .parquet; replaced if it is
     there."""
 
+    keep: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Columns of the table to write before the predictions, such as those that name its rows;
+    several with commas."""
+
     json: bool = False
     """Print what was done as one line of JSON on stdout; everything else goes to stderr."""
 
@@ -58,6 +62,7 @@ class PredictCommand:
                 load(self.run),
                 self.file,
                 self.out,
+                keep=self.keep or (),
                 on_rows=lambda rows, total: progress.update(task, completed=rows, total=total),
             )
         seconds = time.monotonic() - started

@@ -127,6 +127,16 @@ def plain_names(names: Iterable[Any]) -> list[str]:
     return [plain_name(name) or f"Unnamed: {index}" for index, name in enumerate(names)]
 
 
+def names_given(given: str | Sequence[str] | None, columns: Sequence[str] = ()) -> list[str]:
+    """Names given as one, with commas, or as a list; a column may have a comma in its name."""
+    if given is None:
+        return []
+    if isinstance(given, str) and plain_name(given) in columns:
+        return [plain_name(given)]
+    parts = given.split(",") if isinstance(given, str) else list(given)
+    return [name for part in parts if (name := plain_name(part))]
+
+
 def check_names(columns: Sequence[str], where: str) -> None:
     """Raise `UserError` if two columns have one name."""
     seen: set[str] = set()

@@ -21,7 +21,7 @@ from qdeq.data.frames import (
     is_gap_word,
     kind_of,
     listing,
-    plain_name,
+    names_given,
 )
 from qdeq.data.inputs import weight_array
 from qdeq.data.preparation import TablePreparation
@@ -117,20 +117,24 @@ def read_table(
         check_choice("task", task, get_args(Task))
     check_fraction("test_fraction", test_fraction)
     check_fraction("valid_fraction", valid_fraction)
-    if not _names(target):
+    if not names_given(target):
         raise UserError("target=...: name the column to predict")
     source = str(Path(table).expanduser().resolve()) if isinstance(table, str | Path) else None
     frame, where = _frame(table, "table")
     name = name or (stem_of(table) if source is not None else "table")
     known = list(frame.columns)
-    targets = _names(target, known)
+    targets = names_given(target, known)
     group, weight = _one_name("group", group, known), _one_name("weight", weight, known)
     special = [*targets, *(column for column in (group, weight) if column is not None)]
     for column in special:
         if special.count(column) > 1:
             raise UserError(f"column {column!r} is named twice, as target, group or weight")
-    wanted = {"target": targets, "group": _names(group, known), "weight": _names(weight, known)}
-    wanted["ignore"] = _names(ignore, known)
+    wanted = {
+        "target": targets,
+        "group": names_given(group, known),
+        "weight": names_given(weight, known),
+    }
+    wanted["ignore"] = names_given(ignore, known)
     for column in targets:
         if column in wanted["ignore"]:
             raise UserError(f"ignore={column!r}: it is the target, leave it out of one of the two")
@@ -209,20 +213,10 @@ def read_table(
     return dataclasses.replace(dataset, preparation=preparation, source=source)
 
 
-def _names(given: str | Sequence[str] | None, columns: Sequence[str] = ()) -> list[str]:
-    """Names given as one, with commas, or as a list; a column may have a comma in its name."""
-    if given is None:
-        return []
-    if isinstance(given, str) and plain_name(given) in columns:
-        return [plain_name(given)]
-    parts = given.split(",") if isinstance(given, str) else list(given)
-    return [name for part in parts if (name := plain_name(part))]
-
-
 def _one_name(option: str, given: str | None, columns: Sequence[str]) -> str | None:
     if given is None:
         return None
-    names = _names(given, columns)
+    names = names_given(given, columns)
     if len(names) != 1:
         raise UserError(f"{option}={given!r}: name one column, or leave {option} out")
     return names[0]

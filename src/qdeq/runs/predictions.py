@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -10,11 +10,13 @@ from typing import IO, Any
 import numpy as np
 
 from qdeq.data import TablePreparation
-from qdeq.data.frames import check_columns, listing
+from qdeq.data.frames import as_texts, check_columns, listing, names_given
 from qdeq.data.image_files import find_images
 from qdeq.data.table_files import ENDINGS, check_all_read, ending_of, open_table
 from qdeq.data.tables import require
 from qdeq.errors import UserError
+from qdeq.models import Prediction
+from qdeq.runs.scored import Scored
 from qdeq.runs.trained import Run
 from qdeq.runs.unseen import UnseenValues
 from qdeq.training.predict import probabilities
@@ -37,13 +39,17 @@ class FilePredictions:
     converged_fraction
         Part of the rows whose solve met the tolerance.
     notes
-        What was ignored, and which texts training did not have, a line each.
+        What was ignored, which texts training did not have, and the score, a line each.
+    score
+        Accuracy, or R² of a regression, over the rows of a table that hold what is predicted; None
+        where there are none.
     """
 
     path: Path
     n_rows: int
     converged_fraction: float
     notes: tuple[str, ...] = ()
+    score: float | None = None
 
 
 def predict_file(
@@ -51,13 +57,14 @@ def predict_file(
     file: str | Path,
     out: str | Path,
     *,
+    keep: str | Sequence[str] = (),
     on_rows: Callable[[int, int], Any] | None = None,
 ) -> FilePredictions:
     """Predict every row of a table, or every image, and write a row for each, in the same order.
 
     Columns of a classification: ``label``, ``probability_CLASS`` for every class; of a regression
     ``predicted_TARGET`` in the target's own units. Then ``converged``, ``residual`` and ``steps``
-    of the solve. Before them ``file``, the names of images in files.
+    of the solve. Before them ``file``, the names of images in files, and the columns to keep.
 
     Parameters
     ----------
@@ -69,6 +76,9 @@ def predict_file(
     out
         ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet``; a file that exists is replaced, in one
         step at the end.
+    keep
+        Columns of the table that are written too, as texts: those that name its rows. One name, or
+        several with commas or as a list.
     on_rows
         Called with the number of rows done and the number of all.
 
@@ -79,7 +89,9 @@ def predict_file(
     """
     out = _writable(Path(out), Path(file))
     if run.preparation is not None:
-        source = _rows_of_table(run.preparation, file)
+        source = _rows_of_table(run, run.preparation, file, keep)
+    elif keep:
+        raise UserError(f"keep={keep!r}: the run was not trained on a table, so leave it out")
     elif run.takes_images:
         source = _rows_of_images(run, file)
     elif run.config.features == "pca":
@@ -94,62 +106,97 @@ def predict_file(
         )
     done, converged = 0, 0
     with _writer(out) as write:
-        for names, x in source.parts:
-            found = {**names, **_columns(run, x)}
-            write(found)
-            done += len(x)
+        for part in source.parts:
+            predictions = run.predictions(part.x, prepared=True)
+            found = _columns(run, predictions)
+            both = sorted(part.names.keys() & found.keys())
+            if both:
+                raise UserError(
+                    f"keep={both[0]!r}: the predictions have a column of this name, so rename that "
+                    "of the table"
+                )
+            if source.scored is not None:
+                source.scored.add(part.frame, run.answers(predictions), str(file))
+            write({**part.names, **found})
+            done += len(part.x)
             converged += int(found["converged"].sum())
             if on_rows is not None:
                 on_rows(done, source.n_rows)
         check_all_read(file, done, source.n_rows)  # before the predictions get their name
     notes = source.notes if source.unseen is None else (*source.notes, *source.unseen.notes())
-    return FilePredictions(out, done, converged / done, notes)
+    score = None
+    if source.scored is not None:
+        notes, score = (*notes, *source.scored.notes()), source.scored.score
+    return FilePredictions(out, done, converged / done, notes, score)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows: their features, columns that name them, and what the table says of them."""
+
+    x: np.ndarray
+    names: dict[str, np.ndarray]
+    frame: Any = None
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is predicted: columns that name the rows, and their features, part by part."""
+    """What is predicted, part by part."""
 
     n_rows: int
-    parts: Iterator[tuple[dict[str, np.ndarray], np.ndarray]]
+    parts: Iterator[_Part]
     notes: tuple[str, ...] = ()
     unseen: UnseenValues | None = None
+    scored: Scored | None = None
 
 
-def _rows_of_table(preparation: TablePreparation, file: str | Path) -> _Rows:
+def _rows_of_table(
+    run: Run, preparation: TablePreparation, file: str | Path, wanted: str | Sequence[str]
+) -> _Rows:
     table = open_table(file)
-    check_columns(preparation.column_names, table.columns, str(file), "which the model reads")
+    read = preparation.column_names
+    check_columns(read, table.columns, str(file), "which the model reads")
+    keep = names_given(wanted, table.columns)
+    check_columns(keep, table.columns, str(file), "to keep")
     n_rows = table.check_rows()
-    known = {*preparation.column_names, *preparation.targets}
+    targets = preparation.targets if set(preparation.targets) <= set(table.columns) else ()
+    known = {*read, *preparation.targets, *keep}
     ignored = [column for column in table.columns if column not in known]
     notes = (f"ignored: {listing(ignored)}, which the model does not read",) if ignored else ()
-    frames = table.frames(_ROWS, columns=preparation.column_names, texts=preparation.text_columns)
-
+    columns = list(dict.fromkeys([*read, *targets, *keep]))
+    # A kept code such as 007 is no number, unless the model reads it as one.
+    texts = [*preparation.text_columns, *(c for c in keep if c not in {*read, *targets})]
+    frames = table.frames(_ROWS, columns=columns, texts=texts)
     unseen = UnseenValues(preparation)
 
-    def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    def parts() -> Iterator[_Part]:
         done = 0
         for frame in frames:
             x = preparation.transform(frame, name=str(file), first_row=done + 1)
             unseen.add(preparation.unseen(frame))
             done += len(x)
-            yield {}, x
+            yield _Part(x, {name: _as_written(frame[name], name) for name in keep}, frame)
 
-    return _Rows(n_rows, parts(), notes, unseen)
+    return _Rows(n_rows, parts(), notes, unseen, Scored(run, targets) if targets else None)
+
+
+def _as_written(series: Any, name: str) -> np.ndarray:
+    """The cells of a column as texts, empty where one is missing."""
+    codes, texts = as_texts(series, f"column {name!r}")
+    return np.array([*texts, ""], dtype=str)[codes]
 
 
 def _rows_of_images(run: Run, file: str | Path) -> _Rows:
     images = find_images(file)
 
-    def parts() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    def parts() -> Iterator[_Part]:
         for rows, x in run.parts_of_images(images):
-            yield {} if images.names is None else {"file": np.array(images.names[rows])}, x
+            yield _Part(x, {} if images.names is None else {"file": np.array(images.names[rows])})
 
     return _Rows(images.n_rows, parts())
 
 
-def _columns(run: Run, x: np.ndarray) -> dict[str, np.ndarray]:
-    predictions = run.predictions(x, prepared=True)
+def _columns(run: Run, predictions: Prediction) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     answers = run.answers(predictions)
     if run.targets is None:
@@ -159,7 +206,7 @@ def _columns(run: Run, x: np.ndarray) -> dict[str, np.ndarray]:
         for label, column in zip(run.summary.classes, chances.T, strict=True):
             found[f"probability_{label}"] = column
     else:
-        columns = answers.reshape(len(x), -1).T
+        columns = answers.reshape(len(answers), -1).T
         for name, column in zip(run.targets.names, columns, strict=True):
             found[f"predicted_{name}"] = column
     stats = predictions.solution.stats
