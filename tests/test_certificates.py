@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,14 @@ from qdeq.circuits import (
     z_strings,
 )
 from qdeq.cli.main import main
-from qdeq.equilibrium.certificates import Bound, Region, certify, overlap_bound, perron_bound
+from qdeq.equilibrium.certificates import (
+    Bound,
+    Certificate,
+    Region,
+    certify,
+    overlap_bound,
+    perron_bound,
+)
 from qdeq.models import build_model
 from qdeq.models.gains import anticommuting_sets, injection_within
 from qdeq.runs.certify import norms_in
@@ -605,3 +613,31 @@ def test_a_run_that_was_trained_with_a_ceiling_is_certified(encoding, tmp_path, 
     assert "one equilibrium, proven" in capsys.readouterr().out
     assert main(["certify", out, "--samples", "0"]) == 2
     assert "--samples 0: give a whole number" in capsys.readouterr().err
+
+
+HALF = Bound(np.full(1, 0.5), np.full((1, 1), np.nan))
+BOX = -np.ones((1, 1)), np.ones((1, 1))
+KNOWN = Certificate(HALF, *BOX, HALF, *BOX, np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Region.samples(np.array([1 + 1j])), "x has complex numbers"),
+        (lambda: Region.samples(np.ma.masked_less([1.0, -1.0], 0)), "x has masked numbers"),
+        (lambda: Region.box([0.0], [1.0], least_norm=np.nan), "least_norm=nan"),
+        (lambda: Region.everywhere(1, least_norm=-1), "least_norm=-1"),
+        (lambda: Region.everywhere(1.5), "n_features=1.5"),
+        (lambda: Region.ball([0.0], "a"), "radius='a'"),
+        (lambda: certify(qdeq.paper_model(key=jax.random.key(0)), np.ones(16), rounds=1.5), "1.5"),
+        (lambda: overlap_bound([1.0, -10.0]), "at least 0"),
+        (lambda: overlap_bound(1.0, 0), "rotations=0"),
+        (lambda: KNOWN.steps("a"), "tolerance='a'"),
+        (lambda: KNOWN.sensitivity(-1.0), "error=-1.0"),
+        (lambda: KNOWN.shots(0.1, confidence="a"), "confidence='a'"),
+        (lambda: KNOWN.shots(0.1, evaluations="a"), "evaluations='a'"),
+    ],
+)
+def test_what_is_no_such_number_is_named(call, words):
+    with pytest.raises(qdeq.UserError, match=re.escape(words)):
+        call()

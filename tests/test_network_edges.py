@@ -147,6 +147,9 @@ def random_edges(*sizes):
         (lambda: NETWORK.solve(jnp.ones((3, D)), layer="auto"), "layer='auto'"),
         (lambda: NETWORK.solve(jnp.ones((3, D)), layer=qdeq.Equilibrium()), "NetworkEquilibrium"),
         (lambda: NETWORK.solve(jnp.ones((3, D)), key=0), "key=0"),
+        (lambda: NETWORK.solve(jnp.ones((3, D)), z0="zero"), "z0='zero'"),
+        (lambda: NETWORK.solve(jnp.ones((3, D)), z0=1j * np.ones((3, Q))), "z0 has dtype complex"),
+        (lambda: NetworkEquilibrium("broyden", adjoint=qdeq.Shine()), "Shine.*give Structured"),
         (
             lambda: qdeq.QuantumEquilibrium(NETWORK).solve(jnp.ones((3, D)), shots=9),
             "without a key",

@@ -220,6 +220,22 @@ def test_what_does_not_fit_is_refused_in_one_line(settings, message):
         chain_of_circuits(Chain(3), **settings)
 
 
+@pytest.mark.parametrize("read_out", ["sites", "mean", "last"])
+@pytest.mark.parametrize("shape", [(5, 3, 3), (4, 3), (3, 2), (9,)])
+def test_only_states_of_every_site_are_read_out(read_out, shape):
+    # The mean of a batch was the one over its samples, and the last site its last sample.
+    with pytest.raises(qdeq.UserError, match=r"give those of every site, \(3, 3\)"):
+        chain_of_circuits(Chain(3), read_out=read_out).outputs(jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("m", "x", "words"), [(8, 3, r"m has shape \(8,\): give \(9,\)"), (9, 4, "x has shape")]
+)
+def test_a_flat_state_has_the_numbers_of_every_site(m, x, words):
+    with pytest.raises(qdeq.UserError, match=words):
+        chain_of_circuits(Chain(3))(jnp.zeros(m), jnp.zeros(x))
+
+
 @pytest.mark.parametrize("cell", [3, eqx.nn.GRUCell])
 def test_what_is_no_cell_is_refused_in_one_line(cell):
     injection = EdgeInjection.random(1, 2, 1, 3, key=jax.random.key(0))

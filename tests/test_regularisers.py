@@ -7,6 +7,7 @@ import pytest
 from equilibrium_problems import tanh_derivatives, tanh_inputs, tanh_map, tanh_weights
 
 from qdeq.equilibrium import denoising, hinge, hutchinson, squared_frobenius_norm
+from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError
 
 
@@ -71,3 +72,10 @@ def test_penalties_keep_float32():
 def test_unknown_options_are_user_errors(options):
     with pytest.raises(UserError):
         hutchinson(jnp.sin, jnp.zeros(2), None, jax.random.key(0), **options)
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((3, 2)), 0.5 * np.eye(3, 2)], ids=["zero", "equal"])
+def test_a_bound_that_is_not_reached_is_in_no_derivative(matrix):
+    # Equal singular values: the second derivative of the norm is not a number.
+    bounded = jax.hessian(lambda m: jnp.sum((m * gain_factor(m, 1.0)) ** 2))(jnp.asarray(matrix))
+    np.testing.assert_array_equal(bounded.reshape(6, 6), 2 * jnp.eye(6))

@@ -6,13 +6,14 @@ Derivations are in `docs/theory.md`. Everything is NumPy in float64, rounded out
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_amount, check_count
 
 MARGIN = 1e-9
 """What bounds are widened by, relative to the sums of magnitudes that they were computed from.
@@ -62,6 +63,7 @@ class Region:
     def box(cls, low: ArrayLike, high: ArrayLike, *, least_norm: float = 0.0) -> "Region":
         """All features between `low` and `high`, `(d,)`, of a two-norm of at least `least_norm`."""
         lows, highs = _rows("low", low), _rows("high", high)
+        check_amount("least_norm", least_norm)
         if lows.shape != highs.shape or not np.all(lows <= highs):
             raise UserError(
                 f"low and high of shapes {lows.shape[1:]} and {highs.shape[1:]}: give as many "
@@ -74,8 +76,7 @@ class Region:
     @classmethod
     def ball(cls, centre: ArrayLike, radius: float) -> "Region":
         """All features within the two-norm `radius` of `centre` `(d,)`."""
-        if not 0 <= radius < math.inf:
-            raise UserError(f"radius={radius!r}: give a number of at least 0")
+        check_amount("radius", radius)
         rows = _rows("centre", centre)
         least = np.maximum(0, np.linalg.norm(rows, axis=1) * (1 - MARGIN) - radius)
         return cls(rows, np.zeros_like(rows), np.full(len(rows), float(radius)), least)
@@ -83,6 +84,8 @@ class Region:
     @classmethod
     def everywhere(cls, n_features: int, *, least_norm: float = 0.0) -> "Region":
         """All features, of a two-norm of at least `least_norm`."""
+        check_count("n_features", n_features, 0)
+        check_amount("least_norm", least_norm)
         zero = np.zeros((1, n_features))
         return cls(zero, zero + math.inf, np.zeros(1), np.full(1, float(least_norm)))
 
@@ -110,6 +113,9 @@ class Region:
 
 
 def _rows(name: str, x: ArrayLike) -> np.ndarray:
+    if np.iscomplexobj(x) or np.ma.is_masked(x):
+        kind = "complex" if np.iscomplexobj(x) else "masked"
+        raise UserError(f"{name} has {kind} numbers: features are real and known, give such")
     try:
         rows = np.atleast_2d(np.asarray(x, np.float64))
     except (TypeError, ValueError):
@@ -363,6 +369,8 @@ class Certificate:
         ndarray
             `(B,)`; infinite where L is not below 1.
         """
+        if not np.all(np.asarray(error) >= 0):  # NaN as well
+            raise UserError(f"error={error!r}: give a number of at least 0")
         certain = self.is_contraction
         return np.where(certain, error / np.where(certain, 1 - self.factor, 1), np.inf)
 
@@ -387,9 +395,10 @@ class Certificate:
             `(B,)`; infinite where L is not below 1.
         """
         _check_positive("error", error)
-        if not 0 < confidence < 1:
+        if not (isinstance(confidence, Real) and 0 < confidence < 1):
             raise UserError(f"confidence={confidence!r}: give a probability between 0 and 1")
-        if isinstance(evaluations, bool) or int(evaluations) != evaluations or evaluations < 1:
+        is_number = isinstance(evaluations, Real) and not isinstance(evaluations, bool)
+        if not (is_number and evaluations >= 1 and evaluations % 1 == 0):
             raise UserError(f"evaluations={evaluations!r}: give a whole number of at least 1")
         ones = np.ones_like(self.low)
         # From an error of every entry to the norm, through the equilibrium, and back to an entry.
@@ -438,6 +447,7 @@ def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificat
             f"model={type(model).__name__}: nothing is known of its derivative; certify a "
             "QuantumModel or a Network, or give the model a method encloser(region)"
         )
+    check_count("rounds", rounds, 0)
     region = x if isinstance(x, Region) else Region.samples(x)
     expected = getattr(model, "n_features", region.centre.shape[1])
     if region.centre.shape[1] != expected:
@@ -492,10 +502,13 @@ def overlap_bound(distance: ArrayLike, rotations: int = 1) -> np.ndarray:
     >>> overlap_bound([0.0, np.pi / 2, 10.0]).round(4)
     array([1.    , 0.7071, 0.    ])
     """
+    check_count("rotations", rotations)
+    if not np.all(np.asarray(distance) >= 0):  # NaN as well
+        raise UserError(f"distance={distance!r}: give numbers of at least 0")
     turned = math.sqrt(rotations) * np.asarray(distance, np.float64)
     return np.cos(np.minimum(turned, np.pi) / 2)
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
+    if not (isinstance(value, Real) and 0 < value < math.inf):
         raise UserError(f"{name}={value!r}: give a number above 0")

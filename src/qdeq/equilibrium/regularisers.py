@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from qdeq._numbers import at_least, positive_part
+from qdeq._numbers import positive_part
 from qdeq.equilibrium._problem import apply, flatten, knows_jacobian
 from qdeq.errors import check_choice, check_count
 
@@ -157,5 +158,9 @@ def gain_factor(matrix: Float[Array, "a q"], bound: float) -> Float[Array, ""]:
     >>> float(gain_factor(jnp.diag(jnp.array([2.0, 1.0])), 1.0))
     0.5
     """
-    largest = jnp.linalg.norm(matrix, ord=2)  # NaN where M holds any: no few numbers drop it
-    return bound / at_least(largest, bound)
+    is_within = jnp.linalg.norm(lax.stop_gradient(matrix), ord=2) <= bound
+    # The second derivative of a norm is not a number where singular values are equal, as those of 0
+    # are: within the bound it is taken of another matrix, and counts nothing.
+    apart = jnp.eye(*matrix.shape, dtype=matrix.dtype) * jnp.arange(1, matrix.shape[1] + 1)
+    largest = jnp.linalg.norm(jnp.where(is_within, apart.astype(matrix.dtype), matrix), ord=2)
+    return jnp.where(is_within, 1, bound / largest)  # NaN where M holds any

@@ -250,7 +250,18 @@ class Network(ModelFunction):
 
         Without a head the states, their mean, or the last of them. With a mask the mean is over the
         sites that there are, and the last is the last of them.
+
+        Raises
+        ------
+        UserError
+            For states of another shape, such as that of a batch.
         """
+        shape = self.wiring.n_sites, self.injection.n_states
+        if jnp.shape(states) != shape:
+            raise UserError(
+                f"states have shape {jnp.shape(states)}: give those of every site, {shape}; "
+                "jax.vmap for a batch"
+            )
         read = self._read(states, checked_mask(mask, self.wiring))
         if self.head is None:
             return read
@@ -334,7 +345,8 @@ class Network(ModelFunction):
         several = isinstance(self.cell, Cells)
         cell = self.cell.map(measured_cell) if several else measured_cell(self.cell)
         wired = Wired(prepared_cell(cell), self.injection, self.wiring)
-        return BoundNetwork(wired, x.reshape(self.wiring.n_sites, -1))(m, key=key, shots=shots)
+        sites = _by_site("x", x, self.wiring.n_sites, self.injection.n_features)
+        return BoundNetwork(wired, sites)(m, key=key, shots=shots)
 
     def prepare(self) -> "PreparedNetwork":
         """The map with prepared cells."""
@@ -364,7 +376,8 @@ class PreparedNetwork(eqx.Module):
 
     def bind(self, x: Float[Array, " Nd"]) -> "BoundNetwork":
         """The function of the flat state alone."""
-        return BoundNetwork(self.wired, x.reshape(self.wired.wiring.n_sites, -1))
+        sites, d = self.wired.wiring.n_sites, self.wired.injection.n_features
+        return BoundNetwork(self.wired, _by_site("x", x, sites, d))
 
 
 class BoundNetwork(eqx.Module):
@@ -375,4 +388,14 @@ class BoundNetwork(eqx.Module):
 
     def __call__(self, m: Float[Array, " Nq"], **options: Any) -> Float[Array, " Nq"]:
         """The next states of all sites; `key` and `shots` for random cells."""
-        return self.wired(m.reshape(self.x.shape[0], -1), self.x, **options).reshape(-1)
+        states = _by_site("m", m, self.x.shape[0], self.wired.injection.n_states)
+        return self.wired(states, self.x, **options).reshape(-1)
+
+
+def _by_site(name: str, value: Array, n_sites: int, size: int) -> Array:
+    if jnp.size(value) != n_sites * size:
+        raise UserError(
+            f"{name} has shape {jnp.shape(value)}: give ({n_sites * size},), {size} numbers of "
+            f"each of {n_sites} sites; jax.vmap for a batch"
+        )
+    return jnp.reshape(value, (n_sites, size))

@@ -106,6 +106,11 @@ class NetworkEquilibrium(eqx.Module):
             raise UserError(
                 f"adjoint={self.adjoint!r}: give an adjoint object such as Structured()"
             )
+        if self.adjoint.needs_inverse:
+            raise UserError(
+                f"adjoint={type(self.adjoint).__name__}(): it takes the inverse that a solver has "
+                "built, and solvers of networks hand none on; give Structured()"
+            )
 
     def __call__(
         self,
@@ -338,7 +343,13 @@ def _checked(
     if z0 is None:
         start = jnp.zeros((n, q), dtype)
     else:
-        start = lax.stop_gradient(jnp.asarray(z0, dtype))
+        try:
+            start = lax.stop_gradient(jnp.asarray(z0))
+        except (TypeError, ValueError):
+            raise UserError(f"z0={z0!r}: give a state per site, ({n}, {q})") from None
         if start.shape != (n, q):
             raise UserError(f"z0 has shape {start.shape}: give a state per site, ({n}, {q})")
+        if jnp.iscomplexobj(start):
+            raise UserError(f"z0 has dtype {start.dtype}: states are real, give real numbers")
+        start = start.astype(dtype)
     return masked(start, mask).reshape(-1), mask
