@@ -202,6 +202,8 @@ def test_arguments_that_do_not_fit_a_circuit_are_refused():
         to_pennylane(ANSATZ, encoding=ENCODING)(THETA)
     with pytest.raises(UserError, match="give 2 different labels"):
         to_pennylane(ANSATZ, wires=["a", "a"])
+    with pytest.raises(UserError, match="give 2 different labels"):
+        to_pennylane(ANSATZ, wires=[[0], [1]])
     with pytest.raises(UserError, match="observables acts on 3 qubits"):
         to_pennylane(ANSATZ, observables=qdeq.z_of_every_wire(3))
     with pytest.raises(UserError, match="theta='w'"):
