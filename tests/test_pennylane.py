@@ -202,6 +202,8 @@ def test_arguments_that_do_not_fit_a_circuit_are_refused():
         to_pennylane(ANSATZ, encoding=ENCODING)(THETA)
     with pytest.raises(UserError, match="give 2 different labels"):
         to_pennylane(ANSATZ, wires=["a", "a"])
+    with pytest.raises(UserError, match="give 2 different labels"):
+        to_pennylane(ANSATZ, wires=[[0], [1]])
     with pytest.raises(UserError, match="observables acts on 3 qubits"):
         to_pennylane(ANSATZ, observables=qdeq.z_of_every_wire(3))
     with pytest.raises(UserError, match="theta='w'"):
@@ -562,6 +564,8 @@ def test_an_estimator_with_a_qnode_can_be_cloned_and_charges_one_ledger():
         (lambda: model_function(_qnode(), theta={"w": 1.0}, n_features=2), "theta has 'w'"),
         (lambda: model_function(_qnode(), theta=THETA, n_features=0), "n_features=0"),
         (lambda: model_function(_qnode(), theta=THETA, n_features=2.5), "n_features=2.5"),
+        (lambda: model_function(_qnode(), theta=[1j, 1, 1, 1], n_features=2), "theta has 1j: give"),
+        (lambda: model_function(_qnode(), theta="abc", n_features=2), "theta has 'abc': give real"),
         (lambda: _model(_qnode(), gradient_shots=0.5), "gradient_shots=0.5: give a whole"),
         (
             lambda: model_function(_qnode(), theta=THETA, n_features=2, reinjection=np.eye(3)),
@@ -578,6 +582,27 @@ def test_an_estimator_with_a_qnode_can_be_cloned_and_charges_one_ledger():
 def test_a_qnode_that_cannot_be_a_model_function_is_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_a_noisy_device_is_no_circuit_and_has_no_measured_one():
+    damping = qml.noise.partial_wires(qml.AmplitudeDamping, 0.2)
+    noise = qml.NoiseModel({qml.noise.op_in(["RX", "RZ"]): damping})
+    noisy = qml.noise.add_noise(qml.device("default.mixed", wires=2), noise)
+    f = _model(_qnode(noisy))
+    with pytest.raises(UserError, match=r"device default.mixed adds noise.* with a NoiseModel"):
+        _ = f.measured
+    assert _model(_qnode("default.mixed")).measured.n_observables == 2
+
+
+def test_an_argument_may_be_given_by_place_alone():
+    def function(theta, /, v):
+        qml.RX(theta[0], wires=0)
+        qml.RY(v[0], wires=1)
+        return qml.expval(qml.Z(0)), qml.expval(qml.Z(1))
+
+    f = model_function(qml.QNode(function, qml.device("default.qubit")), theta=[0.3], n_features=1)
+    found = f.evaluate(f.theta, jnp.array([0.7]))
+    np.testing.assert_allclose(found, np.cos([0.3, 0.7]), atol=1e-6)
 
 
 def test_results_must_be_real_finite_numbers():

@@ -178,6 +178,8 @@ def test_wrong_arguments_are_refused():
     for arguments, message in (
         ({"theta": [1.0]}, r"theta has shape \(1,\)"),
         ({"theta": np.full(39, np.nan)}, "NaN"),
+        ({"theta": np.full(39, 1 + 1j)}, r"theta cannot be read \(complex numbers\): give real"),
+        ({"theta": ["a"] * 39}, "theta cannot be read .*'a'.*: give real numbers"),
         ({"parameters": ["a"] * 39}, "different names"),
         ({"parameters": ["a b", *(f"a{i}" for i in range(38))]}, "no identifier"),
         ({"basis": "ZZ"}, "basis='ZZ'"),

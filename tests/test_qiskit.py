@@ -98,6 +98,12 @@ def test_every_gate_converts_both_ways(name):
     assert from_qiskit(with_parameters) == circuit
 
 
+@pytest.mark.parametrize("theta", [[np.nan], [np.inf], [1j], ["a"], [[1], [1, 2]]])
+def test_angles_that_are_no_finite_real_numbers_are_refused(theta):
+    with pytest.raises(UserError, match=r"^theta (cannot be read|holds NaN or infinity)"):
+        to_qiskit(Circuit(1, (Operation("RX", (0,), parameter=0),)), theta)
+
+
 def test_parameters_sort_as_they_count():
     circuit = paper_ansatz(10)
     names = [parameter.name for parameter in to_qiskit(circuit).parameters]
@@ -421,6 +427,9 @@ def test_wrong_devices_are_refused_in_one_line():
         ({"timeout": 0.0}, "timeout=0.0"),
         ({"backend": MANILA, "initial_layout": [0, 1, 2, 5]}, "give 4 different physical qubits"),
         ({"fold": 2}, "fold=2: give an odd number"),
+        ({"fold": 3.0}, "fold=3.0: give an odd number"),
+        ({"seed": "a"}, "seed='a': give an integer that is at least 0"),
+        ({"initial_layout": "0123"}, "initial_layout='0123': give 4 different physical qubits"),
         ({"calibration_shots": 5, "primitive": "estimator"}, "counts only"),
     ):
         with pytest.raises(UserError, match=message) as caught:

@@ -19,6 +19,8 @@ _CHECKS = 4
 _TOLERANCE = 1e-11
 _ROUNDING = 4e-14
 _MOST_POINTS = 200
+# Beside a larger one the digits of everything else are lost in float64.
+_LARGEST_CONSTANT = 1e9
 
 Polynomial = dict[tuple[int, ...], float]
 """Coefficients by variables: () the constant, (0,) the first variable, (0, 0) its square."""
@@ -77,6 +79,8 @@ def fitted(points: np.ndarray, values: np.ndarray, degree: int) -> Polynomial | 
     size = max(1.0, np.abs(values).max(), np.abs(coefficients).max())
     rounded = np.array([_short(value, size) for value in coefficients.tolist()])
     if not np.abs(table @ rounded - values).max() <= _TOLERANCE * size:
+        return None
+    if abs(rounded[0]) > _LARGEST_CONSTANT:
         return None
     return {
         chosen: value for chosen, value in zip(monomials, rounded.tolist(), strict=True) if value

@@ -380,7 +380,7 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
     elif options:
         raise UserError(f"{', '.join(options)} beside a layer: give one or the other")
     sizes = shape if isinstance(shape, tuple) else (shape,)
-    if not all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sizes):
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in sizes):
         raise UserError(f"shape={shape!r}: give a whole number above 0, or a tuple of them")
 
     def as_array(a: Any) -> Array:

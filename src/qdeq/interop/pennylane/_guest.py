@@ -6,6 +6,7 @@ Running tapes is in `_tapes`, the derivative rules are in `_rules`.
 """
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,7 +87,9 @@ class Guest:
     def call_arguments(self, theta: Any, v: Any) -> tuple[tuple, dict]:
         """Positional and keyword arguments of the quantum function."""
         named = self.unravel(theta) | {self.inputs: v}
-        bound = inspect.signature(self.qnode.func).bind_partial(**named)
+        signature = inspect.signature(self.qnode.func)
+        given = {name: named[name] for name in signature.parameters if name in named}
+        bound = inspect.BoundArguments(signature, OrderedDict(given))  # by name no `/` would do
         return bound.args, bound.kwargs
 
     def call(self, theta: Any, v: Any) -> Any:
@@ -181,7 +184,7 @@ def make_guest(
     names = list(inspect.signature(qnode.func).parameters)
     inputs = _inputs_name(names, theta, inputs)
     dtype = jnp.result_type(float)
-    named = jax.tree.map(lambda a: jnp.asarray(a, dtype), _arguments(names, theta, inputs))
+    named = jax.tree.map(lambda a: _real(a, dtype), _arguments(names, theta, inputs))
     flat, unravel = ravel_pytree(named)
     flat = flat.astype(dtype)  # without any argument it would be float32 under x64
     guest = Guest(qml, qnode, None, inputs, unravel, ledger, gradient_shots)
@@ -212,6 +215,13 @@ def make_guest(
             "program, where nothing is counted or sampled; choose 'parameter-shift' or 'adjoint'"
         )
     return guest, flat
+
+
+def _real(value: Any, dtype: Any) -> jax.Array:
+    try:
+        return jnp.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"theta has {value!r}: give real numbers") from error
 
 
 def _check_qnode(qml: Any, qnode: Any) -> None:

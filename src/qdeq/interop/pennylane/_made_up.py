@@ -156,10 +156,14 @@ def _position(source: Callable, args: tuple, which: str | int, keyword: str) -> 
     return position
 
 
+def _is_whole(label: float) -> bool:
+    return label >= 0 and label.is_integer()
+
+
 def _wire_numbers(source: Any, tape: Any) -> dict[Any, int]:
     labels = list(tape.wires)
     # NumPy's whole numbers count, and 1.0, which PennyLane takes for 1.
-    if all(isinstance(label, Real) and label >= 0 and label % 1 == 0 for label in labels):
+    if all(isinstance(label, Real) and _is_whole(float(label)) for label in labels):
         largest = max((int(label) for label in labels), default=-1)
         if largest >= _MOST_WIRES:
             raise UserError(

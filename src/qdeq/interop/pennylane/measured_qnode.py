@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qdeq._pennylane import quiet
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
@@ -62,12 +63,29 @@ def _measured(guest: Guest, n_parameters: int, n_inputs: int) -> MeasuredCircuit
     circuit = circuit_of(qml, made_up)
     strings = [_string(qml, m, made_up.numbers, circuit.n_qubits) for m in tape.measurements]
     observables = MeasurementEnsemble(circuit.n_qubits, tuple(strings))
+    _check_device(guest, tape)
     if prepares:
         encoding = AmplitudeEncoding(circuit.n_qubits, n_inputs)
         return MeasuredCircuit(circuit, encoding, observables)
     first, rest = _leading_rotations(circuit)
     encoding = AngleEncoding(circuit.n_qubits, first, n_inputs)
     return MeasuredCircuit(Circuit(circuit.n_qubits, rest), encoding, observables)
+
+
+def _check_device(guest: Guest, tape: Any) -> None:
+    """Raise `UserError` for a device that does something else than the gates, which is noise."""
+    device = guest.qnode.device
+    try:
+        with quiet():
+            tapes, _ = device.preprocess_transforms(guest.config)((tape,))
+    except Exception:  # some devices take no tapes but those of their own calls
+        tapes = ()
+    channels = [op for run in tapes for op in run if isinstance(op, guest.qml.operation.Channel)]
+    if channels:
+        raise UserError(
+            f"its device {device.name} adds noise, which a circuit has not: describe it with a "
+            "NoiseModel, and give the QNode a device without"
+        )
 
 
 def _prepares(qml: Any, operation: Any) -> bool:

@@ -78,7 +78,7 @@ def to_pennylane(
                 "give both the same number of qubits"
             )
     labels = list(range(circuit.n_qubits)) if wires is None else list(wires)
-    if len(labels) != circuit.n_qubits or len(set(labels)) != len(labels):
+    if len(labels) != circuit.n_qubits or not _differ(labels):
         raise UserError(
             f"wires={labels!r}: give {circuit.n_qubits} different labels, one for each wire"
         )
@@ -101,6 +101,13 @@ def to_pennylane(
         return [qml.expval(pauli_word(qml, string, labels)) for string in observables.strings]
 
     return function
+
+
+def _differ(labels: list[Any]) -> bool:
+    try:
+        return len(set(labels)) == len(labels)
+    except TypeError:  # lists and the like are no labels
+        return False
 
 
 def pauli_word(qml: Any, string: str, labels: Sequence[Any]) -> Any:

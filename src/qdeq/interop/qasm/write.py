@@ -12,6 +12,7 @@ from qdeq.circuits import Circuit, Operation
 from qdeq.circuits.circuit import check_circuit
 from qdeq.errors import UserError
 from qdeq.interop._extras import check_installed
+from qdeq.interop._numbers import finite_numbers
 from qdeq.interop.names import checked_names, numbered
 from qdeq.interop.qasm.words import RESERVED
 
@@ -202,13 +203,11 @@ def _unitary(operation: Operation) -> list[str]:
 
 
 def _numbers(name: str, given: ArrayLike, n_needed: int) -> list[float]:
-    values = np.asarray(given, dtype=float)
+    values = finite_numbers(name, given)
     if values.shape != (n_needed,):
         raise UserError(
             f"{name} has shape {values.shape}: the circuit needs an array of shape ({n_needed},)"
         )
-    if not np.isfinite(values).all():
-        raise UserError(f"{name} holds NaN or infinity: give finite angles in radians")
     return values.tolist()
 
 

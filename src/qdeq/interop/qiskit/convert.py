@@ -18,6 +18,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.circuits.circuit import check_circuit
 from qdeq.errors import UserError
+from qdeq.interop._numbers import finite_numbers
 from qdeq.interop.names import checked_names, numbered
 
 GATE_CLASSES: dict[str, Any] = {
@@ -154,7 +155,7 @@ def _values(
 ) -> Sequence[Any]:
     if given is None:
         return [Parameter(name) for name in names]
-    values = np.asarray(given, dtype=float)
+    values = finite_numbers(name, given)
     # More features than the circuit itself uses are fine: a model's encoding reads the others.
     if values.ndim != 1 or len(values) < n_needed or (name == "theta" and len(values) != n_needed):
         raise UserError(

@@ -4,7 +4,9 @@ Which primitive runs where is in `backends`, gates and bit order in `convert`; s
 and training on top of it are `qdeq.devices`.
 """
 
+import math
 import time
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from qiskit import QuantumCircuit
 from qdeq.circuits import Circuit, MeasurementEnsemble, Operation
 from qdeq.devices import Ledger
 from qdeq.devices.executor import Executor
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_count
 from qdeq.interop.names import numbered
 from qdeq.interop.qiskit.backends import Device, job_seed
 from qdeq.interop.qiskit.bits import PLAIN_READING, MeasuredBits
@@ -126,8 +128,10 @@ class QiskitExecutor(Executor):
             raise UserError(
                 f"optimization_level={optimization_level!r}: Qiskit's transpiler has 0, 1, 2 and 3"
             )
-        if fold not in range(1, 100, 2):
+        if not isinstance(fold, Integral) or fold not in range(1, 100, 2):
             raise UserError(f"fold={fold!r}: give an odd number from 1 to 99, such as 3")
+        if seed is not None:
+            check_count("seed", seed, 0)
         check_shots("calibration_shots", calibration_shots)
         self.device = Device.of(backend, primitive)
         if calibration_shots is not None and self.device.kind != "sampler":
@@ -328,7 +332,8 @@ class QiskitExecutor(Executor):
 
 
 def _check_layout(layout: list[int], n_qubits: int, available: int | None) -> None:
-    outside = [q for q in layout if q < 0 or (available is not None and q >= available)]
+    most = math.inf if available is None else available
+    outside = [q for q in layout if not isinstance(q, Integral) or not 0 <= int(q) < most]
     if len(layout) != n_qubits or len(set(layout)) != len(layout) or outside:
         raise UserError(
             f"initial_layout={layout!r}: give {n_qubits} different physical qubits, the first for "
