@@ -37,8 +37,8 @@ from qdeq.equilibrium.certificates import (
     Region,
     certify,
     overlap_bound,
-    perron_bound,
 )
+from qdeq.equilibrium.enclosures import perron_bound
 from qdeq.models import build_model
 from qdeq.models.gains import anticommuting_sets, injection_within
 from qdeq.runs.certify import norms_in

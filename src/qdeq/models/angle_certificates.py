@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qdeq.circuits import MeasuredCircuit, Operation
-from qdeq.equilibrium.certificates import MARGIN, Enclosure, spectral_norms
+from qdeq.equilibrium.enclosures import MARGIN, Enclosure, spectral_norms
 from qdeq.models.certificates import Inputs
 from qdeq.models.gains import (
     FedAngles,

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from qdeq._precision import PRECISION
 from qdeq.circuits import AmplitudeEncoding, MeasuredCircuit
-from qdeq.equilibrium.certificates import MARGIN, Encloser, Enclosure, Region, spectral_norms
+from qdeq.equilibrium.enclosures import MARGIN, Encloser, Enclosure, Region, spectral_norms
 from qdeq.errors import UserError
 from qdeq.models.gains import MIXED, ensemble_norm
 from qdeq.simulation import prepare_forms

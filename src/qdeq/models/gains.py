@@ -19,7 +19,7 @@ from qdeq.circuits import (
     MeasurementEnsemble,
     Operation,
 )
-from qdeq.equilibrium.certificates import MARGIN
+from qdeq.equilibrium.enclosures import MARGIN
 from qdeq.errors import UserError
 from qdeq.models.injection import Injection
 from qdeq.simulation.bloch import NoisyProduct

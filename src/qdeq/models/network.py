@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._numbers import at_least
 from qdeq.equilibrium._randomness import check_randomness
-from qdeq.equilibrium.certificates import Encloser, Region
+from qdeq.equilibrium.enclosures import Encloser, Region
 from qdeq.equilibrium.networks import (
     AbstractWiring,
     Cells,

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qdeq.equilibrium.certificates import Region
+from qdeq.equilibrium.enclosures import Region
 from qdeq.equilibrium.networks.cells import Cells, cells_of
 from qdeq.equilibrium.networks.certificates import Slopes, WiredEncloser
 from qdeq.errors import UserError

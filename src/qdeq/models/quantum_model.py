@@ -24,7 +24,7 @@ from qdeq.circuits import (
     NoiseModel,
 )
 from qdeq.equilibrium._programs import is_staged
-from qdeq.equilibrium.certificates import Encloser, Region
+from qdeq.equilibrium.enclosures import Encloser, Region
 from qdeq.errors import UserError, check_choice
 from qdeq.models.function import ModelFunction, all_trained
 from qdeq.models.injection import Injection, injection_of

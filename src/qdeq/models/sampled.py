@@ -9,7 +9,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from qdeq.equilibrium.certificates import Certifiable, Encloser, Region
+from qdeq.equilibrium.certificates import Certifiable
+from qdeq.equilibrium.enclosures import Encloser, Region
 from qdeq.errors import UserError
 from qdeq.models.function import Evaluated, ModelFunction
 

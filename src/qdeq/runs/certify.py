@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from qdeq.data import Dataset, Split
-from qdeq.equilibrium.certificates import Bound, Certificate, Region, certify
+from qdeq.equilibrium.certificates import Certificate, certify
+from qdeq.equilibrium.enclosures import Bound, Region
 from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction
 from qdeq.models.certificates import double

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from qdeq.equilibrium.certificates import MARGIN, Bound, perron_bound, spectral_norms
+from qdeq.equilibrium.enclosures import MARGIN, Bound, perron_bound, spectral_norms
 from qdeq.equilibrium.networks.wiring import AbstractWiring
 
 
