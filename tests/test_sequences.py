@@ -71,6 +71,13 @@ def test_sktime_makes_a_forecaster_of_a_regressor_and_its_horizons_are_taken():
         forecaster.predict(ForecastingHorizon([60, 61], is_relative=False))
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS[:2])
+def test_masked_targets_are_no_data(estimator):
+    y = np.ma.masked_equal([0, 1, 0, 1], 1)
+    with pytest.raises(qdeq.UserError, match="y: 2 of its 4 values are masked: fill them in"):
+        estimator(**QUICK).fit(np.zeros((4, 3)), y)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_parameters_are_kept_cloned_and_checked_in_fit(estimator):
     made = estimator(n_qubits=2, gain=1.5)
@@ -146,6 +153,8 @@ def test_a_classifier_of_sites_learns_parity_and_keeps_it_on_any_length():
     assert all((a == b).all() for a, b in zip(found, truth, strict=True))
     chances = classifier.predict_proba(longer)
     np.testing.assert_allclose(np.concatenate(chances).sum(axis=1), 1)
+    for logarithms, one in zip(classifier.predict_log_proba(longer), chances, strict=True):
+        np.testing.assert_allclose(np.exp(logarithms), one)
     # What a sequence is predicted to be does not depend on what is predicted with it.
     alone = classifier.decision_function(longer[:1])[0]
     np.testing.assert_allclose(classifier.decision_function(longer)[0], alone, atol=1e-4)
@@ -302,7 +311,8 @@ def frames(x, columns=("a", "b")):
 
 def entries(estimator, x, y, path):
     """All that takes sequences after the fit."""
-    names = {"predict", "predict_proba", "decision_function", "converged"} & {*dir(estimator)}
+    names = {"predict", "predict_proba", "predict_log_proba", "decision_function", "converged"}
+    names &= {*dir(estimator)}
     return [lambda name=name: getattr(estimator, name)(x) for name in names] + [
         lambda: estimator.score(x, y),
         lambda: estimator.write_report(x, path),

@@ -99,6 +99,12 @@ def test_rows_that_a_reader_loses_are_not_lost_in_silence(tmp_path, monkeypatch)
     assert "149 of 150 rows could be read" in refused(path, "kind")
 
 
+def test_labels_that_differ_by_capitals_alone_are_said():
+    frame = pd.DataFrame({"x": np.arange(60) * 0.5, "y": ["no", "yes", "Yes"] * 20})
+    (note,) = read_table(frame, "y").preparation.notes
+    assert note.endswith("holds 3 different texts; 'Yes', 'yes' differ by capitals alone")
+
+
 def test_words_in_a_target_of_classes_are_labels():
     chromosomes = [*map(str, range(1, 23)), "X", "Y"] * 10
     frame = pd.DataFrame({"x": np.arange(240) * 0.5, "chrom": chromosomes})

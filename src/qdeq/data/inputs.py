@@ -226,6 +226,16 @@ def weight_array(values: Any, n_samples: int, name: str) -> np.ndarray:
     return (array / array.max()).astype(np.float32)
 
 
+def without_mask(values: Any, name: str) -> Any:
+    """Values as they are; scikit-learn would take what stands under a mask for data."""
+    if np.ma.is_masked(values):
+        raise UserError(
+            f"{name}: {np.ma.count_masked(values)} of its {np.size(values)} values are masked: "
+            "fill them in, or leave their samples out"
+        )
+    return values
+
+
 def column_names(values: Any) -> list[str] | None:
     """The names of a frame's columns; None where columns are only counted."""
     columns = getattr(values, "columns", None)

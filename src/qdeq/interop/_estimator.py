@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from qdeq.circuits import Encoding, MeasurementEnsemble, NoiseModel
 from qdeq.data import Dataset
-from qdeq.data.inputs import cast_features, real_array, weight_array
+from qdeq.data.inputs import cast_features, real_array, weight_array, without_mask
 from qdeq.equilibrium import AbstractDerivative, Solution
 from qdeq.equilibrium.solver import Solver
 from qdeq.errors import UserError
@@ -297,16 +297,6 @@ def finite(x: Any, estimator: BaseEstimator) -> np.ndarray:
     numbers = real_array(x, "X", columns=columns)
     name = "Input X contains NaN, infinity or a number beyond float32"
     return cast_features(numbers, name=name, columns=columns)
-
-
-def without_mask(values: Any, name: str) -> Any:
-    """Values as they are; scikit-learn would take what stands under a mask for data."""
-    if np.ma.is_masked(values):
-        raise UserError(
-            f"{name}: {np.ma.count_masked(values)} of its {np.size(values)} values are masked: "
-            "fill them in, or leave their samples out"
-        )
-    return values
 
 
 def sample_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from qdeq.data import SeriesPreparation
-from qdeq.data.inputs import column_names, weight_array
+from qdeq.data.inputs import column_names, weight_array, without_mask
 from qdeq.data.sequences import (
     LAYOUTS,
     Sequences,
@@ -325,6 +325,7 @@ class SequenceEstimator(ChainEstimator):
                 f"{what} of every sequence"
             )
         try:
+            y = without_mask(y, "y")
             found = list(np.asarray(y) if hasattr(y, "__array__") else y)
         except TypeError:
             raise UserError(f"y={y!r}: give {what} of every sequence") from None

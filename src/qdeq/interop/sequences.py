@@ -1,6 +1,7 @@
 """Classifier and regressor of sequences as scikit-learn estimators: a chain of circuits."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from qdeq.data.inputs import label_array, target_array
 from qdeq.errors import UserError
 from qdeq.interop._sequences import SequenceEstimator, held_out
 from qdeq.interop.sklearn import held_out_of_classes
-from qdeq.training.predict import probabilities
+from qdeq.training.predict import log_probabilities, probabilities
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -144,8 +145,15 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
 
     def predict_proba(self, X: Any) -> Any:
         """Class probabilities `(N, C)`, of sites `(N, T, C)` or a list; columns as `classes_`."""
+        return self._chances(X, probabilities)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithms of what `predict_proba` returns, finite however small it is."""
+        return self._chances(X, log_probabilities)
+
+    def _chances(self, X: Any, softmax: Callable[[np.ndarray], np.ndarray]) -> Any:
         scores, _, lengths, as_list = self._read(X)
-        flat = probabilities(scores.reshape(-1, scores.shape[-1]))
+        flat = softmax(scores.reshape(-1, scores.shape[-1]))
         return self._shaped(flat.reshape(scores.shape), lengths, as_list)
 
     def predict(self, X: Any) -> Any:

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qdeq.data import Dataset, Split, Targets
-from qdeq.data.inputs import target_array, weight_array
+from qdeq.data.inputs import target_array, weight_array, without_mask
 from qdeq.data.splits import scaled_regression, stratified_indices, train_valid_indices
 from qdeq.errors import UserError
 from qdeq.interop._estimator import (
@@ -20,7 +20,6 @@ from qdeq.interop._estimator import (
     parameter_constraints,
     sample_weights,
     that_count,
-    without_mask,
 )
 from qdeq.models import Predictor
 from qdeq.training.predict import log_probabilities, probabilities
