@@ -24,6 +24,7 @@ from qdeq.equilibrium import (
     Homotopy,
     Implicit,
     JacobianFree,
+    LevenbergMarquardt,
     Newton,
     Picard,
     Unrolled,
@@ -82,6 +83,16 @@ def test_float32_states_stay_float32_where_float64_is_on(x64):
     stats = solution.stats
     for array in (solution.value, stats.residual, stats.adjoint_residual, stats.residual_trace):
         assert array.dtype == dtype
+
+
+@pytest.mark.parametrize("solver", [Dogleg, LevenbergMarquardt])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_trust_regions_take_states_of_another_precision_than_the_default(solver, dtype, x64):
+    # Optimistix keeps numbers of the default precision: an error of Lineax's, or of JAX's.
+    layer = Equilibrium(solver(rtol=0.0, atol=0.02))
+    solution = layer(lambda z: 0.5 * jnp.cos(z), jnp.zeros(2, dtype))
+    assert solution.stats.converged and solution.value.dtype == dtype
+    np.testing.assert_allclose(np.asarray(solution.value, float), 0.4502, atol=0.02)
 
 
 def test_states_may_be_pytrees_and_scalars_and_x_may_be_missing():

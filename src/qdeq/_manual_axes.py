@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from qdeq.errors import UserError
 
@@ -20,7 +21,7 @@ def check_types(tree: Any) -> None:
     """
     axes: set[Any] = set()
     for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             kind = getattr(jax.typeof(leaf), "manual_axis_type", None)
             axes.update(getattr(kind, "varying", ()))
     if axes:

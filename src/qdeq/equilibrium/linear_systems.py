@@ -125,7 +125,8 @@ def by_gmres(
 ) -> Float[Array, "..."]:
     """x with A x = v as good as `gmres` finds it."""
     if _manual_axes.are_present():  # https://github.com/patrick-kidger/lineax/issues/185
-        most = min(gmres.max_steps, gmres.stagnation_iters)  # JAX's own goes on without progress
+        # JAX's own goes on without progress.
+        most = min(gmres.max_steps or gmres.stagnation_iters, gmres.stagnation_iters)
         return jax.scipy.sparse.linalg.gmres(
             system, v, tol=gmres.rtol, atol=gmres.atol, restart=gmres.restart, maxiter=most
         )[0]

@@ -7,6 +7,8 @@ come down where those wander. Their natural use is `Equilibrium(fallback=...)`.
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, PyTree
@@ -22,7 +24,42 @@ def _silent(**values: Any) -> None:
     del values
 
 
-class Dogleg(optx.AbstractGaussNewton):
+class _InDefaultPrecision(optx.AbstractGaussNewton):
+    """Optimistix' own state is in JAX's default precision: steps are computed there, f is not."""
+
+    def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> Any:
+        """Optimistix', of `y` in the default precision."""
+        f_struct = jax.eval_shape(_widened, f_struct)
+        fn = _evaluated_like(y, fn)
+        return super().init(fn, _widened(y), args, options, f_struct, aux_struct, tags)
+
+    def step(self, fn, y, args, options, state, tags) -> tuple[Any, Any, Any]:
+        """Optimistix', to an iterate in the precision of `y`."""
+        fn = _evaluated_like(y, fn)
+        new, state, aux = super().step(fn, _widened(y), args, options, state, tags)
+        return _as(y, new), state, aux
+
+
+def _widened(y: PyTree[Array]) -> PyTree[Array]:
+    default = jnp.result_type(float)
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, default)), y)
+
+
+def _as(y: PyTree[Array], other: PyTree[Array]) -> PyTree[Array]:
+    return jax.tree.map(lambda a, b: b.astype(a.dtype), y, other)
+
+
+def _evaluated_like(y: PyTree[Array], fn: Callable) -> Callable:
+    """`fn` of wide points, which it is given in the precision of `y`."""
+
+    def wide(point: PyTree[Array], args: PyTree) -> tuple[PyTree[Array], Any]:
+        out, aux = fn(_as(y, point), args)
+        return _widened(out), aux
+
+    return wide
+
+
+class Dogleg(_InDefaultPrecision):
     """Powell's dogleg: between steepest descent and Newton, within a trust region.
 
     Bounds are not honoured: the trust region takes their place.
@@ -59,7 +96,7 @@ class Dogleg(optx.AbstractGaussNewton):
         self.verbose = _silent
 
 
-class LevenbergMarquardt(optx.AbstractGaussNewton):
+class LevenbergMarquardt(_InDefaultPrecision):
     """Damped Gauss-Newton: minimises |g + J d|^2 + lambda |d|^2 in every step.
 
     Bounds are not honoured: the damping takes their place.
