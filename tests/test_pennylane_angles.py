@@ -227,3 +227,13 @@ def test_sums_are_found_among_many_entries():
     first, second = computed_angles(columns, 1000)
     assert (first.entries, first.polynomial) == ((7, 900), {(0,): 1.0, (1,): -0.5})
     assert (second.entries, second.polynomial) == ((3, 4), {(0, 1): 1.0})
+
+
+def test_a_function_may_refuse_numbers_out_of_its_range():
+    def columns(points):
+        if np.abs(points).max() > 10:
+            raise ValueError("out of range")
+        return 2 * points[:, :1]
+
+    (angle,) = computed_angles(columns, 1)
+    assert angle.entries == (0,)

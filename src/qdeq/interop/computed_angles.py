@@ -119,16 +119,20 @@ def _of_one_entry(points: np.ndarray, values: np.ndarray) -> Computed | None:
 
 def _confirmed(columns: Columns, n_entries: int, found: list[Computed]) -> list[Computed]:
     """Those angles that are the same polynomial of large and of small numbers too; none else."""
-    if not n_entries:
-        return found
-    points = np.concatenate([size * _random(2, n_entries, seed=9) for size in _OTHER_SIZES])
-    return [
-        angle
-        if angle.polynomial is None
-        or has_values(angle.polynomial, points[:, list(angle.entries)], values)
-        else Computed((), None)
-        for angle, values in zip(found, columns(points).T, strict=True)
-    ]
+    for size in _OTHER_SIZES if n_entries else ():
+        points = size * _random(2, n_entries, seed=9)
+        try:
+            values = columns(points)
+        except Exception:  # whoever wrote the function refuses such numbers: none will come
+            continue
+        found = [
+            angle
+            if angle.polynomial is None
+            or has_values(angle.polynomial, points[:, list(angle.entries)], column)
+            else Computed((), None)
+            for angle, column in zip(found, values.T, strict=True)
+        ]
+    return found
 
 
 def _pairs(columns: Columns, n_entries: int, angles: Sequence[int]) -> dict[int, tuple[int, ...]]:
