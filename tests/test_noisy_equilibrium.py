@@ -22,6 +22,7 @@ from qdeq.equilibrium import (
     Unrolled,
     noise_floor,
 )
+from qdeq.equilibrium.shots import as_schedule
 from qdeq.errors import UserError
 
 KEYS = jax.random.split(jax.random.key(0), 400)
@@ -283,6 +284,8 @@ def test_the_noise_floor_is_the_length_of_a_sampling_error():
         (lambda: KrasnoselskiiMann(burn_in=-1), "burn_in=-1"),
         (lambda: ConstantShots(0), "shots=0"),
         (lambda: ConstantShots(2**25), "at most 16777216"),
+        (lambda: ConstantShots(jnp.asarray(9.5)), "shots has the type float32"),
+        (lambda: as_schedule(jnp.asarray([9, 9])), "shots has the shape"),
         (lambda: GeometricShots(100, 10), "last=10 with first=100"),
         (lambda: GeometricShots(10, 100, growth=0.5), "growth=0.5"),
         (lambda: noise_floor(0, 4), "shots=0"),

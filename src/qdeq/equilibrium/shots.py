@@ -52,6 +52,8 @@ class ConstantShots(ShotSchedule):
     def __check_init__(self) -> None:
         if not isinstance(self.shots, jax.Array):
             _check_shots("shots", self.shots)
+        elif not jnp.issubdtype(self.shots.dtype, jnp.integer):
+            raise UserError(f"shots has the type {self.shots.dtype}: give a whole number")
 
     @property
     def most(self) -> int | Array:
@@ -122,6 +124,11 @@ def as_schedule(shots: int | Int[Array, ""] | ShotSchedule) -> ShotSchedule:
     UserError
         For anything else.
     """
+    if isinstance(shots, jax.Array) and shots.ndim:
+        raise UserError(
+            f"shots has the shape {shots.shape}: give one number, a schedule such as "
+            "GeometricShots, or with jax.vmap one number for each sample"
+        )
     return shots if isinstance(shots, ShotSchedule) else ConstantShots(shots)
 
 
