@@ -131,7 +131,7 @@ def test_targets_come_back_in_their_units(numbers, offset, size):
     # float32 has 2**-24 of what is scaled, which is as large as the deviation.
     error = np.abs(targets.restored(scaled) - values)
     bound = np.abs(scaled) * np.array(targets.scale) * 2.0**-23 + np.abs(values) * 1e-14
-    assert (error <= bound).all()
+    assert (error <= bound + np.finfo(float).tiny).all()  # below it numbers have fewer digits
 
 
 def test_targets_have_the_mean_and_deviation_of_training():

@@ -158,9 +158,11 @@ def gain_factor(matrix: Float[Array, "a q"], bound: float) -> Float[Array, ""]:
     >>> float(gain_factor(jnp.diag(jnp.array([2.0, 1.0])), 1.0))
     0.5
     """
-    is_within = jnp.linalg.norm(lax.stop_gradient(matrix), ord=2) <= bound
+    singular = jnp.linalg.norm(lax.stop_gradient(matrix), ord=2)  # NaN where M holds any
+    is_within = singular <= bound
     # The second derivative of a norm is not a number where singular values are equal, as those of 0
     # are: within the bound it is taken of another matrix, and counts nothing.
     apart = jnp.eye(*matrix.shape, dtype=matrix.dtype) * jnp.arange(1, matrix.shape[1] + 1)
-    largest = jnp.linalg.norm(jnp.where(is_within, apart.astype(matrix.dtype), matrix), ord=2)
-    return jnp.where(is_within, 1, bound / largest)  # NaN where M holds any
+    chosen = jnp.where(is_within, apart.astype(matrix.dtype), matrix)
+    largest = jnp.linalg.norm(chosen, ord=2)  # NaN where M holds any
+    return jnp.where(is_within, 1, bound / largest)

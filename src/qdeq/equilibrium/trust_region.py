@@ -24,7 +24,7 @@ def _silent(**values: Any) -> None:
     del values
 
 
-class _InDefaultPrecision(optx.AbstractGaussNewton):
+class _AbstractTrustRegion(optx.AbstractGaussNewton):
     """Optimistix' own state is in JAX's default precision: steps are computed there, f is not."""
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> Any:
@@ -59,7 +59,7 @@ def _evaluated_like(y: PyTree[Array], fn: Callable) -> Callable:
     return wide
 
 
-class Dogleg(_InDefaultPrecision):
+class Dogleg(_AbstractTrustRegion):
     """Powell's dogleg: between steepest descent and Newton, within a trust region.
 
     Bounds are not honoured: the trust region takes their place.
@@ -96,7 +96,7 @@ class Dogleg(_InDefaultPrecision):
         self.verbose = _silent
 
 
-class LevenbergMarquardt(_InDefaultPrecision):
+class LevenbergMarquardt(_AbstractTrustRegion):
     """Damped Gauss-Newton: minimises |g + J d|^2 + lambda |d|^2 in every step.
 
     Bounds are not honoured: the damping takes their place.
