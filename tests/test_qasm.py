@@ -158,6 +158,8 @@ def test_constants_loops_and_functions_mean_numbers(body, written_out):
         ("qubit[1] q;\nfor int i in [0:999999999] { x q[0]; }", "more than 500,000 rounds"),
         ("const angle a = 1.0;\nqubit[1] q;", "constants of type 'angle'"),
         ("const uint[2] a = 4;\nqubit[1] q;", "4 is no whole number of this type"),
+        ("qubit[1] q;\nrx(9999 ** 9999) q[0];", "9999 .. 9999 is beyond 64 bits"),
+        ("qubit[1] q;\nrx(3 ** 63) q[0];", "3 .. 63 is beyond 64 bits"),
         ("qubit[1] q;\nnonsense q[0];", "not an OpenQASM 3 program that Qiskit can read"),
         ("qubit[1] q;\nbit c;\nc = measure q[0];\nx q[0];", "follows a measurement"),
         ("qubit[1] q;\nreset q[0];", "reset on qubits"),

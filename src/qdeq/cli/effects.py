@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from qdeq.names import TABLE_ENCODING
 
@@ -29,29 +29,43 @@ def _has_fallback(config: Any) -> bool:
     return _is_implicit(config) and not config.random_steps_minus and config.adjoint != "unrolled"
 
 
-Rules = dict[str, tuple[Callable[[Any], bool], str]]
-"""When an option has an effect, and what to do where it has none."""
+class Rule(NamedTuple):
+    """When an option has an effect, and what else it needs for one."""
+
+    counts: Callable[[Any], bool]
+    needs: str
+
+
+Rules = dict[str, Rule]
 
 OF_MODEL: Rules = {
-    "ansatz_layers": (_is_layered, f"--ansatz {_LAYERED[0]} or another one with layers"),
-    "rotations": (_is_table, "--encoding table"),
-    "uploads": (_is_table, "--encoding table"),
+    "ansatz_layers": Rule(_is_layered, f"--ansatz {_LAYERED[0]} or another one with layers"),
+    "rotations": Rule(_is_table, "--encoding table"),
+    "uploads": Rule(_is_table, "--encoding table"),
 }
 OF_TRAINING: Rules = {
     **OF_MODEL,
-    "layers": (lambda config: config.mode == "direct", "--mode direct"),
-    "warmup_layers": (_has_warm_up, "--warmup-epochs"),
+    "layers": Rule(lambda config: config.mode == "direct", "--mode direct"),
+    "warmup_layers": Rule(_has_warm_up, "--warmup-epochs"),
     **{
-        name: (_is_implicit, "--mode implicit")
-        for name in ("solver", "start", "adjoint", "max_steps", "random_steps_minus")
+        name: Rule(_is_implicit, "--mode implicit")
+        for name in (
+            "solver",
+            "start",
+            "adjoint",
+            "max_steps",
+            "random_steps_minus",
+            "jacobian_weight",
+        )
     },
-    "fallback": (_has_fallback, "--mode implicit, no --random-steps-minus and another --adjoint"),
-    "jacobian_weight": (_is_implicit, "--mode implicit"),
+    "fallback": Rule(
+        _has_fallback, "--mode implicit, no --random-steps-minus and another --adjoint"
+    ),
 }
 OF_RESOURCES: Rules = {
     "ansatz_layers": OF_MODEL["ansatz_layers"],
-    "epochs": (lambda command: command.samples is not None, "--samples"),
-    "perturbations": (lambda command: command.gradient == "spsa", "--gradient spsa"),
+    "epochs": Rule(lambda command: command.samples is not None, "--samples"),
+    "perturbations": Rule(lambda command: command.gradient == "spsa", "--gradient spsa"),
 }
 
 
@@ -68,10 +82,10 @@ def warn_of_no_effect(given: Collection[str], values: Iterable[Any], rules: Rule
         When options count.
     """
     values = list(values)
-    for name, (counts, advice) in rules.items():
-        if name in given and not any(counts(value) for value in values):
+    for name, rule in rules.items():
+        if name in given and not any(rule.counts(value) for value in values):
             option = "--" + name.replace("_", "-")
             print(
-                f"qdeq: warning: {option} changes nothing here: it needs {advice}",
+                f"qdeq: warning: {option} changes nothing here: it needs {rule.needs}",
                 file=sys.stderr,
             )

@@ -137,7 +137,7 @@ class CsvFile:
         with _reading(self.path), _text(self.path) as file:
             # Here, as pandas counts records where its rows to skip are meant as lines: a name with
             # a line break would take a row with it.
-            _skip_header(file, self.separator)
+            _header_row(file, self.separator)
             options: dict[str, Any] = {
                 "sep": self.separator,
                 "header": None,
@@ -154,10 +154,6 @@ class CsvFile:
                 return
             with pandas.read_csv(file, chunksize=chunk, **options) as frames:
                 yield from frames
-
-
-def _skip_header(file: IO[str], separator: str) -> None:
-    _header_row(file, separator)
 
 
 def _header_row(file: IO[str], separator: str) -> list[str]:

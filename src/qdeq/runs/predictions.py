@@ -108,7 +108,8 @@ def predict_file(
     with _writer(out) as write:
         for part in source.parts:
             predictions = run.predictions(part.x, prepared=True)
-            found = _columns(run, predictions)
+            answers = run.answers(predictions)
+            found = _columns(run, predictions, answers)
             both = sorted(part.names.keys() & found.keys())
             if both:
                 raise UserError(
@@ -116,7 +117,7 @@ def predict_file(
                     "of the table"
                 )
             if source.scored is not None:
-                source.scored.add(part.frame, run.answers(predictions), str(file))
+                source.scored.add(part.frame, answers, str(file))
             write({**part.names, **found})
             done += len(part.x)
             converged += int(found["converged"].sum())
@@ -196,9 +197,8 @@ def _rows_of_images(run: Run, file: str | Path) -> _Rows:
     return _Rows(images.n_rows, parts())
 
 
-def _columns(run: Run, predictions: Prediction) -> dict[str, np.ndarray]:
+def _columns(run: Run, predictions: Prediction, answers: np.ndarray) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
-    answers = run.answers(predictions)
     if run.targets is None:
         found["label"] = answers
         # As exact as the scores that they come from, and as short to write.

@@ -97,6 +97,6 @@ def probabilities(logits: ArrayLike) -> Float[np.ndarray, "N C"]:
 
 def log_probabilities(logits: ArrayLike) -> Float[np.ndarray, "N C"]:
     """The logarithm of the softmax, in float64; finite where a probability is rounded to 0."""
-    scores = np.asarray(logits, np.float64)
-    scores = scores - scores.max(axis=1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    from scipy.special import log_softmax
+
+    return log_softmax(np.asarray(logits, np.float64), axis=1)

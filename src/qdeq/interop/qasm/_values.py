@@ -73,6 +73,8 @@ def _power(base: tuple, exponent: tuple) -> tuple[Any, types.Type]:
     (x, kind), (y, other) = base, exponent
     is_open = isinstance(x, ParameterExpression) or isinstance(y, ParameterExpression)
     whole = isinstance(kind, _WHOLE) and isinstance(other, _WHOLE) and not is_open and y >= 0
+    if whole and y * math.log2(max(1, abs(x))) >= 64:  # before all of its digits are computed
+        raise OverflowError(f"{x} ** {y} is beyond 64 bits")
     return x**y, _kind((x, y), whole)
 
 
