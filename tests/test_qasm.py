@@ -142,9 +142,31 @@ def test_a_gate_with_the_name_of_a_standard_one_keeps_its_own_meaning():
             "qubit[2] q; rx(pi * sqrt(2.25) * cos(0)) q[0]; rx(pi * mod(7, 4)) q[1];",
             [(0, 1.5), (1, 3)],
         ),
+        ("const angle a = pi / 2; const angle[3] b = 0.3 * pi; qubit q; rx(a + b) q;", [(0, 0.75)]),
+        ("const bool b = false; qubit q; if (b) rx(1) q; else rx(pi) q;", [(0, 1)]),
+        ("qubit[3] q; for int i in [0:2] { if (i % 2 == 0 && !(i > 1)) rx(pi) q[i]; }", [(0, 1)]),
+        ("float a = pi / 3; qubit q; { rx(float(2) * a) q; } delay[7ns] q;", [(0, 2 / 3)]),
+        (
+            "const duration d = 1us; stretch w; qubit q; delay[d] q; delay[w] q; rx(pi * -1.5) q;",
+            [(0, -1.5)],
+        ),
+        ("qubit[2] q; rx(pi * (-3 / 2)) q[sizeof(q) - 1];", [(1, -1)]),
+        (
+            "qubit[4] q; for int i in [0:1] { for int j in [i + 1:2] { rx(pi) q[i:j]; } }",
+            [(0, 1), (1, 1), (0, 1), (1, 1), (2, 1), (1, 1), (2, 1)],
+        ),
+        ("qubit[3] q; rx(pi) q[0:-1]; rx(0) q[2:-1:1];", [(0, 1), (1, 1), (2, 1), (2, 0), (1, 0)]),
+        ("gate g(b, a) p { rx(b) p; rx(a) p; } qubit q; g(pi, 0) q;", [(0, 1), (0, 0)]),
+        ("gate g(c, b, a) p { rx(b) p; } qubit q; inv @ g(0, pi, 1) q;", [(0, -1)]),
+        (
+            "const int n = 1; def f(qubit[2] p, float t) { rx(n * t) p[1]; } "
+            "def g(qubit[2] r, angle a) { f(r, a / 2); } qubit[3] q; "
+            "for int n in [5:6] { g(q[0:1], pi); }",
+            [(1, 0.5), (1, 0.5)],
+        ),
     ],
 )
-def test_constants_loops_and_functions_mean_numbers(body, written_out):
+def test_constants_loops_functions_and_calls_mean_numbers(body, written_out):
     """Angles in units of pi, as the language defines them."""
     circuit = from_qasm3(f'\ufeffOPENQASM 3.0; include "stdgates.inc"; {body}')
     found = [(op.wires[0], op.angle / np.pi) for op in circuit.operations]
@@ -156,7 +178,16 @@ def test_constants_loops_and_functions_mean_numbers(body, written_out):
     [
         ("qubit[1] q;\nrx( q[0];", r"4,8: ';' is not expected there"),
         ("qubit[1] q;\nfor int i in [0:999999999] { x q[0]; }", "more than 500,000 rounds"),
-        ("const angle a = 1.0;\nqubit[1] q;", "constants of type 'angle'"),
+        ("const complex a = 1.0;\nqubit[1] q;", "constants of type 'complex'"),
+        ("const angle x = 1.0;\nqubit[1] q;", "x is the name of something else already"),
+        ("qubit[2] q;\nx q[0:2];", "4,2: a register of 2 has no such range"),
+        ("qubit[1] q;\nrx(1, 2) q[0];", "4,0: rx takes 1 angles, not 2"),
+        ("input float a;\nqubit q;\nif (a > 1) x q;", "an input cannot be compared"),
+        ("qubit[2] q;\nbit c;\nc = measure q[0];\nif (c == true) x q[1];", "if_else on qubits"),
+        ("def f(qubit p) { f(p); }\nqubit q;\nf(q);", "recursion"),
+        ("def f(qubit p) { x p; }\nqubit[2] q;\nf(q);", r"p is one qubit, not qubit\[2\]"),
+        ("def f(qubit p) { x p; }\nqubit[2] q;\nf(q[0], 1);", "f takes 1 arguments, not 2"),
+        ("def f(qubit p) -> bit { return measure p; }\nqubit q;\nf(q);", "ReturnStatement"),
         ("const uint[2] a = 4;\nqubit[1] q;", "4 is no whole number of this type"),
         ("qubit[1] q;\nrx(9999 ** 9999) q[0];", "9999 .. 9999 is beyond 64 bits"),
         ("qubit[1] q;\nrx(3 ** 63) q[0];", "3 .. 63 is beyond 64 bits"),
@@ -173,6 +204,15 @@ def test_a_program_that_is_no_circuit_of_gates_is_refused_in_one_line(body, mess
     with pytest.raises(UserError, match=message) as caught:
         from_qasm3(f'OPENQASM 3.0;\ninclude "stdgates.inc";\n{body}\n')
     assert "\n" not in str(caught.value)
+
+
+def test_an_input_that_turns_no_gate_keeps_its_place():
+    text = 'OPENQASM 3.0; include "stdgates.inc"; input float b; input float a; qubit q; rx(b) q;'
+    circuit = from_qasm3(text + " gphase(a);")
+    assert circuit.n_parameters == 2
+    expected = oracle.circuit_unitary(Circuit(1, (Operation("RX", (0,), angle=0.7),)), [])
+    for again in (circuit, from_qasm3(text), from_qasm3(to_qasm3(circuit))):
+        assert agree(oracle.circuit_unitary(again, [0.4, 0.7]), expected)
 
 
 def test_wrong_arguments_are_refused():

@@ -177,6 +177,22 @@ def test_a_parameter_that_cancels_keeps_its_place():
     assert check_both_ways(circuit).n_parameters == 2
 
 
+@pytest.mark.parametrize("where", ["phase", "delay", "definition"])
+def test_a_parameter_that_turns_no_gate_keeps_its_place(where):
+    circuit = QuantumCircuit(1)
+    circuit.rx(B, 0)
+    if where == "phase":
+        circuit.global_phase = A + X
+    elif where == "delay":
+        circuit.delay(A, 0)
+        circuit.delay(X, 0)
+    else:
+        circuit.append(QuantumCircuit(1, global_phase=A + X).to_gate(), [0])
+    read = from_qiskit(circuit, features=[X])
+    assert [operation.parameters for operation in read.operations] == [(0,), (1,)]
+    assert check_both_ways(to_qiskit(read)) == read
+
+
 @pytest.mark.parametrize(
     "angle",
     [A.sin(), abs(A), A / B, A * X, A * B * X, A + 1e14, A**4, (1 + A).exp(), (A * A) ** 0.5],

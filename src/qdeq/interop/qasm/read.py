@@ -14,7 +14,8 @@ _VERSION = re.compile(r"\A(?:\s|//[^\n]*\n|/\*.*?\*/)*OPENQASM\s+(\d+)[\d.]*", r
 def from_qasm3(text: str, *, features: Iterable[str] = ()) -> Circuit:
     """Read an OpenQASM 3 program, for instance to use it as an ansatz.
 
-    Loops over whole numbers are written out, and constants and functions of numbers computed.
+    Loops over whole numbers and calls of subroutines are written out, branches on numbers taken,
+    and constants and functions of numbers computed.
     Gates that qdeq does not have are decomposed by Qiskit's transpiler; final measurements and the
     global phase are left out.
 

@@ -44,7 +44,8 @@ def from_qiskit(
     Returns
     -------
     Circuit
-        All other parameters in Qiskit's order, that of `QuantumCircuit.parameters`.
+        All other parameters in Qiskit's order, that of `QuantumCircuit.parameters`. One that turns
+        no gate, as of the global phase, keeps its place by an RZ of wire 0 by 0 times it.
 
     Raises
     ------
@@ -67,7 +68,10 @@ def from_qiskit(
             "by qdeq.interop.qasm.from_qasm3 or by qiskit.qasm2.loads"
         )
     plain = expanded(quantum_circuit)
-    plain.global_phase = 0  # its parameters count for nothing
+    plain.global_phase = 0
+    turning = set(plain.parameters)
+    # Left out with the phase and delays, they are counted all the same.
+    plain.global_phase = sum(p for p in quantum_circuit.parameters if p not in turning)
     inputs = _feature_numbers(plain, features)
     learned = [parameter for parameter in plain.parameters if parameter not in inputs]
     entries: dict[Symbol, Entry] = {symbol: ("feature", i) for symbol, i in inputs.items()}
@@ -76,6 +80,9 @@ def from_qiskit(
     for instruction in plain.data:
         wires = tuple(plain.find_bit(qubit).index for qubit in instruction.qubits)
         operations += _operations(instruction, wires, entries, quantum_circuit)
+    used = {i for operation in operations for i in operation.parameters}
+    for i in sorted(set(range(len(learned))) - used):
+        operations.insert(0, Operation("RZ", (0,), parameter=i, factor=0.0))
     return Circuit(plain.num_qubits, tuple(operations))
 
 
