@@ -1,5 +1,6 @@
 """`qdeq.interop.pennylane`: circuits both ways, QNodes as model functions, devices as executors."""
 
+import pickle
 import sys
 from dataclasses import replace
 
@@ -549,6 +550,24 @@ def test_an_estimator_with_a_qnode_can_be_cloned_and_charges_one_ledger():
     assert copy.model is not f and copy.model.guest is f.guest
     copy.fit(np.random.default_rng(0).normal(size=(10, 2)), np.arange(10.0))
     assert f.guest.ledger.executions > 0
+
+
+@pytest.mark.parametrize("method", ["backprop", "parameter-shift", "finite-diff", "adjoint"])
+def test_a_model_of_a_qnode_can_be_pickled_after_use(method):
+    f = _model(_qnode(method=method))
+    m, x = jnp.zeros(2), jnp.asarray(X)
+    value = f(m, x)
+    again = pickle.loads(pickle.dumps(f))  # the function has no name in this module
+    assert again.guest.way == f.guest.way and again.guest.qml is qml
+    np.testing.assert_array_equal(again(m, x), value)
+
+
+@pytest.mark.parametrize("transform", [qml.transforms.cancel_inverses, lambda qnode: qnode])
+def test_a_qnode_that_cannot_be_pickled_says_so_in_one_line(transform):
+    f = _model(transform(_qnode("lightning.qubit")))
+    with pytest.raises(UserError, match=r"cannot be copied .* or take n_jobs=1$") as caught:
+        pickle.dumps(f)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Running tapes is in `_tapes`, the derivative rules are in `_rules`.
 """
 
 import inspect
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
+from joblib import wrap_non_picklable_objects
 
-from qdeq._pennylane import quiet
+from qdeq._pennylane import load, quiet
 from qdeq.devices import DeviceError, Ledger
 from qdeq.errors import UserError
 
@@ -65,6 +67,28 @@ class Guest:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Guest":
         """Itself, as of a function: a copy of a model runs the same device and is charged alike."""
         return self
+
+    def __getstate__(self) -> dict[str, bytes]:
+        # A copy of the QNode, which keeps what it ran last: values of a trace cannot be written.
+        qnode = self.qnode.update(interface=self.qnode.interface)
+        config = self.config
+        if self.way in (SHIFT, TRANSFORM):
+            config = replace(config, gradient_method=config.gradient_method.__name__)
+        state = self.__dict__ | {"qml": None, "qnode": qnode, "config": config, "last_error": None}
+        try:  # by value: of a decorated function no module has the name
+            return {"state": pickle.dumps(wrap_non_picklable_objects(state, keep_wrapper=False))}
+        except Exception as error:
+            raise UserError(
+                f"the QNode cannot be copied to another process or file ({error}): give it a "
+                "device in Python, such as default.qubit, and no transforms, or take n_jobs=1"
+            ) from error
+
+    def __setstate__(self, state: dict[str, bytes]) -> None:
+        qml = load()
+        self.__dict__.update(pickle.loads(state["state"]) | {"qml": qml})
+        method = self.config.gradient_method
+        method = getattr(qml.gradients, str(method), method)
+        self.config = replace(self.config, gradient_method=method)
 
     @property
     def way(self) -> str:

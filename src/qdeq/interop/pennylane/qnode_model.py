@@ -140,7 +140,8 @@ def model_function(
         In its place v = U x + W m + b, with parts that are learned or fixed.
     ledger
         Charged before every submission; its executions are those that `qml.Tracker` counts. Not
-        with backprop, which runs inside the compiled program where nothing can be counted.
+        with backprop, which runs inside the compiled program where nothing can be counted. Another
+        process (`n_jobs=2`) charges a copy.
     gradient_shots
         Shots for gradients, where they shall differ from the QNode's.
 
