@@ -67,8 +67,8 @@ class Values(ValueResolver):
             (x, kind), (y, other) = self.visit(node.lhs), self.visit(node.rhs)
             if isinstance(kind, _BITS) or isinstance(other, _BITS):
                 return None, types.Bool(const=False)  # only a device knows
-            if isinstance(x, ParameterExpression) or isinstance(y, ParameterExpression):
-                raise ConversionError("an input cannot be compared: give it a number", node)
+            if not (isinstance(x, (int, float)) and isinstance(y, (int, float))):
+                raise ConversionError("only numbers can be compared, no inputs or durations", node)
             return _RELATIONS[node.op.name](x, y), types.Bool(const=True)
         found, kind = super().visit_BinaryExpression(node)
         if node.op.name == "/" and isinstance(found, int) and found < 0:
@@ -87,10 +87,10 @@ class Values(ValueResolver):
     def visit_Cast(self, node: ast.Cast) -> tuple[Any, types.Type]:
         """A number as another type; of an open parameter an angle is a floating-point number."""
         value, _ = self.visit(node.argument)
-        if isinstance(value, ParameterExpression) and isinstance(
-            node.type, (ast.FloatType, ast.AngleType)
-        ):
-            return value, types.Float(const=False)
+        if isinstance(value, ParameterExpression):
+            if isinstance(node.type, (ast.FloatType, ast.AngleType)):
+                return value, types.Float(const=False)
+            raise ConversionError("an input can be cast to float and angle only", node)
         whole = isinstance(node.type, (ast.IntType, ast.UintType))
         return constant(node.type, math.trunc(value) if whole else value, node)
 

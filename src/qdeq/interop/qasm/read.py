@@ -29,8 +29,8 @@ def from_qasm3(text: str, *, features: Iterable[str] = ()) -> Circuit:
     Returns
     -------
     Circuit
-        The other inputs in alphabetical order, which is Qiskit's. Qubits are wires in the order of
-        their declaration.
+        The other inputs in alphabetical order, which is Qiskit's (``v_10_`` before ``v_2_``), those
+        that turn no gate included. Qubits are wires in the order of their declaration.
 
     Raises
     ------
