@@ -18,6 +18,9 @@ from qdeq.equilibrium.networks import (
     NetworkEquilibrium,
     Wired,
     growth,
+    network_trajectory,
+    path_independence,
+    stability_penalty,
 )
 
 KEY = jax.random.key(0)
@@ -92,6 +95,16 @@ NETWORK = qdeq.Network(
 )
 
 
+STATES, X = jnp.zeros((3, Q)), jnp.ones((3, D))
+OF_WIRED = (  # what takes a `Wired`, and a layer
+    lambda network, layer: growth(network, STATES, X),
+    lambda network, layer: stability_penalty(network, STATES, X),
+    lambda network, layer: layer(network, X),
+    lambda network, layer: path_independence(layer, network, X, key=KEY),
+    lambda network, layer: network_trajectory(layer, network, X, n_steps=2),
+)
+
+
 def random_edges(*sizes):
     return EdgeInjection.random(*sizes, key=jax.random.key(0))
 
@@ -144,7 +157,26 @@ def random_edges(*sizes):
         (lambda: Wired(5, random_edges(1, A, D, Q), Chain(3)), "cell=5"),
         (lambda: Wired(Cells([cell, 2], [0, 1, 0]), random_edges(1, A, D, Q), Chain(3)), "cell=2"),
         (lambda: NetworkEquilibrium()(NETWORK, jnp.ones((3, D))), "network is a Network"),
+        *(
+            (lambda call=call: call(NETWORK, NetworkEquilibrium("picard")), "network is a Network")
+            for call in OF_WIRED
+        ),
+        *(
+            (lambda call=call, z=z: call(NETWORK.wired(), z, X), message)
+            for call in (growth, stability_penalty)
+            for z, message in (
+                (STATES[:2], r"z has shape \(2, "),
+                (STATES[None], r"z has shape \(1, 3, .*jax.vmap for a batch"),
+                ("zero", "z='zero'"),
+                (1j * STATES, "z has dtype complex"),
+            )
+        ),
         (lambda: NETWORK.solve(jnp.ones((3, D)), layer="auto"), "layer='auto'"),
+        *(
+            (lambda call=call, layer=layer: call(NETWORK.wired(), layer), "NetworkEquilibrium")
+            for call in OF_WIRED[-2:]
+            for layer in ("auto", qdeq.Equilibrium(), None)
+        ),
         (lambda: NETWORK.solve(jnp.ones((3, D)), layer=qdeq.Equilibrium()), "NetworkEquilibrium"),
         (lambda: NETWORK.solve(jnp.ones((3, D)), key=0), "key=0"),
         (lambda: NETWORK.solve(jnp.ones((3, D)), z0="zero"), "z0='zero'"),

@@ -49,6 +49,12 @@ def check_count(name: str, value: Any, least: int = 1, why: str = "") -> None:
         raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is True or False, NumPy's too: "no" would count as True."""
+    if not isinstance(value, bool) and getattr(value, "dtype", None) != "bool":
+        raise UserError(f"{name}={value!r}: give True or False")
+
+
 def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:
     """Raise `UserError` unless `value` is a finite number that is at least 0, or above it."""
     fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

@@ -10,6 +10,7 @@ import numpy as np
 
 from qdeq.equilibrium.networks import Chain, Grid, NetworkEquilibrium, Wired, choose_solver
 from qdeq.equilibrium.networks.cells import cells_of, measures_derivatives, randomness_of
+from qdeq.equilibrium.networks.layer import check_layer
 from qdeq.equilibrium.solver import name_of
 from qdeq.errors import UserError
 from qdeq.models import Network
@@ -92,6 +93,7 @@ def write_network_report(
         )
     if layer is None:
         layer = NetworkEquilibrium() if isinstance(network, Wired) else network.default_layer()
+    check_layer(layer, ", or None for its own")
     x, mask = _samples(network, x, mask)
     n_given = len(x)
     if labels is None:
