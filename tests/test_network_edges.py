@@ -22,6 +22,7 @@ from qdeq.equilibrium.networks import (
     path_independence,
     stability_penalty,
 )
+from qdeq.runs import write_network_report
 
 KEY = jax.random.key(0)
 
@@ -95,6 +96,7 @@ NETWORK = qdeq.Network(
 )
 
 
+PAPERS = qdeq.paper_model(key=KEY)
 STATES, X = jnp.zeros((3, Q)), jnp.ones((3, D))
 OF_WIRED = (  # what takes a `Wired`, and a layer
     lambda network, layer: growth(network, STATES, X),
@@ -122,6 +124,25 @@ def random_edges(*sizes):
         (lambda: Graph(3, [(1, 1)], causal=True), "site 1 hears itself"),
         (lambda: Chain(3, ring=True), "a ring is a cycle"),
         (lambda: NETWORK.solve(None), "x=None: give the features of every site"),
+        (lambda: NETWORK.solve(np.full((40, 40), "a")), "x=array.*: give the features"),
+        (lambda: NETWORK.solve(X, z0=np.full((40, 40), "a")), "z0=array.*: give a state"),
+        (lambda: NETWORK.solve(X, mask=np.full((40, 40), "a")), "mask=array.*: give a bool"),
+        (lambda: Cells([cell], np.ones((40, 40))), "kinds=array.*: give the number"),
+        (lambda: NETWORK.on(Chain(40), kinds=np.ones((40, 40))), "kinds=array.*: the network"),
+        (lambda: Wired(PAPERS.measured, random_edges(1, A, D, Q), Chain(3)), "cell=Measured.*: g"),
+        (lambda: qdeq.Network(PAPERS.measured, random_edges(1, A, D, Q), Chain(3)), "cell=Mea"),
+        (lambda: Chain(np.arange(1600).reshape(40, 40)), "n=array.*: give an integer"),
+        (lambda: Grid(3, 3, periodic=[0.5] * 99), "periodic=.*: give True or False"),
+        (lambda: write_network_report(PAPERS, X, "page.html"), "network=Quantum.*: give a qdeq"),
+        (
+            lambda: (
+                NETWORK.on(Graph(3, [(0, 1)]))
+                and qdeq.Network(cell, random_edges(2, A, D, Q), Chain(3, "both")).on(
+                    Graph(3, [(0, 1)])
+                )
+            ),
+            "n_kinds=2 to a Graph",
+        ),
         (lambda: NETWORK.solve("abc"), "x='abc': give the features of every site"),
         (lambda: NETWORK.solve(jnp.ones((3, D)) * 1j), "x has dtype complex64: features are real"),
         (lambda: NETWORK.solve(jnp.ones((4, D))), r"x has shape \(4, 2\)"),
@@ -199,7 +220,7 @@ def random_edges(*sizes):
 def test_what_there_is_not_is_refused_in_one_line(call, message):
     with pytest.raises(qdeq.UserError, match=message) as error:
         call()
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize(

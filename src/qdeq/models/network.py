@@ -26,7 +26,7 @@ from qdeq.equilibrium.networks.layer import check_layer, checked_features
 from qdeq.equilibrium.networks.wired import check_wiring, checked_mask
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import Solution
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_choice, check_count, told
 from qdeq.models.cells import check_cell, is_bounded, measured_cell, prepared_cell, sizes_of
 from qdeq.models.function import ModelFunction, all_trained, count_numbers, trained_parts
 
@@ -138,7 +138,7 @@ class Network(ModelFunction):
         if kinds is not None:
             if not isinstance(cell, Cells):
                 raise UserError(
-                    f"kinds={kinds!r}: the network has one kind of cell, leave kinds out"
+                    f"kinds={told(kinds)}: the network has one kind of cell, leave kinds out"
                 )
             cell = cell.on(kinds)
         check_cells(cell, wiring.n_sites)

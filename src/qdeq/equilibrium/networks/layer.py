@@ -34,7 +34,7 @@ from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
 from qdeq.equilibrium.solver import check_solver
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 class NetworkEquilibrium(eqx.Module):
@@ -164,6 +164,9 @@ class NetworkEquilibrium(eqx.Module):
             that take none, or a solver by Jacobians; without one for cells that need it.
         """
         x = checked_features(network, x)
+        # Here too: a program takes no arrays of texts or objects, and says so in its own words.
+        z0 = None if z0 is None else checked_states(network, z0, "z0")
+        mask = checked_mask(mask, network.wiring)
         check_randomness(key, shots, gradient_shots)
         check_randomness_of(network.cell, key, shots)
         shots = None if shots is None else as_schedule(shots)
@@ -267,7 +270,7 @@ def _dtype_of(network: Wired, x: Array) -> jnp.dtype:
 def check_layer(layer: Any, otherwise: str = "") -> None:
     """Raise `UserError` for what is no layer of networks."""
     if not isinstance(layer, NetworkEquilibrium):
-        raise UserError(f"layer={layer!r}: give a NetworkEquilibrium(...){otherwise}")
+        raise UserError(f"layer={told(layer)}: give a NetworkEquilibrium(...){otherwise}")
 
 
 def checked_features(network: Any, x: Any) -> Array:
@@ -287,7 +290,7 @@ def checked_features(network: Any, x: Any) -> Array:
         x = jnp.asarray(x)
     except (TypeError, ValueError):
         raise UserError(
-            f"x={x!r}: give the features of every site as an array of numbers, "
+            f"x={told(x)}: give the features of every site as an array of numbers, "
             f"({wiring.n_sites}, {injection.n_features})"
         ) from None
     if jnp.iscomplexobj(x):
@@ -309,7 +312,7 @@ def checked_states(network: Wired, z: Any, name: str) -> Array:
     try:
         states = jnp.asarray(z)
     except (TypeError, ValueError):
-        raise UserError(f"{name}={z!r}: give a state per site, ({n}, {q})") from None
+        raise UserError(f"{name}={told(z)}: give a state per site, ({n}, {q})") from None
     if states.shape != (n, q):
         raise UserError(
             f"{name} has shape {states.shape}: give a state per site, ({n}, {q}); jax.vmap for a "
