@@ -273,6 +273,12 @@ def test_the_host_loop_with_shots_agrees_packed_and_unpacked():
         (lambda n, x: solve_on_device(n, executor_of(1), x[0]), r"give samples .* \(B, 3, 1\)"),
         (lambda n, x: solve_on_device(n, executor_of(1), x[:, :2]), r"\(B, 3, 1\)"),
         (lambda n, x: solve_on_device(n, executor_of(1), x, start=x), r"shape \(2, 9\)"),
+        *(
+            (lambda n, x, wrong=wrong: solve_on_device(n, executor_of(1), wrong), "real numbers")
+            for wrong in ("zero", [[[0.0], [1.0, 2.0]]], None, 1j * np.ones((2, SITES, 1)))
+        ),
+        (lambda n, x: solve_on_device(n, executor_of(1), x, start="zero"), "real numbers"),
+        (lambda n, x: estimate_network(n.wired()), "Wired has no circuit"),
         (
             lambda n, x: solve_on_device(n, simulator(tiny_model()), x),
             "runs another circuit than the model's program",

@@ -18,7 +18,11 @@ from qdeq.equilibrium.networks import (
     NetworkEquilibrium,
     Wired,
     growth,
+    network_trajectory,
+    path_independence,
+    stability_penalty,
 )
+from qdeq.runs import write_network_report
 
 KEY = jax.random.key(0)
 
@@ -92,6 +96,17 @@ NETWORK = qdeq.Network(
 )
 
 
+PAPERS = qdeq.paper_model(key=KEY)
+STATES, X = jnp.zeros((3, Q)), jnp.ones((3, D))
+OF_WIRED = (  # what takes a `Wired`, and a layer
+    lambda network, layer: growth(network, STATES, X),
+    lambda network, layer: stability_penalty(network, STATES, X),
+    lambda network, layer: layer(network, X),
+    lambda network, layer: path_independence(layer, network, X, key=KEY),
+    lambda network, layer: network_trajectory(layer, network, X, n_steps=2),
+)
+
+
 def random_edges(*sizes):
     return EdgeInjection.random(*sizes, key=jax.random.key(0))
 
@@ -109,6 +124,25 @@ def random_edges(*sizes):
         (lambda: Graph(3, [(1, 1)], causal=True), "site 1 hears itself"),
         (lambda: Chain(3, ring=True), "a ring is a cycle"),
         (lambda: NETWORK.solve(None), "x=None: give the features of every site"),
+        (lambda: NETWORK.solve(np.full((40, 40), "a")), "x=array.*: give the features"),
+        (lambda: NETWORK.solve(X, z0=np.full((40, 40), "a")), "z0=array.*: give a state"),
+        (lambda: NETWORK.solve(X, mask=np.full((40, 40), "a")), "mask=array.*: give a bool"),
+        (lambda: Cells([cell], np.ones((40, 40))), "kinds=array.*: give the number"),
+        (lambda: NETWORK.on(Chain(40), kinds=np.ones((40, 40))), "kinds=array.*: the network"),
+        (lambda: Wired(PAPERS.measured, random_edges(1, A, D, Q), Chain(3)), "cell=Measured.*: g"),
+        (lambda: qdeq.Network(PAPERS.measured, random_edges(1, A, D, Q), Chain(3)), "cell=Mea"),
+        (lambda: Chain(np.arange(1600).reshape(40, 40)), "n=array.*: give an integer"),
+        (lambda: Grid(3, 3, periodic=[0.5] * 99), "periodic=.*: give True or False"),
+        (lambda: write_network_report(PAPERS, X, "page.html"), "network=Quantum.*: give a qdeq"),
+        (
+            lambda: (
+                NETWORK.on(Graph(3, [(0, 1)]))
+                and qdeq.Network(cell, random_edges(2, A, D, Q), Chain(3, "both")).on(
+                    Graph(3, [(0, 1)])
+                )
+            ),
+            "n_kinds=2 to a Graph",
+        ),
         (lambda: NETWORK.solve("abc"), "x='abc': give the features of every site"),
         (lambda: NETWORK.solve(jnp.ones((3, D)) * 1j), "x has dtype complex64: features are real"),
         (lambda: NETWORK.solve(jnp.ones((4, D))), r"x has shape \(4, 2\)"),
@@ -144,7 +178,26 @@ def random_edges(*sizes):
         (lambda: Wired(5, random_edges(1, A, D, Q), Chain(3)), "cell=5"),
         (lambda: Wired(Cells([cell, 2], [0, 1, 0]), random_edges(1, A, D, Q), Chain(3)), "cell=2"),
         (lambda: NetworkEquilibrium()(NETWORK, jnp.ones((3, D))), "network is a Network"),
+        *(
+            (lambda call=call: call(NETWORK, NetworkEquilibrium("picard")), "network is a Network")
+            for call in OF_WIRED
+        ),
+        *(
+            (lambda call=call, z=z: call(NETWORK.wired(), z, X), message)
+            for call in (growth, stability_penalty)
+            for z, message in (
+                (STATES[:2], r"z has shape \(2, "),
+                (STATES[None], r"z has shape \(1, 3, .*jax.vmap for a batch"),
+                ("zero", "z='zero'"),
+                (1j * STATES, "z has dtype complex"),
+            )
+        ),
         (lambda: NETWORK.solve(jnp.ones((3, D)), layer="auto"), "layer='auto'"),
+        *(
+            (lambda call=call, layer=layer: call(NETWORK.wired(), layer), "NetworkEquilibrium")
+            for call in OF_WIRED[-2:]
+            for layer in ("auto", qdeq.Equilibrium(), None)
+        ),
         (lambda: NETWORK.solve(jnp.ones((3, D)), layer=qdeq.Equilibrium()), "NetworkEquilibrium"),
         (lambda: NETWORK.solve(jnp.ones((3, D)), key=0), "key=0"),
         (lambda: NETWORK.solve(jnp.ones((3, D)), z0="zero"), "z0='zero'"),
@@ -167,7 +220,7 @@ def random_edges(*sizes):
 def test_what_there_is_not_is_refused_in_one_line(call, message):
     with pytest.raises(qdeq.UserError, match=message) as error:
         call()
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,15 @@ def test_a_flat_state_has_the_numbers_of_every_site(m, x, words):
         chain_of_circuits(Chain(3))(jnp.zeros(m), jnp.zeros(x))
 
 
+@pytest.mark.parametrize("predictor", [qdeq.Classifier, qdeq.Regressor])
+def test_a_predictor_refuses_a_network_whose_own_head_it_would_not_read(predictor):
+    key = jax.random.key(0)
+    headed = chain_of_circuits(Chain(3), n_outputs=2, key=key)
+    with pytest.raises(qdeq.UserError, match=r"Network\(n_outputs=2\).*without n_outputs"):
+        predictor(headed, 2, key=key)
+    assert predictor(chain_of_circuits(Chain(3)), 2, key=key).head.in_features == 9
+
+
 @pytest.mark.parametrize("cell", [3, eqx.nn.GRUCell])
 def test_what_is_no_cell_is_refused_in_one_line(cell):
     injection = EdgeInjection.random(1, 2, 1, 3, key=jax.random.key(0))

@@ -135,6 +135,7 @@ def test_the_search_can_be_read_without_scripts():
         ({"x": [[1.0], [2.0, 3.0]]}, "real numbers"),
         ({"mask": np.ones(4)}, "a bool per site"),
         ({"mask": np.ones((2, 4), bool)}, "a bool per site"),
+        ({"layer": "picard"}, "layer='picard': give a NetworkEquilibrium"),
         ({"labels": ["a", "b"]}, "labels: 2 for 1 samples"),
     ],
 )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import qdeq
 from qdeq.equilibrium import STATUS, Picard
 from qdeq.equilibrium.networks import (
     Alone,
@@ -648,6 +649,37 @@ def test_a_long_chain_that_remembers_takes_a_few_rounds():
     np.testing.assert_allclose(guessed.value, swept.value, atol=1e-4)
 
 
+class EdgesWithoutIndex:
+    """As networkx gives those of a graph with several edges between two nodes."""
+
+    def __iter__(self):
+        return iter([(0, 1), (1, 2)])
+
+    def __len__(self):
+        return 2
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        zip([0, 1], [1, 2], strict=True),
+        ((i, i + 1) for i in range(2)),
+        {(0, 1), (1, 2)},
+        {(0, 1): 0.5, (1, 2): 0.1},
+        EdgesWithoutIndex(),
+        jnp.array([[0, 1], [1, 2]]),
+        np.array([[0, 1], [1, 2]], np.uint8),
+        np.argwhere([[0, 1, 0], [0, 0, 0.5], [0, 0, 0]]),
+    ],
+)
+def test_edges_are_whatever_gives_pairs(edges):
+    assert Graph(3, edges) == Graph(3, [(0, 1), (1, 2)])
+
+
+def test_wirings_take_numpys_numbers_and_truth():
+    assert Grid(3, np.int64(3), np.int64(8), np.True_) == Grid(3, 3, 8, periodic=True)
+
+
 def test_wirings_are_values():
     assert Chain(3) == Chain(3) and hash(Grid(2, 2)) == hash(Grid(2, 2))
     again = Graph(6, [(3, 0), (3, 3), (0, 1), (2, 1), (1, 3)], [0, 1, 0, 0, 1])
@@ -674,6 +706,16 @@ def test_wirings_are_values():
         (lambda: Graph(3, [(0, 3)]), r"edges\[0\]=\(0, 3\): sites are numbered from 0 to 2"),
         (lambda: Graph(3, [(0, -1)]), r"\(0, -1\)"),
         (lambda: Graph(3, [(0, 1, 2)]), "pairs"),
+        (lambda: Graph(4, [[0, 1, 2], [1, 2, 3]]), r"edge_index\.T"),
+        (lambda: Graph(3, np.eye(3, dtype=int)), r"np\.argwhere\(matrix\)"),
+        (lambda: Graph(3, [(0, 1)], causal="no"), "causal='no': give True or False"),
+        (lambda: Chain(3, "both", ring="no"), "ring='no'"),
+        (lambda: Grid(3, 3, periodic="no"), "periodic='no'"),
+        (lambda: EdgeInjection([[1.0]], [[0.5]], learned="no"), "learned='no'"),
+        (
+            lambda: NetworkEquilibrium(adjoint=qdeq.Unrolled()),
+            r"Unrolled\(\): give .* Structured\(\); .* network\.apply\(x, layers\)",
+        ),
         (lambda: Graph(3, [(0.5, 1)]), "whole numbers"),
         (lambda: Graph(3, [(0, 1)], [0, 1]), "there are 1 edges"),
         (lambda: Graph(3, [(0, 1)], [-1]), "kinds holds -1"),

@@ -14,6 +14,18 @@ class UserError(ValueError):
     """
 
 
+def told(value: object, most: int = 80) -> str:
+    """A value as a message names it: its repr on one line, cut where it is long.
+
+    Examples
+    --------
+    >>> told("phase"), told([[1, 2]] * 100, most=12)
+    ("'phase'", '[[1, 2], ...')
+    """
+    words = " ".join(repr(value).split())
+    return words if len(words) <= most else words[: most - 3] + "..."
+
+
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     """Raise `UserError` unless `value` is one of `allowed`.
 
@@ -40,13 +52,19 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     """
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:  # an array has no one truth value
-        raise UserError(f"{name}={value!r} is not known: choose one of {', '.join(allowed)}")
+        raise UserError(f"{name}={told(value)} is not known: choose one of {', '.join(allowed)}")
 
 
 def check_count(name: str, value: Any, least: int = 1, why: str = "") -> None:
     """Raise `UserError` unless `value` is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise UserError(f"{name}={value!r}: give an integer that is at least {least}{why}")
+        raise UserError(f"{name}={told(value)}: give an integer that is at least {least}{why}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is True or False, NumPy's too: "no" would count as True."""
+    if not isinstance(value, bool) and getattr(value, "dtype", None) != "bool":
+        raise UserError(f"{name}={told(value)}: give True or False")
 
 
 def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str = "") -> None:
@@ -54,4 +72,4 @@ def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str =
     fits = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
     if not fits or value < 0 or (above and value == 0):
         least = "above 0" if above else "of at least 0"
-        raise UserError(f"{name}={value!r}: give a finite number {least}{otherwise}")
+        raise UserError(f"{name}={told(value)}: give a finite number {least}{otherwise}")

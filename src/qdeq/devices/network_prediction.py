@@ -106,11 +106,11 @@ def estimate_network(
             )
     else:
         measured = network
+    measured = MeasuredCircuit.of(measured)
     if not isinstance(wiring, AbstractWiring):
         raise UserError(f"wiring={wiring!r}: give Chain(n), Grid(rows, columns) or Graph")
     check_numbers(gradient, steps, layers, perturbations, shots, gradient_shots, scale_factors)
     check_count("copies", copies)
-    measured = MeasuredCircuit.of(measured)
     circuit = CircuitCost.of(measured)
     plan = Plan(circuit, gradient, perturbations, shots, gradient_shots or shots, True)
     n = wiring.n_sites

@@ -353,9 +353,14 @@ def _with_tolerance(
 
 def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
     dtype = model_of(model).theta.dtype
-    if np.iscomplexobj(x) or np.iscomplexobj(start):
+    try:
+        is_complex = np.iscomplexobj(x) or np.iscomplexobj(start)
+        x = jnp.asarray(x, None if is_complex else dtype)
+        start = start if start is None or is_complex else jnp.asarray(start, dtype)
+    except (TypeError, ValueError):
+        raise UserError("x or start is no array of numbers: give real numbers") from None
+    if is_complex:
         raise UserError("x or start is complex: give real numbers")
-    x = jnp.asarray(x, dtype)
     each: tuple[int, ...] = (model.n_features,)
     if isinstance(model, Network):
         each = (model.wiring.n_sites, model.injection.n_features)
@@ -363,7 +368,7 @@ def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[ja
         wanted = ", ".join(map(str, each))
         raise UserError(f"x has shape {x.shape}: give samples as an array of shape (B, {wanted})")
     shape = (x.shape[0], model.n_observables)
-    start = jnp.zeros(shape, dtype) if start is None else jnp.asarray(start, dtype)
+    start = jnp.zeros(shape, dtype) if start is None else start
     if isinstance(model, Network) and start.shape == (*x.shape[:2], model.injection.n_states):
         start = start.reshape(shape)
     if start.shape != shape:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium._problem import WithLinearisation
 from qdeq.equilibrium.networks.cells import Cells, randomness_of
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 from qdeq.models.function import ModelFunction
 from qdeq.models.injection import Injection
 from qdeq.models.quantum_model import QuantumModel
@@ -135,8 +135,8 @@ def check_cell(cell: Any) -> None:
         return
     if isinstance(cell, type) or not callable(cell):
         raise UserError(
-            f"cell={cell!r}: give a model function such as QuantumModel, or a function cell(v, x) "
-            "of what a site hears and its features"
+            f"cell={told(cell)}: give a model function such as QuantumModel, or a function "
+            "cell(v, x) of what a site hears and its features"
         )
     circuit = circuit_of(cell)
     if circuit is not None and circuit.injection.learned:

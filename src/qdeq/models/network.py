@@ -22,11 +22,11 @@ from qdeq.equilibrium.networks import (
     Wired,
 )
 from qdeq.equilibrium.networks.cells import cells_of, check_cells, check_randomness_of
-from qdeq.equilibrium.networks.layer import checked_features
+from qdeq.equilibrium.networks.layer import check_layer, checked_features
 from qdeq.equilibrium.networks.wired import check_wiring, checked_mask
 from qdeq.equilibrium.shots import ShotSchedule
 from qdeq.equilibrium.solution import Solution
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_choice, check_count, told
 from qdeq.models.cells import check_cell, is_bounded, measured_cell, prepared_cell, sizes_of
 from qdeq.models.function import ModelFunction, all_trained, count_numbers, trained_parts
 
@@ -138,7 +138,7 @@ class Network(ModelFunction):
         if kinds is not None:
             if not isinstance(cell, Cells):
                 raise UserError(
-                    f"kinds={kinds!r}: the network has one kind of cell, leave kinds out"
+                    f"kinds={told(kinds)}: the network has one kind of cell, leave kinds out"
                 )
             cell = cell.on(kinds)
         check_cells(cell, wiring.n_sites)
@@ -182,8 +182,7 @@ class Network(ModelFunction):
             `NetworkEquilibrium`.
         """
         layer = self.default_layer() if layer is None else layer
-        if not isinstance(layer, NetworkEquilibrium):
-            raise UserError(f"layer={layer!r}: give a NetworkEquilibrium(...), or None for its own")
+        check_layer(layer, ", or None for its own")
         random = {"key": key, "shots": shots, "gradient_shots": gradient_shots}
         return layer(self.wired(before), x, z0=z0, mask=mask, **random)
 

@@ -17,6 +17,7 @@ from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.equilibrium._common import check_within
 from qdeq.errors import UserError, check_choice, check_count
 from qdeq.models.function import ModelFunction, check_model
+from qdeq.models.network import Network
 from qdeq.models.quantum_equilibrium import QuantumEquilibrium
 from qdeq.models.sampled import SampledModel
 from qdeq.names import Head
@@ -85,6 +86,12 @@ class Predictor(eqx.Module):
     ):
         check_choice("head", head, HEADS)
         check_model(model)
+        if isinstance(model, Network) and model.head is not None:
+            raise UserError(
+                f"model=Network(n_outputs={model.head.out_features}): a predictor reads the states "
+                "by a head of its own, and not by the network's; make the network without "
+                "n_outputs and key"
+            )
         check_count(f"n_{self._outputs}", n_outputs)
         check_within("dropout", dropout, lambda value: 0 <= value < 1, "in [0, 1)")
         if head == "none" and model.n_observables < n_outputs:

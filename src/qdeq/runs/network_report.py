@@ -10,8 +10,9 @@ import numpy as np
 
 from qdeq.equilibrium.networks import Chain, Grid, NetworkEquilibrium, Wired, choose_solver
 from qdeq.equilibrium.networks.cells import cells_of, measures_derivatives, randomness_of
+from qdeq.equilibrium.networks.layer import check_layer
 from qdeq.equilibrium.solver import name_of
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 from qdeq.models import Network
 from qdeq.models.cells import circuit_of
 from qdeq.runs import figures, pages
@@ -83,7 +84,7 @@ def write_network_report(
     'network.html'
     """
     if not isinstance(network, Network | Wired):
-        raise UserError(f"network={network!r}: give a qdeq.Network, or a Wired")
+        raise UserError(f"network={told(network)}: give a qdeq.Network, or a Wired")
     random = any(any(randomness_of(one).values()) for one in cells_of(wired_of(network).cell))
     if random or measures_derivatives(wired_of(network).cell):
         raise UserError(
@@ -92,6 +93,7 @@ def write_network_report(
         )
     if layer is None:
         layer = NetworkEquilibrium() if isinstance(network, Wired) else network.default_layer()
+    check_layer(layer, ", or None for its own")
     x, mask = _samples(network, x, mask)
     n_given = len(x)
     if labels is None:

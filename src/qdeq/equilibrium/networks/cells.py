@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 class Cells(eqx.Module):
@@ -53,15 +53,15 @@ class Cells(eqx.Module):
             self.cells = tuple(cells)
         except TypeError:
             raise UserError(
-                f"cells={cells!r}: give a list of cells, such as [first, second]"
+                f"cells={told(cells)}: give a list of cells, such as [first, second]"
             ) from None
         if not self.cells:
             raise UserError("cells is empty: give at least one")
         numbers = np.asarray(kinds)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
             raise UserError(
-                f"kinds={kinds!r}: give the number of its cell, from 0, for every site, such as "
-                "[0, 1, 0]"
+                f"kinds={told(kinds)}: give the number of its cell, from 0, for every site, such "
+                "as [0, 1, 0]"
             )
         wrong = (numbers < 0) | (numbers >= len(self.cells))
         if wrong.any():
@@ -100,8 +100,8 @@ def check_cells(cell: Any, n_sites: int) -> None:
     for one in cells_of(cell):
         if not (callable(one) or isinstance(one, KnownDerivatives)):
             raise UserError(
-                f"cell={one!r}: give a function cell(v, x) of what a site hears and its features, "
-                "or a model function"
+                f"cell={told(one)}: give a function cell(v, x) of what a site hears and its "
+                "features, or a model function"
             )
     if isinstance(cell, Cells) and len(cell.kinds) != n_sites:
         raise UserError(

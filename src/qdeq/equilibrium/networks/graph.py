@@ -1,14 +1,14 @@
 """A wiring given as a list of edges: what is checked of it, and its longest path."""
 
 import graphlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Edges, sorted_edges
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_count, check_flag
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,14 +16,15 @@ class Graph(AbstractWiring):
     """Any wiring, as a list of edges.
 
     Sites that nothing reaches hear their features alone; a site may hear itself. Several graphs
-    are one: number their sites one after the other.
+    are one: number their sites one after the other. Edges have a direction: where two sites hear
+    one another both pairs are there. They have a kind and no weight.
 
     Parameters
     ----------
     n
         Sites, at least 1.
     edges
-        Pairs (sender, receiver), an array `(n_edges, 2)` or a sequence; it may be empty.
+        Pairs (sender, receiver), an array `(n_edges, 2)` or an iterable; it may be empty.
     kinds
         Kind of every edge, numbers from 0, as long as `edges`; None: one kind.
     n_kinds
@@ -54,17 +55,21 @@ class Graph(AbstractWiring):
     def __init__(
         self,
         n: int,
-        edges: Sequence | np.ndarray = (),
+        edges: Iterable | np.ndarray = (),
         kinds: Sequence[int] | np.ndarray | None = None,
         *,
         n_kinds: int | None = None,
         causal: bool = False,
     ) -> None:
         check_count("n", n)
+        check_flag("causal", causal)
         pairs = _whole_numbers("edges", edges, "pairs (sender, receiver) of site numbers")
         pairs = pairs.reshape(-1, 2) if pairs.size == 0 else pairs
         if pairs.ndim != 2 or pairs.shape[1] != 2:
-            raise UserError(f"edges has shape {pairs.shape}: give pairs (sender, receiver)")
+            raise UserError(
+                f"edges has shape {pairs.shape}: give pairs (sender, receiver), (n_edges, 2); "
+                "those of an edge_index are edge_index.T, of a matrix np.argwhere(matrix)"
+            )
         wrong = (pairs < 0) | (pairs >= n)
         if wrong.any():
             at = int(np.flatnonzero(wrong.any(axis=1))[0])
@@ -162,6 +167,9 @@ class Graph(AbstractWiring):
 
 def _whole_numbers(name: str, values: object, wanted: str) -> np.ndarray:
     try:
+        if isinstance(values, Iterable) and not isinstance(values, Sequence | np.ndarray):
+            # Which NumPy takes for one object: a zip, a set, the edges of a networkx graph.
+            values = values if hasattr(values, "__array__") else list(values)
         array = np.asarray(values)
     except (TypeError, ValueError):
         array = np.asarray(None)

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.regularisers import gain_factor
-from qdeq.errors import UserError, check_amount, check_count
+from qdeq.errors import UserError, check_amount, check_count, check_flag
 
 
 class EdgeInjection(eqx.Module):
@@ -70,6 +70,7 @@ class EdgeInjection(eqx.Module):
         self.offset = jnp.zeros(a, dtype) if offset is None else offset
         if max_gain is not None:
             check_amount("max_gain", max_gain, above=True, otherwise=", or None for no bound")
+        check_flag("learned", learned)
         self.max_gain, self.learned = max_gain, learned
         shapes = (self.features.shape, self.messages.shape, self.offset.shape)
         if (

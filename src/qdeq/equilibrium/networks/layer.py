@@ -34,7 +34,7 @@ from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule
 from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
 from qdeq.equilibrium.solver import check_solver
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 class NetworkEquilibrium(eqx.Module):
@@ -104,7 +104,8 @@ class NetworkEquilibrium(eqx.Module):
         check_loop(self.max_steps, self.stall_steps, self.bounds)
         if not isinstance(self.adjoint, AbstractAdjoint):
             raise UserError(
-                f"adjoint={self.adjoint!r}: give an adjoint object such as Structured()"
+                f"adjoint={self.adjoint!r}: give an adjoint object of an equilibrium, such as "
+                "Structured(); what is differentiated step by step is network.apply(x, layers)"
             )
         if self.adjoint.needs_inverse:
             raise UserError(
@@ -162,12 +163,10 @@ class NetworkEquilibrium(eqx.Module):
             For shapes that do not fit the wiring, or a solver that does not; with a key for cells
             that take none, or a solver by Jacobians; without one for cells that need it.
         """
-        if not isinstance(network, Wired):
-            raise UserError(
-                f"network is a {type(network).__name__}: give a Wired; of a qdeq.Network that is "
-                "network.wired(), or call its solve"
-            )
         x = checked_features(network, x)
+        # Here too: a program takes no arrays of texts or objects, and says so in its own words.
+        z0 = None if z0 is None else checked_states(network, z0, "z0")
+        mask = checked_mask(mask, network.wiring)
         check_randomness(key, shots, gradient_shots)
         check_randomness_of(network.cell, key, shots)
         shots = None if shots is None else as_schedule(shots)
@@ -268,8 +267,22 @@ def _dtype_of(network: Wired, x: Array) -> jnp.dtype:
     return jnp.result_type(x.dtype, network.injection.features.dtype)
 
 
-def checked_features(network: Wired, x: Any) -> Array:
-    """Features as an array; `UserError` for another shape, or for what are no real numbers."""
+def check_layer(layer: Any, otherwise: str = "") -> None:
+    """Raise `UserError` for what is no layer of networks."""
+    if not isinstance(layer, NetworkEquilibrium):
+        raise UserError(f"layer={told(layer)}: give a NetworkEquilibrium(...){otherwise}")
+
+
+def checked_features(network: Any, x: Any) -> Array:
+    """Features as an array; `UserError` for another shape, or for what are no real numbers.
+
+    Also for what is no `Wired`: whatever takes a network begins with its features.
+    """
+    if not isinstance(network, Wired):
+        raise UserError(
+            f"network is a {type(network).__name__}: give a Wired; of a qdeq.Network that is "
+            "network.wired(), or call its solve"
+        )
     wiring, injection = network.wiring, network.injection
     if isinstance(x, np.ndarray) and not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
@@ -277,7 +290,7 @@ def checked_features(network: Wired, x: Any) -> Array:
         x = jnp.asarray(x)
     except (TypeError, ValueError):
         raise UserError(
-            f"x={x!r}: give the features of every site as an array of numbers, "
+            f"x={told(x)}: give the features of every site as an array of numbers, "
             f"({wiring.n_sites}, {injection.n_features})"
         ) from None
     if jnp.iscomplexobj(x):
@@ -291,6 +304,23 @@ def checked_features(network: Wired, x: Any) -> Array:
             f"{injection.n_features}); jax.vmap for a batch"
         )
     return x
+
+
+def checked_states(network: Wired, z: Any, name: str) -> Array:
+    """States of all sites as an array; `UserError` for another shape, or complex ones."""
+    n, q = network.wiring.n_sites, network.injection.n_states
+    try:
+        states = jnp.asarray(z)
+    except (TypeError, ValueError):
+        raise UserError(f"{name}={told(z)}: give a state per site, ({n}, {q})") from None
+    if states.shape != (n, q):
+        raise UserError(
+            f"{name} has shape {states.shape}: give a state per site, ({n}, {q}); jax.vmap for a "
+            "batch"
+        )
+    if jnp.iscomplexobj(states):
+        raise UserError(f"{name} has dtype {states.dtype}: states are real, give real numbers")
+    return states
 
 
 def _traced(cell: Any, v: Array, x: Array, key: Any, shots: Any) -> Any:
@@ -343,13 +373,5 @@ def _checked(
     if z0 is None:
         start = jnp.zeros((n, q), dtype)
     else:
-        try:
-            start = lax.stop_gradient(jnp.asarray(z0))
-        except (TypeError, ValueError):
-            raise UserError(f"z0={z0!r}: give a state per site, ({n}, {q})") from None
-        if start.shape != (n, q):
-            raise UserError(f"z0 has shape {start.shape}: give a state per site, ({n}, {q})")
-        if jnp.iscomplexobj(start):
-            raise UserError(f"z0 has dtype {start.dtype}: states are real, give real numbers")
-        start = start.astype(dtype)
+        start = lax.stop_gradient(checked_states(network, z0, "z0")).astype(dtype)
     return masked(start, mask).reshape(-1), mask

@@ -7,7 +7,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq._numbers import at_least, largest
-from qdeq.equilibrium.networks.layer import NetworkEquilibrium, checked_features
+from qdeq.equilibrium.networks.layer import (
+    NetworkEquilibrium,
+    check_layer,
+    checked_features,
+    checked_states,
+)
 from qdeq.equilibrium.networks.wired import Jacobian, Wired, checked_mask
 from qdeq.equilibrium.regularisers import hinge
 from qdeq.errors import UserError, check_count
@@ -53,6 +58,7 @@ def growth(
     check_count("warm_up", warm_up)
     check_count("steps", steps)
     x, mask = checked_features(network, x), checked_mask(mask, network.wiring)
+    z = checked_states(network, z, "z")
     jacobian = network.linearise(z, x.astype(z.dtype), mask)[1]
     start = jax.random.normal(jax.random.key(0), z.shape, z.dtype)
 
@@ -138,6 +144,7 @@ def path_independence(
     C. Anil et al., Path independent equilibrium models can better exploit test-time computation,
     NeurIPS 2022.
     """
+    check_layer(layer)
     check_count("n_starts", n_starts)
     if not scale > 0:
         raise UserError(f"scale={scale!r}: give a number above 0")

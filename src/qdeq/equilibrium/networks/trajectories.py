@@ -5,7 +5,12 @@ from typing import Any
 from jaxtyping import Array, Bool, Float
 
 from qdeq.equilibrium.networks.forward import choose_solver, solver_object, with_start_of
-from qdeq.equilibrium.networks.layer import NetworkEquilibrium, checked_features, task_of
+from qdeq.equilibrium.networks.layer import (
+    NetworkEquilibrium,
+    check_layer,
+    checked_features,
+    task_of,
+)
 from qdeq.equilibrium.networks.wired import Wired
 from qdeq.equilibrium.trajectories import Trajectory, trajectory
 from qdeq.errors import UserError, check_count
@@ -51,6 +56,7 @@ def network_trajectory(
     >>> network_trajectory(layer, network, jnp.ones((3, 1)), n_steps=3).points.tolist()
     [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.5, 1.5]]
     """
+    check_layer(layer)
     check_count("n_steps", n_steps)
     x = checked_features(network, x)
     solver: Any = layer.solver

@@ -14,7 +14,7 @@ from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium.networks.cells import at_all_sites, cells_of, check_cells, drawing
 from qdeq.equilibrium.networks.injection import EdgeInjection
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 @runtime_checkable
@@ -236,7 +236,7 @@ def checked_mask(mask: Any, wiring: AbstractWiring) -> Array | None:
     try:
         mask = jnp.asarray(mask)
     except (TypeError, ValueError):
-        raise UserError(f"mask={mask!r}: give a bool per site, ({wiring.n_sites},)") from None
+        raise UserError(f"mask={told(mask)}: give a bool per site, ({wiring.n_sites},)") from None
     if mask.shape != (wiring.n_sites,) or mask.dtype != jnp.bool_:
         raise UserError(
             f"mask has shape {mask.shape} and dtype {mask.dtype}: give a bool per site, "
@@ -260,9 +260,11 @@ def check_wiring(wiring: Any, injection: Any) -> None:
     if not isinstance(wiring, AbstractWiring):
         raise UserError(f"wiring={wiring!r}: give Alone(), Chain(n), Grid(rows, columns) or Graph")
     if wiring.n_kinds != injection.n_kinds:
+        few = wiring.n_kinds < injection.n_kinds
+        missing = f", or n_kinds={injection.n_kinds} to a Graph without edges of some kinds"
         raise UserError(
             f"wiring={wiring!r} has {wiring.n_kinds} kinds of edges and the injection weights for "
-            f"{injection.n_kinds}: give messages of shape ({wiring.n_kinds}, a, q)"
+            f"{injection.n_kinds}: give messages of shape ({wiring.n_kinds}, a, q){missing * few}"
         )
 
 

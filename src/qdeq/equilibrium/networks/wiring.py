@@ -7,13 +7,14 @@ size. Any wiring as a list of edges is in `graph.py`.
 import abc
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_choice, check_count, check_flag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -201,6 +202,7 @@ class Chain(AbstractWiring):
 
     def __post_init__(self) -> None:
         check_choice("direction", self.direction, ["causal", "both"])
+        check_flag("ring", self.ring)
         if self.ring and self.direction == "causal":
             raise UserError(
                 "ring=True with direction='causal': a ring is a cycle, in which nothing comes "
@@ -286,10 +288,11 @@ class Grid(AbstractWiring):
     periodic: bool = False
 
     def __post_init__(self) -> None:
+        check_flag("periodic", self.periodic)
         least, why = (3, " where the grid is periodic") if self.periodic else (1, "")
         check_count("rows", self.rows, least, why)
         check_count("columns", self.columns, least, why)
-        if not isinstance(self.neighbours, int) or self.neighbours not in _DIRECTIONS:
+        if not isinstance(self.neighbours, Integral) or self.neighbours not in _DIRECTIONS:
             raise UserError(f"neighbours={self.neighbours!r}: give 4 or 8")
 
     @property
