@@ -211,7 +211,7 @@ def kind_of(series: Any, where: str) -> ColumnKind:
     text = str(dtype)
     if types.is_datetime64_any_dtype(dtype) or text.startswith(("timedelta", "period", "interval")):
         raise UserError(_no_date(where, series.dropna().iloc[0] if series.notna().any() else text))
-    return _kind_of_values([v for v in _uniques(series, where)[1] if not is_missing(v)], where)
+    return _kind_of_values([v for v in uniques_of(series, where)[1] if not is_missing(v)], where)
 
 
 def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
@@ -285,7 +285,7 @@ def as_numbers(
     if types.is_numeric_dtype(series.dtype) and not types.is_complex_dtype(series.dtype):
         array = series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     else:
-        codes, uniques = _uniques(series, where)
+        codes, uniques = uniques_of(series, where)
         table = np.full(len(uniques) + 1, np.nan)
         for position, value in enumerate(uniques):
             if is_missing(value) or (
@@ -326,18 +326,18 @@ def as_texts(series: Any, where: str) -> tuple[np.ndarray, list[str]]:
     codes, texts
         ``(N,)`` whole numbers, and the different texts.
     """
-    codes, uniques = _uniques(series, where)
+    codes, uniques = uniques_of(series, where)
     texts: dict[str, int] = {}
     positions = np.full(len(uniques) + 1, -1)
     for position, value in enumerate(uniques):
-        if is_missing(value) or not (text := _text(value)):
+        if is_missing(value) or not (text := text_of(value)):
             continue
         positions[position] = texts.setdefault(text, len(texts))
     return positions[codes], list(texts)
 
 
-def _uniques(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
-    """Positions in the different values, -1 where one is missing, and these values."""
+def uniques_of(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
+    """Positions ``(N,)`` in the different values, -1 where one is missing, and these values."""
     pandas = require("pandas")
     if isinstance(series.dtype, pandas.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
@@ -352,7 +352,8 @@ def _uniques(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
     return codes, list(uniques)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A cell as a text, as `as_texts` makes it."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     text = str(value).strip()
