@@ -20,7 +20,20 @@ SOURCES = {
     "a.tsv": lambda frame, folder: written(frame, folder / "A.TSV"),
     "a.parquet": lambda frame, folder: written(frame, folder / "a.parquet"),
 }
-WORDS_FOR_A_GAP = ["NA", "n/a", "None", "null", "nan", "NaN", "?", "-", "#N/A", "<NA>", "NULL"]
+WORDS_FOR_A_GAP = [
+    "NA",
+    "n/a",
+    "None",
+    "null",
+    "nan",
+    "NaN",
+    "?",
+    "-",
+    "#N/A",
+    "<NA>",
+    "NULL",
+    "#DIV/0!",
+]
 
 
 def written(frame, path):
@@ -189,7 +202,7 @@ def test_decimal_commas_are_read_where_they_can_mean_nothing_else(separator, tmp
 
 def test_a_model_of_decimal_commas_reads_no_points_and_commas_also_where_there_were_none(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("x;n;kind\n" + "1,5;3;a\n2,25;12;b\n" * 20)
+    path.write_text("x;n;kind\n" + ",5;3;a\n2,25;12;b\n" * 20)
     preparation = read_table(path, "kind").preparation
     assert preparation.decimal_commas == ("x", "n")
     new = {"x": ["1,234", "2", None], "n": ["12,5", "NA", "3"]}

@@ -361,6 +361,14 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("header", ["length, mm;kind", "a, b, c;d, e;kind", "a|b, c;kind"])
+def test_a_separator_divides_every_row_and_not_the_header_alone(header, tmp_path):
+    path, names = tmp_path / "a.csv", header.split(";")
+    rows = pd.DataFrame({name: np.arange(90) / 2 for name in names} | {"kind": ["p", "q"] * 45})
+    path.write_text(header + "\n" + rows.to_csv(sep=";", index=False, header=False))
+    equal(read_table(path, "kind"), read_table(rows, "kind"))
+
+
 @pytest.mark.parametrize(("separator", "first"), [(";", "sep=;"), ("\t", "SEP=\t"), (",", ",,")])
 def test_lines_before_the_header_that_say_nothing_are_left_out(separator, first, tmp_path):
     rows = ["x,y,z", *(f"{k},{k % 2},a{k % 3}" for k in range(20))]

@@ -15,7 +15,7 @@ from qdeq.data.inputs import shown
 from qdeq.data.tables import require
 from qdeq.errors import UserError
 
-_COMMA = re.compile(r"[+\u2212-]?(\d+),(\d+)([eE][+-]?\d+)?")
+_COMMA = re.compile(r"[+\u2212-]?(?=,?\d)(\d*),(\d*)([eE][+-]?\d+)?")
 # 1.234 and 1.234.567 may be whole numbers; 0.234, 1.5 and 1234.567 are none.
 _MAY_BE_GROUPED = re.compile(r"[+\u2212-]?[1-9]\d{0,2}(\.\d{3})+")
 
@@ -47,7 +47,7 @@ def decimal_comma_columns(frame: Any, columns: Iterable[str], where: str) -> tup
         numbers = [text for text in texts if is_number(text)]
         if not (commas or numbers) or kind_of(_read(frame[column], place), place).kind == "text":
             continue
-        is_sure |= any(len(m[2]) != 3 or len(m[1]) > 3 or m[1].startswith("0") for m in commas)
+        is_sure |= any(len(m[2]) != 3 or m[1][:1] in ("", "0") or len(m[1]) > 3 for m in commas)
         if points := [text for text in numbers if "." in text]:
             with_points[place] = points
         else:

@@ -49,6 +49,7 @@ _GAP_WORDS = frozenset(
         *("na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "<na>", "nan", "null", "none", "nil"),
         *("?", "-", "--", "\u2013", "\u2014", ".", "..", "..."),
         *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+        *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "#nv"),
     ]
 )
 _BOOLEANS = {"true": "True", "TRUE": "True", "false": "False", "FALSE": "False"}
@@ -383,6 +384,15 @@ def said_of_gap_words(texts: Iterable[str]) -> str:
     words = [text for text in texts if is_gap_word(text) and any(c.isalpha() for c in text)]
     named = listing([repr(word) for word in words])
     return f"{named} counts as a text, leave cells empty where one is missing" if words else ""
+
+
+def said_of_case(texts: Iterable[str]) -> str:
+    """What is to be said of texts such as `yes` and `Yes`, which are hardly meant as two."""
+    alike: dict[str, list[str]] = {}
+    for text in sorted(texts):
+        alike.setdefault(text.casefold(), []).append(text)
+    several = [listing([repr(text) for text in group]) for group in alike.values() if group[1:]]
+    return f"{'; '.join(several[:3])} differ by capitals alone" if several else ""
 
 
 def is_number(value: Any) -> bool:
