@@ -140,14 +140,18 @@ def test_an_index_of_another_kind_is_refused_and_one_without_a_step_counts_rows(
     saturday = pd.Series([0.5], index=[DAYS[49] + pd.offsets.Week(weekday=5)])
     assert list(fitted.update(saturday).predict([1]).index.day_name()) == ["Monday"]
     gone = np.delete(np.arange(61), 9)  # of business days a Friday
+    every = pd.date_range("2024-01-01", periods=60)
     months = pd.period_range("2020-01", periods=61, freq="M")
-    equal = "taken for equally spaced and forecasts are numbered from 1"
+    equal = "equally spaced and in time order and forecasts are numbered from 1: give"
     for index, said in (
         ([f"row {i}" for i in np.arange(60)], None),
         (np.arange(60) * 0.1, None),
         (pd.MultiIndex.from_product([range(6), range(10)]), None),
         ([pd.NaT] * 60, "(row 1: NaT after NaT)"),
         ([pd.Timestamp("2024-01-01")] * 60, "(row 1: 2024-01-01 00:00:00 after 2024-01-01"),
+        (every[:40].append(every[39:59]), "(row 40: 2024-02-09 00:00:00 after 2024-02-09 00:"),
+        ([str(day.date()) for day in DAYS[::-1]], "does not take for such ('2024-03-22', ...)"),
+        ([day.date() for day in DAYS], "take for such (datetime.date(2024, 1, 1), ...)"),
         (pd.bdate_range("2024-01-01", periods=61)[gone], "(row 9: 2024-01-15 00:00:00 after 2024"),
         (pd.date_range("2024-01-15", periods=60) + pd.to_timedelta(gone, "h"), "(row 9: 2024-01-"),
         (pd.timedelta_range("0s", periods=61, freq="s")[gone], "(row 9: 0 days 00:00:10 after 0"),

@@ -218,7 +218,7 @@ def kind_of(series: Any, where: str) -> ColumnKind:
 def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
     """The kind of a column from its different values."""
     for value in values:
-        if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
+        if not isinstance(value, str) and is_date(value):
             raise UserError(_no_date(where, value))
         if not isinstance(value, str | numbers.Real | decimal.Decimal | np.generic):
             kind = type(value).__name__
@@ -232,7 +232,7 @@ def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
     words = list(dict.fromkeys(word for word in words if word))
     others = [word for word in words if not is_gap_word(word)]
     n_numbers = sum(is_number(value) for value in values)
-    dates = [word for word in others if _DATE.fullmatch(word)]
+    dates = list(filter(is_date, others))
     if dates and len(dates) >= 0.9 * (n_numbers + len(others)):
         raise UserError(_no_date(where, dates[0]))
     if not words or (n_numbers and not others):
@@ -393,6 +393,13 @@ def said_of_case(texts: Iterable[str]) -> str:
         alike.setdefault(text.casefold(), []).append(text)
     several = [listing([repr(text) for text in group]) for group in alike.values() if group[1:]]
     return f"{'; '.join(several[:3])} differ by capitals alone" if several else ""
+
+
+def is_date(value: Any) -> bool:
+    """Whether a value is a date, a time or a duration, or a text that spells one out."""
+    if isinstance(value, str):
+        return _DATE.fullmatch(value.strip()) is not None
+    return isinstance(value, datetime.date | datetime.time | datetime.timedelta)
 
 
 def is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from qdeq.data import SeriesPreparation
+from qdeq.data.frames import is_date
 from qdeq.data.inputs import column_names
 from qdeq.data.sequences import check_columns
 from qdeq.data.series import horizon_list, series_array
@@ -115,7 +116,7 @@ class QDEQForecaster(ChainEstimator):
             _check_order(own_index)
             index = _Index.of(own_index)
             if index.step is None:
-                _warn_of_steps(own_index)
+                _warn_of_index(own_index)
         _check_same_rows(X, own_index)
         self.outside_ = (
             None if outside is None else SeriesPreparation.fit([outside[:edge]], name="X")
@@ -408,18 +409,23 @@ def _check_order(index: Any) -> None:
         )
 
 
-def _warn_of_steps(index: Any) -> None:
-    """Say that rows count as equally spaced where their dates or numbers are not."""
-    if not _is_time(index):
+def _warn_of_index(index: Any) -> None:
+    """Say that rows count as equally spaced where their dates or numbers are not, or are texts."""
+    if _is_time(index):
+        steps = np.diff(getattr(index, "asi8", index))
+        if steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-6, atol=0):  # as of 0.1, 0.2, 0.3
+            return
+        row = int(np.abs(steps - np.median(steps)).argmax()) + 1
+        what = f"has no one step (row {row}: {index[row]} after {index[row - 1]})"
+        remedy = "a row for every step, as y.asfreq has them, NaN where nothing is known"
+    elif is_date(index[0]) and is_date(index[-1]):
+        what = f"holds dates that pandas does not take for such ({index[0]!r}, ...)"
+        remedy = "pd.to_datetime of it"
+    else:
         return
-    steps = np.diff(getattr(index, "asi8", index))
-    if steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-6, atol=0):  # numbers such as 0.1, 0.2
-        return
-    row = int(steps.argmax()) + 1
     warnings.warn(
-        f"y: its index has no one step (row {row}: {index[row]} after {index[row - 1]}), so rows "
-        "are taken for equally spaced and forecasts are numbered from 1: give a row for every "
-        "step, as y.asfreq has them, NaN where nothing is known, or y.to_numpy()",
+        f"y: its index {what}, so rows are taken for equally spaced and in time order and "
+        f"forecasts are numbered from 1: give {remedy}, or y.to_numpy()",
         stacklevel=3,
     )
 
