@@ -202,10 +202,11 @@ def test_decimal_commas_are_read_where_they_can_mean_nothing_else(separator, tmp
 
 def test_a_model_of_decimal_commas_reads_no_points_and_commas_also_where_there_were_none(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("x;n;kind\n" + ",5;3;a\n2,25;12;b\n" * 20)
+    path.write_text("x;n;same;kind\n" + ",5;3;1;a\n2,25;12;1;b\n" * 20)
     preparation = read_table(path, "kind").preparation
-    assert preparation.decimal_commas == ("x", "n")
-    new = {"x": ["1,234", "2", None], "n": ["12,5", "NA", "3"]}
+    assert preparation.decimal_commas == ("x", "n", "same")
+    assert preparation.notes[1] == "decimal commas are read in 'x', 'n', 'same'"
+    new = {"x": ["1,234", "2", None], "n": ["12,5", "NA", "3"], "same": ["1.5", "", ""]}
     numbers = {"x": [1.234, 2, None], "n": [12.5, None, 3]}
     np.testing.assert_array_equal(preparation.transform(new), preparation.transform(numbers))
     assert preparation.unseen(new) == {}

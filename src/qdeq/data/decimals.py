@@ -121,5 +121,5 @@ def _read(series: Any, where: str) -> Any:
 def _ambiguous(where: str, value: str) -> UserError:
     return UserError(
         f"{where} holds {shown(value)} in a table with decimal commas, where its point may be "
-        "there to group digits: write it as 1234,5, or leave the column out (--ignore)"
+        "there to group digits: write it as 1234,5 (a whole number as 1234)"
     )

@@ -68,7 +68,7 @@ class TablePreparation:
     notes
         What was decided while the table was read, a line each.
     decimal_commas
-        Columns whose texts such as 1,5 are numbers, targets among them.
+        Columns whose texts such as 1,5 are numbers, also those that are no features.
 
     Examples
     --------
@@ -178,6 +178,10 @@ class TablePreparation:
         texts = [column.name for column in self.columns if column.kind == "text"]
         return [*texts, *self.decimal_commas]
 
+    @property
+    def _with_commas(self) -> list[str]:
+        return [name for name in self.column_names if name in self.decimal_commas]
+
     def transform(
         self,
         frame: Any,
@@ -206,9 +210,7 @@ class TablePreparation:
         """
         frame = as_frame(frame, name)
         check_columns(self.column_names, list(frame.columns), name, "which the model reads")
-        frame = read_decimal_commas(
-            frame, self.decimal_commas, name, first_row=first_row, rows=rows
-        )
+        frame = read_decimal_commas(frame, self._with_commas, name, first_row=first_row, rows=rows)
         return self._features(frame, first_row, rows)
 
     def unseen(self, frame: Any) -> dict[str, dict[str, int]]:
@@ -221,7 +223,7 @@ class TablePreparation:
         frame
             As `transform` takes it.
         """
-        frame = read_decimal_commas(as_frame(frame, "table"), self.decimal_commas, "table")
+        frame = read_decimal_commas(as_frame(frame, "table"), self._with_commas, "table")
         found = {c.name: c.unseen(frame[c.name]) for c in self.columns}
         return {name: values for name, values in found.items() if values}
 

@@ -161,7 +161,7 @@ def read_table(
     task, said = infer_task(frame, targets, task, where)
     notes.append(said)
     if commas:
-        notes.append(f"decimal commas are read in {listing(commas)}")
+        notes.append(f"decimal commas are read in {listing([repr(c) for c in commas])}")
     frame, labels, rows = _labelled(frame, targets, task, where, notes)
     needed = [*targets, *wanted["group"]]
     held, test_where = None, _where(test, "test table")

@@ -44,6 +44,7 @@ class Scored:
         try:
             if self.run.preparation is not None:
                 commas = self.run.preparation.decimal_commas
+                commas = [name for name in self.names if name in commas]
                 frame = read_decimal_commas(frame, commas, where)
             if self.run.targets is None:
                 self._add_labels(frame, answers, where)
