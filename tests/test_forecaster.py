@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +94,7 @@ INDICES = {
     "business days of no stated frequency": pd.DatetimeIndex(list(DAYS)),
     "month ends of a zone": pd.date_range("2020-01-31", periods=60, freq="ME", tz="UTC"),
     "periods": pd.period_range("2020-01", periods=60, freq="M"),
+    "every third month": pd.period_range("2020-01", periods=180, freq="M")[::3],
     "even numbers": pd.RangeIndex(0, 120, 2),
     "small numbers": pd.Index(np.arange(196, 256), dtype="uint8"),
     "times since": pd.timedelta_range("0s", periods=60, freq="s"),
@@ -137,15 +139,35 @@ def test_an_index_of_another_kind_is_refused_and_one_without_a_step_counts_rows(
     # Monday is the next business day after a Saturday, on which a row came out of turn.
     saturday = pd.Series([0.5], index=[DAYS[49] + pd.offsets.Week(weekday=5)])
     assert list(fitted.update(saturday).predict([1]).index.day_name()) == ["Monday"]
-    for index in (
-        [f"row {i}" for i in np.arange(60)],
-        [pd.Timestamp("2024-01-01")] * 60,
-        DAYS.delete(7).append(DAYS[-1:] + pd.offsets.BDay()),
-        [pd.NaT] * 60,
-        pd.MultiIndex.from_product([range(6), range(10)]),
+    gone = np.delete(np.arange(61), 9)  # of business days a Friday
+    every = pd.date_range("2024-01-01", periods=60)
+    months = pd.period_range("2020-01", periods=61, freq="M")
+    equal = "equally spaced and in time order and forecasts are numbered from 1: give"
+    for index, said in (
+        ([f"row {i}" for i in np.arange(60)], None),
+        (np.arange(60) * 0.1, None),
+        (pd.MultiIndex.from_product([range(6), range(10)]), None),
+        ([pd.NaT] * 60, "(row 1: NaT after NaT)"),
+        ([pd.Timestamp("2024-01-01")] * 60, "(row 1: 2024-01-01 00:00:00 after 2024-01-01"),
+        (every[:40].append(every[39:59]), "(row 40: 2024-02-09 00:00:00 after 2024-02-09 00:"),
+        ([str(day.date()) for day in DAYS[::-1]], "does not take for such ('2024-03-22', ...)"),
+        ([day.date() for day in DAYS], "take for such (datetime.date(2024, 1, 1), ...)"),
+        (pd.bdate_range("2024-01-01", periods=61)[gone], "(row 9: 2024-01-15 00:00:00 after 2024"),
+        (pd.date_range("2024-01-15", periods=60) + pd.to_timedelta(gone, "h"), "(row 9: 2024-01-"),
+        (pd.timedelta_range("0s", periods=61, freq="s")[gone], "(row 9: 0 days 00:00:10 after 0"),
+        (months[gone], "(row 9: 2020-11 after 2020-09)"),
+        (gone, "(row 9: 10 after 8)"),
+        (gone * 0.1, "(row 9: 1.0 after 0.8"),
+        (np.zeros(60, int), "(row 1: 0 after 0)"),
     ):
         rows = pd.Series(WAVE, index=index)
-        found = forecaster().fit(rows[:50]).update(WAVE[50:52]).update(rows[52:]).predict([1, 3])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = forecaster().fit(rows[:50])
+        messages = [str(one.message) for one in caught]
+        assert len(messages) == (said is not None)
+        assert all(said in message and equal in message for message in messages)
+        found = found.update(WAVE[50:52]).update(rows[52:]).predict([1, 3])
         assert list(found.index) == [1, 3]
 
 

@@ -199,20 +199,47 @@ def test_columns_that_name_the_rows_are_kept_as_they_are(trained, tmp_path, monk
     monkeypatch.setattr("qdeq.runs.predictions._ROWS", 16)
     run, frame = qdeq.load(trained / "run"), shop(40, seed=3)
     codes = [f"{k:03}" if k % 9 else "" for k in range(40)]
+    # Also what the model reads as a number or as a truth, and what it is scored by.
+    counts, truths = frame["count"].map("{:04}".format), frame["open"].astype(str).str.upper()
+    kinds = " " + frame["kind"]
     file = tmp_path / "new.csv"
-    frame.assign(code=codes, label=1).to_csv(file, index=False)
-    done = predict_file(run, file, tmp_path / name, keep="code,size")
+    written = frame.assign(code=codes, label=1, count=counts, open=truths, kind=kinds)
+    written.to_csv(file, index=False)
+    done = predict_file(run, file, tmp_path / name, keep="code,size,count,open,kind")
+    assert done.score == (run.predict(frame) == frame["kind"]).mean()
     assert done.notes[0] == "ignored: label, which the model does not read"
     read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
     options = {} if name.endswith("parquet") else {"dtype": str, "keep_default_na": False}
     written = read(tmp_path / name, **options)
-    assert list(written.columns[:3]) == ["code", "size", "label"]
+    assert list(written.columns[:6]) == ["code", "size", "count", "open", "kind", "label"]
     assert written["code"].tolist() == codes
+    assert written["size"].tolist() == ["" if np.isnan(v) else repr(v) for v in frame["size"]]
+    for column, cells in {"count": counts, "open": truths, "kind": kinds}.items():
+        assert written[column].tolist() == cells.tolist()
     assert written["label"].tolist() == run.predict(frame).tolist()
     with pytest.raises(UserError, match="keep='label': the predictions have a column of this name"):
         predict_file(run, file, tmp_path / name, keep=["label"])
     with pytest.raises(UserError, match="has no column 'cod', to keep; did you mean 'code'"):
         predict_file(run, file, tmp_path / name, keep="cod")
+
+
+def test_predictions_read_decimal_commas_as_training_did(tmp_path):
+    form = {"sep": ";", "decimal": ",", "index": False}
+    frame = shop().round(3)
+    frame.to_csv(tmp_path / "shop.csv", **form)
+    config = TrainConfig(data=str(tmp_path / "shop.csv"), target="price", **SMALL)
+    run = qdeq.train(config, out=tmp_path / "run")
+    frame[:30].to_csv(tmp_path / "new.csv", **form)
+    done = predict_file(run, tmp_path / "new.csv", tmp_path / "p.csv", keep=["size", "price"])
+    expected = run.predict(frame[:30])
+    assert done.score == pytest.approx(r2_score(frame["price"][:30], expected))
+    written = pd.read_csv(tmp_path / "p.csv", dtype={"price": str})
+    np.testing.assert_allclose(written["predicted_price"], expected, rtol=1e-6)
+    assert written["price"].tolist() == [str(v).replace(".", ",") for v in frame["price"][:30]]
+    frame[:30].to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(UserError, match=r"column 'size', row 1, holds .* in a table with decimal"):
+        predict_file(run, tmp_path / "new.csv", tmp_path / "p.csv")
+    assert evaluate(tmp_path / "run")
 
 
 def test_predictions_are_scored_where_the_table_holds_what_they_are_of(

@@ -153,6 +153,20 @@ def test_columns_that_tell_nothing_are_left_out_and_said():
         TablePreparation.fit(frame[["one", "empty"]])
 
 
+def test_columns_that_number_the_rows_are_known_by_name():
+    names = ["id", "user_id", "PassengerId", "customerID", "sampleId", "#", "No", "No.", "nr"]
+    names += ["Sample No.", "row", "Index"]
+    others = ["paid", "acid", "COVID", "casino", "height", "y1", "#leaves"]
+    numbers = {name: np.arange(60) for name in [*names, *others]}
+    assert TablePreparation.fit(pd.DataFrame(numbers)).feature_names == others
+
+
+def test_texts_that_differ_by_capitals_alone_are_said():
+    frame = pd.DataFrame({"smoker": ["no", "yes", "Yes", "NO"] * 15})
+    (note,) = TablePreparation.fit(frame).notes
+    assert note == "column 'smoker': 'NO', 'no'; 'Yes', 'yes' differ by capitals alone"
+
+
 def test_numbers_with_few_texts_among_them_are_numbers():
     frame = pd.DataFrame({"x": [str(k) for k in range(50)] + ["?", "unknown", " ? "]})
     preparation = TablePreparation.fit(frame)

@@ -10,6 +10,7 @@ import pytest
 from test_tables import WRITERS, equal, refused, shop
 
 from qdeq.data import TablePreparation, csv_files, read_table, table_files
+from qdeq.errors import UserError
 
 SOURCES = {
     "frame": lambda frame, folder: frame,
@@ -19,7 +20,20 @@ SOURCES = {
     "a.tsv": lambda frame, folder: written(frame, folder / "A.TSV"),
     "a.parquet": lambda frame, folder: written(frame, folder / "a.parquet"),
 }
-WORDS_FOR_A_GAP = ["NA", "n/a", "None", "null", "nan", "NaN", "?", "-", "#N/A", "<NA>", "NULL"]
+WORDS_FOR_A_GAP = [
+    "NA",
+    "n/a",
+    "None",
+    "null",
+    "nan",
+    "NaN",
+    "?",
+    "-",
+    "#N/A",
+    "<NA>",
+    "NULL",
+    "#DIV/0!",
+]
 
 
 def written(frame, path):
@@ -156,6 +170,51 @@ def test_grouped_digits_are_numbers(sign, source, tmp_path):
         equal(read_table(table, target), read_table(plain, target))
     odd = plain.assign(price=[f"1{sign}234,50"] * 149 + ["7"])
     assert "written for people" in refused(odd, "price")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_decimal_commas_are_read_where_they_can_mean_nothing_else(separator, tmp_path):
+    path = tmp_path / "a.csv"
+    plain = shop().assign(price=lambda f: f["price"].round(3), w=np.arange(150) % 7 / 4)
+    plain["size"] = plain["size"].round(3)
+    commas = plain.copy()
+    for column in ("size", "price", "w"):  # 10,500 as well, which is no whole number beside 0,250
+        texts = plain[column].map("{:.3f}".format).str.replace(".", ",")
+        commas[column] = texts.where(plain[column].notna(), "NA")
+    commas.to_csv(path, sep=separator, index=False)
+    for target in ("kind", "price", "price,size"):
+        expected = read_table(plain, target, weight="w", test=plain)
+        dataset = read_table(path, target, weight="w", test=path)
+        preparation = dataset.preparation
+        assert set(preparation.decimal_commas) == {"size", "price", "w", "count"}
+        assert preparation.notes[1].startswith("decimal commas are read in ")
+        for part in ("train", "valid", "test"):
+            one, other = getattr(dataset, part), getattr(expected, part)
+            np.testing.assert_array_equal(one.x, other.x)
+            np.testing.assert_array_equal(one.y, other.y)
+            np.testing.assert_array_equal(one.weight, other.weight)
+        kept = TablePreparation.from_json(preparation.to_json())
+        equal(read_table(path, target, weight="w", test=path, preparation=kept), dataset)
+    # Where commas separate fields, they group digits or list answers as well.
+    commas.to_csv(path, index=False)
+    assert "'size' holds numbers that are written for people" in refused(path, "kind")
+
+
+def test_a_model_of_decimal_commas_reads_no_points_and_commas_also_where_there_were_none(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x;n;same;kind\n" + ",5;3;1;a\n2,25;12;1;b\n" * 20)
+    preparation = read_table(path, "kind").preparation
+    assert preparation.decimal_commas == ("x", "n", "same")
+    assert preparation.notes[1] == "decimal commas are read in 'x', 'n', 'same'"
+    new = {"x": ["1,234", "2", None], "n": ["12,5", "NA", "3"], "same": ["1.5", "", ""]}
+    numbers = {"x": [1.234, 2, None], "n": [12.5, None, 3]}
+    np.testing.assert_array_equal(preparation.transform(new), preparation.transform(numbers))
+    assert preparation.unseen(new) == {}
+    for column, wrong in (("x", "189.400"), ("n", "1.200"), ("x", "1.5")):
+        with pytest.raises(
+            UserError, match=f"column '{column}', row 2, holds '{wrong}' in a table"
+        ):
+            preparation.transform({"x": ["1", "2"], "n": ["1", "2"]} | {column: ["1", wrong]})
 
 
 def test_rows_keep_their_numbers_where_others_are_left_out():

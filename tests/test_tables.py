@@ -324,7 +324,17 @@ MISTAKES = {
     "only the target": (text_file("y\n" + "a\nb\n" * 9), "has no column beside y"),
     "dates": (text_file("x,y\n" + "2024-01-02,a\n2024-01-03,b\n" * 9), "'x' holds dates"),
     "date target": (text_file("x,y\n" + "1,2024-01-02\n2,2024-01-03\n" * 9), "'y' holds dates"),
-    "decimal commas": (text_file("x;y\n" + "1,5;a\n2,25;b\n" * 9), "such as '1,5': write them as"),
+    "decimal commas and points": (
+        text_file("x;y\n" + "1,5;a\n2.25;b\n" * 9),
+        "such as '1,5': write them as",
+    ),
+    "commas for either": (text_file("x;y\n" + "1,500;a\n2,250;b\n" * 9), "such as '1,500'"),
+    "points for either": (text_file("x;y\n" + "1,5;a\n189.400;b\n" * 9), "'x' holds '189.400'"),
+    "points in another column": (
+        text_file("x;z;y\n" + "1,5;189.400;a\n2,25;7;b\n" * 9),
+        "'z' holds '189.400' in a table with decimal commas, where its point may be there to group",
+    ),
+    "decimal commas, grouped": (text_file("x;y\n" + "1.234,5;a\n2,5;b\n" * 9), "for people"),
     "thousands": (text_file("x,y\n" + '"1,234",a\n999,b\n' * 9), "written for people"),
     "units": (text_file("x,y\n" + "$12,a\n$9.50,b\n" * 9), "such as '$12'"),
     "per cent": (text_file("x,y\n" + "a,12 %\nb,9.5%\n" * 9), "target 'y' holds numbers that"),
@@ -349,6 +359,14 @@ MISTAKES = {
     "unknown ending": (text_file("x,y\n" + ROWS, "a.jpeg"), "ends in .jpeg, which is no known"),
     "no ending": (text_file("x,y\n" + ROWS, "table"), "ends in nothing"),
 }
+
+
+@pytest.mark.parametrize("header", ["length, mm;kind", "a, b, c;d, e;kind", "a|b, c;kind"])
+def test_a_separator_divides_every_row_and_not_the_header_alone(header, tmp_path):
+    path, names = tmp_path / "a.csv", header.split(";")
+    rows = pd.DataFrame({name: np.arange(90) / 2 for name in names} | {"kind": ["p", "q"] * 45})
+    path.write_text(header + "\n" + rows.to_csv(sep=";", index=False, header=False))
+    equal(read_table(path, "kind"), read_table(rows, "kind"))
 
 
 @pytest.mark.parametrize(("separator", "first"), [(";", "sep=;"), ("\t", "SEP=\t"), (",", ",,")])

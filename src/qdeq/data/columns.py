@@ -18,6 +18,7 @@ from qdeq.data.frames import (
     check_missing_words,
     infinite_numbers,
     listing,
+    said_of_case,
     said_of_gap_words,
 )
 
@@ -28,7 +29,10 @@ _INDICATOR_FROM = 0.05
 # What is further from the mean than this many deviations is taken to be there: a rotation by more
 # says nothing, and float32 would end at 3e38.
 FURTHEST = 1e4
-_ID_NAMES = re.compile(r"(.*[_ -])?(id|uuid|guid)|index|row|row_?id|unnamed: \d+|key", re.I)
+_ID_NAMES = re.compile(
+    r"((.*[_ -])?(id|uuid|guid|no|nr)|(?-i:.*[a-z]I[Dd])|index|row|row_?id|unnamed: \d+|key|#)\.?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,8 @@ def _fit_texts(series: Any, name: str, kind: ColumnKind) -> tuple[Column | None,
         return None, f"each of its {n_texts:,} different texts is in less than 1 % of the rows"
     cells = np.array([*texts, None], dtype=object)[codes]
     column, why = _one_hot(name, cells, often_missing)
-    return column, "; ".join(filter(None, [why, said_of_gap_words(texts)]))
+    said = said_of_case([text for text, count in zip(texts, counts, strict=True) if count])
+    return column, "; ".join(filter(None, [why, said_of_gap_words(texts), said]))
 
 
 def _one_hot(name: str, cells: np.ndarray, indicator: bool) -> tuple[Column, str]:

@@ -37,7 +37,8 @@ class CsvFile:
     path
         Of the file; `.gz` is unpacked.
     separator
-        Between fields: of comma, semicolon, tab and bar the one that the header has most of.
+        Between fields: of comma, semicolon, tab and bar the one that the header has most of, or the
+        next that divides the first rows as well.
     columns
         Names in the header.
     bytes_per_row
@@ -171,10 +172,22 @@ def _separator(text: str, path: Path) -> str:
     # Inside quotes a separator separates nothing.
     header = "".join(part for index, part in enumerate(_header(text).split('"')) if not index % 2)
     counts = {separator: header.count(separator) for separator in _SEPARATORS}
-    best = max(counts, key=lambda separator: counts[separator])
+    found = sorted(filter(counts.get, counts), key=lambda separator: -counts[separator])
+    # A header may hold more commas than separators: "length, mm;weight, g".
+    best = next((s for s in found if _is_in_every_row(s, text)), [*found, ","][0])
     if not counts[best] and path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
         return "\t"
     return best
+
+
+def _is_in_every_row(separator: str, text: str) -> bool:
+    """Whether the first rows have all as many fields as the header."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    widths = (len(row) for row in rows if not _is_no_header(separator.join(row)))
+    try:
+        return len(set(itertools.islice(widths, _HEADER_LINES))) == 1
+    except csv.Error:  # is named where rows are checked
+        return False
 
 
 def _other_separator(text: str) -> str:

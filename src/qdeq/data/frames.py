@@ -49,6 +49,7 @@ _GAP_WORDS = frozenset(
         *("na", "n/a", "n.a.", "#n/a", "#n/a n/a", "#na", "<na>", "nan", "null", "none", "nil"),
         *("?", "-", "--", "\u2013", "\u2014", ".", "..", "..."),
         *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+        *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "#nv"),
     ]
 )
 _BOOLEANS = {"true": "True", "TRUE": "True", "false": "False", "FALSE": "False"}
@@ -211,13 +212,13 @@ def kind_of(series: Any, where: str) -> ColumnKind:
     text = str(dtype)
     if types.is_datetime64_any_dtype(dtype) or text.startswith(("timedelta", "period", "interval")):
         raise UserError(_no_date(where, series.dropna().iloc[0] if series.notna().any() else text))
-    return _kind_of_values([v for v in _uniques(series, where)[1] if not is_missing(v)], where)
+    return _kind_of_values([v for v in uniques_of(series, where)[1] if not is_missing(v)], where)
 
 
 def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
     """The kind of a column from its different values."""
     for value in values:
-        if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
+        if not isinstance(value, str) and is_date(value):
             raise UserError(_no_date(where, value))
         if not isinstance(value, str | numbers.Real | decimal.Decimal | np.generic):
             kind = type(value).__name__
@@ -231,7 +232,7 @@ def _kind_of_values(values: list[Any], where: str) -> ColumnKind:
     words = list(dict.fromkeys(word for word in words if word))
     others = [word for word in words if not is_gap_word(word)]
     n_numbers = sum(is_number(value) for value in values)
-    dates = [word for word in others if _DATE.fullmatch(word)]
+    dates = list(filter(is_date, others))
     if dates and len(dates) >= 0.9 * (n_numbers + len(others)):
         raise UserError(_no_date(where, dates[0]))
     if not words or (n_numbers and not others):
@@ -285,7 +286,7 @@ def as_numbers(
     if types.is_numeric_dtype(series.dtype) and not types.is_complex_dtype(series.dtype):
         array = series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     else:
-        codes, uniques = _uniques(series, where)
+        codes, uniques = uniques_of(series, where)
         table = np.full(len(uniques) + 1, np.nan)
         for position, value in enumerate(uniques):
             if is_missing(value) or (
@@ -326,18 +327,18 @@ def as_texts(series: Any, where: str) -> tuple[np.ndarray, list[str]]:
     codes, texts
         ``(N,)`` whole numbers, and the different texts.
     """
-    codes, uniques = _uniques(series, where)
+    codes, uniques = uniques_of(series, where)
     texts: dict[str, int] = {}
     positions = np.full(len(uniques) + 1, -1)
     for position, value in enumerate(uniques):
-        if is_missing(value) or not (text := _text(value)):
+        if is_missing(value) or not (text := text_of(value)):
             continue
         positions[position] = texts.setdefault(text, len(texts))
     return positions[codes], list(texts)
 
 
-def _uniques(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
-    """Positions in the different values, -1 where one is missing, and these values."""
+def uniques_of(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
+    """Positions ``(N,)`` in the different values, -1 where one is missing, and these values."""
     pandas = require("pandas")
     if isinstance(series.dtype, pandas.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
@@ -352,7 +353,8 @@ def _uniques(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
     return codes, list(uniques)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A cell as a text, as `as_texts` makes it."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     text = str(value).strip()
@@ -382,6 +384,22 @@ def said_of_gap_words(texts: Iterable[str]) -> str:
     words = [text for text in texts if is_gap_word(text) and any(c.isalpha() for c in text)]
     named = listing([repr(word) for word in words])
     return f"{named} counts as a text, leave cells empty where one is missing" if words else ""
+
+
+def said_of_case(texts: Iterable[str]) -> str:
+    """What is to be said of texts such as `yes` and `Yes`, which are hardly meant as two."""
+    alike: dict[str, list[str]] = {}
+    for text in sorted(texts):
+        alike.setdefault(text.casefold(), []).append(text)
+    several = [listing([repr(text) for text in group]) for group in alike.values() if group[1:]]
+    return f"{'; '.join(several[:3])} differ by capitals alone" if several else ""
+
+
+def is_date(value: Any) -> bool:
+    """Whether a value is a date, a time or a duration, or a text that spells one out."""
+    if isinstance(value, str):
+        return _DATE.fullmatch(value.strip()) is not None
+    return isinstance(value, datetime.date | datetime.time | datetime.timedelta)
 
 
 def is_number(value: Any) -> bool:

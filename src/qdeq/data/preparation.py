@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qdeq.data.columns import FURTHEST, Column, fit_column
+from qdeq.data.decimals import read_decimal_commas
 from qdeq.data.frames import ColumnKind, as_frame, check_columns, kind_of, plain_name
 from qdeq.errors import UserError
 from qdeq.names import Task
@@ -66,6 +67,8 @@ class TablePreparation:
         Principal components in the place of the features.
     notes
         What was decided while the table was read, a line each.
+    decimal_commas
+        Columns whose texts such as 1,5 are numbers, also those that are no features.
 
     Examples
     --------
@@ -86,6 +89,7 @@ class TablePreparation:
     classes: tuple[int | str, ...] = ()
     components: Components | None = None
     notes: tuple[str, ...] = ()
+    decimal_commas: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -98,6 +102,7 @@ class TablePreparation:
         components: int | None = None,
         kinds: dict[str, ColumnKind] | None = None,
         notes: Iterable[str] = (),
+        decimal_commas: Sequence[str] = (),
         name: str = "table",
     ) -> "TablePreparation":
         """Learn from the rows that train.
@@ -112,6 +117,8 @@ class TablePreparation:
             How many principal components to take instead of the features.
         kinds
             Of the columns, where more rows are known than train. None finds them out.
+        decimal_commas
+            Columns of texts whose numbers have decimal commas.
         name
             What the table is called in messages.
 
@@ -122,6 +129,7 @@ class TablePreparation:
         """
         frame = as_frame(frame, name)
         said = list(notes)
+        frame = read_decimal_commas(frame, decimal_commas, name)
         if kinds is None:
             kinds = {c: kind_of(frame[c], f"column {c!r}") for c in frame.columns}
         kinds = {plain_name(column): kind for column, kind in kinds.items()}
@@ -135,7 +143,14 @@ class TablePreparation:
                 f"{name}: no column is left to learn from ({why}): give at least one that differs "
                 "from row to row"
             )
-        made = cls(tuple(columns), tuple(targets), task, tuple(classes), None, tuple(said))
+        made = cls(
+            tuple(columns),
+            tuple(targets),
+            task,
+            tuple(classes),
+            notes=tuple(said),
+            decimal_commas=tuple(decimal_commas),
+        )
         if components is not None:
             made = dataclasses.replace(made, components=_fit_components(made, frame, components))
         return made
@@ -159,8 +174,13 @@ class TablePreparation:
 
     @property
     def text_columns(self) -> list[str]:
-        """Those that hold texts, which readers of files must not take for numbers."""
-        return [column.name for column in self.columns if column.kind == "text"]
+        """Those whose cells readers of files must leave as they stand, and not take for numbers."""
+        texts = [column.name for column in self.columns if column.kind == "text"]
+        return [*texts, *self.decimal_commas]
+
+    @property
+    def _with_commas(self) -> list[str]:
+        return [name for name in self.column_names if name in self.decimal_commas]
 
     def transform(
         self,
@@ -190,6 +210,7 @@ class TablePreparation:
         """
         frame = as_frame(frame, name)
         check_columns(self.column_names, list(frame.columns), name, "which the model reads")
+        frame = read_decimal_commas(frame, self._with_commas, name, first_row=first_row, rows=rows)
         return self._features(frame, first_row, rows)
 
     def unseen(self, frame: Any) -> dict[str, dict[str, int]]:
@@ -202,7 +223,7 @@ class TablePreparation:
         frame
             As `transform` takes it.
         """
-        frame = as_frame(frame, "table")
+        frame = read_decimal_commas(as_frame(frame, "table"), self._with_commas, "table")
         found = {c.name: c.unseen(frame[c.name]) for c in self.columns}
         return {name: values for name, values in found.items() if values}
 

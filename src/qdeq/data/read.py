@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from qdeq.data.dataset import Dataset, Split
+from qdeq.data.decimals import decimal_comma_columns, read_decimal_commas
 from qdeq.data.frames import (
     ColumnKind,
     as_frame,
@@ -33,7 +34,14 @@ from qdeq.data.splits import (
     stratified_indices,
     train_valid_indices,
 )
-from qdeq.data.table_files import ArraysFile, ending_of, existing, read_whole, stem_of
+from qdeq.data.table_files import (
+    ArraysFile,
+    ending_of,
+    existing,
+    may_have_decimal_commas,
+    read_whole,
+    stem_of,
+)
 from qdeq.data.table_target import classes_of, infer_task, labels_of, positions, targets_of
 from qdeq.errors import UserError, check_choice
 from qdeq.names import Task
@@ -140,16 +148,26 @@ def read_table(
             raise UserError(f"ignore={column!r}: it is the target, leave it out of one of the two")
     for option, columns in wanted.items():
         check_columns(columns, known, where, f"the {option}")
+    features = [c for c in known if c not in {*special, *wanted["ignore"]}]
+    numbers = [column for column in (*features, *targets, weight) if column is not None]
     notes: list[str] = []
+    commas = () if preparation is None else preparation.decimal_commas
+    if preparation is None and source is not None and may_have_decimal_commas(table):
+        commas = decimal_comma_columns(frame, numbers, where)
+        if commas:  # of 189.400 pandas had made 189.4
+            frame = read_whole(table, texts=numbers)
+            commas = decimal_comma_columns(frame, numbers, where)
+    frame = read_decimal_commas(frame, commas, where)
     task, said = infer_task(frame, targets, task, where)
     notes.append(said)
+    if commas:
+        notes.append(f"decimal commas are read in {listing([repr(c) for c in commas])}")
     frame, labels, rows = _labelled(frame, targets, task, where, notes)
-    features = [c for c in frame.columns if c not in {*special, *wanted["ignore"]}]
     needed = [*targets, *wanted["group"]]
     held, test_where = None, _where(test, "test table")
     test_labels = test_rows = np.empty(0)
     if test is not None:
-        held = _test_frame(table, test, frame, features, needed, notes)
+        held = _test_frame(table, test, frame, features, needed, notes, commas)
         said_of_test: list[str] = []
         held, test_labels, test_rows = _labelled(held, targets, task, test_where, said_of_test)
         notes += [f"{test_where}: {said}" for said in said_of_test]
@@ -185,6 +203,7 @@ def read_table(
             components=components,
             kinds=kinds,
             notes=notes,
+            decimal_commas=commas,
             name=where,
         )
     x = preparation.transform(frame, name=where, rows=rows)
@@ -226,10 +245,10 @@ def _where(table: Any, name: str) -> str:
     return str(table) if isinstance(table, str | Path) else name
 
 
-def _frame(table: Any, name: str) -> tuple[Any, str]:
+def _frame(table: Any, name: str, *, texts: Sequence[str] = ()) -> tuple[Any, str]:
     where = _where(table, name)
     if isinstance(table, str | Path):
-        return read_whole(table), where
+        return read_whole(table, texts=texts), where
     if not is_frame(table):
         raise UserError(
             f"{name}: a {type(table).__name__}: give a path, a data frame or an Arrow table "
@@ -280,9 +299,12 @@ def _test_frame(
     features: list[str],
     needed: list[str],
     notes: list[str],
+    commas: Sequence[str],
 ) -> Any:
     held, where = (
-        (_arrays_test(test), str(test)) if _is_same_arrays(table, test) else _frame(test, "test")
+        (_arrays_test(test), str(test))
+        if _is_same_arrays(table, test)
+        else _frame(test, "test", texts=commas)
     )
     learning = _where(table, "table")
     columns = list(held.columns)
@@ -291,7 +313,7 @@ def _test_frame(
     extra = [column for column in columns if column not in frame.columns]
     if extra:
         notes.append(f"{where}: {listing(extra)} ignored, as {learning} has no such column")
-    return held
+    return read_decimal_commas(held, commas, where)
 
 
 def _is_same_arrays(table: Any, test: Any) -> bool:

@@ -141,6 +141,12 @@ def read_whole(path: str | Path, *, texts: Sequence[str] = ()) -> Any:
     return frame
 
 
+def may_have_decimal_commas(path: str | Path) -> bool:
+    """Whether it is a text table whose fields no comma separates."""
+    file = open_table(path)
+    return isinstance(file, CsvFile) and file.separator != ","
+
+
 def check_all_read(path: str | Path, n_read: int, n_rows: int) -> None:
     """Raise `UserError` where a reader found other rows than `check_rows` counted.
 

@@ -16,6 +16,7 @@ from qdeq.data.frames import (
     is_number,
     kind_of,
     listing,
+    said_of_case,
     said_of_gap_words,
 )
 from qdeq.errors import UserError
@@ -80,17 +81,9 @@ def infer_task(
 def _texts_line(series: Any, target: str, kind: ColumnKind, where: str) -> str:
     labels = labels_of(series, f"{where}: target {target!r}")
     texts = sorted({label for label in labels if label is not None})
-    said = _said_of_case(texts) + _said_of_texts(series, kind)
+    said = f"; {alike}" if (alike := said_of_case(texts)) else ""
+    said += _said_of_texts(series, kind)
     return f"task: classification, {target!r} holds {len(texts)} different texts{said}"
-
-
-def _said_of_case(texts: Sequence[str]) -> str:
-    """What is to be said of labels such as `yes` and `Yes`, which are hardly meant as two."""
-    alike: dict[str, list[str]] = {}
-    for text in texts:
-        alike.setdefault(text.casefold(), []).append(text)
-    several = [listing([repr(text) for text in group]) for group in alike.values() if group[1:]]
-    return f"; {'; '.join(several[:3])} differ by capitals alone" if several else ""
 
 
 def _said_of_texts(series: Any, kind: ColumnKind) -> str:

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from qdeq.data import SeriesPreparation
+from qdeq.data.frames import is_date
 from qdeq.data.inputs import column_names
 from qdeq.data.sequences import check_columns
 from qdeq.data.series import horizon_list, series_array
@@ -87,6 +88,7 @@ class QDEQForecaster(ChainEstimator):
         ----------
         y
             `(T,)` or `(T, channels)` real numbers in time order, an array or a frame; NaN are gaps.
+            Rows count as equally spaced; dates that are not cost a warning.
         X
             `(T, k)` further numbers known beforehand, row by row beside `y`; a forecast is given
             those of the rows that it is of.
@@ -109,8 +111,12 @@ class QDEQForecaster(ChainEstimator):
         if outside is not None and len(outside) != rows:
             raise UserError(f"X holds {len(outside)} and y {rows} rows: give a row of X for each")
         own_index = y.index if hasattr(y, "iloc") else None
+        index = None
         if own_index is not None:
             _check_order(own_index)
+            index = _Index.of(own_index)
+            if index.step is None:
+                _warn_of_index(own_index)
         _check_same_rows(X, own_index)
         self.outside_ = (
             None if outside is None else SeriesPreparation.fit([outside[:edge]], name="X")
@@ -145,7 +151,7 @@ class QDEQForecaster(ChainEstimator):
         self._remember(scaled, beside)
         self._columns = column_names(y), column_names(X)
         self._is_flat = np.ndim(y) == 1
-        self._index = None if own_index is None else _Index.of(own_index)
+        self._index = index
         names = getattr(y, "columns", None)
         self._names = getattr(y, "name", None) if names is None else names
         return self
@@ -332,11 +338,10 @@ class _Index:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pandas 3.1: it will return no text but an offset
                 step = index.freq or pd.infer_freq(index)
-        elif isinstance(index, pd.PeriodIndex):
-            step = 1
-        elif pd.api.types.is_integer_dtype(index):
-            steps = {b - a for a, b in pairwise(map(int, index))}
-            step = steps.pop() if len(steps) == 1 else None
+        elif isinstance(index, pd.PeriodIndex) or pd.api.types.is_integer_dtype(index):
+            numbers = index.asi8 if isinstance(index, pd.PeriodIndex) else index
+            steps = {b - a for a, b in pairwise(map(int, numbers))}
+            step = steps.pop() if len(steps) == 1 and index.is_unique else None
         return cls(index[-1:], step, bool(index.is_monotonic_increasing and index.is_unique))
 
     def at(self, horizon: np.ndarray) -> Any:
@@ -386,18 +391,43 @@ class _Index:
         return replace(self, last=index[-1:])
 
 
-def _check_order(index: Any) -> None:
-    """Raise `UserError` for dates or numbers that go back, of which the series would run so."""
+def _is_time(index: Any) -> bool:
+    """Whether rows stand in it at dates, times or numbers, and not under names."""
     import pandas as pd
 
-    is_time = isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex | pd.PeriodIndex)
-    is_time = is_time or pd.api.types.is_numeric_dtype(index)
-    if is_time and not index.hasnans and not index.is_monotonic_increasing:
+    times = pd.DatetimeIndex | pd.TimedeltaIndex | pd.PeriodIndex
+    return isinstance(index, times) or pd.api.types.is_numeric_dtype(index)
+
+
+def _check_order(index: Any) -> None:
+    """Raise `UserError` for dates or numbers that go back, of which the series would run so."""
+    if _is_time(index) and not index.hasnans and not index.is_monotonic_increasing:
         row = next(row for row, (a, b) in enumerate(pairwise(index), 1) if b < a)
         raise UserError(
             f"y: {index[row]} comes after {index[row - 1]} in its index (row {row}): give rows in "
             "time order, as y.sort_index() has them, or an array without an index"
         )
+
+
+def _warn_of_index(index: Any) -> None:
+    """Say that rows count as equally spaced where their dates or numbers are not, or are texts."""
+    if _is_time(index):
+        steps = np.diff(getattr(index, "asi8", index))
+        if steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-6, atol=0):  # as of 0.1, 0.2, 0.3
+            return
+        row = int(np.abs(steps - np.median(steps)).argmax()) + 1
+        what = f"has no one step (row {row}: {index[row]} after {index[row - 1]})"
+        remedy = "a row for every step, as y.asfreq has them, NaN where nothing is known"
+    elif is_date(index[0]) and is_date(index[-1]):
+        what = f"holds dates that pandas does not take for such ({index[0]!r}, ...)"
+        remedy = "pd.to_datetime of it"
+    else:
+        return
+    warnings.warn(
+        f"y: its index {what}, so rows are taken for equally spaced and in time order and "
+        f"forecasts are numbered from 1: give {remedy}, or y.to_numpy()",
+        stacklevel=3,
+    )
 
 
 def _check_same_rows(x: Any, wanted: Any) -> None:

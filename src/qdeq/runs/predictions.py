@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from qdeq.data import TablePreparation
-from qdeq.data.frames import as_texts, check_columns, listing, names_given
+from qdeq.data.frames import check_columns, listing, names_given, text_of, uniques_of
 from qdeq.data.image_files import find_images
 from qdeq.data.table_files import ENDINGS, check_all_read, ending_of, open_table
 from qdeq.data.tables import require
@@ -165,8 +165,7 @@ def _rows_of_table(
     ignored = [column for column in table.columns if column not in known]
     notes = (f"ignored: {listing(ignored)}, which the model does not read",) if ignored else ()
     columns = list(dict.fromkeys([*read, *targets, *keep]))
-    # A kept code such as 007 is no number, unless the model reads it as one.
-    texts = [*preparation.text_columns, *(c for c in keep if c not in {*read, *targets})]
+    texts = [*preparation.text_columns, *keep]  # a kept code such as 007 stays as it stands
     frames = table.frames(_ROWS, columns=columns, texts=texts)
     unseen = UnseenValues(preparation)
 
@@ -182,8 +181,9 @@ def _rows_of_table(
 
 
 def _as_written(series: Any, name: str) -> np.ndarray:
-    """The cells of a column as texts, empty where one is missing."""
-    codes, texts = as_texts(series, f"column {name!r}")
+    """The cells of a column as texts, empty where one is missing; texts stay as they stand."""
+    codes, values = uniques_of(series, f"column {name!r}")
+    texts = [value if isinstance(value, str) else text_of(value) for value in values]
     return np.array([*texts, ""], dtype=str)[codes]
 
 

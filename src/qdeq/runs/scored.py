@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from qdeq.data.decimals import read_decimal_commas
 from qdeq.data.frames import listing
 from qdeq.data.table_target import labels_of, positions, targets_of
 from qdeq.errors import UserError
@@ -41,6 +42,10 @@ class Scored:
         if self.problem:
             return
         try:
+            if self.run.preparation is not None:
+                commas = self.run.preparation.decimal_commas
+                commas = [name for name in self.names if name in commas]
+                frame = read_decimal_commas(frame, commas, where)
             if self.run.targets is None:
                 self._add_labels(frame, answers, where)
             else:
