@@ -29,9 +29,10 @@ from qdeq.names import OWN_MODEL
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.report import write_report
 from qdeq.runs.report_data import of_run
-from qdeq.runs.run_folder import Checkpoint, Metrics, RunFolder
+from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
 from qdeq.runs.tracking import Tracking
+from qdeq.runs.training_files import Checkpoint, Metrics
 from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence, first_divergence
 from qdeq.training.loop import Trainer
