@@ -52,9 +52,9 @@ class EvaluateCommand:
 
     def execute(self, given: frozenset[str]) -> None:
         from qdeq.runs.evaluation import evaluate
-        from qdeq.runs.report import tolerance_in_words
         from qdeq.runs.run_folder import RunFolder
         from qdeq.runs.summary import finite_or_none
+        from qdeq.runs.summary_rows import tolerance_in_words
 
         for name in ("repeats", "seed"):
             if name in given and self.shots is None:

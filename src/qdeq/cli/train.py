@@ -151,7 +151,7 @@ class TrainCommand(TrainConfig):
             self._show(console, result)
 
     def _show(self, console: Console, run: "Run") -> None:
-        from qdeq.runs.report import summary_rows
+        from qdeq.runs.summary_rows import summary_rows
 
         summary, folder = run.summary, run.folder
         title = f"{summary.dataset}, {summary.n_qubits} qubits, {summary.encoding}, {summary.mode}"
