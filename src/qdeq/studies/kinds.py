@@ -250,7 +250,7 @@ def classical(
 
 
 def _confusion(model: Any, dataset: Dataset) -> list[list[int]]:
-    from qdeq.runs.session import confusion_matrix
+    from qdeq.runs.judging import confusion_matrix
 
     return confusion_matrix(dataset.test.y, model.predict(dataset.test.x), dataset.n_classes)
 
