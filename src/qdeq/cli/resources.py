@@ -251,8 +251,8 @@ class ResourcesCommand:
             if self.solver in (None, solver) and self.adjoint in (None, adjoint)
         ]
         entries: list[Entry] = []
-        # None is left only where the two that were asked for do not go together: `estimate` says
-        # why.
+        # No pair is left where the solver and the adjoint that were asked for do not go together:
+        # then `estimate` raises the error that says why.
         for solver, adjoint in pairs or [(self.solver or "", self.adjoint or "")]:
             cost = estimate(measured, solver=solver, adjoint=adjoint, steps=self.steps, **options)
             entries.append(Entry(solver, adjoint, None, cost))

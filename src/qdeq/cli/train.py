@@ -223,7 +223,10 @@ def with_data(
 
 
 def chosen(file: str | None, given: frozenset[str]) -> frozenset[str]:
-    """What the user set, in words or in a file; a file of a run leaves nothing to rules."""
+    """The options that the user set, on the command line or in a file.
+
+    The file of a run has them all, so that no preset and no rule decides any.
+    """
     if file is None:
         return given
     told = read_options(file)
@@ -238,7 +241,7 @@ def preset_defaults(command: type[ConfigType], argv: Sequence[str]) -> ConfigTyp
     file = _last_of("--config", argv)
     if file is not None and "config" in {field.name for field in dataclasses.fields(command)}:
         values |= read_options(file)
-        # tyro reads the words against these: what cannot be is to be refused before.
+        # Refused here if out of range: tyro would show its own message for such a default.
         TrainConfig(**{f.name: values[f.name] for f in dataclasses.fields(TrainConfig)})
     return command(**values)
 

@@ -228,7 +228,7 @@ def _injection_gradient(
     def by_input(m: jax.Array, x: jax.Array, cotangent: jax.Array) -> jax.Array:
         v = encoder_input(model, m, x)[0]
         found = jax.vjp(program.encoding_angles, v)[1](cotangent)[0]
-        # Amplitudes whose angles have no derivative say nothing of the injection.
+        # Where the angles of amplitudes have no derivative, the sample adds nothing.
         return jnp.where(jnp.all(jnp.isfinite(found)), found, 0)
 
     pulled = jax.vmap(by_input)(m, x, cotangents)

@@ -71,7 +71,7 @@ class RunFolder(DataFiles, TrainingFiles, ResultFiles):
             if not path.exists():
                 with contextlib.suppress(UserError):
                     return cls.create(path)
-                if not path.exists():  # it is not that somebody else was faster
+                if not path.exists():  # no other process was faster: its error says what is wrong
                     return cls.create(path)
         raise AssertionError("numbers end")
 

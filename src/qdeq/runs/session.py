@@ -176,8 +176,8 @@ class Session:
         self.tracking = tracking or Tracking()
         self.progress = Progress.of(states, histories)
         self._checkpoint_time = -np.inf
-        # Per seed why its training ended early, or nothing. A seed that has diverged stays in the
-        # program of the others, for nothing.
+        # Per seed why its training ended early, or nothing. A seed that has diverged is still
+        # computed with the others, since all are one program; its results are not used.
         self.stopped = [first_divergence(h, c) for h, c in zip(histories, configs, strict=True)]
 
     @property

@@ -10,8 +10,8 @@ from qdeq.training.config import TrainConfig
 def summary_rows(summary: Summary, config: TrainConfig | None = None) -> dict[str, str]:
     """Return what a person wants to see of a summary, label to formatted value.
 
-    With the configuration also what "converged" means: a largest residual above the tolerance
-    beside "100 % converged" is no contradiction.
+    With the configuration, a row says what "converged" means. Without it, a largest residual above
+    the tolerance beside "100 % converged" would look like a contradiction.
     """
     spread = summary.spread
     score = IN_WORDS[summary.score]

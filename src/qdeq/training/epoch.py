@@ -212,7 +212,8 @@ class Recipe:
         form = classifier.model.prepare()
 
         def predict(x: Array, keep: Array, start: Array | None) -> tuple[Prediction, Array | float]:
-            # Bound once: what solve and penalty pull back adds up before it passes the circuit.
+            # Bound once, so that the gradients of solve and penalty are added up before they are
+            # passed through the circuit.
             function = form.bind(x)
             prediction = classifier.predict(
                 function, layer, start=start, keep=keep, dropout=values.dropout, budget=budget
