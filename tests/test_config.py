@@ -21,7 +21,7 @@ from qdeq.cli.train import TrainCommand, config_of
 from qdeq.data import DATASETS
 from qdeq.equilibrium import ADJOINTS, SOLVERS
 from qdeq.errors import UserError
-from qdeq.runs.report import command_line
+from qdeq.runs.reproduction import command_line
 from qdeq.training.checked import hints_of, plain_type, range_of
 from qdeq.training.config import PRESETS, TrainConfig
 

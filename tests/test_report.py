@@ -22,16 +22,12 @@ from qdeq.equilibrium import Picard
 from qdeq.errors import UserError
 from qdeq.runs import figures, report_data
 from qdeq.runs.circuit import circuit_of
-from qdeq.runs.report import (
-    command_line,
-    python_call,
-    report_page,
-    summary_rows,
-    write_report,
-)
+from qdeq.runs.report import report_page, write_report
 from qdeq.runs.report_data import Path, ReportData, Sample, Search, of_run
+from qdeq.runs.reproduction import command_line, python_call
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary, versions
+from qdeq.runs.summary_rows import summary_rows
 from qdeq.training.config import PRESETS, TrainConfig
 
 

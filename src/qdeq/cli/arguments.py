@@ -141,7 +141,7 @@ def _check(command: type, argv: Sequence[str], prog: str) -> frozenset[str]:
     """Raise `UserError` unless tyro will understand the words; return the names of fields set."""
     hints = typing.get_type_hints(command, include_extras=True)
     fields = dataclasses.fields(command)
-    options = {_option(f.name): f.name for f in fields if not _is_positional(hints[f.name])}
+    options = {option_of(f.name): f.name for f in fields if not _is_positional(hints[f.name])}
     positional = [f for f in fields if _is_positional(hints[f.name])]
     given: set[str] = set()
     words, n_positional = list(argv), 0
@@ -206,5 +206,15 @@ def _is_positional(hint: Any) -> bool:
     return tyro.conf.Positional in getattr(hint, "__metadata__", ())
 
 
-def _option(name: str) -> str:
+def option_of(name: str) -> str:
+    """What a field is called on the command line."""
     return "--" + name.replace("_", "-")
+
+
+def options_of(names: Iterable[str]) -> str:
+    """What fields are called on the command line, in one order.
+
+    >>> options_of({"sites", "device_qubits"})
+    '--device-qubits, --sites'
+    """
+    return ", ".join(map(option_of, sorted(names)))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from qdeq.cli.arguments import option_of
 from qdeq.training.checked import plain_type
 
 # In Bash's own words; zsh understands them with its bashcompinit.
@@ -100,5 +101,5 @@ def _words(command: Any) -> dict[str, Sequence[str]]:
         plain = plain_type(hints[field.name])
         known = typing.get_args(plain) if typing.get_origin(plain) is Literal else ()
         if tyro.conf.Positional not in getattr(hints[field.name], "__metadata__", ()):
-            found["--" + field.name.replace("_", "-")] = known
+            found[option_of(field.name)] = known
     return {**found, "--help": ()}

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
+from qdeq.cli.arguments import option_of
 from qdeq.names import TABLE_ENCODING
 
 _LAYERED = ("hardware-efficient", "strongly-entangling", "paper-repeated")
@@ -84,7 +85,7 @@ def warn_of_no_effect(given: Collection[str], values: Iterable[Any], rules: Rule
     values = list(values)
     for name, rule in rules.items():
         if name in given and not any(rule.counts(value) for value in values):
-            option = "--" + name.replace("_", "-")
+            option = option_of(name)
             print(
                 f"qdeq: warning: {option} changes nothing here: it needs {rule.needs}",
                 file=sys.stderr,

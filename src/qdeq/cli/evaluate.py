@@ -4,13 +4,16 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from qdeq.cli.console import make_console, print_rows
 from qdeq.errors import UserError
 from qdeq.names import IN_WORDS, SolverName, SplitName
+
+if TYPE_CHECKING:
+    from qdeq.runs.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class EvaluateCommand:
 
     def execute(self, given: frozenset[str]) -> None:
         from qdeq.runs.evaluation import evaluate
-        from qdeq.runs.report import tolerance_in_words
         from qdeq.runs.run_folder import RunFolder
         from qdeq.runs.summary import finite_or_none
+        from qdeq.runs.summary_rows import tolerance_in_words
 
         for name in ("repeats", "seed"):
             if name in given and self.shots is None:
@@ -73,44 +76,50 @@ class EvaluateCommand:
             print(json.dumps(finite_or_none(dataclasses.asdict(result))))
             return
 
-        def with_deviation(name: str, form: str) -> str:
-            text = format(getattr(result, name), form)
-            deviation = result.deviation.get(name)
-            return text if deviation is None else f"{text} ± {format(deviation, form)}"
-
-        scores = {"accuracy": ".4f"}
-        if result.task == "regression":
-            scores = {"r2": ".4f", "rmse": ".4g", "mae": ".4g"}
         config, means = RunFolder.open(self.run).read_config(), {}
         if result.shots is None and config.mode == "implicit":
             words = tolerance_in_words(self.solver or config.solver, config.tolerance)
             means["converged means"] = words
-        rows = {
-            **{
-                IN_WORDS.get(name, name.upper()): with_deviation(name, form)
-                for name, form in scores.items()
-            },
-            "loss": with_deviation("loss", ".4f"),
-            "residual, mean": with_deviation("residual_mean", ".2e"),
-            "residual, max": with_deviation("residual_max", ".2e"),
-            "converged": with_deviation("converged_fraction", ".2%"),
-            **means,
-            "solver steps, mean": with_deviation("solver_steps_mean", ".2f"),
-            "circuit executions": f"{result.circuit_executions:,}",
-        }
-        if result.shots is not None:
-            rows["residual as measured"] = with_deviation("measured_residual_mean", ".2e")
-            rows["shots"] = (
-                f"{result.shots:,} per execution, {result.total_shots:,} in all; {result.repeats} "
-                f"repeat{'s' * (result.repeats != 1)}"
-            )
-        if result.seeds is not None:
-            rows["seeds"] = str(len(result.seeds))
-        if result.solver is not None:
-            rows["solver"] = result.solver
-        if result.noise:
-            rows["noise"] = result.noise
-        if result.undefined_inputs:
-            rows["undefined inputs"] = str(result.undefined_inputs)
         title = f"{result.run}: {result.n_samples:,} {result.split} samples"
-        print_rows(make_console(), rows, title=title)
+        print_rows(make_console(), _rows(result, means), title=title)
+
+
+def _rows(result: "Evaluation", means: dict[str, str]) -> dict[str, str]:
+    """What a person wants to see of an evaluation; `means` says what "converged" means."""
+
+    def with_deviation(name: str, form: str) -> str:
+        text = format(getattr(result, name), form)
+        deviation = result.deviation.get(name)
+        return text if deviation is None else f"{text} ± {format(deviation, form)}"
+
+    scores = {"accuracy": ".4f"}
+    if result.task == "regression":
+        scores = {"r2": ".4f", "rmse": ".4g", "mae": ".4g"}
+    rows = {
+        **{
+            IN_WORDS.get(name, name.upper()): with_deviation(name, form)
+            for name, form in scores.items()
+        },
+        "loss": with_deviation("loss", ".4f"),
+        "residual, mean": with_deviation("residual_mean", ".2e"),
+        "residual, max": with_deviation("residual_max", ".2e"),
+        "converged": with_deviation("converged_fraction", ".2%"),
+        **means,
+        "solver steps, mean": with_deviation("solver_steps_mean", ".2f"),
+        "circuit executions": f"{result.circuit_executions:,}",
+    }
+    if result.shots is not None:
+        rows["residual as measured"] = with_deviation("measured_residual_mean", ".2e")
+        rows["shots"] = (
+            f"{result.shots:,} per execution, {result.total_shots:,} in all; {result.repeats} "
+            f"repeat{'s' * (result.repeats != 1)}"
+        )
+    if result.seeds is not None:
+        rows["seeds"] = str(len(result.seeds))
+    if result.solver is not None:
+        rows["solver"] = result.solver
+    if result.noise:
+        rows["noise"] = result.noise
+    if result.undefined_inputs:
+        rows["undefined inputs"] = str(result.undefined_inputs)
+    return rows

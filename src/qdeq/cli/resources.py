@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from qdeq.cli.arguments import options_of
 from qdeq.cli.console import make_console, print_rows
 from qdeq.cli.effects import OF_RESOURCES, warn_of_no_effect
 from qdeq.cli.wirings import WiringName, wiring_of
@@ -27,7 +28,7 @@ from qdeq.names import (
 
 if TYPE_CHECKING:
     from qdeq.circuits import MeasuredCircuit
-    from qdeq.cli.resources_tables import Entry
+    from qdeq.cli.resources_tables import Entry, Workload
     from qdeq.equilibrium.networks import AbstractWiring
 
 _LAYERS = (1, 2, 5, 10)
@@ -145,16 +146,9 @@ class ResourcesCommand:
         if self.run is not None:
             self._show_run(given)
             return
-        for name in ("n_qubits", "n_features", "ansatz_layers", "batch_size", "epochs", "samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name}={value}: give a number of at least 1")
-        of_network = {"sites", "edges", "device_qubits"} & given
-        if of_network and self.wiring is None:
-            options = ", ".join("--" + name.replace("_", "-") for name in sorted(of_network))
-            raise UserError(f"{options} without --wiring: say which wiring, such as chain")
+        self._check(given)
         from qdeq.circuits import MeasuredCircuit
-        from qdeq.cli import resources_tables as tables
+        from qdeq.cli.resources_tables import Workload
 
         measured = MeasuredCircuit.named(
             self.n_qubits,
@@ -165,30 +159,58 @@ class ResourcesCommand:
             ansatz_layers=self.ansatz_layers,
             observables=self.observables,
         )
-        work = tables.Workload(self.batch_size, self.samples, self.epochs, self._budget())
-        wiring, copies = None, 1
-        if self.wiring is None:
+        work = Workload(self.batch_size, self.samples, self.epochs, self._budget())
+        network = None if self.wiring is None else self._network(measured)
+        if network is None:
             entries = self._entries(measured)
         else:
-            wiring, copies = self._network(measured, given)
-            entries = self._network_entries(measured, wiring, copies)
-        circuit = entries[0].cost.circuit
-        if self.json:
-            found = {
-                "circuit": tables.circuit_numbers(circuit),
-                "device": asdict(parse_timing(self.device)),
-                "costs": [tables.plain(entry, work) for entry in entries],
+            entries = self._network_entries(measured, network)
+        show = self._print_json if self.json else self._print_tables
+        show(entries, work, network)
+
+    def _check(self, given: frozenset[str]) -> None:
+        """Refuse what cannot be before anything is imported that takes its time."""
+        for name in ("n_qubits", "n_features", "ansatz_layers", "batch_size", "epochs", "samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name}={value}: give a number of at least 1")
+        of_network = {"sites", "edges", "device_qubits"} & given
+        if of_network and self.wiring is None:
+            raise UserError(
+                f"{options_of(of_network)} without --wiring: say which wiring, such as chain"
+            )
+        for name in ("solver", "adjoint"):
+            if name in given and self.wiring is not None:
+                raise UserError(
+                    f"{name}={getattr(self, name)} with --wiring: a network's solvers and its "
+                    "adjoint follow from the wiring, leave it out"
+                )
+
+    def _print_json(
+        self, entries: "list[Entry]", work: "Workload", network: "_Network | None"
+    ) -> None:
+        from qdeq.cli import resources_tables as tables
+
+        found = {
+            "circuit": tables.circuit_numbers(entries[0].cost.circuit),
+            "device": asdict(parse_timing(self.device)),
+            "costs": [tables.plain(entry, work) for entry in entries],
+        }
+        if network is not None:
+            found["network"] = {
+                "wiring": repr(network.wiring),
+                "sites": network.wiring.n_sites,
+                "observables": network.n_observables,
+                "copies": network.copies,
             }
-            if wiring is not None:
-                found["network"] = {
-                    "wiring": repr(wiring),
-                    "sites": wiring.n_sites,
-                    "observables": measured.n_observables,
-                    "copies": copies,
-                }
-            print(json.dumps(found))
-            return
-        console = make_console()
+        print(json.dumps(found))
+
+    def _print_tables(
+        self, entries: "list[Entry]", work: "Workload", network: "_Network | None"
+    ) -> None:
+        from qdeq.cli import resources_tables as tables
+
+        console, circuit = make_console(), entries[0].cost.circuit
         features = self.n_features or self.n_qubits**2
         what = f"{self.n_qubits} qubits, {self.encoding} encoding of {features} features"
         _heading(console, f"One application: {what}")
@@ -196,11 +218,11 @@ class ResourcesCommand:
         print_rows(console, tables.derivative_rows(circuit), title="Measurements and derivatives")
         conditions = f"{self.steps:g} solver steps, {self.shots:,} shots"
         samples = f"{self.batch_size:,} sample" + "s" * (self.batch_size > 1)
-        if wiring is not None:
-            samples += f" of {wiring.n_sites:,} cells"
-            packed = f", {copies} side by side" if copies > 1 else ""
-            q = f"{measured.n_observables} observables a cell{packed}"
-            _heading(console, f"Network: {wiring!r}, {q}")
+        if network is not None:
+            samples += f" of {network.wiring.n_sites:,} cells"
+            packed = f", {network.copies} side by side" if network.copies > 1 else ""
+            q = f"{network.n_observables} observables a cell{packed}"
+            _heading(console, f"Network: {network.wiring!r}, {q}")
         _heading(console, f"Inference, {samples}: {conditions}")
         console.print(tables.fitted(tables.inference_table(entries, work), console.width))
         _heading(console, f"A training step, {samples}: {self._rule()}")
@@ -229,8 +251,8 @@ class ResourcesCommand:
             if self.solver in (None, solver) and self.adjoint in (None, adjoint)
         ]
         entries: list[Entry] = []
-        # None is left only where the two that were asked for do not go together: `estimate` says
-        # why.
+        # No pair is left where the solver and the adjoint that were asked for do not go together:
+        # then `estimate` raises the error that says why.
         for solver, adjoint in pairs or [(self.solver or "", self.adjoint or "")]:
             cost = estimate(measured, solver=solver, adjoint=adjoint, steps=self.steps, **options)
             entries.append(Entry(solver, adjoint, None, cost))
@@ -239,35 +261,25 @@ class ResourcesCommand:
             entries.append(Entry(None, None, layers, cost))
         return entries
 
-    def _network(
-        self, measured: "MeasuredCircuit", given: frozenset[str]
-    ) -> "tuple[AbstractWiring, int]":
-        """The wiring, and how many cells stand side by side."""
-        for name in ("solver", "adjoint"):
-            if name in given:
-                raise UserError(
-                    f"{name}={getattr(self, name)} with --wiring: a network's solvers and its "
-                    "adjoint follow from the wiring, leave it out"
-                )
+    def _network(self, measured: "MeasuredCircuit") -> "_Network":
         from qdeq.devices import copies_that_fit
 
         assert self.wiring is not None
-        wiring = wiring_of(self.wiring, self.sites, self.edges)
-        if self.device_qubits is None:
-            return wiring, 1
-        try:
-            return wiring, copies_that_fit(measured.n_qubits, self.device_qubits)
-        except UserError as error:
-            raise UserError(str(error).replace("n_qubits=", "device_qubits=", 1)) from None
+        wiring, copies = wiring_of(self.wiring, self.sites, self.edges), 1
+        if self.device_qubits is not None:
+            try:
+                copies = copies_that_fit(measured.n_qubits, self.device_qubits)
+            except UserError as error:
+                raise UserError(str(error).replace("n_qubits=", "device_qubits=", 1)) from None
+        return _Network(wiring, copies, measured.n_observables)
 
-    def _network_entries(
-        self, measured: "MeasuredCircuit", wiring: "AbstractWiring", copies: int
-    ) -> "list[Entry]":
+    def _network_entries(self, measured: "MeasuredCircuit", network: "_Network") -> "list[Entry]":
         """The solvers that the wiring allows, then direct(L)."""
         from qdeq.cli.resources_tables import Entry
         from qdeq.devices import estimate_network, solvers_on_devices
 
-        options: dict[str, Any] = {**self._options(), "copies": copies}
+        wiring = network.wiring
+        options: dict[str, Any] = {**self._options(), "copies": network.copies}
         entries: list[Entry] = []
         for solver in solvers_on_devices(wiring):
             cost = estimate_network(measured, wiring, solver=solver, steps=self.steps, **options)
@@ -305,10 +317,11 @@ class ResourcesCommand:
         return Budget(self.budget_executions, seconds=self.budget_seconds)
 
     def _show_run(self, given: frozenset[str]) -> None:
-        refused = sorted(given - _WITH_RUN)
+        refused = given - _WITH_RUN
         if refused:
-            options = ", ".join("--" + name.replace("_", "-") for name in refused)
-            raise UserError(f"{options} cannot be given with RUN: the run says what was done")
+            raise UserError(
+                f"{options_of(refused)} cannot be given with RUN: the run says what was done"
+            )
         from qdeq.cli import resources_tables as tables
         from qdeq.devices.circuit_cost import CircuitCost
         from qdeq.runs.circuit import circuit_of
@@ -320,9 +333,8 @@ class ResourcesCommand:
         history = [line for seed in folder.read_histories() for line in seed]
         measured, options = circuit_of(config, summary), self._options()
         cost = run_cost(measured, config, history, **options)
-        phase = "implicit" if config.mode == "implicit" else "direct"
         steps = summary.solver_steps_mean
-        inference = phase_cost(measured, config, phase, steps, **options).inference(1000)
+        inference = phase_cost(measured, config, config.mode, steps, **options).inference(1000)
         circuit = CircuitCost.of(measured)
         if self.json:
             found = {
@@ -342,6 +354,15 @@ class ResourcesCommand:
         console.print(tables.fitted(tables.circuit_table(circuit), console.width))
         title = f"{self.shots:,} shots, {self._rule()}, timing {self.device}"
         print_rows(console, tables.run_rows(cost, inference, steps), title=title)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The wiring, how many cells stand side by side on the device, and what each measures."""
+
+    wiring: "AbstractWiring"
+    copies: int
+    n_observables: int
 
 
 def _heading(console: Console, text: str) -> None:

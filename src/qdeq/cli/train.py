@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
+from qdeq.cli.arguments import options_of
 from qdeq.cli.config_file import read_options
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.cli.effects import OF_TRAINING, warn_of_no_effect
@@ -96,24 +97,13 @@ class TrainCommand(TrainConfig):
         speaks = together is None or together.process_id == 0
         console = make_console(json=self.json, quiet=self.quiet or not speaks)
         if self.resume is not None:
-            refused = sorted(given - _WITH_RESUME)
-            if refused:
-                options = ", ".join("--" + name.replace("_", "-") for name in refused)
-                raise UserError(
-                    f"{options} cannot be given with --resume: a run keeps its configuration; "
-                    "leave it out, or start a new run"
-                )
+            self._check_resumed(given)
         else:
             # Before JAX is imported: mistakes should answer at once.
             config, dataset = with_data(config_of(self), chosen(self.config, given), console)
-            if "seeds" in given and "seed" in given:
-                raise UserError(
-                    f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
-                )
+            seeds = self._seeds(given)
             if speaks:
                 warn_of_no_effect(given, [config], OF_TRAINING)
-            # One seed in words, of a file that has many, is that one.
-            seeds = None if self.seeds is None or "seed" in given else parse_seeds(self.seeds)
         if together is not None:
             together.join()
         elif self.devices is None:
@@ -150,8 +140,24 @@ class TrainCommand(TrainConfig):
             _warn_of_divergence(result.summaries)
             self._show(console, result)
 
+    def _check_resumed(self, given: frozenset[str]) -> None:
+        refused = given - _WITH_RESUME
+        if refused:
+            raise UserError(
+                f"{options_of(refused)} cannot be given with --resume: a run keeps its "
+                "configuration; leave it out, or start a new run"
+            )
+
+    def _seeds(self, given: frozenset[str]) -> list[int] | None:
+        if "seeds" in given and "seed" in given:
+            raise UserError(
+                f"--seed {self.seed} and --seeds {self.seeds} exclude each other: give one"
+            )
+        # One seed in words, of a file that has many, is that one.
+        return None if self.seeds is None or "seed" in given else parse_seeds(self.seeds)
+
     def _show(self, console: Console, run: "Run") -> None:
-        from qdeq.runs.report import summary_rows
+        from qdeq.runs.summary_rows import summary_rows
 
         summary, folder = run.summary, run.folder
         title = f"{summary.dataset}, {summary.n_qubits} qubits, {summary.encoding}, {summary.mode}"
@@ -217,7 +223,10 @@ def with_data(
 
 
 def chosen(file: str | None, given: frozenset[str]) -> frozenset[str]:
-    """What the user set, in words or in a file; a file of a run leaves nothing to rules."""
+    """The options that the user set, on the command line or in a file.
+
+    The file of a run has them all, so that no preset and no rule decides any.
+    """
     if file is None:
         return given
     told = read_options(file)
@@ -232,7 +241,7 @@ def preset_defaults(command: type[ConfigType], argv: Sequence[str]) -> ConfigTyp
     file = _last_of("--config", argv)
     if file is not None and "config" in {field.name for field in dataclasses.fields(command)}:
         values |= read_options(file)
-        # tyro reads the words against these: what cannot be is to be refused before.
+        # Refused here if out of range: tyro would show its own message for such a default.
         TrainConfig(**{f.name: values[f.name] for f in dataclasses.fields(TrainConfig)})
     return command(**values)
 

@@ -18,18 +18,13 @@ from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import check_executor, encoder_input
 from qdeq.devices.ledger import BudgetSpent
 from qdeq.devices.solve_state import DeviceSolution, SolveState
-from qdeq.equilibrium import Anderson, KrasnoselskiiMann, ShotSchedule, noise_floor
-from qdeq.equilibrium.shots import as_schedule
+from qdeq.equilibrium import Anderson, KrasnoselskiiMann, ShotSchedule
+from qdeq.equilibrium.shots import as_schedule, tolerance_under_shots
 from qdeq.equilibrium.solver import Solver, as_solver, check_solver, finds_zero, name_of
 from qdeq.errors import UserError, check_count
 from qdeq.lowering.program import Program
 from qdeq.models import Network, QuantumModel
 from qdeq.models.cells import circuit_of
-
-# As a tolerance this many sampling errors: a residual measured at the equilibrium has about one.
-_FLOORS = 2.0
-# The average of so many evaluations is what the default solver under shots aims at.
-_AVERAGED = 10
 
 
 def solve_on_device(
@@ -340,14 +335,15 @@ def _with_tolerance(
         if shots is None:
             solver = Anderson()
         else:
-            solver = KrasnoselskiiMann(rtol=0.0, atol=noise_floor(_AVERAGED * shots, n))
+            atol = tolerance_under_shots(shots, n, averages=True)
+            solver = KrasnoselskiiMann(rtol=0.0, atol=atol)
     rtol, atol = solver.rtol, solver.atol
     if tolerance is not None:
         if not tolerance >= 0:
             raise UserError(f"tolerance={tolerance!r}: give a number that is at least 0")
         rtol, atol = 0.0, tolerance
     elif shots is not None and not as_solver(solver).averages:
-        atol = max(float(atol), _FLOORS * noise_floor(shots, n))
+        atol = max(float(atol), tolerance_under_shots(shots, n, averages=False))
     return eqx.tree_at(lambda s: (s.rtol, s.atol), solver, (rtol, atol))
 
 

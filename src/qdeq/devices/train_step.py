@@ -52,24 +52,11 @@ class Attempt:
         (loss, accuracy), gradient, vectors = _loss_and_gradients(classifier, m, y, key)
         angles, defined = batch_angles(model, m, x)
         defined = defined[:, 0]  # a single site
-        adjoint = recipe.adjoint
-        is_object = not isinstance(adjoint, str)
-        has_jacobian = adjoint.uses_derivatives if is_object else adjoint == "implicit"
         learns_injection = bool(model.injection.learned)
-        if has_jacobian or learns_injection:
+        measured = np.zeros(0)
+        if _uses_jacobian(recipe.adjoint) or learns_injection:
             measured = self._input_jacobian(executor, recipe, m, x, angles)
-        else:
-            measured = np.zeros(0)
-        if has_jacobian:
-            jacobians = jnp.asarray(_in_measured_space(recipe, model, m, x, measured))
-        else:
-            jacobians = jnp.zeros((*m.shape, m.shape[1]), m.dtype)
-        if is_object:
-            vectors = _pull_back_by(
-                adjoint, recipe.solver, jacobians, m, solution.state.solver_state, vectors
-            )
-        elif adjoint == "implicit":
-            vectors = _pull_back(jacobians, vectors)
+        vectors = _through_equilibrium(recipe, model, solution, x, measured, vectors)
         weights = np.asarray(vectors, np.float64) * defined[:, None]
         slopes = np.einsum("bq,bqs->s", weights, self._angle_jacobian(executor, recipe, angles))
         theta_gradient = program.parameter_gradient(np.asarray(model.theta, np.float64), slopes)
@@ -186,6 +173,29 @@ def _loss_and_gradients(
     return value, gradient, vectors
 
 
+def _uses_jacobian(adjoint: str | AbstractAdjoint) -> bool:
+    return adjoint == "implicit" if isinstance(adjoint, str) else adjoint.uses_derivatives
+
+
+def _through_equilibrium(
+    recipe: DeviceRecipe,
+    model: QuantumModel,
+    solution: DeviceSolution,
+    x: jax.Array,
+    measured: np.ndarray,
+    vectors: jax.Array,
+) -> jax.Array:
+    """Gradients in the measured states `(B, q)`, passed through their equilibria by the adjoint."""
+    m, adjoint = jnp.asarray(solution.value), recipe.adjoint
+    jacobians = jnp.zeros((*m.shape, m.shape[1]), m.dtype)
+    if _uses_jacobian(adjoint):
+        jacobians = jnp.asarray(_in_measured_space(recipe, model, m, x, measured))
+    if not isinstance(adjoint, str):
+        solver_states = solution.state.solver_state
+        return _pull_back_by(adjoint, recipe.solver, jacobians, m, solver_states, vectors)
+    return _pull_back(jacobians, vectors) if adjoint == "implicit" else vectors
+
+
 def _in_measured_space(
     recipe: DeviceRecipe, model: QuantumModel, m: jax.Array, x: jax.Array, measured: np.ndarray
 ) -> np.ndarray:
@@ -218,7 +228,7 @@ def _injection_gradient(
     def by_input(m: jax.Array, x: jax.Array, cotangent: jax.Array) -> jax.Array:
         v = encoder_input(model, m, x)[0]
         found = jax.vjp(program.encoding_angles, v)[1](cotangent)[0]
-        # Amplitudes whose angles have no derivative say nothing of the injection.
+        # Where the angles of amplitudes have no derivative, the sample adds nothing.
         return jnp.where(jnp.all(jnp.isfinite(found)), found, 0)
 
     pulled = jax.vmap(by_input)(m, x, cotangents)

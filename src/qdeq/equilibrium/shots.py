@@ -172,6 +172,27 @@ def noise_floor(shots: float | Array, n: int, *, value: Float[Any, " n"] | None 
     return jnp.sqrt(variance / shots)
 
 
+def tolerance_under_shots(shots: float | Array, n: int, *, averages: bool) -> Any:
+    """The absolute tolerance that a solve with so many shots per evaluation can meet soon.
+
+    Two sampling errors, since a residual measured at the equilibrium has one to sqrt(2); for a
+    solver that averages its steps, the sampling error of ten evaluations together.
+
+    Parameters
+    ----------
+    shots
+        Per evaluation and setting, possibly traced.
+    n
+        Length of the state.
+    averages
+        Whether the solver averages its steps.
+
+    >>> tolerance_under_shots(100, 4, averages=False)
+    0.4
+    """
+    return noise_floor(10 * shots, n) if averages else 2.0 * noise_floor(shots, n)
+
+
 def _check_shots(name: str, value: Any) -> None:
     check_count(name, value)
     if value > LARGEST_SHOTS:

@@ -14,8 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from qdeq.data import Targets
 from qdeq.data.inputs import label_array, target_array
 from qdeq.errors import UserError
+from qdeq.interop._held_out import held_out_of_classes
 from qdeq.interop._sequences import SequenceEstimator, held_out
-from qdeq.interop.sklearn import held_out_of_classes
 from qdeq.training.predict import log_probabilities, probabilities
 
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qdeq.data import Dataset, Split, Targets
 from qdeq.data.inputs import target_array, weight_array, without_mask
-from qdeq.data.splits import scaled_regression, stratified_indices, train_valid_indices
+from qdeq.data.splits import scaled_regression, train_valid_indices
 from qdeq.errors import UserError
 from qdeq.interop._estimator import (
     Estimator,
@@ -21,6 +21,7 @@ from qdeq.interop._estimator import (
     sample_weights,
     that_count,
 )
+from qdeq.interop._held_out import split_classes
 from qdeq.models import Predictor
 from qdeq.training.predict import log_probabilities, probabilities
 
@@ -206,7 +207,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
                 "begin anew with warm_start=False"
             )
         samples = Split(X, counted.astype(np.int32), self._weighted(weights, y))
-        self._fit(_split_classes(samples, self._valid_fraction, seed))
+        self._fit(split_classes(samples, self._valid_fraction, seed))
         self.classes_ = classes
         return self
 
@@ -421,33 +422,3 @@ def _check_several(classes: np.ndarray) -> None:
         raise UserError(
             f"y holds 1 class ({classes[0]}): a classifier needs samples of at least two"
         )
-
-
-def _split_classes(samples: Split, fraction: float, seed: int) -> Dataset:
-    """Training and validation part, stratified; a class with one sample only trains.
-
-    `qdeq.data.from_arrays` draws its split without looking at the classes and refuses one that
-    leaves a class out, which the small folds of a cross-validation often would.
-    """
-    y = samples.y
-    valid = held_out_of_classes(y, fraction, seed)
-    parts = samples[~valid], samples[valid]
-    classes = tuple(range(int(y.max()) + 1))
-    return Dataset("custom", *parts, parts[1], classes, (1, samples.x.shape[1]))
-
-
-def held_out_of_classes(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which samples validate: some of every class that has several; one of each class trains."""
-    repeated = np.flatnonzero(np.bincount(y)[y] > 1)
-    if not len(repeated):
-        raise UserError(
-            f"{len(y)} samples, each the only one of its class: give at least two samples of a "
-            "class, one of which can validate"
-        )
-    _, held_out = stratified_indices(y[repeated], fraction=fraction, seed=seed)
-    valid = np.zeros(len(y), dtype=bool)
-    valid[repeated[held_out]] = True
-    # However large the fraction, one sample of every class trains.
-    _, firsts = np.unique(y, return_index=True)
-    valid[firsts[np.bincount(y[~valid], minlength=len(firsts)) == 0]] = False
-    return valid

@@ -11,12 +11,12 @@ from typing import NoReturn, get_args
 import numpy as np
 
 from qdeq.errors import UserError
-from qdeq.names import IN_WORDS, SplitName
+from qdeq.names import SplitName
 from qdeq.runs import pages
-from qdeq.runs.report import SEED_COLUMNS
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.statistics import LEVEL, Comparison, paired
 from qdeq.runs.summary import Spread, Summary
+from qdeq.runs.summary_rows import seed_columns
 
 # Numbers whose difference by seed means something; residuals differ by orders of magnitude.
 _PAIRED = ("converged_fraction", "solver_steps_mean")
@@ -113,12 +113,8 @@ def compare(runs: Sequence[str | Path]) -> RunComparison:
     summaries = [folder.read_summary() for folder in folders]
     for folder, summary in zip(folders[1:], summaries[1:], strict=True):
         _check_comparable(folders[0], summaries[0], folder, summary)
-    score = summaries[0].score
-    words = {"test_loss": "test loss", "test_rmse": "test RMSE", "test_mae": "test MAE"}
-    labels = {
-        name.format(score=score): label.format(words=IN_WORDS[score])
-        for name, label in {**SEED_COLUMNS, **words}.items()
-    }
+    errors = {"test_loss": "test loss", "test_rmse": "test RMSE", "test_mae": "test MAE"}
+    labels = {**seed_columns(summaries[0].score), **errors}
     # Errors of a regression: of a classification there are none.
     labels = {n: label for n, label in labels.items() if getattr(summaries[0], n) is not None}
     metrics = {label: [s.spread(name) for s in summaries] for name, label in labels.items()}

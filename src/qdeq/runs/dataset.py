@@ -106,9 +106,9 @@ def files_of(config: TrainConfig) -> dict[str, str]:
 
 
 def absolute(config: TrainConfig) -> TrainConfig:
-    """The configuration with its own files from the root, to be found from any folder.
+    """The configuration with absolute paths of the user's own files, found from any folder.
 
-    In its `data_dir`, where it names the folder that they have been moved to.
+    Where it has a `data_dir`, the files have been moved there.
 
     Raises
     ------

@@ -16,8 +16,9 @@ from qdeq.errors import UserError, check_choice
 from qdeq.models import ModelFunction, Predictor
 from qdeq.names import SplitName, Task
 from qdeq.runs.dataset import dataset_of_run, moved
+from qdeq.runs.judging import confusion_of
 from qdeq.runs.run_folder import RunFolder
-from qdeq.runs.session import confusion_of, make_trainer
+from qdeq.runs.session import make_trainer
 from qdeq.simulation.sampling import check_shots
 from qdeq.training.checked import as_text
 from qdeq.training.config import TrainConfig

@@ -48,22 +48,44 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
     history
         The lines of `metrics.jsonl`.
     """
-    epochs = [metrics["epoch"] for metrics in history]
     kept = max((metrics["epoch"] for metrics in history if metrics["best"]), default=None)
-    implicit = [metrics["epoch"] for metrics in history if metrics["phase"] == "implicit"]
+    return _training([history], kept)
+
+
+def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
+    """Loss and score per epoch of many seeds: the mean, and a band from lowest to highest.
+
+    Each epoch shows the seeds that had not ended before it.
+
+    Parameters
+    ----------
+    histories
+        The lines of `metrics.jsonl` of every seed.
+    """
+    return _training(histories)
+
+
+def _training(histories: Sequence[Sequence[dict[str, Any]]], kept: int | None = None) -> Figure:
+    longest = max(histories, key=len)
+    epochs = [metrics["epoch"] for metrics in longest]
+    implicit = [metrics["epoch"] for metrics in longest if metrics["phase"] == "implicit"]
     warm_up = implicit[0] - 1 if implicit else 0
+    marker = "o" if len(epochs) == 1 else None
     with styled_figure(8.0, 3.2, columns=2) as (figure, axes):
-        for panel, name in zip(axes, ("loss", _score(history)), strict=True):
+        for panel, name in zip(axes, ("loss", _score(histories[0])), strict=True):
             for split, label, colour in (
                 ("train", "training", BLUE),
                 ("valid", "validation", ORANGE),
             ):
-                values = _curve(history, split, name)
-                marker = "o" if len(epochs) == 1 else None
-                panel.plot(epochs, values, color=colour, label=label, marker=marker, markersize=4)
-            if name == "loss" and has_penalty([history]):
-                penalty = _numbers(history, "train_penalty")
-                panel.plot(epochs, penalty, color=GREEN, lw=1.2, ls="--", label="penalty")
+                values = _by_seed([_curve(history, split, name) for history in histories])
+                mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+                panel.plot(epochs, mean, color=colour, label=label, marker=marker, markersize=4)
+                if len(histories) > 1:
+                    panel.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
+            if name == "loss" and has_penalty(histories):
+                penalties = _by_seed([_numbers(h, "train_penalty") for h in histories])
+                mean = penalties.mean(axis=0)
+                panel.plot(epochs, mean, color=GREEN, lw=1.2, ls="--", label="penalty")
             if warm_up:
                 panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
             if kept is not None:
@@ -75,48 +97,12 @@ def training_curves(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def training_bands(histories: Sequence[Sequence[dict[str, Any]]]) -> Figure:
-    """Loss and score per epoch of many seeds: the mean, and a band from lowest to highest.
-
-    Of the seeds that have not ended before.
-
-    Parameters
-    ----------
-    histories
-        The lines of `metrics.jsonl` of every seed.
-    """
-    longest = max(histories, key=len)
-    epochs = [metrics["epoch"] for metrics in longest]
-    implicit = [metrics["epoch"] for metrics in longest if metrics["phase"] == "implicit"]
-    warm_up = implicit[0] - 1 if implicit else 0
-    with styled_figure(8.0, 3.2, columns=2) as (figure, axes):
-        for panel, name in zip(axes, ("loss", _score(histories[0])), strict=True):
-            for split, label, colour in (
-                ("train", "training", BLUE),
-                ("valid", "validation", ORANGE),
-            ):
-                values = np.full((len(histories), len(epochs)), math.nan)
-                for row, history in zip(values, histories, strict=True):
-                    row[: len(history)] = _curve(history, split, name)
-                values = np.ma.masked_invalid(values)  # seeds that have ended are left out
-                marker = "o" if len(epochs) == 1 else None
-                mean = values.mean(axis=0)
-                panel.plot(epochs, mean, color=colour, label=label, marker=marker, markersize=4)
-                low, high = values.min(axis=0), values.max(axis=0)
-                panel.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)
-            if name == "loss" and has_penalty(histories):
-                penalties = np.full((len(histories), len(epochs)), math.nan)
-                for row, history in zip(penalties, histories, strict=True):
-                    row[: len(history)] = _numbers(history, "train_penalty")
-                mean = np.ma.masked_invalid(penalties).mean(axis=0)
-                panel.plot(epochs, mean, color=GREEN, lw=1.2, ls="--", label="penalty")
-            if warm_up:
-                panel.axvspan(0.5, warm_up + 0.5, color="#e0e7ef", lw=0, label="warm-up")
-            panel.set(title=_title(name), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
-            panel.xaxis.set_major_locator(_whole_numbers())
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure
+def _by_seed(curves: Sequence[Sequence[float]]) -> np.ma.MaskedArray:
+    """Curves `(S, epochs)`, masked where a seed has ended or has no finite number."""
+    values = np.full((len(curves), max(map(len, curves))), math.nan)
+    for row, curve in zip(values, curves, strict=True):
+        row[: len(curve)] = curve
+    return np.ma.masked_invalid(values)
 
 
 def residual_trace(

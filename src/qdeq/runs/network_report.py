@@ -17,10 +17,10 @@ from qdeq.models import Network
 from qdeq.models.cells import circuit_of
 from qdeq.runs import figures, pages
 from qdeq.runs.network_search import Drawn, SitesSearch, packed, searches, wired_of
-from qdeq.runs.report import tolerance_in_words
 from qdeq.runs.report_data import SEARCHED, names_of_numbers
 from qdeq.runs.report_samples import NAMES
 from qdeq.runs.summary import hardware, versions
+from qdeq.runs.summary_rows import tolerance_in_words
 
 _NAMES = NAMES | {
     "sweep": "Sweep",

@@ -88,22 +88,7 @@ def predict_file(
         If a file cannot be read or written, a column is missing, or a number is none.
     """
     out = _writable(Path(out), Path(file))
-    if run.preparation is not None:
-        source = _rows_of_table(run, run.preparation, file, keep)
-    elif keep:
-        raise UserError(f"keep={keep!r}: the run was not trained on a table, so leave it out")
-    elif run.takes_images:
-        source = _rows_of_images(run, file)
-    elif run.config.features == "pca":
-        raise UserError(
-            f"{run.folder.image_components_path} is not there, which makes components of images "
-            "(qdeq 0.1 did not write it before November 2026): restore it or train again"
-        )
-    else:
-        raise UserError(
-            f"run={str(run.path)!r} was trained on features, which no file has columns for: "
-            "in Python, qdeq.load(RUN).predict takes features"
-        )
+    source = _rows_of(run, file, keep)
     done, converged = 0, 0
     with _writer(out) as write:
         for part in source.parts:
@@ -149,6 +134,25 @@ class _Rows:
     notes: tuple[str, ...] = ()
     unseen: UnseenValues | None = None
     scored: Scored | None = None
+
+
+def _rows_of(run: Run, file: str | Path, keep: str | Sequence[str]) -> _Rows:
+    """The rows of a file as the features that the run was trained on."""
+    if run.preparation is not None:
+        return _rows_of_table(run, run.preparation, file, keep)
+    if keep:
+        raise UserError(f"keep={keep!r}: the run was not trained on a table, so leave it out")
+    if run.takes_images:
+        return _rows_of_images(run, file)
+    if run.config.features == "pca":
+        raise UserError(
+            f"{run.folder.image_components_path} is not there, which makes components of images "
+            "(qdeq 0.1 did not write it before November 2026): restore it or train again"
+        )
+    raise UserError(
+        f"run={str(run.path)!r} was trained on features, which no file has columns for: "
+        "in Python, qdeq.load(RUN).predict takes features"
+    )
 
 
 def _rows_of_table(

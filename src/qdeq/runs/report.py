@@ -3,8 +3,6 @@
 Both are made from the files of a finished run folder alone, so they can be made again at any time.
 """
 
-import dataclasses
-import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +10,15 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from qdeq.errors import UserError
-from qdeq.names import IN_WORDS, OWN_DATA, OWN_MODEL
+from qdeq.names import IN_WORDS, OWN_MODEL
 from qdeq.runs import pages
 from qdeq.runs.circuit import circuit_of
 from qdeq.runs.report_data import ReportData
 from qdeq.runs.report_samples import search_data, search_of_equilibria, tested_samples
+from qdeq.runs.reproduction import command_line, python_call
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.summary import Summary
-from qdeq.training.checked import is_own
+from qdeq.runs.summary_rows import seed_columns, summary_rows
 from qdeq.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -144,32 +143,18 @@ def report_page(
         Whether the pictures show the Jacobian penalty by itself.
     """
     data = ReportData() if data is None else data
-    model = (
-        "own model" if config.ansatz == OWN_MODEL else f"{shorten(summary.encoding, 60)} encoding"
-    )
-    title = f"{summary.dataset}, {summary.mode}, {model}"
-    rows = pages.pairs(summary_rows(summary, config))
-    results = "Results"
-    if summary.seeds is not None:
-        title += f", {len(summary.seeds)} seed{'s' * (len(summary.seeds) != 1)}"
-        results += ", mean ± standard deviation over seeds"
-    surroundings = {
-        **({"finished": data.finished} if data.finished else {}),
-        **({"hardware": data.hardware} if data.hardware else {}),
-        "JAX device": summary.device,
-        **summary.versions,
-    }
+    over_seeds = "" if summary.seeds is None else ", mean ± standard deviation over seeds"
+    of_seed = "" if summary.seeds is None else f" of seed {summary.seeds[0]}"
     parts = [
         pages.paragraph(summary.run, "run"),
         pages.paragraph(f"{summary.spread(f'test_{summary.score}'):.4f}", "score"),
         pages.paragraph(f"test {IN_WORDS[summary.score]}", "run"),
         pages.paragraph(", ".join(filter(None, [data.finished, data.hardware])), "run"),
-        pages.heading(results),
-        rows,
+        pages.heading(f"Results{over_seeds}"),
+        pages.pairs(summary_rows(summary, config)),
     ]
     if summary.seeds is not None:
         parts += [pages.heading("Seed by seed"), _by_seed(summary)]
-    of_seed = "" if summary.seeds is None else f" of seed {summary.seeds[0]}"
     parts += [
         pages.heading("Training"),
         pages.figures(_captioned(pictures, ("training", "seeds"), penalty_apart)),
@@ -187,19 +172,22 @@ def report_page(
     rest = [name for name in pictures if name not in _PLACED]
     if rest:
         parts += [pages.heading("Circuit"), pages.figures(_captioned(pictures, rest))]
-    values = {name: str(value) for name, value in config.plain().items()}
-    parts += [
-        pages.heading("How to reproduce"),
-        *_how_to_reproduce(config, summary.seeds),
-        pages.columns(
-            {"Configuration": pages.pairs(values), "Surroundings": pages.pairs(surroundings)}
-        ),
-    ]
+    parts += _how_to_reproduce(config, summary, data)
+    title = _title(config, summary)
     if not data.searches:
         return pages.page(title, parts)
     return pages.page(
         title, parts, scripts=["view.js", "search.js"], data=search_data(summary, data)
     )
+
+
+def _title(config: TrainConfig, summary: Summary) -> str:
+    own = config.ansatz == OWN_MODEL
+    model = "own model" if own else f"{shorten(summary.encoding, 60)} encoding"
+    title = f"{summary.dataset}, {summary.mode}, {model}"
+    if summary.seeds is None:
+        return title
+    return f"{title}, {len(summary.seeds)} seed{'s' * (len(summary.seeds) != 1)}"
 
 
 _PLACED = ("training", "seeds", "predictions", "residual", "confusion")
@@ -216,92 +204,9 @@ def _captioned(
     }
 
 
-def summary_rows(summary: Summary, config: TrainConfig | None = None) -> dict[str, str]:
-    """Return what a person wants to see of a summary, label to formatted value.
-
-    With the configuration also what "converged" means: a largest residual above the tolerance
-    beside "100 % converged" is no contradiction.
-    """
-    spread = summary.spread
-    score = IN_WORDS[summary.score]
-    many = {} if summary.seeds is None else {"seeds": str(len(summary.seeds))}
-    rows = many | {
-        f"test {score}": f"{spread(f'test_{summary.score}'):.4f}",
-        f"validation {score}": f"{spread(f'valid_{summary.score}'):.4f}",
-        f"training {score}": f"{spread(f'train_{summary.score}'):.4f}",
-        **_errors(summary),
-        "kept epoch": f"{spread('best_epoch'):.4g} of {summary.epochs}",
-        "residual, mean": f"{spread('residual_mean'):.2e}",
-        "residual, max": f"{summary.residual_max:.2e}",
-        "converged": f"{spread('converged_fraction'):.2%} of test samples",
-        **converged_means(summary, config),
-        "solver steps, mean": f"{spread('solver_steps_mean'):.2f}",
-        "circuit executions": f"{summary.circuit_executions:,} in training, forward passes",
-        "parameters": f"{summary.n_parameters} in the model, "
-        f"{summary.n_head_parameters} in the head",
-        "training time": f"{summary.train_seconds:.2f} s" + " for all seeds" * bool(many),
-        "compile time": f"{summary.compile_seconds:.2f} s",
-        "peak memory": f"{summary.peak_memory_mb:.0f} MB",
-    }
-    if summary.stopped:
-        rows["stopped"] = summary.stopped
-    if summary.undefined_inputs:
-        rows["undefined inputs"] = f"{summary.undefined_inputs} test samples with x + R m = 0"
-    if summary.not_finite:
-        rows["not finite"] = (
-            f"{summary.not_finite} test samples met a residual that is no number; their last steps "
-            "are not in the picture of residuals"
-        )
-    return rows
-
-
-def converged_means(summary: Summary, config: TrainConfig | None) -> dict[str, str]:
-    """What makes a sample count as converged, as a row; nothing of a run without a solver."""
-    if config is None or summary.mode == "direct":
-        return {}
-    return {"converged means": tolerance_in_words(config.solver, config.tolerance)}
-
-
-def tolerance_in_words(solver: Any, tolerance: float) -> str:
-    """The test that a solver's result has to pass, and how it differs from a relative residual.
-
-    >>> tolerance_in_words("broyden", 1e-5)
-    '|f(m) − m| <= 1e-05 + 1e-05 |f(m)|; residuals are relative, |f(m) − m| / |f(m)|'
-    """
-    rtol, atol = (getattr(solver, name, tolerance) for name in ("rtol", "atol"))
-    return f"|f(m) − m| <= {atol:g} + {rtol:g} |f(m)|; residuals are relative, |f(m) − m| / |f(m)|"
-
-
-def _errors(summary: Summary) -> dict[str, str]:
-    """Test errors of a regression, in the targets' own units."""
-    if not summary.targets:
-        return {}
-    if len(summary.targets) > 1:  # whose units differ
-        return {"targets": ", ".join(summary.targets)}
-    return {
-        "target": summary.targets[0],
-        "test RMSE": f"{summary.spread('test_rmse'):.4g}",
-        "test MAE": f"{summary.spread('test_mae'):.4g}",
-    }
-
-
-# What differs from seed to seed, by the names that it has in the table of results.
-SEED_COLUMNS = {
-    "test_{score}": "test {words}",
-    "valid_{score}": "validation {words}",
-    "train_{score}": "training {words}",
-    "residual_mean": "residual, mean",
-    "residual_max": "residual, max",
-    "converged_fraction": "converged",
-    "solver_steps_mean": "solver steps, mean",
-    "best_epoch": "kept epoch",
-}
-
-
 def _by_seed(summary: Summary) -> str:
     """The numbers of every seed, by the names that they have in the table of results."""
-    score, words = summary.score, IN_WORDS[summary.score]
-    names = {k.format(score=score): v.format(words=words) for k, v in SEED_COLUMNS.items()}
+    names = seed_columns(summary.score)
     seeds = [str(seed) for seed in summary.seeds or []]
     body = [
         [seed, *(f"{summary.by_seed[name][position]:.4g}" for name in names)]
@@ -352,59 +257,26 @@ def _device_cost(
         return None
 
 
-def _how_to_reproduce(config: TrainConfig, seeds: Sequence[int] | None) -> list[str]:
-    again = python_call(config, seeds)
+def _how_to_reproduce(config: TrainConfig, summary: Summary, data: ReportData) -> list[str]:
+    """The command, the whole configuration, and what the run was made with."""
     same = "With the versions below, on the same kind of device, this"
-    if again is None:
-        command = command_line(config)
+    seeds, call = summary.seeds, python_call(config, summary.seeds)
+    if call is not None:
+        sentence = f"{same} call ends with the same model, given again what is left open in it."
+    else:
+        sentence = f"{same} command ends with the same model."
+        call = command_line(config)
         if seeds is not None:
-            command = f"{command_line(config.replace(seed=0))} --seeds {','.join(map(str, seeds))}"
-        return [
-            pages.paragraph(f"{same} command ends with the same model."),
-            pages.command(command),
-        ]
-    sentence = f"{same} call ends with the same model, given again what is left open in it."
-    return [pages.paragraph(sentence), pages.command(again)]
-
-
-def python_call(config: TrainConfig, seeds: Sequence[int] | None = None) -> str | None:
-    """Return the call that trains a configuration for which the command line has no words.
-
-    None where it has: nothing was given as an object in Python.
-
-    >>> python_call(TrainConfig(epochs=5, data="own"))
-    'qdeq.train(qdeq.TrainConfig(epochs=5), dataset=...)'
-    >>> python_call(TrainConfig(epochs=5)) is None
-    True
-    """
-    values = config.plain()
-    parts = {"dataset": config.data == OWN_DATA, "model": config.ansatz == OWN_MODEL}
-    left_open = [f"{name}=..." for name, is_given in parts.items() if is_given]
-    options = []
-    for field in dataclasses.fields(config):
-        value = values[field.name]
-        if is_own(value):
-            options.append(f"{field.name}=...")
-        elif value not in (field.default, OWN_DATA) and (field.name != "seed" or seeds is None):
-            options.append(f"{field.name}={value!r}")
-    if not left_open and "=..." not in "".join(options):
-        return None
-    arguments = [f"qdeq.TrainConfig({', '.join(options)})"]
-    arguments += [] if seeds is None else [f"seeds={list(seeds)}"]
-    return f"qdeq.train({', '.join([*arguments, *left_open])})"
-
-
-def command_line(config: TrainConfig) -> str:
-    """Return the command that trains a configuration: every option that is not a default.
-
-    >>> command_line(TrainConfig(epochs=5, data_dir="my data"))
-    "qdeq train --data-dir 'my data' --epochs 5"
-    """
-    words, values = ["qdeq", "train"], config.plain()
-    if config.is_file:  # for which other values than the paper's are the defaults
-        words += ["--preset", "paper"]
-    for field in dataclasses.fields(config):
-        value = values[field.name]
-        if value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+            call = f"{command_line(config.replace(seed=0))} --seeds {','.join(map(str, seeds))}"
+    values = {name: str(value) for name, value in config.plain().items()}
+    known = {"finished": data.finished, "hardware": data.hardware}
+    surroundings = {name: text for name, text in known.items() if text}
+    surroundings |= {"JAX device": summary.device, **summary.versions}
+    return [
+        pages.heading("How to reproduce"),
+        pages.paragraph(sentence),
+        pages.command(call),
+        pages.columns(
+            {"Configuration": pages.pairs(values), "Surroundings": pages.pairs(surroundings)}
+        ),
+    ]

@@ -17,12 +17,13 @@ from qdeq.models import ModelFunction
 from qdeq.names import OWN_DATA, OWN_MODEL
 from qdeq.runs.dataset import absolute, dataset_of_run, files_of
 from qdeq.runs.dataset import moved as moved
-from qdeq.runs.run_folder import Checkpoint, RunFolder
+from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.seeds import check_seeds
 from qdeq.runs.session import OnEpoch, OnStage, Session, ignore, is_writer, make_trainer
 from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
 from qdeq.runs.tracking import Track, Tracking, trackers_of
 from qdeq.runs.trained import Run
+from qdeq.runs.training_files import Checkpoint
 from qdeq.training.config import TrainConfig
 from qdeq.training.loop import Trainer
 from qdeq.training.recommended import recommended

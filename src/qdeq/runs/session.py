@@ -1,4 +1,4 @@
-"""One process's part of a run: epochs, checkpoints, the judging of the best models, interrupts.
+"""One process's part of a run: epochs, checkpoints, what is written at the end, interrupts.
 
 The same code trains one seed or many: states, histories and run folders are per seed. Where states
 come from and what a finished run returns is in `run.py`. Nothing in this module draws random
@@ -7,7 +7,6 @@ ends with the bits of an uninterrupted one.
 """
 
 import contextlib
-import math
 import shlex
 import signal
 import threading
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -27,11 +25,13 @@ from qdeq.errors import UserError
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_MODEL
 from qdeq.runs.dataset import load_dataset
+from qdeq.runs.judging import judge
 from qdeq.runs.report import write_report
 from qdeq.runs.report_data import of_run
-from qdeq.runs.run_folder import Checkpoint, Metrics, RunFolder
-from qdeq.runs.summary import Summary, finite_or_none, peak_memory_mb, versions
+from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.summary import Summary
 from qdeq.runs.tracking import Tracking
+from qdeq.runs.training_files import Checkpoint, Metrics
 from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence, first_divergence
 from qdeq.training.loop import Trainer
@@ -176,8 +176,8 @@ class Session:
         self.tracking = tracking or Tracking()
         self.progress = Progress.of(states, histories)
         self._checkpoint_time = -np.inf
-        # Per seed why its training ended early, or nothing. A seed that has diverged stays in the
-        # program of the others, for nothing.
+        # Per seed why its training ended early, or nothing. A seed that has diverged is still
+        # computed with the others, since all are one program; its results are not used.
         self.stopped = [first_divergence(h, c) for h, c in zip(histories, configs, strict=True)]
 
     @property
@@ -202,19 +202,17 @@ class Session:
                 self.tracking.start()
                 self._train(on_epoch or ignore, on_stage)
                 on_stage("evaluating")
-                summaries, predictions = self._judged()
+                summaries, predictions = judge(
+                    self.trainer,
+                    self.progress.states.best_classifier,
+                    self.seed_folders,
+                    self.configs,
+                    histories=self.progress.histories,
+                    stopped=self.stopped,
+                    compile_seconds=self.compile_seconds,
+                )
                 if self.writes:
-                    for folder, summary, predicted in zip(
-                        self.seed_folders, summaries, predictions, strict=True
-                    ):
-                        folder.write_summary(summary)
-                        if summary.targets:
-                            folder.write_predictions(self.true_targets, predicted)
-                        data = self.trainer.dataset
-                        folder.write_report_data(of_run(self.trainer.config, data, predicted))
-                    if self._has_many_seeds:
-                        together = Summary.over(summaries, run=str(self.folder.path))
-                        self.folder.write_summary(together)
+                    self._write_results(summaries, predictions)
                     on_stage("drawing")
                     for folder in {self.folder.path, self.seed_folders[0].path}:
                         write_report(folder, config=self.trainer.config)
@@ -261,6 +259,20 @@ class Session:
             going = [m for m, why in zip(metrics, self.stopped, strict=True) if not why]
             on_epoch(mean_metrics(going or metrics))
 
+    def _write_results(
+        self, summaries: Sequence[Summary], predictions: Sequence[np.ndarray]
+    ) -> None:
+        config, data = self.trainer.config, self.trainer.dataset
+        for folder, summary, predicted in zip(
+            self.seed_folders, summaries, predictions, strict=True
+        ):
+            folder.write_summary(summary)
+            if data.targets is not None:
+                folder.write_predictions(data.targets.restored(data.test.y), predicted)
+            folder.write_report_data(of_run(config, data, predicted))
+        if self._has_many_seeds:
+            self.folder.write_summary(Summary.over(summaries, run=str(self.folder.path)))
+
     def _checkpoint(self, *, every_seed: bool) -> None:
         """Write where the run stands: one file for all seeds, and one per seed when asked for."""
         if not self.writes:
@@ -287,66 +299,6 @@ class Session:
         self._checkpoint(every_seed=True)
         raise TrainingInterrupted(self.folder.path, self.n_epochs) from None
 
-    @property
-    def true_targets(self) -> np.ndarray:
-        """Of the test samples of a regression, in their own units."""
-        data = self.trainer.dataset
-        assert data.targets is not None
-        return data.targets.restored(data.test.y)
-
-    def _judged(self) -> tuple[list[Summary], list[np.ndarray]]:
-        """The summary of every seed, and its predictions of the test samples."""
-        histories = self.progress.histories
-        data, classifiers = self.trainer.dataset, self.progress.states.best_classifier
-        train = self.trainer.evaluate_seeds(classifiers, data.train)
-        valid = self.trainer.evaluate_seeds(classifiers, data.valid)
-        test = self.trainer.evaluate_seeds(classifiers, data.test)
-        n_seeds = len(self.seed_folders)
-        head = jax.tree.leaves(eqx.filter(classifiers.head, eqx.is_inexact_array))
-        memory, packages = peak_memory_mb(), versions()
-        arrays, rest = eqx.partition(classifiers.model, eqx.is_array)
-        one_seed = eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest)
-        n_qubits = getattr(getattr(one_seed, "circuit", None), "n_qubits", None)
-        summaries = [
-            Summary(
-                run=str(self.seed_folders[seed].path),
-                dataset=config.data_name,
-                n_features=data.n_features,
-                n_qubits=n_qubits,
-                encoding=config.plain()["encoding"],
-                mode=config.mode,
-                solver=config.plain()["solver"],
-                adjoint=config.plain()["adjoint"],
-                seed=config.seed,
-                n_parameters=one_seed.n_parameters,
-                n_head_parameters=sum(int(leaf.size) // n_seeds for leaf in head),
-                epochs=ended_at(histories[seed], config) or len(histories[seed]),
-                stopped=self.stopped[seed],
-                best_epoch=max((m["epoch"] for m in histories[seed] if m["best"]), default=0),
-                **_scores(train[seed], valid[seed], test[seed]),
-                test_loss=float(test[seed]["loss"]),
-                residual_mean=float(test[seed]["residual_mean"]),
-                residual_max=float(test[seed]["residual_max"]),
-                converged_fraction=float(test[seed]["converged_fraction"]),
-                solver_steps_mean=float(test[seed]["solver_steps_mean"]),
-                undefined_inputs=int(test[seed]["undefined_inputs"]),
-                not_finite=int(test[seed]["not_finite"]),
-                circuit_executions=int(sum(m["circuit_executions"] for m in histories[seed])),
-                train_seconds=sum(m["seconds"] for m in histories[seed]),
-                compile_seconds=self.compile_seconds / n_seeds,
-                peak_memory_mb=memory,
-                device=str(jax.devices()[0].device_kind),
-                versions=packages,
-                task=data.task,
-                targets=[] if data.targets is None else list(data.targets.names),
-                classes=list(data.classes),
-                confusion_matrix=confusion_of(data, data.test.y, test[seed]["predictions"]),
-                residual_trace=finite_or_none(np.asarray(test[seed]["residual_trace"]).tolist()),
-            )
-            for seed, config in enumerate(self.configs)
-        ]
-        return summaries, [found["predictions"] for found in test]
-
 
 def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
     """An epoch's metrics averaged over seeds; those of one seed are returned as they are.
@@ -371,38 +323,6 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
         name: combine.get(name, lambda values: float(np.mean(values)))([m[name] for m in metrics])
         for name in metrics[0]
     }
-
-
-def _scores(train: Metrics, valid: Metrics, test: Metrics) -> dict[str, Any]:
-    parts = {"train": train, "valid": valid, "test": test}
-    scores = {
-        f"{part}_{name}": float(found[name])
-        for part, found in parts.items()
-        for name in ("accuracy", "r2")
-        if name in found
-    }
-    scores |= {f"test_{name}": float(test[name]) for name in ("rmse", "mae") if name in test}
-    return dict.fromkeys((f"{part}_accuracy" for part in parts), math.nan) | scores
-
-
-def confusion_of(data: Dataset, labels: np.ndarray, predictions: np.ndarray) -> list[list[int]]:
-    """The confusion matrix of a classification; empty for a regression."""
-    if data.task == "regression":
-        return []
-    return confusion_matrix(labels, predictions, data.n_classes)
-
-
-def confusion_matrix(
-    labels: np.ndarray, predictions: np.ndarray, n_classes: int
-) -> list[list[int]]:
-    """Count samples by true class (row) and predicted class (column).
-
-    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-    [[1, 1], [0, 1]]
-    """
-    counts = np.zeros((n_classes, n_classes), dtype=int)
-    np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)
-    return counts.tolist()
 
 
 def _differ(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def trackers_of(track: Track) -> list[tuple[str, Tracker]]:
 
 
 class Tracking:
-    """All that follow a session.
+    """All trackers of a session.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class Tracking:
         )
 
     def stop(self) -> None:
-        """Tell whoever has not been told of an end that there is none; a second time nothing."""
+        """Tell trackers that have not been told of an end that the run was stopped; once only."""
         self._tell(lambda tracker, run: tracker.end(run, None, []), last=True)
 
     def _tell(self, what: Callable[[Tracker, TrackedRun], None], *, last: bool = False) -> None:

@@ -51,10 +51,12 @@ def notes(table: "PaperTable") -> list[str]:
         "Residuals are per-sample relative norms |f(m) − m| / |f(m)| on the test split. DIRECT "
         "does not try to make them small; it has converged where they happen to meet the "
         "tolerance.",
-        "Executions count evaluations of the model function in the forward pass, one circuit "
-        "setting each, for a whole batch in training and for one sample in inference; those of "
-        "gradients are not counted. Depth and two-qubit gates are those of the circuit that one "
-        "execution runs, without the preparation of the input state.",
+        "Executions per training step and per inference count evaluations of the model function "
+        "in the forward pass, one circuit setting each, for a whole batch in training and for one "
+        "sample in inference. The executions for a step's gradient, in a column of their own, are "
+        "what parameter shifts would need on a device, without the exact gradient of the Jacobian "
+        "penalty. Depth and two-qubit gates are those of the circuit that one execution runs, "
+        "without the preparation of the input state.",
         "Run time is that of all seeds together, training and validation; compile time is short "
         "where an earlier run left its compiled program in the cache. Peak memory is that of the "
         "process that trains all seeds at once, libraries included.",

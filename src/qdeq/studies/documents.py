@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qdeq.runs import pages
-from qdeq.runs.report import tolerance_in_words
 from qdeq.runs.summary import finite_or_none
+from qdeq.runs.summary_rows import tolerance_in_words
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Device, Row
 

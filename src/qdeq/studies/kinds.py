@@ -9,7 +9,7 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdeq.data import Dataset
 from qdeq.errors import UserError
@@ -19,6 +19,9 @@ from qdeq.runs.summary import Summary, hardware, peak_memory_mb, versions
 from qdeq.studies import baselines
 from qdeq.studies.study import Result, Row, Tell
 from qdeq.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from qdeq.runs.trained import Run
 
 
 def run_row(row: Row, folder: Path, progress: Tell) -> Result:
@@ -81,33 +84,10 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
 
     Their run folders are kept in `runs`, and a run that was interrupted there is continued.
     """
-    from qdeq.runs.run import resume, train
-    from qdeq.runs.run_folder import RunFolder
-
     config = row.training
-    runs, epochs = folder / "runs", config.epochs
-    calls = {
-        "on_stage": lambda name: progress({"stage": name}),
-        "on_epoch": lambda metrics: progress(
-            {
-                "epoch": metrics["epoch"],
-                "epochs": epochs,
-                "valid_accuracy": metrics["valid_accuracy"],
-            }
-        ),
-    }
-    try:
-        kept = RunFolder.open(runs)
-        same = kept.read_config() == config and kept.read_seeds() == list(row.seeds)
-        trained = resume(runs, **calls) if same else None
-    except UserError:  # nothing there yet, or what is there is damaged
-        trained = None
-    if trained is None:
-        shutil.rmtree(runs, ignore_errors=True)
-        trained = train(config, seeds=row.seeds, out=runs, **calls)
-    summaries = trained.summaries
+    summaries = _trained(row, folder / "runs", progress).summaries
     memory = peak_memory()  # before the traces, which are for a figure
-    steps = epochs * _steps_per_epoch(config)
+    steps = config.epochs * _steps_per_epoch(config)
     seeds = [
         _seed_result(config, summary, steps, test=row.options["test"]) for summary in summaries
     ]
@@ -133,6 +113,30 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
         classes=summaries[0].classes,
         traces=traces,
     )
+
+
+def _trained(row: Row, runs: Path, progress: Tell) -> "Run":
+    """The row's seeds trained in a folder, or trained on where that was interrupted."""
+    from qdeq.runs.run import resume, train
+    from qdeq.runs.run_folder import RunFolder
+
+    config = row.training
+
+    def on_stage(name: str) -> None:
+        progress({"stage": name})
+
+    def on_epoch(metrics: dict[str, Any]) -> None:
+        told = {"epoch": metrics["epoch"], "epochs": config.epochs}
+        progress({**told, "valid_accuracy": metrics["valid_accuracy"]})
+
+    try:
+        kept = RunFolder.open(runs)
+        if kept.read_config() == config and kept.read_seeds() == list(row.seeds):
+            return resume(runs, on_stage=on_stage, on_epoch=on_epoch)
+    except UserError:  # nothing there yet, or what is there is damaged
+        pass
+    shutil.rmtree(runs, ignore_errors=True)
+    return train(config, seeds=row.seeds, out=runs, on_stage=on_stage, on_epoch=on_epoch)
 
 
 def _seed_result(
@@ -250,7 +254,7 @@ def classical(
 
 
 def _confusion(model: Any, dataset: Dataset) -> list[list[int]]:
-    from qdeq.runs.session import confusion_matrix
+    from qdeq.runs.judging import confusion_matrix
 
     return confusion_matrix(dataset.test.y, model.predict(dataset.test.x), dataset.n_classes)
 

@@ -124,7 +124,6 @@ class Recipe:
         static = eqx.filter(state.classifier, eqx.is_array, inverse=True)
         starts = state.starts if self.layer.is_implicit else None
         n_batches = -(-values.n_samples // batch_size)
-        is_trained = trained_parts(state.classifier.model)
         dtype = state.best_valid_loss.dtype
 
         def step(index: Array, carry: PyTree) -> PyTree:
@@ -139,18 +138,9 @@ class Recipe:
             gradient, summed = self._sum(gradient), over_devices(summed, self.batch_axis)
             summed = eqx.tree_at(lambda m: m.gradient_norm, summed, optax.tree.norm(gradient))
             factor = self._factor(state.epoch, index / n_batches, values)
-            parameters = eqx.filter(classifier, eqx.is_inexact_array)
-            updates, optimiser_state = values.optimiser(self.optimiser, factor).update(
-                gradient, optimiser_state, parameters
+            classifier, optimiser_state = self._updated(
+                classifier, gradient, optimiser_state, factor, values
             )
-            if self.decays:
-                shrink = values.weight_decay * values.rate(factor)
-                updates = jax.tree.map(
-                    lambda update, p: update - shrink * p if p.ndim > 1 else update,
-                    updates,
-                    parameters,
-                )
-            classifier = eqx.apply_updates(classifier, _of_trained(updates, is_trained))
             metrics = jax.tree.map(
                 lambda rows, row: _with_row(rows, row.astype(dtype), index), metrics, summed
             )
@@ -172,6 +162,27 @@ class Recipe:
         if starts is not None and found is not None:
             state = eqx.tree_at(lambda s: s.starts, state, self._by_sample(batches, found, starts))
         return state, trained
+
+    def _updated(
+        self,
+        classifier: Predictor,
+        gradient: PyTree,
+        optimiser_state: PyTree,
+        factor: Array | None,
+        values: Values,
+    ) -> tuple[Predictor, PyTree]:
+        """The predictor after a step of the optimiser, whose step size has a factor, and decay."""
+        parameters = eqx.filter(classifier, eqx.is_inexact_array)
+        updates, optimiser_state = values.optimiser(self.optimiser, factor).update(
+            gradient, optimiser_state, parameters
+        )
+        if self.decays:
+            shrink = values.weight_decay * values.rate(factor)
+            updates = jax.tree.map(
+                lambda update, p: update - shrink * p if p.ndim > 1 else update, updates, parameters
+            )
+        updates = _of_trained(updates, trained_parts(classifier.model))
+        return eqx.apply_updates(classifier, updates), optimiser_state
 
     def _by_sample(self, batches: Batch, found: Array, starts: Array) -> Array:
         """An epoch's equilibria `(n_batches, B, q)` in the order of the samples."""
@@ -201,7 +212,8 @@ class Recipe:
         form = classifier.model.prepare()
 
         def predict(x: Array, keep: Array, start: Array | None) -> tuple[Prediction, Array | float]:
-            # Bound once: what solve and penalty pull back adds up before it passes the circuit.
+            # Bound once, so that the gradients of solve and penalty are added up before they are
+            # passed through the circuit.
             function = form.bind(x)
             prediction = classifier.predict(
                 function, layer, start=start, keep=keep, dropout=values.dropout, budget=budget

@@ -4,8 +4,6 @@ Knows no files and prints nothing; `session.py` writes what comes out of it. Wha
 in `state.py`, what is computed in `epoch.py`, where it is computed in `parallel.py`.
 """
 
-import functools
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +25,7 @@ from qdeq.training.losses import loss_of
 from qdeq.training.metrics import BatchMetrics, averages, mean_trace
 from qdeq.training.parallel import BatchAxis, Layout
 from qdeq.training.programs import Structure, compiled
-from qdeq.training.scores import regression_scores
+from qdeq.training.scores import Scoring
 from qdeq.training.state import ModelMaker, TrainState, initial_state, n_qubits_of, with_dropout
 from qdeq.training.values import Values
 
@@ -79,6 +77,7 @@ class Trainer:
         self.layout = Layout() if layout is None else layout
         self.n_qubits = n_qubits_of(config, dataset)
         self.values = Values.of(config, len(dataset.train.y))
+        self._scoring = Scoring(dataset)
         self._programs: dict[tuple[str, str], Callable[..., tuple[PyTree, ...]]] = {}
         self._train_arguments: PyTree = None
         axis = self.layout.batch_axis
@@ -194,7 +193,7 @@ class Trainer:
                 "phase": phase,
                 "train_loss": train["loss"],
                 "train_penalty": train["penalty"],
-                f"train_{score}": self._score(train["mark"]),
+                f"train_{score}": self._scoring.of_training(train["mark"]),
                 "valid_loss": valid["loss"],
                 f"valid_{score}": valid[score],
                 "residual_mean": train["residual_mean"],
@@ -255,7 +254,7 @@ class Trainer:
         for seed, numbers in enumerate(averages(metrics)):
             del numbers["gradient_norm"], numbers["penalty"]  # of training only
             predicted = predictions[seed, :n_samples]
-            numbers |= self._judged(numbers.pop("mark"), predicted, split)
+            numbers |= self._scoring.of_split(split, numbers.pop("mark"), predicted)
             mean, not_finite = mean_trace(traces[seed, :n_samples])
             found.append(
                 {
@@ -263,36 +262,10 @@ class Trainer:
                     "undefined_inputs": int(np.sum(~defined[seed, :n_samples])),
                     "not_finite": not_finite,
                     "residual_trace": mean,
-                    "predictions": self._in_units(predicted),
+                    "predictions": self._scoring.in_units(predicted),
                 }
             )
         return found
-
-    def _score(self, mark: float) -> float:
-        """Of the training split, from the mean mark of its batches."""
-        if self.dataset.targets is None:
-            return mark
-        return 1 - mark / self._variance if self._variance > 0 else math.nan
-
-    @functools.cached_property
-    def _variance(self) -> float:
-        """Of the targets to learn, 1 but for those that are constant; the mean over targets."""
-        y, weight = self.dataset.train.y.astype(float), self.dataset.train.weight
-        squares = (y - np.average(y, axis=0, weights=weight)) ** 2
-        return float(np.mean(np.average(squares, axis=0, weights=weight)))
-
-    def _judged(self, mark: float, predicted: np.ndarray, split: Split) -> dict[str, float]:
-        """Scores of a split."""
-        if self.dataset.targets is None:
-            return {"accuracy": mark}
-        return regression_scores(
-            self._in_units(split.y), self._in_units(predicted), weight=split.weight
-        )
-
-    def _in_units(self, predicted: np.ndarray) -> np.ndarray:
-        """Predicted targets in their own units; classes as they are."""
-        targets = self.dataset.targets
-        return predicted if targets is None else targets.restored(predicted)
 
     def _init(self, seed: int) -> TrainState:
         axis = self.layout.batch_axis

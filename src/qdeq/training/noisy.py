@@ -15,7 +15,8 @@ from jaxtyping import Array
 
 from qdeq._numbers import at_least
 from qdeq.data import Split, Targets
-from qdeq.equilibrium import Direct, Equilibrium, make_solver, noise_floor
+from qdeq.equilibrium import Direct, Equilibrium, make_solver
+from qdeq.equilibrium.shots import tolerance_under_shots
 from qdeq.equilibrium.solver import Solver, as_solver
 from qdeq.errors import UserError
 from qdeq.models import Predictor
@@ -25,12 +26,6 @@ from qdeq.training.losses import losses, predictions
 from qdeq.training.scores import regression_scores
 
 _CHUNK = 1024  # samples measured at once, bounds the memory
-
-# A measured residual is one to sqrt(2) sampling errors long at the equilibrium: two are met soon.
-SAMPLING_ERRORS = 2.0
-
-# How many of its steps' shots the tolerance of an averaging solver counts on.
-AVERAGED_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -114,13 +109,12 @@ def layer_for_shots(
             raise UserError(
                 f"solver={solver!r}: a model of mode 'direct' has no solver; leave it out"
             )
-        loosest: Any = at_least(SAMPLING_ERRORS * noise_floor(shots, n_observables), layer.atol)
+        floor = tolerance_under_shots(shots, n_observables, averages=False)
+        loosest: Any = at_least(floor, layer.atol)
         return Direct(layer.layers, rtol=layer.rtol, atol=loosest)
     chosen: Any = make_solver("krasnoselskii-mann" if solver is None else solver)
-    if as_solver(chosen).averages:
-        floor = noise_floor(AVERAGED_STEPS * shots, n_observables)
-    else:
-        floor = SAMPLING_ERRORS * noise_floor(shots, n_observables)
+    averages = as_solver(chosen).averages
+    floor = tolerance_under_shots(shots, n_observables, averages=averages)
     old: Any = layer.solver
     chosen = eqx.tree_at(lambda s: (s.rtol, s.atol), chosen, (old.rtol, at_least(floor, old.atol)))
     # A curve cannot be followed through noise.

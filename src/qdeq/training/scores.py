@@ -1,7 +1,50 @@
-"""What predicted numbers are judged by, in their own units, by scikit-learn's definitions."""
+"""What predictions are judged by: accuracy, or errors in the targets' own units."""
+
+import functools
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+
+from qdeq.data import Dataset, Split
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """How good predictions of a data set are.
+
+    Programs return a *mark* of every batch: the fraction that is right, of a regression the mean
+    squared error of the scaled targets.
+    """
+
+    dataset: Dataset
+
+    def of_training(self, mark: float) -> float:
+        """Accuracy or R2 on the training split, from the mean mark of its batches."""
+        if self.dataset.targets is None:
+            return mark
+        return 1 - mark / self._variance if self._variance > 0 else math.nan
+
+    def of_split(self, split: Split, mark: float, predicted: np.ndarray) -> dict[str, float]:
+        """Scores of a split, from the mean mark or from scaled predictions."""
+        if self.dataset.targets is None:
+            return {"accuracy": mark}
+        return regression_scores(
+            self.in_units(split.y), self.in_units(predicted), weight=split.weight
+        )
+
+    def in_units(self, predicted: np.ndarray) -> np.ndarray:
+        """Predicted targets in their own units; classes as they are."""
+        targets = self.dataset.targets
+        return predicted if targets is None else targets.restored(predicted)
+
+    @functools.cached_property
+    def _variance(self) -> float:
+        """Of the targets to learn, 1 but for those that are constant; the mean over targets."""
+        y, weight = self.dataset.train.y.astype(float), self.dataset.train.weight
+        squares = (y - np.average(y, axis=0, weights=weight)) ** 2
+        return float(np.mean(np.average(squares, axis=0, weights=weight)))
 
 
 def regression_scores(
@@ -10,9 +53,10 @@ def regression_scores(
     *,
     weight: Float[np.ndarray, " N"] | None = None,
 ) -> dict[str, float]:
-    """R2, root mean squared and mean absolute error; means over the targets.
+    """R2, root mean squared and mean absolute error by scikit-learn's definitions.
 
-    All NaN where a prediction is not finite; R2 is NaN for fewer than two samples.
+    Means over the targets; all NaN where a prediction is not finite. R2 is NaN for fewer than two
+    samples.
 
     Examples
     --------

@@ -193,7 +193,7 @@ def read_out(
     parts = []
     for begin in range(0, len(sequences), size):
         rows = np.arange(begin, begin + size)
-        rows[rows >= len(sequences)] = begin  # what no one asked for costs as little as another
+        rows[rows >= len(sequences)] = begin  # any sequence will do to fill up the block
         block = sequences[rows]
         found = _read_block(network, block.x, block.mask, layers)
         n = min(size, len(sequences) - begin)

@@ -15,17 +15,12 @@ from qdeq.equilibrium.layer import Equilibrium
 from qdeq.equilibrium.networks.cells import measures_derivatives
 from qdeq.equilibrium.networks.forward import NETWORK_SOLVERS, Task
 from qdeq.equilibrium.networks.solvers import Sweep
-from qdeq.equilibrium.shots import ShotSchedule, as_schedule, noise_floor
+from qdeq.equilibrium.shots import ShotSchedule, as_schedule, tolerance_under_shots
 from qdeq.equilibrium.solution import Solution
 from qdeq.errors import UserError
 
 #: Solvers by name that random cells leave a meaning; "sweep" for causal wirings.
 SAMPLED_SOLVERS = ("krasnoselskii-mann", "picard", "anderson", "broyden", "sweep")
-
-# As a tolerance this many sampling errors: a residual measured at the equilibrium has about one.
-_FLOORS = 2.0
-# The average of so many evaluations is what the default solver under shots aims at.
-_AVERAGED = 10
 
 
 def solve_sampled(
@@ -91,9 +86,11 @@ def _solver(solver: Any, task: Task, shots: Any) -> Any:
     rtol, atol = task.rtol, task.atol
     if shots is not None:
         most = as_schedule(shots).most
-        if solver == "krasnoselskii-mann":
-            rtol, atol = 0.0, noise_floor(_AVERAGED * most, n)
+        averages = solver == "krasnoselskii-mann"
+        floor = tolerance_under_shots(most, n, averages=averages)
+        if averages:
+            rtol, atol = 0.0, floor
         else:
-            floor = jnp.asarray(_FLOORS * noise_floor(most, n), task.start.dtype)
+            floor = jnp.asarray(floor, task.start.dtype)
             atol = jnp.where(floor > atol, floor, atol)
     return NETWORK_SOLVERS[solver][0](network=task.fn, rtol=rtol, atol=atol)

@@ -57,7 +57,7 @@ def _against_noise(study: "NoiseStudy", results: Results) -> list[str]:
         where = f"{device.header}, trained without noise"
         rows = results.with_numbers("noiseless")
         if all(results.mean(row.key, "accuracy", device.name)[0] < chance for row in rows):
-            # Who starts lower would "keep more" there.
+            # A model that starts lower would seem to keep more there.
             sentences.append(f"{where}: every model guesses, there is nothing to keep.")
             continue
         for row in _others(results, "noiseless"):

@@ -1,0 +1,143 @@
+"""What a run keeps of the data set that it was trained on, so that new rows are treated alike.
+
+How a table's columns or images became features, which files it was read from, and what a regression
+predicts. How the data set itself is found again is in `dataset.py`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from qdeq._arrays import read_arrays, write_arrays, write_atomically
+from qdeq.data import Dataset, ImageComponents, TablePreparation, Targets
+from qdeq.errors import UserError
+from qdeq.runs.run_files import RunFiles, read_text
+
+_COMPONENTS_FORMAT = "qdeq-components-1"
+
+
+class DataFiles(RunFiles):
+    """`data.json`, `preparation.json` and `components.safetensors`."""
+
+    @property
+    def data_path(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def preparation_path(self) -> Path:
+        return self.path / "preparation.json"
+
+    @property
+    def image_components_path(self) -> Path:
+        return self.path / "components.safetensors"
+
+    def write_data(self, dataset: Dataset, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what predictions need to know of the data set, and which files it was read from."""
+        targets = None if dataset.targets is None else dataclasses.asdict(dataset.targets)
+        content = None
+        if files or targets:  # a named data set has the same test samples in every run
+            told = {"files": files, "targets": targets, "test_labels": _hash_of_labels(dataset)}
+            content = (json.dumps(told, indent=2) + "\n").encode()
+        for folder in {own.path: own for own in (self, *self.seed_folders())}.values():
+            if dataset.preparation is not None:
+                prepared = dataset.preparation.to_json()
+                write_atomically(folder.preparation_path, prepared.encode())
+            if dataset.image_components is not None:
+                numbers = dataset.image_components.arrays()
+                metadata = {"format": _COMPONENTS_FORMAT}
+                write_arrays(folder.image_components_path, numbers, metadata=metadata)
+            if content is not None:
+                write_atomically(folder.data_path, content)
+
+    def read_preparation(self) -> TablePreparation | None:
+        """How a table's rows become features; None for a run that was trained on something else.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged, or the run was trained on a table and it is not there.
+        """
+        if not self.preparation_path.is_file():
+            config = self.read_config()
+            if config.target is not None:  # columns as they are would be other features
+                raise UserError(
+                    f"{self.preparation_path} is not there, which makes features of the columns of "
+                    f"{config.data}: restore it or train again"
+                )
+            return None
+        source = str(self.preparation_path)
+        return TablePreparation.from_json(read_text(self.preparation_path), source=source)
+
+    def read_image_components(self) -> ImageComponents | None:
+        """The principal components that images become; None for a run on other features.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        path = self.image_components_path
+        if not path.is_file():
+            return None
+        arrays, _ = read_arrays(path, kind=_COMPONENTS_FORMAT)
+        try:
+            return ImageComponents.of_arrays(arrays)
+        except KeyError as error:
+            raise UserError(f"{path} lacks {error}: restore it or train again") from error
+
+    def read_files(self) -> dict[str, dict[str, Any]]:
+        """Path, size and hash of the files that the run was trained on; empty without any.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        return self._read_data("files", dict[str, dict[str, Any]]) or {}
+
+    def read_targets(self) -> Targets | None:
+        """What a regression predicts, and the scale it was trained in; None of a classification.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        return self._read_data("targets", Targets)
+
+    def read_test_labels(self) -> str | None:
+        """A hash of the labels of the test samples, in their order.
+
+        None of a regression and of a run from before it was kept.
+
+        Raises
+        ------
+        UserError
+            When the file is damaged.
+        """
+        return self._read_data("test_labels", str, {"test_labels": None})
+
+    def _read_data(self, name: str, kind: Any, younger: Mapping[str, Any] | None = None) -> Any:
+        if not self.data_path.is_file():
+            return None
+        try:
+            value = {**(younger or {}), **json.loads(read_text(self.data_path))}[name]
+            return None if value is None else msgspec.convert(value, kind)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.data_path} is damaged ({error}): restore it or train again"
+            ) from error
+
+
+def _hash_of_labels(dataset: Dataset) -> str | None:
+    """What tells one test split from another, so that runs on them are not compared."""
+    if dataset.targets is not None:
+        return None  # numbers are kept in full, and compared up to their rounding
+    labels = [dataset.classes[label] for label in np.asarray(dataset.test.y).tolist()]
+    return hashlib.sha256(json.dumps(labels, default=str).encode()).hexdigest()
