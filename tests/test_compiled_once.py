@@ -246,3 +246,13 @@ def test_settings_compare_by_value_and_type_and_functions_by_their_code():
         return n and recursive(n - 1)
 
     assert of_value(recursive) == of_value(recursive)
+
+
+@pytest.mark.parametrize("layer", [LAYER, Direct(2)], ids=["equilibrium", "direct"])
+def test_what_pads_a_trace_is_no_fault_of_f(layer):
+    with jax.debug_nans(True):
+        solution = layer(f, jnp.zeros(2), 1.0)
+        assert jnp.isfinite(solution.value).all()
+        assert jnp.isfinite(jax.grad(lambda x: layer(f, jnp.zeros(2), x).value.sum())(1.0))
+        with pytest.raises(FloatingPointError):
+            layer(f, jnp.zeros(2), np.nan).value.sum()  # one of f is found
