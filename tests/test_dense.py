@@ -78,6 +78,17 @@ def test_a_matrix_in_units_far_apart_is_not_taken_for_singular(n):
     assert not regular and jnp.isfinite(found).all()
 
 
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_matrices_are_inverted_inside_shard_map(check_vma):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), "d")
+    spread = jax.sharding.PartitionSpec("d")
+    matrices = jnp.array([[[1.0, 1e8], [2e-9, 1.0]], [[2.0, 0.0], [0.0, 0.0]]])
+    of = jax.shard_map(
+        jax.vmap(robust_inverse), mesh=mesh, in_specs=spread, out_specs=spread, check_vma=check_vma
+    )
+    assert jax.jit(of)(matrices)[1].tolist() == [True, False]
+
+
 def test_derivatives_of_the_inverse(x64):
     a, da = (jnp.asarray(m) for m in random_matrices(4, batch=2))
     _, tangent = jax.jvp(lambda a: robust_inverse(a)[0], (a,), (da,))

@@ -127,12 +127,13 @@ def robust_inverse(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Ar
         Whether `inverse` is the ordinary inverse.
     """
     inverse, regular = _invert(a)
+    regular &= ~jnp.any(jnp.isnan(a))  # no news, but then of the type of `a` inside `shard_map`
     # A loop and not a condition: under vmap `lax.cond` always runs both sides, while this loop
     # runs no iteration at all if every matrix of the batch is regular. The matrix travels in the
     # carry because XLA would move work that depends on nothing else out of the loop.
     result, regular, _ = lax.while_loop(
         lambda carry: carry[2],
-        lambda carry: (*_second_inverse(carry[0]), jnp.asarray(False)),
+        lambda carry: (*_second_inverse(carry[0]), ~carry[2]),  # it was true
         (jnp.where(regular, inverse, a), regular, ~regular),
     )
     return result, regular
@@ -161,7 +162,7 @@ def _units(a: Float[Array, "n n"]) -> Int[Array, " n"]:
         rows, columns = (_numbers.largest(here, axis) for axis in (1, 0))
         return e + (rows - columns) / 4  # half of the way: two that change at once would swap
 
-    e = lax.fori_loop(0, _SWEEPS, towards, jnp.zeros(a.shape[0], a.dtype))
+    e = lax.fori_loop(0, _SWEEPS, towards, 0 * sizes[0])  # of the type of `a` inside `shard_map`
     apart = jnp.max(e) - jnp.min(e)  # NaN is no large difference
     return jnp.where(apart > _FAR_APART, jnp.round(e - e[0]), 0).astype(jnp.int32)
 
