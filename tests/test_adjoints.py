@@ -411,3 +411,17 @@ def test_a_system_that_is_solved_by_no_means_is_said_once_with_its_residual():
         solve(jnp.stack([v, 2 * v]))
         jax.effects_barrier()
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("solver", [Broyden(1e-6, 0.0), Newton(1e-6, 0.0)])
+def test_the_implicit_gradient_does_not_depend_on_the_units_of_the_state(solver):
+    """Volts and 1e-8 volts in one state: I - J has entries of 1e8 and 1e-8, and is regular."""
+    weights = jnp.array([[0.0, -0.9, 0.3], [0.6, 0.0, -0.2], [0.1, 0.4, 0.5]])
+
+    def slopes(units):
+        f = lambda z, a: units * (a * jnp.array([0.3, -0.2, 0.5]) - jnp.tanh(weights @ (z / units)))  # noqa: E731
+        solve = lambda a: Equilibrium(solver, max_steps=60)(f, jnp.zeros(3), a).value / units  # noqa: E731
+        return jax.jacfwd(solve)(1.0)
+
+    found = jax.jit(jax.vmap(slopes))(jnp.array([[1.0, 1.0, 1.0], [1e4, 1e-4, 1.0]]))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)

@@ -561,6 +561,19 @@ def test_a_model_that_holds_no_numbers_is_not_certified(encoding, part):
         certify(spoilt, np.ones((1, model.n_features)))
 
 
+@pytest.mark.parametrize("transformed", [jax.jit, jax.vmap, jax.grad])
+def test_what_has_no_value_yet_is_not_certified(transformed):
+    model, x = ry(0.1), jnp.ones(1)
+    for name, certified in {
+        "x": lambda x: certify(model, x),
+        "centre": lambda x: Region.ball(x, 0.1),
+        "model": lambda w: certify(eqx.tree_at(lambda m: m.injection.state, model, w), [[0.0]]),
+    }.items():
+        argument = model.injection.state if name == "model" else x
+        with pytest.raises(qdeq.UserError, match=f"{name} is traced by JAX and has no value"):
+            transformed(certified)(argument)
+
+
 def test_mistakes_are_one_line():
     class Own(qdeq.ModelFunction):
         n_features = 2

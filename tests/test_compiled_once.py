@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 
 import qdeq
-from qdeq.equilibrium import Direct, Equilibrium, Implicit, JacobianFree, Picard, spectral_radius
+from qdeq.equilibrium import (
+    Direct,
+    Equilibrium,
+    Implicit,
+    JacobianFree,
+    Picard,
+    spectral_radius,
+    trajectory,
+)
 from qdeq.equilibrium._fingerprint import of_value
 from qdeq.equilibrium._programs import _MOST_PROGRAMS, _program
 from qdeq.equilibrium.networks import Chain, EdgeInjection, NetworkEquilibrium, Wired
 from qdeq.models import QuantumModel
+from qdeq.models.sampled import SampledModel
 
 # Picard and the identity compile fastest.
 LAYER = Equilibrium(Picard(), JacobianFree(), max_steps=30)
@@ -35,6 +44,15 @@ jax.monitoring.register_event_duration_secs_listener(
 
 def f(z, x):
     return 0.5 * jnp.cos(z * x)
+
+
+activated = eqx.filter_jit(lambda z, activation: activation(z))
+SHOTS = qdeq.QuantumModel(
+    jnp.zeros(0),
+    qdeq.Circuit(1, ()),
+    encoding=qdeq.AngleEncoding.from_rotations(1, [("RY", 0, 0)]),
+    observables=qdeq.z_of_every_wire(1),
+)
 
 
 class Cell(eqx.Module):
@@ -102,6 +120,18 @@ CALLS = {
         0.1 * i
     ),
     "a spectral radius": lambda i: spectral_radius(f, jnp.zeros(3), jnp.ones(3) * i),
+    "a trajectory": lambda i: trajectory(
+        f, jnp.zeros(3), jnp.ones(3) * i, solver=Picard(), n_steps=2, bounds=(-1.0, 1.0)
+    ),
+    "f with a jitted part that has static arguments": lambda i: LAYER(
+        lambda z, x: activated(0.1 * z + x, jax.nn.relu), jnp.zeros(2), jnp.ones(2) * i
+    ),
+    "a model by shots": lambda i: SHOTS.sample(
+        jnp.zeros(1), jnp.ones(1) * i, key=jax.random.key(i), shots=10
+    ),
+    "an equilibrium by shots": lambda i: LAYER(
+        SampledModel(SHOTS).bind(jnp.ones(1) * i), jnp.zeros(1), key=jax.random.key(i), shots=10
+    ),
 }
 
 
@@ -246,3 +276,13 @@ def test_settings_compare_by_value_and_type_and_functions_by_their_code():
         return n and recursive(n - 1)
 
     assert of_value(recursive) == of_value(recursive)
+
+
+@pytest.mark.parametrize("layer", [LAYER, Direct(2)], ids=["equilibrium", "direct"])
+def test_what_pads_a_trace_is_no_fault_of_f(layer):
+    with jax.debug_nans(True):
+        solution = layer(f, jnp.zeros(2), 1.0)
+        assert jnp.isfinite(solution.value).all()
+        assert jnp.isfinite(jax.grad(lambda x: layer(f, jnp.zeros(2), x).value.sum())(1.0))
+        with pytest.raises(FloatingPointError):
+            layer(f, jnp.zeros(2), np.nan).value.sum()  # one of f is found

@@ -63,6 +63,32 @@ def test_a_singular_matrix_gets_a_regularised_inverse_and_a_nonfinite_one_the_id
     np.testing.assert_array_equal(found[3], 0.5 * np.eye(3))
 
 
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_a_matrix_in_units_far_apart_is_not_taken_for_singular(n):
+    plain = np.eye(n) - 0.5 * random_matrices(n)[0] / np.sqrt(n)
+    units = 2.0 ** np.linspace(-13, 13, n).round()
+    change = units / units[:, None]
+    plain = np.stack([plain, np.triu(plain), np.tril(plain)])
+    found, regular = jax.jit(jax.vmap(robust_inverse))(jnp.asarray(plain * change, jnp.float32))
+    assert regular.all()
+    np.testing.assert_allclose(found / change, np.linalg.inv(plain), atol=1e-4)
+    # One that is singular in any units still is.
+    plain[0, 0] = plain[0, 1]
+    found, regular = robust_inverse(jnp.asarray(plain[0] * change, jnp.float32))
+    assert not regular and jnp.isfinite(found).all()
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_matrices_are_inverted_inside_shard_map(check_vma):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), "d")
+    spread = jax.sharding.PartitionSpec("d")
+    matrices = jnp.array([[[1.0, 1e8], [2e-9, 1.0]], [[2.0, 0.0], [0.0, 0.0]]])
+    of = jax.shard_map(
+        jax.vmap(robust_inverse), mesh=mesh, in_specs=spread, out_specs=spread, check_vma=check_vma
+    )
+    assert jax.jit(of)(matrices)[1].tolist() == [True, False]
+
+
 def test_derivatives_of_the_inverse(x64):
     a, da = (jnp.asarray(m) for m in random_matrices(4, batch=2))
     _, tangent = jax.jvp(lambda a: robust_inverse(a)[0], (a,), (da,))

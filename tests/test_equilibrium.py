@@ -69,7 +69,7 @@ def test_one_undefined_sample_leaves_the_others_alone():
     clean, spoiled = run(x), run(x.at[1].set(jnp.nan))
     second = jax.tree.map(lambda leaf: leaf[1], spoiled.stats)
     assert STATUS[second.result] == STATUS[STATUS.nonfinite]
-    np.testing.assert_array_equal(spoiled.value[1], jnp.zeros(5))  # the start: nothing was measured
+    np.testing.assert_array_equal(spoiled.value[1], jnp.full(5, jnp.nan))  # nothing was measured
     assert not bool(second.converged) and bool(jnp.isinf(second.absolute_residual))
     # Not NaN, which would say that it was done before it began.
     assert jnp.isinf(second.residual_trace[0]) and jnp.isnan(second.residual_trace[1:]).all()

@@ -237,6 +237,15 @@ def test_an_equilibrium_at_which_the_slope_is_one_is_reached(x64):
         assert_same(kernel, plain)
 
 
+def test_moves_whose_squares_are_no_numbers_are_learnt_from_alike():
+    """Slopes of -2 and 1.5, which only a method that learns them gets to 0 with."""
+    form = polynomial(np.float32, np.zeros((2, 2)), np.diag([-2.0, 1.5]))
+    start = np.array([[1e-21, 2e-21], [0.1, 0.2]])
+    kernel, plain = both(PLAIN, form, start, rtol=0, atol=1e-27)
+    assert (kernel.status == CONVERGED).all() and (plain.status == CONVERGED).all()
+    assert np.abs(kernel.steps - plain.steps).max() <= 1
+
+
 @pytest.mark.parametrize("c", [0.3, 0.9])
 def test_a_branch_point_on_the_way_is_passed_alike(c, dtype):
     """f = (sin(y_0 / s), c) from 0: the curve is a line, and where it has been followed to s its

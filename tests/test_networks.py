@@ -310,12 +310,12 @@ def test_a_sample_that_is_not_finite_leaves_its_batch_mates_alone(name, solver, 
     def solved(x):
         def of(x):
             solution = jax.vmap(lambda x: tight(solver)(network, x))(x)
-            return jnp.sum(solution.value[0]), solution.stats
+            return jnp.sum(solution.value[0]), (solution.stats, solution.value[1])
 
         return jax.value_and_grad(of, has_aux=True)(x)
 
-    (value, stats), slope = solved(x)
-    assert stats.converged.tolist() == [True, False]
+    (value, (stats, lost)), slope = solved(x)
+    assert stats.converged.tolist() == [True, False] and jnp.isnan(lost).any()
     assert jax.tree.map(lambda leaf: leaf[1], stats.result) == STATUS.nonfinite
     (other, _), other_slope = solved(x.at[1].set(x[0]))
     np.testing.assert_allclose(value, other, atol=1e-12)

@@ -79,3 +79,9 @@ def test_a_bound_that_is_not_reached_is_in_no_derivative(matrix):
     # Equal singular values: the second derivative of the norm is not a number.
     bounded = jax.hessian(lambda m: jnp.sum((m * gain_factor(m, 1.0)) ** 2))(jnp.asarray(matrix))
     np.testing.assert_array_equal(bounded.reshape(6, 6), 2 * jnp.eye(6))
+
+
+def test_a_function_with_a_reverse_derivative_alone_has_a_frobenius_norm():
+    f = jax.custom_vjp(lambda z: 3.0 * z)
+    f.defvjp(lambda z: (3.0 * z, None), lambda _, c: (3.0 * c,))
+    assert float(squared_frobenius_norm(f, jnp.zeros(2))) == 18

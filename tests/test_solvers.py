@@ -249,3 +249,30 @@ def test_homotopy_is_not_ended_by_a_residual_that_rises_on_its_way(x64):
     assert np.all(stats.converged)
     trace = np.asarray(stats.residual_trace)
     assert np.any(np.diff(trace, axis=1) > 0)
+
+
+@pytest.mark.parametrize("solver", [Picard, Anderson, Broyden, Newton])
+def test_a_state_may_be_in_any_unit(solver):
+    """Squares of 1e-30 and 1e30 are no numbers of float32."""
+    weights = jnp.array([[0.0, -0.9, 0.3], [0.6, 0.0, -0.2], [0.1, 0.4, 0.5]])
+    layer = Equilibrium(solver(rtol=1e-4, atol=0.0), JacobianFree(), max_steps=60)
+
+    def solved(unit):
+        f = lambda z: unit * (-jnp.tanh(weights @ (z / unit)) + jnp.array([0.3, -0.2, 0.5]))  # noqa: E731
+        found = layer(f, jnp.zeros(3))
+        return found.stats.converged, found.stats.steps, found.value / unit
+
+    converged, steps, value = jax.jit(jax.vmap(solved))(jnp.array([1.0, 1e-30, 1e-22, 1e22, 1e30]))
+    assert converged.all()
+    np.testing.assert_allclose(value, value[:1].repeat(5, 0), atol=1e-3)
+    if solver is Broyden:  # learns as much
+        assert (steps == steps[0]).all()
+
+
+@pytest.mark.parametrize(("size", "tolerance"), [(1e-4, 1e-3), (200.0, 1e-2)])
+def test_residuals_of_half_precision_are_no_squares_of_it(size, tolerance):
+    """1e-8 is 0 in float16, and 200**2 infinite."""
+    layer = Equilibrium(Picard(rtol=tolerance, atol=0.0), JacobianFree())
+    found = layer(lambda z: 0.5 * z + jnp.float16(size), jnp.zeros(2, jnp.float16))
+    assert found.stats.converged and found.stats.residual.dtype == jnp.float16
+    np.testing.assert_allclose(found.value, 2 * size, rtol=0.03)

@@ -57,6 +57,14 @@ DERIVATIVES = {
     "vjp": lambda x: jax.vjp(value, x)[1](jnp.ones(()))[0],
     "linearize": lambda x: jax.linearize(value, x)[1](x) / x,
     "checkpoint": jax.grad(jax.checkpoint(value)),
+    "jit around grad": lambda x: jax.jit(lambda: jax.grad(value)(x))(),
+    "jit around jvp": lambda x: jax.jit(lambda: jax.jvp(value, (x,), (x,))[1])() / x,
+    "jit around vmap around jacfwd": lambda x: jax.jit(
+        jax.vmap(lambda _: jax.jacfwd(value)(x), axis_size=2, in_axes=None)
+    )(0)[1],
+    "scan over grad": lambda x: jax.lax.scan(
+        lambda total, _: (total + jax.grad(value)(x) / 2, None), 0.0, length=2
+    )[0],
     "vmap of grad": lambda x: jax.vmap(jax.grad(value))(jnp.stack([jnp.asarray(x)] * 2))[1],
     "grad of vmap": lambda x: jax.grad(
         lambda x: jnp.mean(jax.vmap(value, in_axes=None, axis_size=2)(x))
@@ -74,6 +82,8 @@ def test_second_derivatives_take_a_python_number():
     h = 1e-4
     expected = (by_hand(1 + h)[1] - by_hand(1 - h)[1]) / (2 * h)
     np.testing.assert_allclose(jax.hessian(value)(1.0), expected, rtol=1e-4)
+    inside = jax.jit(lambda: jax.hessian(value)(1.0))()
+    np.testing.assert_allclose(inside, expected, rtol=1e-4)
 
 
 NUMBERS = {

@@ -108,16 +108,17 @@ def squares_in_range(total: Float[Array, ""]) -> Float[Array, ""]:
     type's range: those of float32 do so below 1e-19 and above 1e19.
     """
     limits = jnp.finfo(total.dtype)
-    # By the bits of the exponent; nothing helps float16.
-    up = 2.0 ** {8: 100, 11: 700}.get(limits.nexp, 0)
+    up = 2.0 ** {8: 100, 11: 700}.get(limits.nexp, 0)  # by the bits of the exponent
     small, large = total < limits.tiny / limits.eps, ~(total <= limits.max)
     return jnp.where(small, up, jnp.where(large, 1 / up, 1)).astype(total.dtype)
 
 
 def two_norm(x: Float[Array, " n"]) -> Float[Array, ""]:
     """|x|, also where the squares of its entries are too large or too small for the type."""
+    given = jnp.finfo(x.dtype).dtype
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # float16 has no room for squares
     factor = squares_in_range(_square(x))
-    return jnp.sqrt(_square(x * factor)) / factor
+    return (jnp.sqrt(_square(x * factor)) / factor).astype(given)
 
 
 def _square(x: Float[Array, " n"]) -> Float[Array, ""]:

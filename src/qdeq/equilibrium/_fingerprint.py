@@ -175,6 +175,8 @@ def _internal(value: Any, inside: tuple[Any, ...]) -> Hashable:
     kind = type(value)
     if isinstance(value, (tuple, list)):
         return kind, tuple(_internal(item, inside) for item in value)
+    if kind.__module__.startswith("jax.") and kind.__name__ == "Unhashable":  # static arguments
+        return kind, _internal(value.val, inside)
     is_bookkeeping = kind in (object, dict) or kind.__name__ in _BOOKKEEPING
     if is_bookkeeping or (kind.__module__.startswith("jax.") and kind.__name__.endswith("Trace")):
         return kind

@@ -159,7 +159,10 @@ def run_compiled(
         key = _Key(solve, tree, static, equal)
     except TypeError:  # something in the layer or in f has no hash: it cannot be found again
         return solve(layer, f, z0, x, **options)
-    return _program(key)(dynamic)
+    # A trace of residuals is padded with NaN: it would be taken for a fault. One of f is in the
+    # value, and is found by what uses that.
+    with jax.debug_nans(False):
+        return _program(key)(dynamic)
 
 
 @functools.lru_cache(maxsize=_MOST_PROGRAMS)

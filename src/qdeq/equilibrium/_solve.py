@@ -18,7 +18,8 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from qdeq.equilibrium.solution import STATUS, as_trace, relative
+from qdeq.equilibrium._problem import frozen
+from qdeq.equilibrium.solution import STATUS, SolverStats, as_trace, relative
 from qdeq.equilibrium.solver import Estimate, Solver, as_solver, finds_zero
 from qdeq.native.constants import PROGRESS
 
@@ -56,6 +57,31 @@ class Outcome(eqx.Module):
     status: Any
     trace: Float[Array, " max_steps"]
     solver_state: PyTree
+
+    def or_nan(self, value: Array) -> Array:
+        """The value that is returned: NaN where f was not finite at the very first point.
+
+        Nothing was measured then, and the start would look like an answer. A sum, so that its
+        derivative is what it was.
+        """
+        lost = (self.status == STATUS.nonfinite) & ~jnp.isfinite(self.best.residual)
+        return value + jnp.where(lost, jnp.nan, 0).astype(value.dtype)
+
+    def stats(self, adjoint_residual: Array, evaluations: Array, jacobians: Array) -> SolverStats:
+        """What a solve reports of itself, without derivatives."""
+        best = self.best
+        stats = SolverStats(
+            steps=self.steps,
+            residual=relative(best.residual, best.scale),
+            absolute_residual=best.residual,
+            converged=self.status == STATUS.converged,
+            adjoint_residual=adjoint_residual,
+            residual_trace=self.trace,
+            evaluations=evaluations,
+            jacobians=jacobians,
+            result=self.status,
+        )
+        return frozen(stats)
 
 
 class Begun(eqx.Module):

@@ -141,6 +141,12 @@ def attach(adjoint: AbstractAdjoint, fn: Callable, root: Array, x: PyTree, memor
 def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Attached, Attached]:
     adjoint, fn, root, x, memory = primals
     _, fn_tangent, _, x_tangent, _ = tangents
+    # Inside `jit` `jax.grad` hands a Python number on as it is, and that is no array.
+    fn, x = jax.tree.map(
+        lambda leaf, change: leaf if change is None else jnp.asarray(leaf),
+        *((fn, x), (fn_tangent, x_tangent)),
+        is_leaf=lambda leaf: leaf is None,
+    )
     # Attached again, so that whoever differentiates this rule (second derivatives, a Jacobian
     # regulariser at the root) also sees the root move.
     attached = attach(adjoint, fn, root, x, memory)

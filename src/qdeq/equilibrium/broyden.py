@@ -9,7 +9,13 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import bounded, check_tolerances, project, relative_error
+from qdeq.equilibrium._common import (
+    bounded,
+    check_tolerances,
+    project,
+    relative_error,
+    squares_in_range,
+)
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver
 from qdeq.errors import check_count
@@ -140,6 +146,9 @@ class Broyden(AbstractSolver, optx.AbstractRootFinder):
         # H dg = H g - H g_old, and H g_old = -newton is known: one product with H, not two.
         old = state.secant.mv(g)
         change = old + newton
+        # A multiple of both makes the same update: one whose square is a number of the type.
+        factor = squares_in_range(jnp.dot(move, move))
+        move, change = factor * move, factor * change
         size = jnp.dot(move, move)
         known = size > 0
         safe_size = jnp.where(known, size, 1)

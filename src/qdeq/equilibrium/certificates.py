@@ -17,6 +17,7 @@ from qdeq.equilibrium.enclosures import Bound as Bound
 from qdeq.equilibrium.enclosures import Encloser as Encloser
 from qdeq.equilibrium.enclosures import Enclosure as Enclosure
 from qdeq.equilibrium.enclosures import Region as Region
+from qdeq.equilibrium.enclosures import check_known
 from qdeq.errors import UserError, check_count
 
 _SMALLER = 0.98  # rounds go on as long as sides of boxes, or factors, fall below that of before
@@ -165,7 +166,8 @@ def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificat
     Raises
     ------
     UserError
-        For a model function that knows no bounds, or features of another number.
+        For a model function that knows no bounds, features of another number, or inside `jax.jit`
+        and other transformations: bounds are NumPy's.
 
     Examples
     --------
@@ -188,6 +190,7 @@ def certify(model: Any, x: ArrayLike | Region, *, rounds: int = 8) -> Certificat
             "QuantumModel or a Network, or give the model a method encloser(region)"
         )
     check_count("rounds", rounds, 0)
+    check_known("model", model)
     region = x if isinstance(x, Region) else Region.samples(x)
     expected = getattr(model, "n_features", region.centre.shape[1])
     if region.centre.shape[1] != expected:

@@ -16,12 +16,14 @@ import lineax as lx
 from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qdeq import _numbers, native
 
 # Elimination costs n loop iterations over all n^2 entries; LAPACK's blocking wins beyond this.
 _LARGEST_ELIMINATION = 32
+# Units are another matter than a singular matrix where they differ by more than 2**10.
+_FAR_APART, _SWEEPS = 10, 30
 
 
 def _eliminate(a: Float[Array, "n n batch"]) -> tuple[Array, Array]:
@@ -120,19 +122,49 @@ def robust_inverse(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Ar
     inverse
         `(n, n)`, always finite. Where `a` is singular to working precision, an inverse in which
         singular values below about eps^(1/4) |a|_F count as zero; where `a` is not finite, I.
+        A matrix D^-1 A D of a regular A, of a state in other units, is not taken for singular.
     regular
         Whether `inverse` is the ordinary inverse.
     """
     inverse, regular = _invert(a)
+    regular &= ~jnp.any(jnp.isnan(a))  # no news, but then of the type of `a` inside `shard_map`
     # A loop and not a condition: under vmap `lax.cond` always runs both sides, while this loop
     # runs no iteration at all if every matrix of the batch is regular. The matrix travels in the
     # carry because XLA would move work that depends on nothing else out of the loop.
-    result, _ = lax.while_loop(
-        lambda carry: carry[1],
-        lambda carry: (_regularised_inverse(carry[0]), jnp.asarray(False)),
-        (jnp.where(regular, inverse, a), ~regular),
+    result, regular, _ = lax.while_loop(
+        lambda carry: carry[2],
+        lambda carry: (*_second_inverse(carry[0]), ~carry[2]),  # it was true
+        (jnp.where(regular, inverse, a), regular, ~regular),
     )
     return result, regular
+
+
+def _second_inverse(a: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+    """Of a matrix that looks singular: in units in which it does not, or regularised."""
+    exponents = _units(a)
+    power = exponents[:, None] - exponents
+    inverse, regular = _invert(jnp.ldexp(a, -power))
+    inverse = jnp.ldexp(inverse, power)
+    regular &= jnp.any(power != 0) & jnp.all(jnp.isfinite(inverse))
+    return jnp.where(regular, inverse, _regularised_inverse(a)), regular
+
+
+def _units(a: Float[Array, "n n"]) -> Int[Array, " n"]:
+    """Exponents e of powers of two such that a_ij 2^(e_j - e_i) is about as large as a_ji so.
+
+    Whether a state is written in volts or millivolts then says nothing of whether I - J is regular.
+    Zero where units are not far apart, or an entry is not finite.
+    """
+    sizes = jnp.log2(jnp.where(a == 0, jnp.finfo(a.dtype).tiny, jnp.abs(a)))
+
+    def towards(_: int, e: Array) -> Array:
+        here = sizes + e - e[:, None]
+        rows, columns = (_numbers.largest(here, axis) for axis in (1, 0))
+        return e + (rows - columns) / 4  # half of the way: two that change at once would swap
+
+    e = lax.fori_loop(0, _SWEEPS, towards, 0 * sizes[0])  # of the type of `a` inside `shard_map`
+    apart = jnp.max(e) - jnp.min(e)  # NaN is no large difference
+    return jnp.where(apart > _FAR_APART, jnp.round(e - e[0]), 0).astype(jnp.int32)
 
 
 def _regularised_inverse(a: Float[Array, "n n"]) -> Float[Array, "n n"]:

@@ -89,6 +89,7 @@ class Direct(eqx.Module):
         out = lax.stop_gradient(problem.fn(frozen, arguments(self.layers - 1, "check")))
         found = Estimate.at(frozen, out)
         converged = found.meets(self.rtol, self.atol)
+        status = STATUS.where(converged, STATUS.converged, STATUS.max_steps_reached)
         steps = jnp.asarray(layers, jnp.int32)
         stats = SolverStats(
             steps=steps,
@@ -99,7 +100,7 @@ class Direct(eqx.Module):
             residual_trace=as_trace(trace, layers),
             evaluations=steps,
             jacobians=jnp.zeros_like(steps),
-            result=STATUS.where(converged, STATUS.converged, STATUS.max_steps_reached),
+            result=STATUS.where(jnp.isfinite(found.residual), status, STATUS.nonfinite),
             shots=0.0 if random is None else random.total(steps, self.layers, extra=False),
         )
         return Solution(value=problem.unravel(value), stats=stats)

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import jax
+import jax.core
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
@@ -110,7 +112,17 @@ class Region:
         return (1 + MARGIN) * (by_box + self.radius[:, None] * rows)
 
 
+def check_known(name: str, given: Any) -> None:
+    """Raise `UserError` where an array has no value, as inside `jax.jit`."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+        raise UserError(
+            f"{name} is traced by JAX and has no value: certificates are computed with NumPy, ask "
+            "for them outside jax.jit, jax.vmap and jax.grad, all rows of features at once"
+        )
+
+
 def _rows(name: str, x: ArrayLike) -> np.ndarray:
+    check_known(name, x)
     if np.iscomplexobj(x) or np.ma.is_masked(x):
         kind = "complex" if np.iscomplexobj(x) else "masked"
         raise UserError(f"{name} has {kind} numbers: features are real and known, give such")

@@ -26,7 +26,7 @@ from qdeq.equilibrium.attach import (
 from qdeq.equilibrium.broyden import Broyden
 from qdeq.equilibrium.compiled import compiled_solve
 from qdeq.equilibrium.shots import ShotSchedule
-from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.equilibrium.solution import STATUS, Solution
 from qdeq.equilibrium.solver import Estimate, Solver, as_solver, check_solver
 from qdeq.errors import UserError, check_count
 
@@ -131,10 +131,10 @@ class Equilibrium(eqx.Module):
         -------
         Solution
             The evaluated point with the smallest residual (with `Unrolled`, the last iterate), and
-            `SolverStats`. For a random f `KrasnoselskiiMann` returns its average; the other solvers
-            the point whose residual was measured smallest, which protects from iterates that noise
-            threw far off. The smallest of noisy numbers is too small, so its residual is measured
-            again there.
+            `SolverStats`. NaN where f is not finite at z0, as with features that are NaN. For a
+            random f `KrasnoselskiiMann` returns its average; the other solvers the point whose
+            residual was measured smallest, which protects from iterates that noise threw far off.
+            The smallest of noisy numbers is too small, so its residual is measured again there.
 
         Raises
         ------
@@ -292,19 +292,10 @@ class Equilibrium(eqx.Module):
         jacobians: Array,
         jacobian: Array | None = None,
     ) -> Solution:
-        best = outcome.best
-        stats = SolverStats(
-            steps=outcome.steps,
-            residual=relative(best.residual, best.scale),
-            absolute_residual=best.residual,
-            converged=outcome.status == STATUS.converged,
-            adjoint_residual=jnp.asarray(jnp.nan, value.dtype) if quality is None else quality,
-            residual_trace=outcome.trace,
-            evaluations=outcome.steps,
-            jacobians=jacobians,
-            result=outcome.status,
-        )
-        return Solution(problem.unravel(value), frozen(stats), jacobian)
+        if quality is None:
+            quality = jnp.asarray(jnp.nan, value.dtype)
+        stats = outcome.stats(quality, outcome.steps, jacobians)
+        return Solution(problem.unravel(outcome.or_nan(value)), stats, jacobian)
 
 
 def _filled(bound: Any, z: Any) -> Array:

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from qdeq._numbers import positive_part
+from qdeq.equilibrium._derivatives import matrix
 from qdeq.equilibrium._problem import apply, flatten, knows_jacobian
 from qdeq.errors import check_choice, check_count
 
@@ -51,7 +52,7 @@ def squared_frobenius_norm(
     if x is None and knows_jacobian(f) and isinstance(z, jax.Array) and z.ndim == 1:
         return jnp.sum(f.jacobian(z) ** 2)
     flat_f, start = flat_function(f, z, x)
-    return jnp.sum(jax.jacfwd(flat_f)(start) ** 2)
+    return jnp.sum(matrix(flat_f, start) ** 2)
 
 
 def hutchinson(

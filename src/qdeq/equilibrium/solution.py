@@ -27,7 +27,7 @@ class STATUS(eqx.Enumeration):
     )
     nonfinite = (
         "The function or an iterate became infinite or NaN: the value is the last finite iterate "
-        "with the smallest residual; check the inputs, or set `bounds`."
+        "with the smallest residual, NaN where there is none; check the inputs, or set `bounds`."
     )
     unconfirmed = (
         "The residual met the tolerances once, and not when it was measured at that point again, "
@@ -63,7 +63,8 @@ class SolverStats(eqx.Module):
         said. NaN where the adjoint has no such operator (`Unrolled`, `Direct`).
     residual_trace
         Relative residual at each evaluated iterate, infinite where it was not a number, padded with
-        NaN, `(max_steps,)`.
+        NaN, `(max_steps,)`. Under `jax.debug_nans` leave it out of what a function of your own
+        under `jax.jit` returns, or that stops at the padding.
     evaluations
         Evaluations of f in the forward solve, the last measurement of a random f included.
     jacobians

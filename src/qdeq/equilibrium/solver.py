@@ -46,8 +46,9 @@ class Estimate(eqx.Module):
 
     @classmethod
     def at(cls, y: Float[Array, " n"], out: Float[Array, " n"]) -> "Estimate":
-        """An evaluated point, f(y) = out."""
-        return cls(y, two_norm(out - y), two_norm(out))
+        """An evaluated point, f(y) = out; infinitely far from an equilibrium where that is NaN."""
+        residual = two_norm(out - y)
+        return cls(y, jnp.where(jnp.isnan(residual), jnp.inf, residual), two_norm(out))
 
     def meets(self, rtol: Any, atol: Any) -> Bool[Array, ""]:
         """Whether that is an equilibrium to these tolerances."""

@@ -13,7 +13,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
 from qdeq.equilibrium._problem import make_problem
-from qdeq.equilibrium.solver import Estimate, Solver, as_solver, finds_zero
+from qdeq.equilibrium._programs import compiled_once
+from qdeq.equilibrium.solver import Estimate, Solver, as_solver, check_solver, finds_zero
+from qdeq.errors import check_count
 
 
 class Trajectory(eqx.Module):
@@ -61,6 +63,11 @@ def trajectory(
     Trajectory
         Of the flattened state, without derivatives.
 
+    Raises
+    ------
+    UserError
+        For something that is not a solver, or `n_steps` below 1.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -69,6 +76,19 @@ def trajectory(
     >>> path.points[:, 0].tolist()
     [0.0, 1.0, 1.5]
     """
+    check_solver("solver", solver)
+    check_count("n_steps", n_steps)
+    return _trajectory((solver, n_steps, bounds), f, z0, x)
+
+
+@compiled_once
+def _trajectory(
+    layer: tuple[Solver, int, tuple[Any, Any] | None],
+    f: Callable[..., PyTree],
+    z0: PyTree,
+    x: PyTree,
+) -> Trajectory:
+    solver, n_steps, bounds = layer
     problem = make_problem(f, z0, x)
     root, driver = finds_zero(solver), as_solver(solver)
     tags: frozenset[object] = frozenset()

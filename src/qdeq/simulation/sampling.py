@@ -87,6 +87,7 @@ def sample_expectations(
     return jnp.clip(jnp.sum(rows * read, axis=1), -1, 1)
 
 
+@jax.jit  # compiled once also where nothing else is compiled
 def sample_counts(
     key: PRNGKeyArray | Array,
     probabilities: Float[Array, "settings outcomes"],

@@ -32,7 +32,7 @@ from qdeq.equilibrium.networks.systems import Structured
 from qdeq.equilibrium.networks.wired import Wired, checked_mask, masked
 from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule
-from qdeq.equilibrium.solution import STATUS, Solution, SolverStats, relative
+from qdeq.equilibrium.solution import Solution
 from qdeq.equilibrium.solver import check_solver
 from qdeq.errors import UserError, told
 
@@ -208,19 +208,8 @@ class NetworkEquilibrium(eqx.Module):
                 return slopes.push(task.fn.unravel(move, x)).reshape(-1)
 
             quality = adjoint_residual(self.adjoint, task.fn, root, task.args, None, push)
-        best = outcome.best
-        stats = SolverStats(
-            steps=outcome.steps,
-            residual=relative(best.residual, best.scale),
-            absolute_residual=best.residual,
-            converged=outcome.status == STATUS.converged,
-            adjoint_residual=quality,
-            residual_trace=outcome.trace,
-            evaluations=solved.evaluations,
-            jacobians=solved.jacobians,
-            result=outcome.status,
-        )
-        return Solution(fn.unravel(value, x), frozen(stats))
+        stats = outcome.stats(quality, solved.evaluations, solved.jacobians)
+        return Solution(fn.unravel(outcome.or_nan(value), x), stats)
 
 
 def _solved(

@@ -98,6 +98,21 @@ struct Broyden {
       along += move[i] * change[i];
       overlap += move[i] * sum;
     }
+    const M extreme = Range<T>::left(size) & (steps > 0);  // the first move is 0
+    if (any(extreme)) {  // a multiple of both makes the same update
+      const Vec factor = extreme ? Range<T>::factor(size) : splat<T>(1);
+      Vec square{}, product{}, other{};
+      for (int i = 0; i < n; ++i) {
+        move[i] *= factor;
+        change[i] *= factor;
+        square += move[i] * move[i];
+        product += move[i] * change[i];
+        other += move[i] * old[i];
+      }
+      size = extreme ? square : size;
+      along = extreme ? product : along;
+      overlap = extreme ? other : overlap;
+    }
     const M known = size > 0;
     const Vec safe = known ? size : splat<T>(1);
     const Vec ratio = along / safe;
