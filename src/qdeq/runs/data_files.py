@@ -17,7 +17,7 @@ import numpy as np
 from qdeq._arrays import read_arrays, write_arrays, write_atomically
 from qdeq.data import Dataset, ImageComponents, TablePreparation, Targets
 from qdeq.errors import UserError
-from qdeq.runs.run_files import RunFiles, read_text
+from qdeq.runs.run_files import RunFiles, text_in
 
 _COMPONENTS_FORMAT = "qdeq-components-1"
 
@@ -72,7 +72,7 @@ class DataFiles(RunFiles):
                 )
             return None
         source = str(self.preparation_path)
-        return TablePreparation.from_json(read_text(self.preparation_path), source=source)
+        return TablePreparation.from_json(text_in(self.preparation_path), source=source)
 
     def read_image_components(self) -> ImageComponents | None:
         """The principal components that images become; None for a run on other features.
@@ -127,7 +127,7 @@ class DataFiles(RunFiles):
         if not self.data_path.is_file():
             return None
         try:
-            value = {**(younger or {}), **json.loads(read_text(self.data_path))}[name]
+            value = {**(younger or {}), **json.loads(text_in(self.data_path))}[name]
             return None if value is None else msgspec.convert(value, kind)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from qdeq._arrays import read_arrays, write_arrays, write_atomically
 from qdeq.errors import UserError
-from qdeq.runs.run_files import RunFiles, make_folder, read_text
+from qdeq.runs.run_files import RunFiles, make_folder, text_in
 from qdeq.runs.summary import Summary, finite_or_none
 
 Data = TypeVar("Data")
@@ -62,7 +62,7 @@ class ResultFiles(RunFiles):
             )
         if self.has_many_seeds:
             return Summary.over([f.read_summary() for f in self.seed_folders()], run=str(self.path))
-        return Summary.from_json(read_text(self.summary_path), source=str(self.summary_path))
+        return Summary.from_json(text_in(self.summary_path), source=str(self.summary_path))
 
     def write_predictions(self, true: np.ndarray, predicted: np.ndarray) -> None:
         """Write what a regression says of its test samples, `(N, T)` each, for pictures."""
@@ -97,7 +97,7 @@ class ResultFiles(RunFiles):
         if not self.report_data_path.is_file():
             return kind()
         try:
-            return msgspec.convert(json.loads(read_text(self.report_data_path)), kind)
+            return msgspec.convert(json.loads(text_in(self.report_data_path)), kind)
         except ValueError as error:
             raise UserError(
                 f"{self.report_data_path} is damaged ({error}): remove it and run `qdeq report "

@@ -71,7 +71,7 @@ class RunFiles:
         if self.has_many_seeds:
             config = json.dumps(self._read_seeds_file()["config"])
             return TrainConfig.from_json(config, source=str(self.seeds_path))
-        return TrainConfig.from_json(read_text(self.config_path), source=str(self.config_path))
+        return TrainConfig.from_json(text_in(self.config_path), source=str(self.config_path))
 
     def read_seeds(self) -> list[int]:
         """The seeds of the run.
@@ -87,7 +87,7 @@ class RunFiles:
 
     def _read_seeds_file(self) -> dict[str, Any]:
         try:
-            content = json.loads(read_text(self.seeds_path))
+            content = json.loads(text_in(self.seeds_path))
             return {"config": content["config"], "seeds": check_seeds(content["seeds"])}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -105,7 +105,7 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def read_text(path: Path) -> str:
+def text_in(path: Path) -> str:
     """The text of a file of a run; a `UserError` that names it where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")

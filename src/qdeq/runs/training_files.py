@@ -20,7 +20,7 @@ from qdeq._arrays import (
     write_atomically,
 )
 from qdeq.errors import UserError
-from qdeq.runs.run_files import RunFiles, make_folder, read_text
+from qdeq.runs.run_files import RunFiles, make_folder, text_in
 from qdeq.runs.summary import finite_or_none
 
 Tree = TypeVar("Tree")
@@ -83,7 +83,7 @@ class TrainingFiles(RunFiles):
         UserError
             When the file lacks one of these epochs or a line is damaged.
         """
-        lines = read_text(self.metrics_path).splitlines()[:epochs] if epochs else []
+        lines = text_in(self.metrics_path).splitlines()[:epochs] if epochs else []
         advice = "restore the file or train again"
         if len(lines) < epochs:
             raise UserError(
