@@ -30,7 +30,7 @@ def searched(wiring, label="sample 0", q=2):
         residuals = [None if lost == 1 else float(r) for r in left]
         paths[name] = SitesPath(states, moves, residuals, lost != 2, 1e-6)
     gains = np.where(np.isnan(end[:, 0]), np.nan, 0.5)
-    return SitesSearch(label, end, gains, 0.5, None, 7, False, paths)
+    return SitesSearch(label, end, gains, 0.5, None, 1.5, 7, False, paths)
 
 
 def page_of(wiring, labels=("sample 0", "sample 1")):

@@ -117,6 +117,8 @@ def test_the_search_can_be_read_without_scripts():
     for words in (
         "Newton (blocks), steps",
         "7 (not converged)",
+        "spread over starts",
+        "1.5e+00",
         "2, the first of 9",
         "needs JavaSc",
     ):
@@ -209,6 +211,20 @@ def test_every_path_ends_at_the_solution_of_the_layer():
         np.testing.assert_allclose(search.gains[present], gains[present], rtol=1e-3)
         radius = np.abs(np.linalg.eigvals(whole.reshape(2 * n, 2 * n).astype(float))).max()
         assert search.growth == pytest.approx(radius, rel=0.1)  # which is an estimate
+        assert search.spread < 1e-4
+
+
+@pytest.mark.slow
+def test_a_network_of_several_equilibria_is_said_to_have_them():
+    # Two units that agree: by hand m = tanh(2 m) = +-0.9575 and 0, of which 0 is not stable.
+    wiring = Graph(2, [(0, 1), (1, 0)])
+    injection = EdgeInjection([[1.0]], [[2.0]])
+    network = Wired(lambda v, x: jnp.tanh(v), injection, wiring)
+    x = np.array([[[1e-3]] * 2], np.float32)
+    layer = NetworkEquilibrium("picard", max_steps=100)
+    (search,), _ = searches(network, x, None, layer=layer, labels=["0"])
+    assert search.converged and search.equilibrium[0, 0] == pytest.approx(0.9575, abs=1e-3)
+    assert 1 < search.spread < 2.01
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from qdeq.equilibrium.networks import (
     Wired,
     growth,
     network_trajectory,
+    path_independence,
 )
 from qdeq.models import Network
 from qdeq.runs.report_data import until_it_ends
@@ -80,6 +81,9 @@ class SitesSearch:
         Of all sites.
     growth
         Of small changes under application at m*, about the spectral radius; 0 of a causal wiring.
+    spread
+        Between the states that the layer finds from random starts and those from 0, by the size of
+        these; 0 of a causal wiring, which has one equilibrium.
     steps, converged
         Of the layer.
     paths
@@ -91,6 +95,7 @@ class SitesSearch:
     gains: Array
     largest_gain: float | None
     growth: float | None
+    spread: float | None
     steps: int
     converged: bool
     paths: dict[str, SitesPath]
@@ -218,6 +223,7 @@ def searches(
                 gains=drawn.largest(gains),
                 largest_gain=_number(np.max(gains[present], initial=0)),
                 growth=0.0 if causal else _number(end.growth),
+                spread=0.0 if causal else _number(end.spread),
                 steps=int(end.steps),
                 converged=bool(end.converged),
                 paths=paths,
@@ -256,6 +262,7 @@ class _End(eqx.Module):
     steps: Any
     converged: Any
     growth: Any
+    spread: Any
     blocks: Any
 
 
@@ -269,8 +276,11 @@ def _end(layer: NetworkEquilibrium, network: Any, x: Any, mask: Any) -> _End:
     # k senders of a kind stand side by side in the Jacobian, whose norm is sqrt(k) that of one.
     senders = wired.wiring.gather(present[:, None].astype(z.dtype))
     blocks = blocks * jnp.sqrt(senders)[..., None]
-    rate = jnp.zeros(()) if wired.wiring.structure == "causal" else growth(wired, z, x, mask)
-    return _End(z, stats.steps, stats.converged, rate, blocks)
+    rate = spread = jnp.zeros(())
+    if wired.wiring.structure != "causal":
+        rate = growth(wired, z, x, mask)
+        spread = path_independence(layer, wired, x, key=jax.random.key(0), mask=mask).spread
+    return _End(z, stats.steps, stats.converged, rate, spread, blocks)
 
 
 @eqx.filter_jit
