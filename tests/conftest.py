@@ -19,6 +19,12 @@ if not os.environ.get("QDEQ_TEST_OPTIMISED"):
 
 import jax
 import pytest
+from hypothesis import settings
+
+# The same examples at every run: what passes before a change is merged passes after it. Others are
+# looked for with `make test ARGS="--hypothesis-profile=default"`.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 # Every compiled program takes some of the 65,530 memory maps that Linux gives a process. One that
 # has compiled programs for half an hour may end in a segmentation fault inside XLA.

@@ -32,6 +32,7 @@ from qiskit.circuit import library as theirs
 from qiskit.quantum_info import Operator, SparsePauliOp
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
+from qdeq.interop.polynomials import fitted, made_up_points
 from qdeq.interop.qasm import from_qasm3, to_qasm3
 from qdeq.interop.qiskit import (
     QiskitExecutor,
@@ -276,3 +277,10 @@ def test_every_transpiled_program_of_the_papers_model_can_be_read(encoding, leve
     ).transpiled()
     theta = np.random.default_rng(0).uniform(-3, 3, transpiled.num_parameters)
     assert_same(from_qiskit(transpiled), theta, (), transpiled.assign_parameters(theta))
+
+
+def test_values_near_the_largest_number_are_no_polynomial_of_infinite_numbers():
+    points, rng = made_up_points(8, 1), np.random.default_rng(0)
+    for _ in range(60):  # three of them have infinite coefficients
+        values = 1.7e308 * rng.choice([-1, 1], 8) * rng.uniform(0.5, 1, 8)
+        assert fitted(points, values, 2) is None

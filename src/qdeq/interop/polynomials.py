@@ -76,10 +76,13 @@ def fitted(points: np.ndarray, values: np.ndarray, degree: int) -> Polynomial | 
     table = np.stack([points[:, list(chosen)].prod(axis=1) for chosen in monomials], axis=1)
     n_fitted = len(points) - _CHECKS
     coefficients, *_ = np.linalg.lstsq(table[:n_fitted], values[:n_fitted], rcond=None)
+    if not np.isfinite(coefficients).all():  # of values near the largest number
+        return None
     size = max(1.0, np.abs(values).max(), np.abs(coefficients).max())
     rounded = np.array([_short(value, size) for value in coefficients.tolist()])
-    if not np.abs(table @ rounded - values).max() <= _TOLERANCE * size:
-        return None
+    with np.errstate(over="ignore", invalid="ignore"):  # of such as well: they do not fit
+        if not np.abs(table @ rounded - values).max() <= _TOLERANCE * size:
+            return None
     if abs(rounded[0]) > _LARGEST_CONSTANT:
         return None
     return {
