@@ -22,8 +22,10 @@ import pytest
 from hypothesis import settings
 
 # The same examples at every run: what passes before a change is merged passes after it. Others are
-# looked for with `make test ARGS="--hypothesis-profile=default"`.
-settings.register_profile("same", derandomize=True)
+# looked for with `make test ARGS="--hypothesis-profile=search"`. Neither has a deadline: an example
+# that compiles a program, or one on a busy machine, takes longer than any other.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
 settings.load_profile("same")
 
 # Every compiled program takes some of the 65,530 memory maps that Linux gives a process. One that

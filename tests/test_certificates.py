@@ -171,7 +171,7 @@ def check_samples(found, linearised, rng, n):
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1), gain=st.sampled_from([0.02, 0.1, 0.3, 1.0]))
 def test_no_jacobian_of_a_sample_exceeds_its_certificate(name, seed, gain):
     rng, parts, x = drawn(CASES[name], seed, gain)
@@ -179,7 +179,7 @@ def test_no_jacobian_of_a_sample_exceeds_its_certificate(name, seed, gain):
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 2**32 - 1),
     gain=st.sampled_from([0.02, 0.2]),
@@ -243,7 +243,7 @@ def random_model(rng):
 
 
 @SLOW
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_jacobian_of_any_circuit_exceeds_its_certificate(seed):
     rng = np.random.default_rng(seed)
@@ -401,7 +401,7 @@ def test_iteration_arrives_within_the_certified_steps():
     assert np.all(found.is_unique)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(x=st.floats(-3, 3), error=st.floats(-0.2, 0.2))
 def test_an_error_moves_the_equilibrium_by_no_more_than_certified(x, error):
     found = certify(ry(0.6), [[x]])
@@ -442,7 +442,7 @@ def test_nothing_follows_where_the_factor_is_one_or_more():
         assert np.isinf(number[0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 6))
 def test_weighted_norms_come_near_the_perron_root(seed, n):
     rng = np.random.default_rng(seed)
@@ -456,7 +456,7 @@ def test_weighted_norms_come_near_the_perron_root(seed, n):
 # Encodings of a wire, the paper's bound.
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**32 - 1), axes=st.lists(st.sampled_from("XYZ"), min_size=1, max_size=4)
 )

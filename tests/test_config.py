@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import qdeq
@@ -132,7 +132,6 @@ def options_of(hint):
 OPTIONS = {name: options_of(hint) for name, hint in hints_of(TrainConfig).items()}
 
 
-@settings(deadline=None)  # the first example imports what objects are checked against
 @given(st.fixed_dictionaries({}, optional=OPTIONS))
 def test_every_configuration_comes_back_from_json_and_from_its_command_line(values):
     try:

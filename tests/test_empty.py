@@ -117,7 +117,7 @@ def test_circuits_with_empty_parts_equal_dense_matrices(circuit, encoding, strin
 
 @pytest.mark.slow
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 def test_random_small_circuits_equal_dense_matrices(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 4))

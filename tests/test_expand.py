@@ -407,7 +407,7 @@ def test_features_are_parameters_of_the_circuit(features, message):
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32 - 1), n_qubits=st.integers(1, 5), wild=st.booleans())
 def test_random_circuits_are_read_or_refused(seed, n_qubits, wild):
     options = {"measure": True, "conditional": True, "reset": True} if wild else {}

@@ -134,7 +134,7 @@ def test_own_samples_pass_the_same_checks():
             from_arrays(NO_FEATURES[name][0], LABELS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     x=hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.floats()),
     dtype=st.sampled_from([np.float32, np.float64]),

@@ -182,7 +182,7 @@ CONVERGED, OUT_OF_STEPS, STALLED, NONFINITE = range(4)
 
 
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=15, deadline=None, derandomize=True)
+few = settings(max_examples=15)
 
 
 @pytest.mark.slow

@@ -117,7 +117,7 @@ def test_the_gradient_of_a_regression_through_its_equilibrium_is_that_of_differe
     assert np.abs(gradient).min() > 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     numbers=st.lists(st.floats(-1, 1), min_size=2, max_size=9),
     offset=st.floats(-100, 100),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from sites_page import network_on, page_of, searched
 
@@ -42,7 +42,6 @@ def unpacked(text):
 
 
 @given(arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32)))
-@settings(deadline=None)
 def test_packed_numbers_keep_three_digits_whatever_their_size(numbers):
     found = unpacked(packed(numbers))
     ordinary = np.abs(numbers.astype(float))
@@ -54,7 +53,6 @@ def test_packed_numbers_keep_three_digits_whatever_their_size(numbers):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
-@settings(deadline=None)
 def test_of_too_many_sites_real_ones_are_drawn_and_no_movement_is_lost(rows, columns, every):
     rng = np.random.default_rng(0)
     drawn = Drawn(rows, columns, every)

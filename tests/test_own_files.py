@@ -1,7 +1,6 @@
 """Runs on files of one's own: trained, found again, predicted with, from Python and by command."""
 
 import dataclasses
-import io
 import json
 import shutil
 
@@ -10,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
-from test_tables import shop
+from test_tables import lose_a_row, shop
 
 import qdeq
 from qdeq.cli import main
 from qdeq.cli.console import make_console
 from qdeq.cli.train import TrainCommand, config_of, preset_defaults, with_data
-from qdeq.data import csv_files, from_arrays, read_table
+from qdeq.data import from_arrays, read_table
 from qdeq.data.files import load_file
 from qdeq.data.images import image_features
 from qdeq.errors import UserError
@@ -269,15 +268,7 @@ def test_a_file_is_predicted_row_by_row_or_not_at_all(trained, tmp_path, monkeyp
     assert predict_file(run, file, out).n_rows == 40
     assert pd.read_csv(out)["label"].tolist() == run.predict(frame).tolist()
     out.unlink()
-    header_row = csv_files._header_row
-
-    def loses_a_row(file, separator):
-        header = header_row(file, separator)
-        if not isinstance(file, io.StringIO):  # where rows are read, not where columns are named
-            next(file)
-        return header
-
-    monkeypatch.setattr(csv_files, "_header_row", loses_a_row)
+    lose_a_row(monkeypatch)
     with pytest.raises(UserError, match=r"new\.csv: 39 of 40 rows could be read"):
         predict_file(run, file, out)
     assert list(tmp_path.iterdir()) == [file]

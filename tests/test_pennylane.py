@@ -106,7 +106,7 @@ def _circuits(draw):
     return Circuit(3, tuple(operations))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(_circuits())
 def test_a_circuit_comes_back_from_pennylane_as_it_was(circuit):
     theta, v = np.linspace(0.1, 2.0, circuit.n_parameters), np.array([0.3, 0.9])

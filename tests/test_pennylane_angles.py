@@ -112,7 +112,7 @@ turning = st.sampled_from([name for name, gate in GATES.items() if gate.n_parame
 
 
 @given(names=st.lists(turning, min_size=1, max_size=4), data=st.data())
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 def test_any_factor_and_offset_survives_both_ways(names, data):
     operations = []
     for i, name in enumerate(names):

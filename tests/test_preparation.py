@@ -81,7 +81,7 @@ def test_numbers_survive_json_to_the_bit(components):
     np.testing.assert_array_equal(again.transform(frame), preparation.transform(frame))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     exponent=st.integers(-300, 300),
     values=st.lists(st.floats(-1, 1), min_size=3, max_size=20, unique=True),

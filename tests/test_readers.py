@@ -23,8 +23,8 @@ from qdeq.interop.pennylane import from_pennylane  # noqa: E402
 from qdeq.interop.qasm import from_qasm3  # noqa: E402
 from qdeq.interop.qiskit import from_qiskit  # noqa: E402
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True)
-DEEP = settings(max_examples=300, deadline=None)
+QUICK = settings(max_examples=60)
+DEEP = settings(max_examples=300)
 
 
 def assert_circuit_or_one_line(read, *args, **kwargs):

@@ -169,7 +169,7 @@ def test_the_policy_of_a_page_allows_its_own_style_and_script_alone():
 @given(
     name=st.text(min_size=1, max_size=12) | st.sampled_from(["</script>", "<!--<script>", "&lt;"])
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_names_of_classes_observables_and_runs_cannot_leave_their_place(name):
     given_names = summary(classes=[name, "b"], run=name, dataset=name)
     text = report_page(TrainConfig(), given_names, {}, data=searched(observables=[name, "Z"]))

@@ -128,7 +128,7 @@ def test_published_model_functions_are_reproduced(n_qubits, encoding, method, do
 
 
 @given(seed=st.integers(0, 10**6), n_qubits=st.integers(1, 4), max_wires=st.integers(1, 4))
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8)
 def test_random_circuits_equal_dense_matrices(seed, n_qubits, max_wires):
     rng = np.random.default_rng(seed)
     circuit = random_circuit(rng, n_qubits, 12)
@@ -267,7 +267,7 @@ def test_angles_that_are_not_trainable_get_zero_gradient():
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 def test_expectation_values_stay_in_their_range(seed):
     key = jax.random.key(seed)
     model = paper_model(key=key)

@@ -1,15 +1,14 @@
 """The same table from every source: what words and names mean, targets, rows by their number."""
 
 import csv
-import io
 
 import numpy as np
 import pandas as pd
 import pyarrow
 import pytest
-from test_tables import WRITERS, equal, refused, shop
+from test_tables import WRITERS, equal, lose_a_row, refused, shop
 
-from qdeq.data import TablePreparation, csv_files, read_table, table_files
+from qdeq.data import TablePreparation, read_table, table_files
 from qdeq.errors import UserError
 
 SOURCES = {
@@ -107,15 +106,7 @@ def test_a_line_break_in_a_header_takes_no_row(separator, end, tmp_path):
 def test_rows_that_a_reader_loses_are_not_lost_in_silence(tmp_path, monkeypatch):
     path = written(shop(), tmp_path / "a.csv")
     assert len(table_files.read_whole(path)) == 150
-    header_row = csv_files._header_row
-
-    def loses_a_row(file, separator):
-        header = header_row(file, separator)
-        if not isinstance(file, io.StringIO):  # where rows are read, not where columns are named
-            next(file)
-        return header
-
-    monkeypatch.setattr(csv_files, "_header_row", loses_a_row)
+    lose_a_row(monkeypatch)
     assert "149 of 150 rows could be read" in refused(path, "kind")
 
 

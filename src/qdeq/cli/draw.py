@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from qdeq.cli.arguments import option_of, options_of
 from qdeq.cli.effects import OF_MODEL, warn_of_no_effect
 from qdeq.cli.wirings import WiringName, wiring_of
 from qdeq.errors import UserError
@@ -54,10 +55,10 @@ class DrawCommand(ModelOptions):
             self._draw_wiring(given - for_wiring - {"out"})
             return
         if given & for_wiring:
-            options = ", ".join(f"--{name}" for name in sorted(given & for_wiring))
+            options = options_of(given & for_wiring)
             raise UserError(f"{options} without --wiring: say which wiring, such as chain")
         if self.run is not None and given - {"run", "out"}:
-            options = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - {"run", "out"}))
+            options = options_of(given - {"run", "out"})
             raise UserError(f"{options} cannot be given with RUN: the run says what its model is")
         from qdeq.runs.circuit import circuit_of
         from qdeq.runs.run_folder import RunFolder
@@ -96,9 +97,7 @@ class DrawCommand(ModelOptions):
 
     def _draw_wiring(self, other: frozenset[str]) -> None:
         if other:
-            options = ", ".join(
-                "RUN" if n == "run" else f"--{n.replace('_', '-')}" for n in sorted(other)
-            )
+            options = ", ".join("RUN" if n == "run" else option_of(n) for n in sorted(other))
             raise UserError(f"{options} with --wiring: a wiring has no circuit, leave it out")
         assert self.wiring is not None
         self._show(wiring_of(self.wiring, self.sites, self.edges))

@@ -17,7 +17,7 @@ from typing import Any
 
 import qdeq
 from qdeq._console import plain_where_needed
-from qdeq.cli.arguments import Command, closest, parse
+from qdeq.cli.arguments import Command, closest, option_of, parse
 from qdeq.cli.certify import CertifyCommand
 from qdeq.cli.compare import CompareCommand
 from qdeq.cli.compilation import keep_compiled_programs
@@ -290,5 +290,5 @@ def _in_words_of(command: type[Command], message: str) -> str:
     if match and dataclasses.is_dataclass(command):
         names = {field.name for field in dataclasses.fields(command)} - {"run", "runs"}
         if match[1] in names:
-            return f"--{match[1].replace('_', '-')} {message[match.end() :]}"
+            return f"{option_of(match[1])} {message[match.end() :]}"
     return message

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from qdeq.cli.arguments import closest
+from qdeq.cli.arguments import closest, option_of, options_of
 from qdeq.cli.console import make_console, print_path
 from qdeq.errors import UserError
 from qdeq.names import DataName, Encoding, Trainable
@@ -120,10 +120,11 @@ class ReproduceCommand:
         kind, fixed = study_type(self.study)
         fields: Any = kind  # every study is a dataclass
         known = {field.name for field in dataclasses.fields(fields)} - set(fixed)
-        unknown = sorted(given - known - _OF_THE_COMMAND)
+        unknown = given - known - _OF_THE_COMMAND
         if unknown:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in unknown)
-            raise UserError(f"{options} cannot be given with {self.study}: leave it out")
+            raise UserError(
+                f"{options_of(unknown)} cannot be given with {self.study}: leave it out"
+            )
         values = {name: getattr(self, name) for name in given & known}
         if "seeds" in values:
             values["seeds"] = tuple(parse_seeds(values["seeds"]))
@@ -134,7 +135,7 @@ class ReproduceCommand:
         words = ["qdeq", "reproduce", self.study]
         for field in dataclasses.fields(self):
             if field.name in given - {"study", "json", "quiet"}:
-                words += [f"--{field.name.replace('_', '-')}", str(getattr(self, field.name))]
+                words += [option_of(field.name), str(getattr(self, field.name))]
         return shlex.join(words)
 
 
