@@ -454,7 +454,7 @@ def test_tables_that_do_not_fit_each_other():
     def against(test, **options):
         return refused(frame, "kind", test=test, **options)
 
-    assert "test has no column 'size', which table has" in against(other.drop(columns="size"))
+    assert "test table has no column 'size', which table has" in against(other.drop(columns="size"))
     assert "no column 'kind'" in against(other.drop(columns="kind"))
     assert "label 'huge' of 'kind' (row 1; 40 such rows) is not in table" in against(
         other.assign(kind="huge")

@@ -13,19 +13,16 @@ import numpy as np
 from qdeq.data.dataset import Dataset, Split
 from qdeq.data.decimals import decimal_comma_columns, read_decimal_commas
 from qdeq.data.frames import (
-    ColumnKind,
     as_frame,
-    as_numbers,
-    as_texts,
     check_columns,
     is_frame,
-    is_gap_word,
     kind_of,
     listing,
     names_given,
 )
-from qdeq.data.inputs import weight_array
+from qdeq.data.labelled import LabelledRows
 from qdeq.data.preparation import TablePreparation
+from qdeq.data.roles import Roles
 from qdeq.data.splits import (
     check_fraction,
     classification,
@@ -42,7 +39,7 @@ from qdeq.data.table_files import (
     read_whole,
     stem_of,
 )
-from qdeq.data.table_target import classes_of, infer_task, labels_of, positions, targets_of
+from qdeq.data.table_target import classes_of, infer_task
 from qdeq.errors import UserError, check_choice
 from qdeq.names import Task
 
@@ -130,115 +127,74 @@ def read_table(
     source = str(Path(table).expanduser().resolve()) if isinstance(table, str | Path) else None
     frame, where = _frame(table, "table")
     name = name or (stem_of(table) if source is not None else "table")
-    known = list(frame.columns)
-    targets = names_given(target, known)
-    group, weight = _one_name("group", group, known), _one_name("weight", weight, known)
-    special = [*targets, *(column for column in (group, weight) if column is not None)]
-    for column in special:
-        if special.count(column) > 1:
-            raise UserError(f"column {column!r} is named twice, as target, group or weight")
-    wanted = {
-        "target": targets,
-        "group": names_given(group, known),
-        "weight": names_given(weight, known),
-    }
-    wanted["ignore"] = names_given(ignore, known)
-    for column in targets:
-        if column in wanted["ignore"]:
-            raise UserError(f"ignore={column!r}: it is the target, leave it out of one of the two")
-    for option, columns in wanted.items():
-        check_columns(columns, known, where, f"the {option}")
-    features = [c for c in known if c not in {*special, *wanted["ignore"]}]
-    numbers = [column for column in (*features, *targets, weight) if column is not None]
-    notes: list[str] = []
-    commas = () if preparation is None else preparation.decimal_commas
-    if preparation is None and source is not None and may_have_decimal_commas(table):
-        commas = decimal_comma_columns(frame, numbers, where)
-        if commas:  # of 189.400 pandas had made 189.4
-            frame = read_whole(table, texts=numbers)
-            commas = decimal_comma_columns(frame, numbers, where)
+    roles = Roles.of(
+        list(frame.columns), where, target=target, group=group, weight=weight, ignore=ignore
+    )
+    if preparation is not None:
+        commas = preparation.decimal_commas
+    else:
+        frame, commas = _with_commas_as_texts(table, frame, roles, where)
     frame = read_decimal_commas(frame, commas, where)
-    task, said = infer_task(frame, targets, task, where)
-    notes.append(said)
+    task, said = infer_task(frame, roles.targets, task, where)
+    notes = [said]
     if commas:
         notes.append(f"decimal commas are read in {listing([repr(c) for c in commas])}")
-    frame, labels, rows = _labelled(frame, targets, task, where, notes)
-    needed = [*targets, *wanted["group"]]
-    held, test_where = None, _where(test, "test table")
-    test_labels = test_rows = np.empty(0)
+    learned, left_out = LabelledRows.of(frame, roles.targets, task, where)
+    notes += left_out
+    held = None
     if test is not None:
-        held = _test_frame(table, test, frame, features, needed, notes, commas)
-        said_of_test: list[str] = []
-        held, test_labels, test_rows = _labelled(held, targets, task, test_where, said_of_test)
-        notes += [f"{test_where}: {said}" for said in said_of_test]
-    groups = None if group is None else _groups(frame[group], group, where, rows)
-    weights = None if weight is None else _weights(frame[weight], weight, where, rows)
+        held_frame, test_where, extra = _test_frame(test, table, frame, roles, commas)
+        held, left_out = LabelledRows.of(held_frame, roles.targets, task, test_where)
+        notes += [f"{test_where}: {said}" for said in (*extra, *left_out)]
+        if roles.group is not None:
+            learned.check_other_groups(held, roles.group)
     classes: tuple[int | str, ...] = ()
     if task == "classification":
-        classes = classes_of(labels, targets[0], where)
-        labels = positions(labels, classes, where, targets[0], where, rows)
-    strata = labels if task == "classification" else None
+        classes = classes_of(learned.labels, roles.targets[0], where)
+        learned = learned.with_positions(classes, roles.targets[0], where)
+        if held is not None:
+            held = held.with_positions(classes, roles.targets[0], where)
+    weights = None if roles.weight is None else learned.weights(roles.weight)
+    groups = None if roles.group is None else learned.groups(roles.group)
+    strata = learned.labels if task == "classification" else None
+    learning, testing = np.arange(len(learned.labels)), np.empty(0, dtype=int)
     if held is None:
-        learning, testing = _draw(strata, groups, len(frame), test_fraction, _TEST_SEED, where)
-    else:
-        learning, testing = np.arange(len(frame)), None
-    train, valid = _draw(
-        None if strata is None else strata[learning],
-        None if groups is None else groups[learning],
-        len(learning),
-        valid_fraction,
-        split_seed,
-        where,
-    )
-    train, valid = learning[train], learning[valid]
+        learning, testing = _draw(learning, strata, groups, test_fraction, _TEST_SEED, where)
+    train, valid = _draw(learning, strata, groups, valid_fraction, split_seed, where)
     if preparation is None:
-        kinds = {column: _kind(frame[column], column, where) for column in features}
-        if not kinds:
-            raise UserError(f"{where} has no column beside {listing(special)}: give some to learn")
+        if not roles.features:
+            others = listing(roles.no_features)
+            raise UserError(f"{where} has no column beside {others}: give some to learn")
+        features = learned.frame[list(roles.features)]
         preparation = TablePreparation.fit(
-            frame[features].iloc[train],
-            targets=targets,
+            features.iloc[train],
+            targets=roles.targets,
             task=task,
             classes=classes,
             components=components,
-            kinds=kinds,
+            kinds={c: kind_of(features[c], f"{where}: column {c!r}") for c in features},
             notes=notes,
             decimal_commas=commas,
             name=where,
         )
-    x = preparation.transform(frame, name=where, rows=rows)
+    x = preparation.transform(learned.frame, name=where, rows=learned.numbers)
 
     def split(rows: np.ndarray) -> Split:
-        return Split(x[rows], labels[rows], None if weights is None else weights[rows])
+        return Split(x[rows], learned.labels[rows], None if weights is None else weights[rows])
 
-    if testing is not None:
+    if held is None:
         tested = split(testing)
     else:
-        assert held is not None
-        if groups is not None:
-            assert group is not None
-            held_groups = _groups(held[group], group, test_where, test_rows)
-            _check_groups(groups, held_groups, group, where, test_where)
-        if task == "classification":
-            test_labels = positions(test_labels, classes, test_where, targets[0], where, test_rows)
-        tested = Split(preparation.transform(held, name=test_where, rows=test_rows), test_labels)
+        held_x = preparation.transform(held.frame, name=held.where, rows=held.numbers)
+        tested = Split(held_x, held.labels)
     parts = split(train), split(valid), tested
     if task == "classification":
         dataset = classification(
             name, *parts, classes=classes, image_shape=(1, x.shape[1]), all_in_test=held is None
         )
     else:
-        dataset = scaled_regression(name, *parts, names=targets)
+        dataset = scaled_regression(name, *parts, names=roles.targets)
     return dataclasses.replace(dataset, preparation=preparation, source=source)
-
-
-def _one_name(option: str, given: str | None, columns: Sequence[str]) -> str | None:
-    if given is None:
-        return None
-    names = names_given(given, columns)
-    if len(names) != 1:
-        raise UserError(f"{option}={given!r}: name one column, or leave {option} out")
-    return names[0]
 
 
 def _where(table: Any, name: str) -> str:
@@ -260,60 +216,35 @@ def _frame(table: Any, name: str, *, texts: Sequence[str] = ()) -> tuple[Any, st
     return frame.reset_index(drop=True), where
 
 
-def _kind(series: Any, column: str, where: str) -> ColumnKind:
-    return kind_of(series, f"{where}: column {column!r}")
-
-
-def _labelled(
-    frame: Any, targets: Sequence[str], task: Task, where: str, notes: list[str]
-) -> tuple[Any, np.ndarray, np.ndarray]:
-    """The rows whose target is known, their labels or targets, and their numbers from 1."""
-    if task == "classification":
-        labels = labels_of(frame[targets[0]], f"{where}: target {targets[0]!r}")
-        known = np.array([label is not None for label in labels], dtype=bool)
-    else:
-        labels = targets_of(frame, targets, where)
-        known = ~np.isnan(labels).any(axis=1)
-    if not known.any():
-        raise UserError(
-            f"{where}: every value of the target {listing(targets)} is missing: name another one"
-        )
-    if not known.all():
-        words = [word for target in targets for word in _gap_words(frame[target], target, where)]
-        written = f" (also {listing(words)})" if words else ""
-        said = f"{(~known).sum():,} rows left out: their {listing(targets)} is missing{written}"
-        notes.append(said)
-        frame, labels = frame[known].reset_index(drop=True), labels[known]
-    return frame, labels, np.flatnonzero(known) + 1
-
-
-def _gap_words(series: Any, target: str, where: str) -> list[str]:
-    kind = kind_of(series, f"{where}: target {target!r}")
-    return [repr(word) for word in kind.missing_words if is_gap_word(word)]
+def _with_commas_as_texts(
+    table: Any, frame: Any, roles: Roles, where: str
+) -> tuple[Any, tuple[str, ...]]:
+    """The frame, and its columns with decimal commas; these are texts as the file has them."""
+    if not (isinstance(table, str | Path) and may_have_decimal_commas(table)):
+        return frame, ()
+    columns = roles.may_be_numbers
+    if not decimal_comma_columns(frame, columns, where):
+        return frame, ()
+    frame = read_whole(table, texts=columns)  # of 189.400 pandas had made 189.4
+    return frame, decimal_comma_columns(frame, columns, where)
 
 
 def _test_frame(
-    table: Any,
-    test: Any,
-    frame: Any,
-    features: list[str],
-    needed: list[str],
-    notes: list[str],
-    commas: Sequence[str],
-) -> Any:
-    held, where = (
-        (_arrays_test(test), str(test))
-        if _is_same_arrays(table, test)
-        else _frame(test, "test", texts=commas)
-    )
-    learning = _where(table, "table")
+    test: Any, table: Any, frame: Any, roles: Roles, commas: Sequence[str]
+) -> tuple[Any, str, list[str]]:
+    """The table to test on, what it is called, and notes on what it has beside the other table."""
+    if _is_same_arrays(table, test):
+        held = next(ArraysFile.open(existing(test), "_test").frames(None))
+    else:
+        held, _ = _frame(test, "test", texts=commas)
+    where, learning = _where(test, "test table"), _where(table, "table")
     columns = list(held.columns)
+    needed = [*roles.targets, *([] if roles.group is None else [roles.group])]
     check_columns(needed, columns, where, f"which {learning} has")
-    check_columns(features, columns, where, f"which {learning} has (--ignore leaves one out)")
+    check_columns(roles.features, columns, where, f"which {learning} has (--ignore leaves one out)")
     extra = [column for column in columns if column not in frame.columns]
-    if extra:
-        notes.append(f"{where}: {listing(extra)} ignored, as {learning} has no such column")
-    return read_decimal_commas(held, commas, where)
+    notes = [f"{listing(extra)} ignored, as {learning} has no such column"] if extra else []
+    return read_decimal_commas(held, commas, where), where, notes
 
 
 def _is_same_arrays(table: Any, test: Any) -> bool:
@@ -322,58 +253,21 @@ def _is_same_arrays(table: Any, test: Any) -> bool:
     return both and ending_of(Path(test)) == ".npz" and Path(table) == Path(test)
 
 
-def _arrays_test(test: str | Path) -> Any:
-    return next(ArraysFile.open(existing(test), "_test").frames(None))
-
-
-def _weights(series: Any, weight: str, where: str, rows: np.ndarray) -> np.ndarray:
-    place = f"{where}: column {weight!r}"
-    array = as_numbers(
-        series, place, rows=rows, infinite=True, advice=": give every row a weight of at least 0"
-    )
-    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
-    if len(bad):
-        row = int(rows[bad[0]])
-        raise UserError(
-            f"{place}: the weight at index {row - 1} is {array[bad[0]]} (row {row}): give finite "
-            "numbers of at least 0"
-        )
-    return weight_array(array, len(array), place)
-
-
-def _groups(series: Any, group: str, where: str, rows: np.ndarray) -> np.ndarray:
-    missing = np.flatnonzero(as_texts(series, f"{where}: column {group!r}")[0] < 0)
-    if len(missing):
-        raise UserError(
-            f"{where}: the group {group!r} is missing in {len(missing)} rows (the first is row "
-            f"{rows[missing[0]]}): fill it in"
-        )
-    return series.astype(str).to_numpy(dtype=object)
-
-
-def _check_groups(
-    groups: np.ndarray, held: np.ndarray, group: str, where: str, test_where: str
-) -> None:
-    both = sorted(set(groups) & set(held))
-    if both:
-        raise UserError(
-            f"{len(both)} values of the group {group!r} are both in {where} and in {test_where} "
-            f"({listing(both, 5)}): keep each in one of them"
-        )
-
-
 def _draw(
+    rows: np.ndarray,
     labels: np.ndarray | None,
     groups: np.ndarray | None,
-    n_rows: int,
     fraction: float,
     seed: int,
     where: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to keep and rows to hold out: the same part of every class, whole groups."""
+    """Which of `rows` to keep and which to hold out: the same part of every class, whole groups."""
+    labels, groups = (None if of is None else of[rows] for of in (labels, groups))
     if groups is not None:
-        return group_indices(groups, labels, fraction=fraction, seed=seed, name=where)
-    if labels is not None:
-        return stratified_indices(labels, fraction=fraction, seed=seed)
-    kept, held_out = train_valid_indices(n_rows, valid_fraction=fraction, seed=seed)
-    return np.sort(kept), np.sort(held_out)
+        kept, held_out = group_indices(groups, labels, fraction=fraction, seed=seed, name=where)
+    elif labels is not None:
+        kept, held_out = stratified_indices(labels, fraction=fraction, seed=seed)
+    else:
+        kept, held_out = train_valid_indices(len(rows), valid_fraction=fraction, seed=seed)
+        kept, held_out = np.sort(kept), np.sort(held_out)
+    return rows[kept], rows[held_out]
