@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from circuit_strategies import turned_circuits
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from qdeq.circuits import GATES, Circuit, Operation
+from qdeq.circuits import Operation
 from qdeq.errors import UserError
 from qdeq.interop.computed_angles import computed_angles
 
@@ -107,28 +107,9 @@ def test_a_circuit_read_without_double_precision_is_as_exact():
     np.testing.assert_allclose(factors, [1, 0.5, 1, -0.7, 0.7 / 3, -1], atol=1e-13)
 
 
-numbers = st.floats(-9, 9).filter(lambda value: abs(value) > 1e-3)
-turning = st.sampled_from([name for name, gate in GATES.items() if gate.n_parameters])
-
-
-@given(names=st.lists(turning, min_size=1, max_size=4), data=st.data())
+@given(circuit=turned_circuits())
 @settings(max_examples=20)
-def test_any_factor_and_offset_survives_both_ways(names, data):
-    operations = []
-    for i, name in enumerate(names):
-        gate = GATES[name]
-        size = st.lists(numbers, min_size=gate.n_parameters, max_size=gate.n_parameters)
-        parameter = tuple((i + k) % len(names) for k in range(gate.n_parameters))
-        operations.append(
-            Operation(
-                name,
-                tuple(range(gate.n_wires)),
-                parameter=parameter if len(parameter) > 1 else parameter[0],
-                factor=data.draw(size),
-                offset=data.draw(size),
-            )
-        )
-    circuit = Circuit(2, tuple(operations))
+def test_any_factor_and_offset_survives_both_ways(circuit):
     theta = np.linspace(-2, 2, circuit.n_parameters)
     function = to_pennylane(circuit)
     assert_same(circuit, function, theta, theta=theta)

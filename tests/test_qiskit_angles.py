@@ -6,13 +6,11 @@ import jax
 import numpy as np
 import oracle
 import pytest
+from circuit_strategies import turned_circuits
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import qdeq
 from qdeq.circuits import (
-    GATES,
-    Circuit,
     MeasurementEnsemble,
     Operation,
     hardware_efficient,
@@ -72,31 +70,9 @@ def check_both_ways(quantum_circuit, features=()):
     return circuit
 
 
-numbers = st.one_of(
-    st.sampled_from([-1.0, 0.5, -0.5, 1.5, 2.0, 1 / 3, np.pi, -np.pi / 4, np.sqrt(2)]),
-    st.floats(-9, 9).filter(lambda value: abs(value) > 1e-3),
-)
-turning = st.sampled_from([name for name, gate in GATES.items() if gate.n_parameters])
-
-
-@given(names=st.lists(turning, min_size=1, max_size=4), data=st.data())
+@given(circuit=turned_circuits())
 @settings(max_examples=25)
-def test_any_factor_and_offset_survives_both_ways(names, data):
-    operations = []
-    for i, name in enumerate(names):
-        gate = GATES[name]
-        size = st.lists(numbers, min_size=gate.n_parameters, max_size=gate.n_parameters)
-        parameter = tuple((i + k) % len(names) for k in range(gate.n_parameters))
-        operations.append(
-            Operation(
-                name,
-                tuple(range(gate.n_wires)),
-                parameter=parameter if len(parameter) > 1 else parameter[0],
-                factor=data.draw(size),
-                offset=data.draw(size),
-            )
-        )
-    circuit = Circuit(2, tuple(operations))
+def test_any_factor_and_offset_survives_both_ways(circuit):
     theta = np.linspace(-2, 2, circuit.n_parameters)
     assert_same(circuit, theta, (), to_qiskit(circuit, theta))
     for back in (from_qiskit(to_qiskit(circuit)), from_qasm3(to_qasm3(circuit))):
@@ -106,7 +82,7 @@ def test_any_factor_and_offset_survives_both_ways(names, data):
         for one in (circuit, from_qiskit(to_qiskit(circuit)))
         for op in one.operations
     ]
-    for ours, back in zip(scales[: len(names)], scales[len(names) :], strict=True):
+    for ours, back in zip(scales[: len(scales) // 2], scales[len(scales) // 2 :], strict=True):
         np.testing.assert_allclose(back, ours, rtol=0, atol=1e-13)
 
 
