@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import docstring_parser
 import pytest
 from fake_trainer import FakeTrainer
 
 from qdeq.cli import main
 from qdeq.cli.arguments import parse
 from qdeq.cli.draw import DrawCommand
+from qdeq.cli.main import COMMANDS
 from qdeq.cli.train import TrainCommand, config_of
 from qdeq.runs import run as run_module
 from qdeq.runs import session
@@ -348,6 +351,27 @@ def test_every_command_has_help(capsys, command):
     assert f"usage: qdeq {command}" in capsys.readouterr().out
     assert main(["--help"]) == 0
     assert f"  {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_breaks_its_lines_where_the_terminal_ends(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "2000")
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    fields = {field.name for field in dataclasses.fields(COMMANDS[name])}
+    described = [
+        " ".join(param.description.split())
+        for param in docstring_parser.parse_from_object(COMMANDS[name]).params
+        if param.arg_name in fields and param.description
+    ]
+    assert described and not [one for one in described if one not in text]
+
+
+def test_help_ends_in_a_terminal_of_five_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "5")
+    assert main(["export", "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines()[3:])) == 40
+    assert os.environ["COLUMNS"] == "5"
 
 
 def test_every_study_is_named_where_it_is_looked_for(capsys):

@@ -8,11 +8,15 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
+import shutil
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeVar
 
+import docstring_parser
 import tyro
 
 from qdeq.errors import UserError
@@ -53,11 +57,13 @@ def parse(
         With status 0, after printing the help text that was asked for.
     """
     given = _check(command, argv, prog)
+    if not {"-h", "--help"}.isdisjoint(argv):
+        _make_help_readable(command)
     default = command.defaults(argv)
     # Boxes by tyro would be a second message; what reaches it is what `_check` does not know of.
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _wide_enough_for_help():
             arguments = tyro.cli(
                 command,
                 prog=prog,
@@ -71,6 +77,36 @@ def parse(
         words = re.sub(r"[^\x20-\x7e]+", " ", complaint.getvalue())
         raise UserError(f"{' '.join(words.split())}") from None
     return arguments, given
+
+
+def _make_help_readable(command: type) -> None:
+    """Let the help text break where the terminal ends, and nowhere else.
+
+    tyro would also break where lines of the source end, as it takes the indentation of a field's
+    docstring for that of an example.
+    """
+    fields = {field.name: field for field in dataclasses.fields(command)}
+    for owner in reversed(command.__mro__[:-1]):  # the base classes first
+        for described in docstring_parser.parse_from_object(owner).params:
+            field = fields.get(described.arg_name)
+            if field is not None and described.description is not None:
+                text = " ".join(described.description.split())
+                field.metadata = MappingProxyType({**field.metadata, "help": text})
+
+
+@contextlib.contextmanager
+def _wide_enough_for_help() -> Iterator[None]:
+    """At least 40 columns: with fewer tyro writes a letter a line, and with 5 it never ends."""
+    before = os.environ.get("COLUMNS")
+    if shutil.get_terminal_size().columns < 40:
+        os.environ["COLUMNS"] = "40"
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["COLUMNS"] = before
+        else:
+            os.environ.pop("COLUMNS", None)
 
 
 # What other tools call an option or a command of ours, where neither spelling nor initials tell.
