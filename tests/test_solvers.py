@@ -285,3 +285,12 @@ def test_residuals_of_half_precision_are_no_squares_of_it(size, tolerance):
     found = layer(lambda z: 0.5 * z + jnp.float16(size), jnp.zeros(2, jnp.float16))
     assert found.stats.converged and found.stats.residual.dtype == jnp.float16
     np.testing.assert_allclose(found.value, 2 * size, rtol=0.03)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_long_history_of_half_precision_is_solved(dtype):
+    """Beyond 6 differences by LAPACK, which has no half precision."""
+    layer = Equilibrium(Anderson(0.02, 0.0, history=8), JacobianFree())
+    found = layer(lambda z: -0.9 * z + 1, jnp.linspace(0, 1, 8, dtype=dtype))
+    assert found.stats.converged and found.value.dtype == dtype
+    np.testing.assert_allclose(found.value.astype(float), 1 / 1.9, rtol=0.02)

@@ -157,7 +157,9 @@ def _solve_positive(matrix: Array, right: Array) -> Array:
     """
     m = right.shape[0]
     if m > 6:
-        return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), right)
+        wide = jnp.promote_types(matrix.dtype, jnp.float32)  # LAPACK has no half precision
+        factor = jnp.linalg.cholesky(matrix.astype(wide))
+        return jax.scipy.linalg.cho_solve((factor, True), right.astype(wide)).astype(right.dtype)
     a = [[matrix[i, j] for j in range(m)] for i in range(m)]
     b = [right[i] for i in range(m)]
     for k in range(m):
