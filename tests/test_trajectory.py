@@ -35,6 +35,12 @@ def test_picards_points_are_the_iterates():
         z = np.asarray(f(point))
 
 
+@pytest.mark.parametrize("bounds", [(1, -1), 1.0, "ab", (jnp.zeros(3), 1.0)])
+def test_bounds_of_a_path_are_those_of_a_layer(bounds):
+    with pytest.raises(UserError, match="bounds="):
+        trajectory(f, jnp.zeros(2), solver=Picard(), n_steps=2, bounds=bounds)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", [Anderson(), Broyden(), Newton()], ids=name_of)
 def test_the_path_has_the_residuals_and_the_end_of_the_layer(solver):
