@@ -425,3 +425,17 @@ def test_the_implicit_gradient_does_not_depend_on_the_units_of_the_state(solver)
 
     found = jax.jit(jax.vmap(slopes))(jnp.array([[1.0, 1.0, 1.0], [1e4, 1e-4, 1.0]]))
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_gmres_of_half_precision_is_as_good_as_its_products(dtype):
+    """In float32, since LAPACK has no least squares of half precision."""
+    weights = jnp.array([[0.5, -0.4, 0.2], [0.3, 0.1, -0.6], [-0.2, 0.7, 0.4]])
+    layer = Equilibrium(Picard(0.01, 0.01), Implicit(method="gmres"))
+
+    def loss(x):
+        return layer(lambda z: weights.astype(dtype) @ z + x, jnp.zeros(3, dtype)).value.sum()
+
+    gradient = jax.jit(jax.grad(loss))(jnp.ones(3, dtype))
+    exact = np.linalg.solve(np.eye(3) - np.asarray(weights).T, np.ones(3))
+    np.testing.assert_allclose(gradient.astype(float), exact, rtol=0.03)

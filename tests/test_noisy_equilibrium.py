@@ -307,3 +307,19 @@ def test_the_noise_floor_is_the_length_of_a_sampling_error():
 def test_what_makes_no_sense_is_a_user_error(make, words):
     with pytest.raises(UserError, match=words):
         make()
+
+
+def test_the_estimated_residual_of_an_average_does_not_depend_on_units():
+    """Squares of 1e-21 are 0 in float32, which looked like convergence, and of 1e21 infinite."""
+    layer = Equilibrium(KrasnoselskiiMann(rtol=0.02, atol=0.0), JacobianFree(), max_steps=200)
+
+    def solved(unit):
+        def f(z, key):
+            return unit * (0.5 * z / unit + 1 + 0.1 * jax.random.normal(key, (2,)))
+
+        stats = layer(f, jnp.zeros(2), key=jax.random.key(0)).stats
+        return stats.steps, stats.residual
+
+    steps, residual = jax.jit(jax.vmap(solved))(jnp.array([1.0, 1e-21, 1e21]))
+    assert 12 < steps[0] < 200 and (steps == steps[0]).all()
+    np.testing.assert_allclose(residual, residual[0], rtol=1e-3)

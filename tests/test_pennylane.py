@@ -182,7 +182,6 @@ def test_whole_numbers_of_any_kind_are_wires_of_that_number(labels):
         (lambda t: qml.DepolarizingChannel(0.1, wires=0), 1, "noise channel .* NoiseModel"),
         (lambda t: qml.measure(0), 1, "no gate with fixed wires"),
         (lambda t: qml.AmplitudeEmbedding(t, wires=[0, 1], normalize=True), 4, "AmplitudeEncoding"),
-        (lambda t: qml.RX(t[0], wires=0), 2, r"theta\[1\] is used by no gate"),
         (
             lambda t: qml.QubitUnitary(np.diag([1, 1j * t[0]]), wires=0),
             1,
@@ -193,6 +192,19 @@ def test_whole_numbers_of_any_kind_are_wires_of_that_number(labels):
 def test_what_a_circuit_cannot_express_is_named(function, size, message):
     with pytest.raises(UserError, match=message):
         from_pennylane(function, np.ones(size))
+
+
+def test_a_parameter_without_a_gate_keeps_its_place():
+    rotation = Operation("RY", (0,), parameter=1)
+    unused = Operation("RZ", (0,), parameter=0, factor=0.0)
+    circuit = Circuit(1, (rotation, replace(unused, offset=0.2)))
+    for _ in range(2):  # there, back, and the same once more
+        circuit = from_pennylane(to_pennylane(circuit), np.ones(2))
+        assert circuit.operations[0] == unused
+        assert circuit.operations[-2:] == (rotation, Operation("RZ", (0,), angle=0.2))
+    three = from_pennylane(lambda t: qml.RX(t[1], wires=0), np.ones(3))
+    assert three.n_parameters == 3
+    assert three.operations[-1] == Operation("RX", (0,), parameter=1)
 
 
 def test_arguments_that_do_not_fit_a_circuit_are_refused():

@@ -85,3 +85,15 @@ def test_a_function_with_a_reverse_derivative_alone_has_a_frobenius_norm():
     f = jax.custom_vjp(lambda z: 3.0 * z)
     f.defvjp(lambda z: (3.0 * z, None), lambda _, c: (3.0 * c,))
     assert float(squared_frobenius_norm(f, jnp.zeros(2))) == 18
+
+
+@pytest.mark.parametrize("z", [jnp.arange(2), {}, "text"])
+def test_a_state_that_is_none_is_named(z):
+    """As an equilibrium names it; whole numbers have no derivative."""
+    for penalty in (
+        lambda f: squared_frobenius_norm(f, z),
+        lambda f: hutchinson(f, z, None, jax.random.key(0)),
+        lambda f: denoising(f, z, None, jax.random.key(0)),
+    ):
+        with pytest.raises(UserError, match="z0 has"):
+            penalty(lambda z: z)

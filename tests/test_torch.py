@@ -189,6 +189,13 @@ def test_any_jax_function_is_a_layer_with_its_parameters():
         np.testing.assert_allclose(one, other, atol=1e-9)
 
 
+def test_a_parameter_keeps_the_digits_of_its_tensor():
+    third = torch.tensor([1 / 3], dtype=torch.float64)
+    layer = EquilibriumLayer(lambda z, x, p: p["w"] * z + x, shape=1, parameters={"w": third})
+    assert layer.w.dtype == torch.float64 and layer.w.item() == third.item()
+    assert layer(torch.ones(1, 1, dtype=torch.float64)).item() == pytest.approx(1.5, abs=1e-4)
+
+
 def test_a_parameter_may_be_called_as_a_part_of_the_layer_is():
     weights = {"stats": np.float32([0.5]), "training": np.float32([0.1]), "0": np.float32([0.2])}
     layer = EquilibriumLayer(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import pytest
 
 from qdeq.equilibrium import Anderson, Broyden, Equilibrium, Newton, Picard
@@ -33,6 +34,29 @@ def test_picards_points_are_the_iterates():
     for point in np.asarray(path.points):
         np.testing.assert_allclose(point, z, rtol=1e-6)
         z = np.asarray(f(point))
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Picard(),
+        optx.FixedPointIteration(1e-5, 1e-5),
+        optx.BestSoFarFixedPoint(optx.FixedPointIteration(1e-5, 1e-5)),
+        optx.Newton(1e-5, 1e-5),
+    ],
+    ids=name_of,
+)
+def test_solvers_of_optimistix_stay_within_bounds_too(solver):
+    path = trajectory(
+        lambda z: 0.5 * z + 1, jnp.zeros(1), solver=solver, n_steps=4, bounds=(-1.0, 1.25)
+    )
+    assert path.points.max() == 1.25  # its equilibrium is 2
+
+
+@pytest.mark.parametrize("bounds", [(1, -1), 1.0, "ab", (jnp.zeros(3), 1.0)])
+def test_bounds_of_a_path_are_those_of_a_layer(bounds):
+    with pytest.raises(UserError, match="bounds="):
+        trajectory(f, jnp.zeros(2), solver=Picard(), n_steps=2, bounds=bounds)
 
 
 @pytest.mark.slow

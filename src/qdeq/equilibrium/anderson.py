@@ -10,7 +10,13 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_tolerances, check_within, project, relative_error
+from qdeq.equilibrium._common import (
+    check_tolerances,
+    check_within,
+    project,
+    relative_error,
+    two_norm,
+)
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver
 from qdeq.errors import check_count
@@ -23,7 +29,9 @@ _LARGEST_WEIGHT = 1e4
 class _AndersonState(eqx.Module):
     iterate: Float[Array, " n"]
     g: Float[Array, " n"]
-    dgs: Float[Array, "history n"]  # changes of g between successive iterates
+    # Changes of g between successive iterates, of length 1: their squares fit into any type.
+    dgs: Float[Array, "history n"]
+    lengths: Float[Array, " history"]  # that they had; 0 where there is none
     moves: Float[Array, "history n"]  # changes of y + mixing * g
     gram: Float[Array, "history history"]  # dgs dgs', one row and column renewed per step
     count: Int[Array, ""]
@@ -84,6 +92,7 @@ class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
             iterate=flat,
             g=jnp.zeros(n, dtype),
             dgs=jnp.zeros((m, n), dtype),
+            lengths=jnp.zeros(m, dtype),
             moves=jnp.zeros((m, n), dtype),
             gram=jnp.zeros((m, m), dtype),
             count=jnp.asarray(0),
@@ -102,12 +111,16 @@ class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
         slot = (jnp.arange(m) == (state.count - 1) % m) & (state.count > 0)
         dg = g - state.g
         move = flat - state.iterate + self.mixing * dg
+        moved = jnp.any(dg != 0)  # of zero a norm has no derivative
+        length = jnp.where(moved, two_norm(jnp.where(moved, dg, 1)), 0)
+        dg = dg / jnp.where(length > 0, length, 1)
         dgs = jnp.where(slot[:, None], dg, state.dgs)
+        lengths = jnp.where(slot, length, state.lengths)
         moves = jnp.where(slot[:, None], move, state.moves)
         row = dgs @ dg
         gram = jnp.where(slot[:, None], row[None, :], state.gram)
         gram = jnp.where(slot[None, :], row[:, None], gram)
-        weights = _weights(gram, dgs @ g, self.ridge)
+        weights = _weights(gram, lengths, dgs @ g, self.ridge)
         usable = jnp.all(jnp.abs(weights) < _LARGEST_WEIGHT)  # false for NaN
         weights = jnp.where(usable, weights, 0)
         new = flat + self.mixing * g - weights @ moves
@@ -116,6 +129,7 @@ class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
             iterate=flat,
             g=g,
             dgs=jnp.where(usable, dgs, 0),
+            lengths=jnp.where(usable, lengths, 0),
             moves=moves,
             gram=jnp.where(usable, gram, 0),
             count=jnp.where(usable, state.count + 1, 1),
@@ -124,17 +138,14 @@ class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
         return project(unravel(new), options), new_state, aux
 
 
-def _weights(gram: Array, right: Array, ridge: float) -> Float[Array, " history"]:
-    """Solve (D^-1 gram D^-1 + ridge m I) w = D^-1 right for D^-1 w, D = sqrt(diag gram)."""
+def _weights(gram: Array, lengths: Array, right: Array, ridge: float) -> Float[Array, " history"]:
+    """Solve (gram + ridge m I) w = right for w / lengths, 0 where there is no difference."""
     m = gram.shape[0]
-    squares = jnp.diagonal(gram)
-    used = squares > 0
-    lengths = jnp.sqrt(jnp.where(used, squares, 1))
+    used = lengths > 0
     floor = 10 * float(jnp.finfo(gram.dtype).eps)
     diagonal = 1 + m * at_least(ridge, floor)
-    scaled = gram / (lengths[:, None] * lengths[None, :])
-    matrix = jnp.where(jnp.eye(m, dtype=bool), diagonal, scaled)
-    return jnp.where(used, _solve_positive(matrix, right / lengths) / lengths, 0)
+    matrix = jnp.where(jnp.eye(m, dtype=bool), diagonal, gram)
+    return jnp.where(used, _solve_positive(matrix, right) / jnp.where(used, lengths, 1), 0)
 
 
 def _solve_positive(matrix: Array, right: Array) -> Array:
@@ -146,7 +157,9 @@ def _solve_positive(matrix: Array, right: Array) -> Array:
     """
     m = right.shape[0]
     if m > 6:
-        return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), right)
+        wide = jnp.promote_types(matrix.dtype, jnp.float32)  # LAPACK has no half precision
+        factor = jnp.linalg.cholesky(matrix.astype(wide))
+        return jax.scipy.linalg.cho_solve((factor, True), right.astype(wide)).astype(right.dtype)
     a = [[matrix[i, j] for j in range(m)] for i in range(m)]
     b = [right[i] for i in range(m)]
     for k in range(m):

@@ -10,7 +10,7 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_tolerances, check_within, project
+from qdeq.equilibrium._common import check_tolerances, check_within, project, two_norm
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver, Estimate
 from qdeq.errors import check_choice, check_count
@@ -25,7 +25,7 @@ class _AverageState(eqx.Module):
     weight: Float[Array, ""]  # and the sum of their weights
     value: Float[Array, " n"]  # weighted mean of the iterates
     image: Float[Array, " n"]  # and of f at them
-    spread: Float[Array, ""]  # weighted sum of squares of f(y) - y about its mean
+    spread: Float[Array, ""]  # root of the weighted sum of squares of f(y) - y about its mean
 
 
 class KrasnoselskiiMann(AbstractSolver, optx.AbstractFixedPointSolver):
@@ -120,10 +120,10 @@ class KrasnoselskiiMann(AbstractSolver, optx.AbstractFixedPointSolver):
         share = weight / total
         value = jnp.where(begins, flat, state.value + share * (flat - state.value))
         image = jnp.where(begins, out, state.image + share * (out - state.image))
-        # Welford's update: no difference of large sums.
-        before = (out - flat) - (state.image - state.value)
-        after = (out - flat) - (image - value)
-        spread = jnp.where(begins, 0, state.spread + weight * jnp.dot(before, after))
+        # Welford's update: no difference of large sums, and lengths, since squares may underflow.
+        distance = two_norm((out - flat) - (state.image - state.value))
+        widened = jnp.hypot(state.spread, jnp.sqrt(weight * (1 - share)) * distance)
+        spread = jnp.where(begins, 0, widened)
         count = jnp.where(begins, 1, state.count + 1)
         return _AverageState(state.step + 1, count, total, value, image, spread)
 
@@ -144,12 +144,11 @@ class KrasnoselskiiMann(AbstractSolver, optx.AbstractFixedPointSolver):
 
 
 def _estimate(state: _AverageState) -> Estimate:
-    mean = jnp.sum((state.image - state.value) ** 2)
-    # The variance of an evaluation of weight 1, divided by the weight of the mean.
-    variance = state.spread / (at_least(state.count - 1, 1) * state.weight)
+    # The deviation of an evaluation of weight 1, divided by the root of the weight of the mean.
+    deviation = state.spread / jnp.sqrt(at_least(state.count - 1, 1) * state.weight)
     return Estimate(
         point=state.value,
-        residual=jnp.sqrt(mean + at_least(variance, 0)),
-        scale=jnp.linalg.norm(state.image),
+        residual=jnp.hypot(two_norm(state.image - state.value), deviation),
+        scale=two_norm(state.image),
         is_settled=state.count >= _FEWEST,
     )

@@ -119,7 +119,8 @@ class Equilibrium(eqx.Module):
         x
             Any pytree, differentiated.
         budget
-            Steps allowed in this call, possibly traced, at most `max_steps`.
+            Steps allowed in this call, possibly traced, at most `max_steps`; a fallback takes its
+            own beside them.
         key
             Says that f is random: every evaluation gets a fresh key, and so does the derivative.
         shots

@@ -17,6 +17,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, PyTree
 
 from qdeq import _manual_axes
+from qdeq.equilibrium._common import two_norm
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.native.constants import SOLVED
 
@@ -27,6 +28,8 @@ LARGEST_DENSE = 4096
 _CYCLES = 4  # of GMRES, each on what the one before left
 _COLUMNS = 64  # of A that are computed at a time
 _REFINEMENTS = 2  # of the dense solution
+# Relative roundings from here on are those of half precision: 50 of bfloat16's would be 0.4.
+_COARSEST = 4e-4
 
 
 class _Attempt(eqx.Module):
@@ -73,8 +76,8 @@ def solve(
     # A power of two: tolerances then mean the same for gradients of any size, to the last bit.
     exponent = jnp.where(usable, jnp.frexp(jnp.where(usable, largest, 1))[1], 0)
     scaled = jnp.ldexp(v, -exponent)
-    length = jnp.linalg.norm(scaled)
-    wanted = SOLVED * jnp.finfo(dtype).eps * length
+    length = two_norm(scaled)
+    wanted = SOLVED * _rounding(dtype) * length
     if rtol is not None or atol is not None:
         wanted = jnp.ldexp(jnp.asarray(atol or 0, dtype), -exponent) + (rtol or 0) * length
     found = _gmres_cycles(system, scaled, wanted, rtol, max_steps)
@@ -98,7 +101,7 @@ def _gmres_cycles(
 ) -> _Attempt:
     # A cycle gains at most the digits that its basis keeps orthogonal; what is left over is
     # computed anew from x, which is what makes the figure a measurement.
-    accuracy = max(10 * float(jnp.finfo(v.dtype).eps), 1e-8) if rtol is None else rtol
+    accuracy = max(10 * _rounding(v.dtype), 1e-8) if rtol is None else rtol
     gmres = lx.GMRES(rtol=accuracy, atol=accuracy, max_steps=max_steps)
 
     def cycle(now: _Attempt) -> _Attempt:
@@ -109,21 +112,29 @@ def _gmres_cycles(
         step = by_gmres(system, now.left / largest, gmres) * largest
         x = now.x + step
         left = v - system(x)
-        size = jnp.linalg.norm(left)
+        size = two_norm(left)
         better = size < now.size  # false for NaN
         x, left = jnp.where(better, x, now.x), jnp.where(better, left, now.left)
         goes_on = (size < now.size / 2) & ~(size <= wanted) & (now.cycles + 1 < _CYCLES)
         return _Attempt(x, left, jnp.where(better, size, now.size), now.cycles + 1, goes_on)
 
-    length = jnp.linalg.norm(v)
+    length = two_norm(v)
     start = _Attempt(jnp.zeros_like(v), v, length, jnp.asarray(0, jnp.int32), length > 0)
     return lax.while_loop(lambda now: now.goes_on, cycle, start)
+
+
+def _rounding(dtype: Any) -> float:
+    return min(float(jnp.finfo(dtype).eps), _COARSEST)
 
 
 def by_gmres(
     system: Callable[[Array], Array], v: Float[Array, "..."], gmres: lx.GMRES
 ) -> Float[Array, "..."]:
     """x with A x = v as good as `gmres` finds it."""
+    given, wide = v.dtype, jnp.promote_types(v.dtype, jnp.float32)
+    if wide != given:  # there are no least squares of half precision
+        widened = lambda x: system(x.astype(given)).astype(wide)  # noqa: E731
+        return by_gmres(widened, v.astype(wide), gmres).astype(given)
     if _manual_axes.are_present():  # https://github.com/patrick-kidger/lineax/issues/185
         # JAX's own goes on without progress.
         most = min(gmres.max_steps or gmres.stagnation_iters, gmres.stagnation_iters)

@@ -13,13 +13,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from qdeq._numbers import positive_part
 from qdeq.equilibrium._derivatives import matrix
-from qdeq.equilibrium._problem import apply, flatten, knows_jacobian
+from qdeq.equilibrium._problem import apply, flatten, knows_jacobian, start_of
 from qdeq.errors import check_choice, check_count
 
 
 def flat_function(f: Callable, z: PyTree, x: PyTree) -> tuple[Callable[[Array], Array], Array]:
     """f at this x as a function of the flattened state, and the flattened z."""
-    start, unravel = flatten(jax.tree.map(jnp.asarray, z))
+    start, unravel = flatten(start_of(z))
     return lambda y: flatten(jax.tree.map(jnp.asarray, apply(f, unravel(y), x)))[0], start
 
 

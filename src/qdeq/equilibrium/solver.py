@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, PyTree
 
-from qdeq.equilibrium._common import two_norm
+from qdeq.equilibrium._common import project, two_norm
 from qdeq.errors import UserError
 
 Solver: TypeAlias = (
@@ -140,9 +140,11 @@ class _Foreign(AbstractSolver):
     def init(self) -> Callable[..., PyTree]:
         return self.solver.init
 
-    @property
-    def step(self) -> Callable[..., tuple[PyTree, PyTree, Any]]:
-        return self.solver.step
+    def step(self, fn, y, args, options, state, tags) -> tuple[PyTree, PyTree, Any]:
+        new, state, aux = self.solver.step(fn, y, args, options, state, tags)
+        if isinstance(self.solver, optx.AbstractFixedPointSolver):  # theirs know no bounds
+            new = project(new, options)
+        return new, state, aux
 
     def terminate(self, fn, y, args, options, state, tags) -> tuple[Array, optx.RESULTS]:
         return self.solver.terminate(fn, y, args, options, state, tags)

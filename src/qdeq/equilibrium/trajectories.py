@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
+from qdeq.equilibrium._common import check_loop, flat_bounds
 from qdeq.equilibrium._problem import make_problem
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium.solver import Estimate, Solver, as_solver, check_solver, finds_zero
@@ -66,7 +67,7 @@ def trajectory(
     Raises
     ------
     UserError
-        For something that is not a solver, or `n_steps` below 1.
+        For something that is not a solver, `n_steps` below 1, or bounds that are no pair in order.
 
     Examples
     --------
@@ -78,6 +79,7 @@ def trajectory(
     """
     check_solver("solver", solver)
     check_count("n_steps", n_steps)
+    check_loop(n_steps, None, bounds)
     return _trajectory((solver, n_steps, bounds), f, z0, x)
 
 
@@ -99,7 +101,12 @@ def _trajectory(
 
     start, args = lax.stop_gradient((problem.start, problem.x))
     vector = jax.ShapeDtypeStruct(start.shape, start.dtype)
-    given = {} if bounds is None else {"lower": bounds[0], "upper": bounds[1]}
+    given = {}
+    if bounds is not None:
+        lower, upper = flat_bounds(
+            bounds, lambda bound: jnp.broadcast_to(jnp.asarray(bound, start.dtype), start.shape)
+        )
+        given = {"lower": lower, "upper": upper}
     initial = driver.init(evaluate, start, args, given, vector, (vector, vector), tags)
     dynamic, static = eqx.partition(initial, eqx.is_array)
 

@@ -107,6 +107,21 @@ def operations_of(name: str, wires: tuple[int, ...], angles: Sequence[Angle]) ->
     ]
 
 
+def keeping_places(operations: Sequence[Operation], n_parameters: int) -> tuple[Operation, ...]:
+    """Operations that use every parameter: one without a gate turns an RZ of wire 0 by 0 times it.
+
+    Parameters
+    ----------
+    operations
+        Of the circuit.
+    n_parameters
+        The length of theta.
+    """
+    used = {i for operation in operations for i in operation.parameters}
+    unused = [i for i in range(n_parameters) if i not in used]
+    return (*(Operation("RZ", (0,), parameter=i, factor=0.0) for i in unused), *operations)
+
+
 def _turns(name: str, wires: tuple[int, ...], angle: Angle) -> list[Operation]:
     if not angle.terms:
         return [Operation(name, wires, angle=angle.constant)]

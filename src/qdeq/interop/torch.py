@@ -385,7 +385,11 @@ def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, An
 
     def as_array(a: Any) -> Array:
         try:
-            array = jnp.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a)
+            if isinstance(a, torch.Tensor):
+                with _precision(a):  # else JAX rounds what torch holds in float64
+                    array = jnp.asarray(a.detach().cpu().numpy())
+            else:
+                array = jnp.asarray(a)
         except TypeError as error:  # bfloat16 has no NumPy; texts have no JAX
             raise UserError(
                 f"parameters holds {a!r}, which JAX cannot take ({error}): give float32 or float64"

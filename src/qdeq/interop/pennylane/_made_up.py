@@ -34,7 +34,7 @@ class MadeUp:
     entries
         What each of the N numbers is in the circuit.
     n_parameters
-        The size of theta, every entry of which a gate has to use; None where that is not asked.
+        The size of theta; None of a tape, whose entries are what its gates use.
     numbers
         The wire number of each of PennyLane's labels.
     """

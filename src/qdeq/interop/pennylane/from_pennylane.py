@@ -16,7 +16,14 @@ from qdeq._pennylane import load
 from qdeq.circuits import GATES, Circuit, Operation
 from qdeq.circuits.operation import check_operation
 from qdeq.errors import UserError
-from qdeq.interop.angle_terms import ALLOWED, Angle, Entry, angle_of, operations_of
+from qdeq.interop.angle_terms import (
+    ALLOWED,
+    Angle,
+    Entry,
+    angle_of,
+    keeping_places,
+    operations_of,
+)
 from qdeq.interop.computed_angles import Computed, computed_angles, two_points
 from qdeq.interop.pennylane._made_up import MadeUp, of_function, of_tape
 from qdeq.interop.pennylane.agreement import (
@@ -69,13 +76,14 @@ def from_pennylane(
     Circuit
         Templates and gates that are not in `qdeq.circuits.GATES` are decomposed, or written as a
         ``Unitary`` if they have no angle. Wire labels 0, 1, ... keep their numbers; others are
-        numbered in the order of the device, or as they appear.
+        numbered in the order of the device, or as they appear. An entry of theta that turns no
+        gate keeps its place by an RZ of wire 0 by 0 times it.
 
     Raises
     ------
     UserError
         If PennyLane is missing, a function raises something, for an operation that a circuit cannot
-        express, an angle that is computed otherwise, or an entry of theta that no gate uses.
+        express, or an angle that is computed otherwise.
 
     Examples
     --------
@@ -92,7 +100,7 @@ def from_pennylane(
         raise UserError(f"n_qubits={n_qubits!r}: give a whole number of wires, or None")
     try:
         made_up = _made_up(qml, source, args, theta, features)
-        circuit = circuit_of(qml, made_up)
+        circuit = circuit_of(qml, made_up, may_be_unused=True)
     except RecursionError as error:
         raise UserError(
             "functions, or operations that consist of operations, call one another without end: "
@@ -104,10 +112,20 @@ def from_pennylane(
     return circuit if n_qubits is None else Circuit(int(n_qubits), circuit.operations)
 
 
-def circuit_of(qml: Any, made_up: MadeUp) -> Circuit:
-    """The circuit that runs with made-up numbers show, on all wires that are numbered."""
+def circuit_of(qml: Any, made_up: MadeUp, *, may_be_unused: bool = False) -> Circuit:
+    """The circuit that runs with made-up numbers show, on all wires that are numbered.
+
+    Entries of theta without a gate keep their places where they may be unused.
+    """
     operations = _Reader(qml, made_up).operations()
-    _check_every_entry_is_used(operations, made_up.n_parameters)
+    if made_up.n_parameters is not None:
+        whole = keeping_places(operations, made_up.n_parameters)
+        if not may_be_unused and len(whole) > len(operations):
+            raise UserError(
+                f"theta[{whole[0].parameter}] is used by no gate: leave entries out that the "
+                "circuit does not read"
+            )
+        operations = whole
     n_wires = max(len(made_up.numbers), *(1 + w for op in operations for w in op.wires), 1)
     return Circuit(n_wires, operations)
 
@@ -369,14 +387,3 @@ def _angle(computed: Computed, entries: Sequence[Entry], where: str) -> Angle:
 
 def _computed(where: str) -> str:
     return f"{where} has an angle that is computed from the arguments: {ALLOWED}"
-
-
-def _check_every_entry_is_used(operations: tuple[Operation, ...], size: int | None) -> None:
-    if size is None:
-        return
-    unused = sorted(set(range(size)) - {i for op in operations for i in op.parameters})
-    if unused:
-        raise UserError(
-            f"theta[{unused[0]}] is used by no gate: leave entries out that the circuit does not "
-            "read"
-        )

@@ -10,7 +10,7 @@ from qiskit.circuit import Parameter, ParameterExpression
 
 from qdeq.circuits import Circuit, Operation
 from qdeq.errors import UserError
-from qdeq.interop.angle_terms import ALLOWED, Entry, angle_of, operations_of
+from qdeq.interop.angle_terms import ALLOWED, Entry, angle_of, keeping_places, operations_of
 from qdeq.interop.polynomials import (
     HIGHEST_DEGREE,
     Polynomial,
@@ -80,10 +80,7 @@ def from_qiskit(
     for instruction in plain.data:
         wires = tuple(plain.find_bit(qubit).index for qubit in instruction.qubits)
         operations += _operations(instruction, wires, entries, quantum_circuit)
-    used = {i for operation in operations for i in operation.parameters}
-    for i in sorted(set(range(len(learned))) - used):
-        operations.insert(0, Operation("RZ", (0,), parameter=i, factor=0.0))
-    return Circuit(plain.num_qubits, tuple(operations))
+    return Circuit(plain.num_qubits, keeping_places(operations, len(learned)))
 
 
 def _feature_numbers(
