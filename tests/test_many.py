@@ -2,7 +2,9 @@
 
 import json
 import math
+from typing import ClassVar
 
+import equinox as eqx
 import numpy as np
 import pytest
 from fake_trainer import FakeTrainer
@@ -101,6 +103,46 @@ def test_a_seed_whose_loss_is_not_finite_is_named_and_the_others_go_on(fake, tmp
     expected = "seed 0: epoch 2: the training loss and the gradient are not finite"
     assert many["stopped"].startswith(expected)
     assert all(math.isfinite(metrics["train_loss"]) for metrics in shown)
+
+
+class Ending(FakeTrainer):
+    """Seeds that are named get no better after their first epoch."""
+
+    worse_after_one: ClassVar[tuple[int, ...]] = ()
+
+    def run_epoch_seeds(self, states, *, ended=None):
+        new, metrics = super().run_epoch_seeds(states)
+        for seed in type(self).worse_after_one:
+            if metrics[seed]["epoch"] > 1:
+                loss = new.best_valid_loss.at[seed].set(states.best_valid_loss[seed])
+                new = eqx.tree_at(lambda s: s.best_valid_loss, new, loss)
+        return new, metrics
+
+
+@pytest.mark.parametrize("how", ["patience", "not finite"])
+def test_what_a_seed_is_computed_beside_others_after_its_end_is_none_of_its_results(
+    monkeypatch, tmp_path, how
+):
+    # What it would do alone: its end is its last epoch, whatever comes after it.
+    monkeypatch.setattr(session, "Trainer", Ending)
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])
+    monkeypatch.setattr(Ending, "worse_after_one", (0,) if how == "patience" else ())
+    monkeypatch.setattr(Ending, "diverge_in_epoch", {0: 3} if how == "not finite" else {0: 4})
+    config = CONFIG.replace(warmup_epochs=0, patience=2)
+    runs = {
+        name: train(config, seeds=seeds, out=tmp_path / name)
+        for name, seeds in {"alone": SEEDS[:1], "together": SEEDS}.items()
+    }
+    alone, own = (run.summaries[0] for run in runs.values())
+    assert alone.epochs == 3
+    for name in ("epochs", "best_epoch", "stopped", "circuit_executions"):
+        assert getattr(own, name) == getattr(alone, name), name
+    assert bool(own.stopped) == (how == "not finite")
+    # Of all seeds: the longest, or the kept epoch might come after the last one.
+    whole = runs["together"].summary
+    assert (whole.epochs, max(whole.by_seed["best_epoch"])) == (5, 5)
+    again = resume(tmp_path / "together").summaries[0]
+    assert (again.epochs, again.stopped) == (own.epochs, own.stopped)
 
 
 def test_the_command_names_diverged_seeds_and_fails_where_no_model_is_trained(
