@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import ClassVar
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.data import load
 from qdeq.errors import UserError
-from qdeq.runs import session
+from qdeq.runs import evaluate, session
 from qdeq.runs.run import TrainingInterrupted, resume, train
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.seeds import check_seeds, parse_seeds
@@ -195,6 +196,43 @@ def test_a_killed_run_repeats_the_epochs_after_its_checkpoint(fake, tmp_path, mo
         train(CONFIG, seeds=SEEDS, out=tmp_path / "parts", on_epoch=die)
     resume(tmp_path / "parts")
     assert models(tmp_path / "whole") == models(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("end", ["killed", "interrupted"])
+def test_the_model_of_a_run_that_is_not_finished_is_not_taken_for_a_trained_one(
+    fake, tmp_path, end
+):
+    def stop(metrics):
+        if metrics["epoch"] == 3:
+            raise MemoryError if end == "killed" else KeyboardInterrupt  # as in the test above
+
+    many = tmp_path / "many"
+    with pytest.raises((MemoryError, TrainingInterrupted)):
+        train(CONFIG, seeds=SEEDS, out=many, on_epoch=stop)
+    advice = re.escape(f"continue it with `qdeq train --resume {many}`")
+    first = f"seed-{SEEDS[0]}'"
+    for run in (many, many / f"seed-{SEEDS[0]}"):  # a seed that goes ahead would part from the rest
+        # Only the checkpoint of all seeds is written on the way.
+        if end == "killed":
+            with pytest.raises(UserError, match=f"{first}.* that training began with; {advice}$"):
+                evaluate(run)
+        else:
+            with pytest.warns(UserWarning, match=f"best of the first 3 epochs; {advice}$"):
+                evaluate(run)
+        with pytest.raises(UserError, match=f"not finished .*; {advice}$"):
+            RunFolder.open(run).read_summary()
+        with pytest.raises(UserError, match=f"{first}: the run is not finished .*; {advice}$"):
+            RunFolder.open(run).read_histories()
+    resume(many)
+    assert evaluate(many).n_samples  # without a warning
+
+
+def test_a_model_of_which_no_epoch_was_finite_is_named(fake, tmp_path):
+    fake.diverge_in_epoch = {1: 1}
+    train(CONFIG, seeds=SEEDS, out=tmp_path / "many")
+    with pytest.warns(UserWarning, match=f"seed-{SEEDS[1]}': no epoch ended with finite") as told:
+        evaluate(tmp_path / "many")
+    assert len(told) == 1
 
 
 def test_a_mistake_in_the_configuration_leaves_no_folder(fake, tmp_path):

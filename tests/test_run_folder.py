@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from summaries import summary
 
 from qdeq._arrays import arrays_to_tree, read_arrays, tree_to_arrays, write_arrays
 from qdeq.errors import UserError
 from qdeq.runs import run_folder
+from qdeq.runs.report import report_page
 from qdeq.runs.run_folder import Checkpoint, RunFolder
 from qdeq.training.config import TrainConfig
 
@@ -71,6 +73,15 @@ def test_runs_that_start_within_one_second_get_folders_of_their_own(tmp_path, mo
     names = sorted(folder.path.name for folder in folders)
     stem = "digits-4-implicit-20250131-235959"
     assert names == sorted([stem, *(f"{stem}-{number}" for number in range(2, 9))])
+
+
+def test_a_run_that_was_moved_goes_by_its_new_name(folder, tmp_path):
+    folder.write_config(TrainConfig())
+    folder.write_summary(summary(run=str(folder.path)))
+    moved = RunFolder(folder.path.rename(tmp_path / "moved"))
+    assert moved.read_summary().run == str(tmp_path / "moved")
+    page = report_page(TrainConfig(), moved.read_summary(), {})
+    assert str(moved.path) in page and str(folder.path) not in page
 
 
 def test_of_runs_that_are_given_the_same_folder_one_gets_it(tmp_path):
