@@ -1,6 +1,8 @@
 """A run folder gives back what was written, and says which file is damaged and what to do."""
 
+import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
@@ -56,6 +58,26 @@ def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path):
     (tmp_path / "file").write_text("")  # chmod would not stop the superuser
     with pytest.raises(UserError, match="cannot be written"):
         RunFolder.create(tmp_path / "file" / "run")
+
+
+def test_a_full_disk_leaves_no_half_file_and_no_folder_that_a_second_try_would_be_refused(
+    folder, monkeypatch
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("qdeq._arrays.os.fsync", full)
+    for write in (
+        lambda: folder.write_config(TrainConfig()),
+        lambda: folder.write_metrics([epoch(1)]),
+        lambda: folder.write_checkpoint(Checkpoint({"a": np.zeros(3)}, 1, 0.5)),
+        lambda: folder.write_report("a page"),
+    ):
+        with pytest.raises(UserError, match="No space left on device"):
+            write()
+        assert not [path for path in folder.path.rglob("*") if path.is_file()]
+    folder.discard()  # as `train` does where it cannot begin
+    assert not folder.path.exists()
 
 
 def test_only_a_folder_with_a_configuration_is_a_run(tmp_path):
