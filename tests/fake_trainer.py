@@ -56,7 +56,7 @@ class FakeTrainer:
     def compile(self, state=None):
         return 0.25
 
-    def run_epoch_seeds(self, states):
+    def run_epoch_seeds(self, states, *, ended=None):
         done = [self._run_epoch(_entry(states, seed)) for seed in range(len(states.epoch))]
         new = self.stack([state for state, _ in done])
         metrics = [metrics for _, metrics in done]

@@ -52,6 +52,14 @@ def test_one_seed_has_a_difference_and_no_interval_and_no_common_seed_has_none(t
     assert found[0] is None and found[2] is None
 
 
+def test_executions_and_seconds_are_those_of_a_seed_however_many_there_are(tmp_path):
+    a, b = written(tmp_path / "a", [0.9]), written(tmp_path / "b", [0.9, 0.8, 0.7])
+    for label, one in {"circuit executions": 123456, "training time, s": 1.5}.items():
+        assert [spread.mean for spread in compare([a, b]).metrics[label]] == [one, one]
+    (row,) = (r for r in compare([a, b]).tables()["Numbers"][1] if r[0] == "circuit executions")
+    assert row[1:] == ["123,456", "123,456 ± 0"]
+
+
 def test_what_differs_is_named_and_nothing_else(tmp_path):
     a = written(tmp_path / "a", [0.9])
     b = written(tmp_path / "b", [0.8], config=TrainConfig(learning_rate=0.5))

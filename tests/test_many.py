@@ -2,7 +2,10 @@
 
 import json
 import math
+import re
+from typing import ClassVar
 
+import equinox as eqx
 import numpy as np
 import pytest
 from fake_trainer import FakeTrainer
@@ -10,7 +13,7 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.data import load
 from qdeq.errors import UserError
-from qdeq.runs import session
+from qdeq.runs import evaluate, session
 from qdeq.runs.run import TrainingInterrupted, resume, train
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.seeds import check_seeds, parse_seeds
@@ -103,6 +106,46 @@ def test_a_seed_whose_loss_is_not_finite_is_named_and_the_others_go_on(fake, tmp
     assert all(math.isfinite(metrics["train_loss"]) for metrics in shown)
 
 
+class Ending(FakeTrainer):
+    """Seeds that are named get no better after their first epoch."""
+
+    worse_after_one: ClassVar[tuple[int, ...]] = ()
+
+    def run_epoch_seeds(self, states, *, ended=None):
+        new, metrics = super().run_epoch_seeds(states)
+        for seed in type(self).worse_after_one:
+            if metrics[seed]["epoch"] > 1:
+                loss = new.best_valid_loss.at[seed].set(states.best_valid_loss[seed])
+                new = eqx.tree_at(lambda s: s.best_valid_loss, new, loss)
+        return new, metrics
+
+
+@pytest.mark.parametrize("how", ["patience", "not finite"])
+def test_what_a_seed_is_computed_beside_others_after_its_end_is_none_of_its_results(
+    monkeypatch, tmp_path, how
+):
+    # What it would do alone: its end is its last epoch, whatever comes after it.
+    monkeypatch.setattr(session, "Trainer", Ending)
+    monkeypatch.setattr(session, "write_report", lambda *_, **__: [])
+    monkeypatch.setattr(Ending, "worse_after_one", (0,) if how == "patience" else ())
+    monkeypatch.setattr(Ending, "diverge_in_epoch", {0: 3} if how == "not finite" else {0: 4})
+    config = CONFIG.replace(warmup_epochs=0, patience=2)
+    runs = {
+        name: train(config, seeds=seeds, out=tmp_path / name)
+        for name, seeds in {"alone": SEEDS[:1], "together": SEEDS}.items()
+    }
+    alone, own = (run.summaries[0] for run in runs.values())
+    assert alone.epochs == 3
+    for name in ("epochs", "best_epoch", "stopped", "circuit_executions"):
+        assert getattr(own, name) == getattr(alone, name), name
+    assert bool(own.stopped) == (how == "not finite")
+    # Of all seeds: the longest, or the kept epoch might come after the last one.
+    whole = runs["together"].summary
+    assert (whole.epochs, max(whole.by_seed["best_epoch"])) == (5, 5)
+    again = resume(tmp_path / "together").summaries[0]
+    assert (again.epochs, again.stopped) == (own.epochs, own.stopped)
+
+
 def test_the_command_names_diverged_seeds_and_fails_where_no_model_is_trained(
     fake, tmp_path, monkeypatch, capsys
 ):
@@ -153,6 +196,43 @@ def test_a_killed_run_repeats_the_epochs_after_its_checkpoint(fake, tmp_path, mo
         train(CONFIG, seeds=SEEDS, out=tmp_path / "parts", on_epoch=die)
     resume(tmp_path / "parts")
     assert models(tmp_path / "whole") == models(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("end", ["killed", "interrupted"])
+def test_the_model_of_a_run_that_is_not_finished_is_not_taken_for_a_trained_one(
+    fake, tmp_path, end
+):
+    def stop(metrics):
+        if metrics["epoch"] == 3:
+            raise MemoryError if end == "killed" else KeyboardInterrupt  # as in the test above
+
+    many = tmp_path / "many"
+    with pytest.raises((MemoryError, TrainingInterrupted)):
+        train(CONFIG, seeds=SEEDS, out=many, on_epoch=stop)
+    advice = re.escape(f"continue it with `qdeq train --resume {many}`")
+    first = f"seed-{SEEDS[0]}'"
+    for run in (many, many / f"seed-{SEEDS[0]}"):  # a seed that goes ahead would part from the rest
+        # Only the checkpoint of all seeds is written on the way.
+        if end == "killed":
+            with pytest.raises(UserError, match=f"{first}.* that training began with; {advice}$"):
+                evaluate(run)
+        else:
+            with pytest.warns(UserWarning, match=f"best of the first 3 epochs; {advice}$"):
+                evaluate(run)
+        with pytest.raises(UserError, match=f"not finished .*; {advice}$"):
+            RunFolder.open(run).read_summary()
+        with pytest.raises(UserError, match=f"{first}: the run is not finished .*; {advice}$"):
+            RunFolder.open(run).read_histories()
+    resume(many)
+    assert evaluate(many).n_samples  # without a warning
+
+
+def test_a_model_of_which_no_epoch_was_finite_is_named(fake, tmp_path):
+    fake.diverge_in_epoch = {1: 1}
+    train(CONFIG, seeds=SEEDS, out=tmp_path / "many")
+    with pytest.warns(UserWarning, match=f"seed-{SEEDS[1]}': no epoch ended with finite") as told:
+        evaluate(tmp_path / "many")
+    assert len(told) == 1
 
 
 def test_a_mistake_in_the_configuration_leaves_no_folder(fake, tmp_path):

@@ -32,8 +32,8 @@ class Trainer(FakeTrainer):
             raise RuntimeError("no head,\nno hope")
         super().__init__(config, dataset, layout=layout)
 
-    def run_epoch_seeds(self, states):
-        states, metrics = super().run_epoch_seeds(states)
+    def run_epoch_seeds(self, states, *, ended=None):
+        states, metrics = super().run_epoch_seeds(states, ended=ended)
         if self.diverges():
             metrics[1]["valid_loss"] = math.nan
         return states, metrics

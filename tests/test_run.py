@@ -162,6 +162,24 @@ def test_a_run_without_a_checkpoint_starts_again(fake, tmp_path):
     assert same_run(whole, resume(tmp_path / "parts").summary)
 
 
+@pytest.mark.parametrize("epochs", [4, 7])
+@pytest.mark.parametrize("seeds", [None, [0, 1]])
+def test_a_run_whose_step_size_falls_over_its_epochs_keeps_their_number(
+    fake, tmp_path, epochs, seeds
+):
+    # A longer run would have had other step sizes from its first epoch on.
+    with pytest.raises(TrainingInterrupted):
+        train(
+            CONFIG.replace(schedule="cosine"),
+            seeds=seeds,
+            out=tmp_path / "run",
+            on_epoch=stop_after(3),
+        )
+    with pytest.raises(UserError, match=f"epochs={epochs}: with schedule='cosine' .* 5 epochs"):
+        resume(tmp_path / "run", epochs=epochs)
+    assert resume(tmp_path / "run", epochs=5).summary.epochs == 5
+
+
 def test_a_finished_run_can_be_extended(fake, tmp_path):
     whole = train(CONFIG.replace(epochs=7), out=tmp_path / "whole").summary
     train(CONFIG, out=tmp_path / "parts")

@@ -1,6 +1,8 @@
 """A run folder gives back what was written, and says which file is damaged and what to do."""
 
+import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
@@ -8,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from summaries import summary
 
 from qdeq._arrays import arrays_to_tree, read_arrays, tree_to_arrays, write_arrays
 from qdeq.errors import UserError
 from qdeq.runs import run_folder
+from qdeq.runs.report import report_page
 from qdeq.runs.run_folder import Checkpoint, RunFolder
 from qdeq.training.config import TrainConfig
 
@@ -56,6 +60,26 @@ def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path):
         RunFolder.create(tmp_path / "file" / "run")
 
 
+def test_a_full_disk_leaves_no_half_file_and_no_folder_that_a_second_try_would_be_refused(
+    folder, monkeypatch
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("qdeq._arrays.os.fsync", full)
+    for write in (
+        lambda: folder.write_config(TrainConfig()),
+        lambda: folder.write_metrics([epoch(1)]),
+        lambda: folder.write_checkpoint(Checkpoint({"a": np.zeros(3)}, 1, 0.5)),
+        lambda: folder.write_report("a page"),
+    ):
+        with pytest.raises(UserError, match="No space left on device"):
+            write()
+        assert not [path for path in folder.path.rglob("*") if path.is_file()]
+    folder.discard()  # as `train` does where it cannot begin
+    assert not folder.path.exists()
+
+
 def test_only_a_folder_with_a_configuration_is_a_run(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         RunFolder.open(tmp_path / "nowhere")
@@ -71,6 +95,15 @@ def test_runs_that_start_within_one_second_get_folders_of_their_own(tmp_path, mo
     names = sorted(folder.path.name for folder in folders)
     stem = "digits-4-implicit-20250131-235959"
     assert names == sorted([stem, *(f"{stem}-{number}" for number in range(2, 9))])
+
+
+def test_a_run_that_was_moved_goes_by_its_new_name(folder, tmp_path):
+    folder.write_config(TrainConfig())
+    folder.write_summary(summary(run=str(folder.path)))
+    moved = RunFolder(folder.path.rename(tmp_path / "moved"))
+    assert moved.read_summary().run == str(tmp_path / "moved")
+    page = report_page(TrainConfig(), moved.read_summary(), {})
+    assert str(moved.path) in page and str(folder.path) not in page
 
 
 def test_of_runs_that_are_given_the_same_folder_one_gets_it(tmp_path):

@@ -52,6 +52,7 @@ def test_a_grid_has_every_combination(tmp_path):
         ("solver=bfgs", "choose one of picard"),
         ("epochs=many", "whole number"),
         ("seed=1,2", "use --seeds"),
+        ("learning-rate=0.1,0.2,0.10", "a value is there twice"),
     ],
 )
 def test_a_wrong_axis_is_a_users_mistake(grid, words):
@@ -79,13 +80,53 @@ def test_the_best_by_validation_comes_first_and_failures_stay(fake, tmp_path):
 
 
 def test_a_crash_is_a_failed_configuration(fake, tmp_path, monkeypatch):
-    def explode(self, states):
+    def explode(self, states, **_):
         raise MemoryError("no memory left")
 
     monkeypatch.setattr(fake, "run_epoch_seeds", explode)
     planned = tasks(tmp_path / "s", "learning-rate=0.1")
     (result,) = sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
     assert result.failure == "MemoryError: no memory left"
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_configuration_with_a_seed_that_has_no_trained_model_fails_and_others_say_what_stopped(
+    fake, tmp_path, monkeypatch, first
+):
+    planned = tasks(tmp_path / "s", "learning-rate=0.1,0.3")
+    (lower,) = sweep.run_sweep(planned[:1], tmp_path / "s", runner=sweep.run_here)
+    monkeypatch.setattr(fake, "diverge_in_epoch", {1: first})
+    assert BASE.epochs > 1
+    for _ in range(2):  # the second time from the folder
+        results = sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
+        (found,) = (r for r in results if r.task.changes == {"learning_rate": 0.3})
+        words = f"seed 1: epoch {first}: the training loss and the gradient are not finite"
+        assert words in (tmp_path / "s" / "results.md").read_text()
+        (row,) = (r for r in _rows(tmp_path / "s") if r["learning_rate"] == "0.3")
+        if first == 1:
+            assert results[0].task == lower.task and results[-1] is found
+            assert sweep.best(results) is results[0]
+            assert (row["status"], row["test_accuracy_mean"]) == ("failed", "")
+        else:
+            assert sweep.best(results) is found
+            assert row["status"] == "finished" and float(row["test_accuracy_mean"]) > 0
+
+
+def _rows(out):
+    return list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+
+
+def test_a_damaged_summary_is_written_again_and_a_damaged_sweep_is_named(fake, tmp_path):
+    planned = tasks(tmp_path / "s", "learning-rate=0.1")
+    (whole,) = sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
+    text = planned[0].summary_path.read_text()
+    planned[0].summary_path.write_text(text[:300])
+    (again,) = sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
+    assert again.failure is None
+    assert again.mean("test_accuracy") == whole.mean("test_accuracy")
+    (tmp_path / "s" / "sweep.json").write_text("{")
+    with pytest.raises(UserError, match=r"sweep\.json is damaged: restore it"):
+        sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
 
 
 def test_a_sweep_continues_where_it_stopped(fake, tmp_path):

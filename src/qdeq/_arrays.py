@@ -3,6 +3,7 @@
 safetensors holds named arrays and a little text, and cannot run code when it is read.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        with contextlib.suppress(OSError):  # half a file, where room is short
+            temporary.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path} ({error.strerror}): free some space or choose another run folder"
         ) from error

@@ -124,7 +124,10 @@ def compare(runs: Sequence[str | Path]) -> RunComparison:
         ("circuit_executions", "circuit executions"),
         ("train_seconds", "training time, s"),
     ):
-        metrics[label] = [Spread.of([getattr(s, name)]) for s in summaries]
+        metrics[label] = [
+            Spread.of([getattr(own.read_summary(), name) for own in folder.seed_folders()])
+            for folder in folders
+        ]
     reference = [_by_seed(summaries[0], name) for name in labels]
     differences: dict[str, list[Comparison | None]] = {}
     for (name, label), first in zip(labels.items(), reference, strict=True):
@@ -228,7 +231,7 @@ def _differing(folders: Sequence[RunFolder], summaries: Sequence[Summary]) -> di
 
 
 def _number(spread: Spread) -> str:
-    is_count = math.isnan(spread.std) and spread.mean.is_integer()
+    is_count = spread.mean >= 1e4 or (math.isnan(spread.std) and spread.mean.is_integer())
     return format(spread, ",.0f" if is_count else ".4g")
 
 

@@ -51,6 +51,7 @@ def judge(
     arrays, rest = eqx.partition(classifiers.model, eqx.is_array)
     one_seed = eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest)
     n_qubits = getattr(getattr(one_seed, "circuit", None), "n_qubits", None)
+    of_each = [h[: ended_at(h, config)] for h, config in zip(histories, configs, strict=True)]
     summaries = [
         Summary(
             run=str(folder.path),
@@ -64,9 +65,9 @@ def judge(
             seed=config.seed,
             n_parameters=one_seed.n_parameters,
             n_head_parameters=sum(int(leaf.size) // n_seeds for leaf in head),
-            epochs=ended_at(history, config) or len(history),
+            epochs=len(own),
             stopped=why,
-            best_epoch=max((m["epoch"] for m in history if m["best"]), default=0),
+            best_epoch=max((m["epoch"] for m in own if m["best"]), default=0),
             **_scores(train, valid, test),
             test_loss=float(test["loss"]),
             residual_mean=float(test["residual_mean"]),
@@ -75,7 +76,7 @@ def judge(
             solver_steps_mean=float(test["solver_steps_mean"]),
             undefined_inputs=int(test["undefined_inputs"]),
             not_finite=int(test["not_finite"]),
-            circuit_executions=int(sum(m["circuit_executions"] for m in history)),
+            circuit_executions=int(sum(m["circuit_executions"] for m in own)),
             train_seconds=sum(m["seconds"] for m in history),
             compile_seconds=compile_seconds / n_seeds,
             peak_memory_mb=memory,
@@ -87,8 +88,8 @@ def judge(
             confusion_matrix=confusion_of(data, data.test.y, test["predictions"]),
             residual_trace=finite_or_none(np.asarray(test["residual_trace"]).tolist()),
         )
-        for folder, config, history, why, train, valid, test in zip(
-            folders, configs, histories, stopped, *evaluations, strict=True
+        for folder, config, history, own, why, train, valid, test in zip(
+            folders, configs, histories, of_each, stopped, *evaluations, strict=True
         )
     ]
     return summaries, [test["predictions"] for test in evaluations[-1]]

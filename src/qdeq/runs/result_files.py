@@ -57,12 +57,13 @@ class ResultFiles(RunFiles):
         if not self.summary_path.exists():
             self.read_config()  # of another program's folder this says that it is none of ours
             raise UserError(
-                f"run={str(self.path)!r}: the run is not finished (no summary.json); continue it "
-                f"with `qdeq train --resume {shlex.quote(str(self.path))}`"
+                f"run={str(self.path)!r}: the run is not finished (no summary.json); "
+                f"{self.to_continue}"
             )
         if self.has_many_seeds:
             return Summary.over([f.read_summary() for f in self.seed_folders()], run=str(self.path))
-        return Summary.from_json(text_in(self.summary_path), source=str(self.summary_path))
+        summary = Summary.from_json(text_in(self.summary_path), source=str(self.summary_path))
+        return dataclasses.replace(summary, run=str(self.path))  # which may have been moved since
 
     def write_predictions(self, true: np.ndarray, predicted: np.ndarray) -> None:
         """Write what a regression says of its test samples, `(N, T)` each, for pictures."""

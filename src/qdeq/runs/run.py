@@ -155,7 +155,8 @@ def resume(
     run
         A run folder.
     epochs
-        A new total number of epochs, to extend the run.
+        A new total number of epochs, to extend a run of a constant step size. The result is that of
+        a run which had this number from the start.
     data_dir
         Where the data set is now, if it has moved.
     dataset, model
@@ -171,8 +172,8 @@ def resume(
     Raises
     ------
     UserError
-        When the folder is damaged or is no run folder, another process trains it, or fewer epochs
-        are asked for than done.
+        When the folder is damaged or is no run folder, another process trains it, fewer epochs are
+        asked for than done, or others where the step size falls over the epochs.
     TrainingInterrupted
         On Ctrl-C or SIGTERM, after a checkpoint was written.
     """
@@ -193,6 +194,12 @@ def resume(
             raise UserError(
                 f"epochs={config.epochs}: the run has finished {finished} epochs already; give at "
                 "least that many"
+            )
+        if finished and kept.schedule != "constant" and config.epochs != kept.epochs:
+            raise UserError(
+                f"epochs={config.epochs}: with schedule={kept.schedule!r} the step size falls over "
+                f"the {kept.epochs} epochs of the run, so those it has finished are not the first "
+                f"ones of a run of {config.epochs}: leave epochs out, or start a new run"
             )
         if folder.has_many_seeds:
             _check_that_no_seed_went_ahead(folder, seed_folders, finished)

@@ -5,6 +5,7 @@ complete run folder `seed-K` per seed.
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,16 @@ class RunFiles:
         if not self.has_many_seeds:
             return [self]
         return [self.of_seed(seed) for seed in self.read_seeds()]
+
+    @property
+    def to_continue(self) -> str:
+        """The advice for a run that is not finished; a seed's is to go on with all of them.
+
+        A seed that goes ahead on its own keeps the run of all from being continued.
+        """
+        whole = type(self)(self.path.parent)
+        run = whole if whole.has_many_seeds and self in whole.seed_folders() else self
+        return f"continue it with `qdeq train --resume {shlex.quote(str(run.path))}`"
 
     @property
     def seeds_path(self) -> Path:

@@ -10,6 +10,7 @@ import itertools
 import os
 import shlex
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from qdeq.errors import UserError
 from qdeq.runs.data_files import DataFiles
 from qdeq.runs.result_files import ResultFiles
 from qdeq.runs.training_files import Checkpoint as Checkpoint
-from qdeq.runs.training_files import Metrics, TrainingFiles
+from qdeq.runs.training_files import Metrics, TrainingFiles, Tree
 from qdeq.training.config import TrainConfig
 
 
@@ -128,6 +129,37 @@ class RunFolder(DataFiles, TrainingFiles, ResultFiles):
             yield
         finally:
             os.close(handle)
+
+    def load_model(self, template: Tree) -> Tree:
+        """As `TrainingFiles.load_model`; warns of a run that is not finished, or was not trained.
+
+        Raises
+        ------
+        UserError
+            When the file cannot be used, or no epoch has left a model yet: after a kill the seeds
+            of a run of many still have those that training began with.
+        """
+        if not self.summary_path.exists() and self.checkpoint_path.exists():
+            epochs, run = self.read_checkpoint().epoch, f"run={str(self.path)!r}"
+            if not epochs:
+                raise UserError(
+                    f"{run}: the run is not finished, and its model is the one that training began "
+                    f"with; {self.to_continue}"
+                )
+            warnings.warn(
+                f"{run}: the run is not finished: its model is the best of the first {epochs} "
+                f"epochs; {self.to_continue}",
+                stacklevel=3,
+            )
+        elif self.summary_path.exists():
+            summary = self.read_summary()
+            if summary.stopped and not summary.best_epoch:
+                warnings.warn(
+                    f"run={str(self.path)!r}: no epoch ended with finite numbers: its model is the "
+                    "one that training began with",
+                    stacklevel=3,
+                )
+        return super().load_model(template)
 
     def read_histories(self) -> list[list[Metrics]]:
         """The metrics of a finished run, per seed.

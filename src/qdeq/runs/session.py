@@ -33,11 +33,10 @@ from qdeq.runs.summary import Summary
 from qdeq.runs.tracking import Tracking
 from qdeq.runs.training_files import Checkpoint, Metrics
 from qdeq.training.config import TrainConfig
-from qdeq.training.divergence import divergence, first_divergence
 from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout, seeds_at_once
 from qdeq.training.state import ModelMaker, TrainState, n_qubits_of
-from qdeq.training.stopping import ended_at
+from qdeq.training.stopping import ended_at, why_stopped
 
 OnEpoch = Callable[[Metrics], None]
 OnStage = Callable[[str], None]
@@ -176,9 +175,8 @@ class Session:
         self.tracking = tracking or Tracking()
         self.progress = Progress.of(states, histories)
         self._checkpoint_time = -np.inf
-        # Per seed why its training ended early, or nothing. A seed that has diverged is still
-        # computed with the others, since all are one program; its results are not used.
-        self.stopped = [first_divergence(h, c) for h, c in zip(histories, configs, strict=True)]
+        # Per seed why its training ended in numbers that are not finite, or nothing.
+        self.stopped = [why_stopped(h, c) for h, c in zip(histories, configs, strict=True)]
 
     @property
     def n_epochs(self) -> int:
@@ -226,14 +224,14 @@ class Session:
     def _train(self, on_epoch: OnEpoch, on_stage: OnStage) -> None:
         config, first = self.trainer.config, self.n_epochs
         for epoch in range(first, config.epochs):
-            if all(self.stopped):
+            # A seed that has ended is still computed with the others, since all are one program;
+            # what comes after its end is not used.
+            ended = [ended_at(h, config) is not None for h in self.progress.histories]
+            if all(ended):
+                self._checkpoint(every_seed=True)
                 break
             if epoch in (first, config.warmup_epochs):  # a phase begins: its epoch is compiled
                 on_stage("compiling")
-            ended = [ended_at(h, config) is not None for h in self.progress.histories]
-            if all(a or b for a, b in zip(ended, self.stopped, strict=True)):
-                self._checkpoint(every_seed=True)
-                break
             self.compile_seconds += self.trainer.compile(self.progress.states)
             if epoch in (first, config.warmup_epochs):
                 on_stage("training")
@@ -250,13 +248,13 @@ class Session:
                     folder.append_metrics(line)
                 self.tracking.epoch(metrics)
             self.stopped = [
-                before or divergence(line, own)
-                for before, line, own in zip(self.stopped, metrics, self.configs, strict=True)
+                why_stopped(h, own) for h, own in zip(histories, self.configs, strict=True)
             ]
             last = epoch + 1 == config.epochs or all(self.stopped)
             if last or time.monotonic() - self._checkpoint_time >= _SECONDS_BETWEEN_CHECKPOINTS:
                 self._checkpoint(every_seed=last)
-            going = [m for m, why in zip(metrics, self.stopped, strict=True) if not why]
+            over = [a or b for a, b in zip(ended, self.stopped, strict=True)]
+            going = [m for m, is_over in zip(metrics, over, strict=True) if not is_over]
             on_epoch(mean_metrics(going or metrics))
 
     def _write_results(

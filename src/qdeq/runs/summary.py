@@ -119,6 +119,8 @@ class Summary:
     """Weights and biases of the head."""
 
     epochs: int
+    """Trained until this seed ended; of many seeds the largest number."""
+
     best_epoch: float
     """Epoch, counted from 1, whose model was kept; a warm-up's models are not among the choices
     unless the run ended within it. 0 when no epoch had a finite validation loss."""
@@ -208,6 +210,7 @@ class Summary:
             run=run,
             seed=None,
             seeds=[summary.seed for summary in summaries],
+            epochs=max(summary.epochs for summary in summaries),
             **{name: spread.mean for name, spread in statistics.items()}
             | {"residual_max": statistics["residual_max"].max},
             stopped="; ".join(f"seed {s.seed}: {s.stopped}" for s in summaries if s.stopped),

@@ -44,20 +44,33 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a task: its `summary.json`, or the reason why there is none."""
+    """What became of a task: its `summary.json`, or the reason why its numbers do not count."""
 
     task: Task
     summary: dict[str, Any] | None = None
     failure: str | None = None
 
+    @classmethod
+    def of(cls, task: Task) -> "Result | None":
+        """Of a task that is finished; failed where a seed ended without a trained model."""
+        summary = _read(task.summary_path)
+        if summary is None:
+            return None
+        untrained = summary["stopped"] and 0 in summary["by_seed"]["best_epoch"]
+        return cls(task, summary, summary["stopped"] if untrained else None)
+
     def mean(self, name: str) -> float:
         """A statistic's mean over seeds; NaN for a failed configuration."""
-        value = None if self.summary is None else self.summary["statistics"][name]["mean"]
-        return math.nan if value is None else value
+        return self._statistic(name, "mean")
 
     def deviation(self, name: str) -> float:
         """A statistic's sample standard deviation over seeds; NaN for one seed."""
-        value = None if self.summary is None else self.summary["statistics"][name]["std"]
+        return self._statistic(name, "std")
+
+    def _statistic(self, name: str, part: str) -> float:
+        if self.summary is None or self.failure is not None:
+            return math.nan
+        value = self.summary["statistics"][name][part]
         return math.nan if value is None else value
 
 
@@ -90,6 +103,8 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
         if name in axes:
             raise UserError(f"grid={text}: {name} is there twice; give all its values at once")
         axes[name] = [_value(name, value.strip(), hints[name]) for value in values.split(",")]
+        if len(set(axes[name])) < len(axes[name]):  # two tasks in one folder
+            raise UserError(f"grid={text}: a value is there twice; give each once")
     if not axes:
         raise UserError("grid=(): give at least one axis such as --grid learning-rate=0.001,0.005")
     return axes
@@ -161,10 +176,10 @@ def run_sweep(
         if on_result is not None:
             on_result(result)
 
-    finished = [task for task in tasks if task.summary_path.is_file()]
-    for task in finished:
-        add(Result(task, summary=json.loads(task.summary_path.read_text(encoding="utf-8"))))
-    for result in runner([task for task in tasks if task not in finished]):
+    kept = [Result.of(task) for task in tasks]
+    for result in filter(None, kept):
+        add(result)
+    for result in runner([t for t, result in zip(tasks, kept, strict=True) if result is None]):
         add(result)
     return results
 
@@ -180,7 +195,8 @@ def run_task(task: Task) -> Result:
         else:
             config = task.base.replace(**task.changes)
             train(config, seeds=task.seeds, out=task.folder, track=task.track)
-        return Result(task, summary=json.loads(task.summary_path.read_text(encoding="utf-8")))
+        damaged = f"{task.summary_path} is damaged"
+        return Result.of(task) or Result(task, failure=damaged)
     except UserError as error:
         return Result(task, failure=str(error))
     except Exception as error:  # the others should go on, and the table says what happened
@@ -248,7 +264,7 @@ def ray_runner(
 
 def best(results: Sequence[Result]) -> Result | None:
     """The configuration with the highest mean validation score, if any finished."""
-    return next((result for result in sorted(results, key=_rank) if result.summary), None)
+    return next((result for result in sorted(results, key=_rank) if not result.failure), None)
 
 
 def as_markdown(results: Sequence[Result]) -> str:
@@ -330,7 +346,9 @@ def _cells(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             mean, deviation = result.mean(name), result.deviation(name)
             spread = "" if math.isnan(deviation) else f" ± {deviation:.2g}"
             cells.append("" if math.isnan(mean) else f"{mean:.4g}{spread}")
-        cells.append(f"failed: {result.failure}" if result.failure else "finished")
+        ended = (result.summary or {}).get("stopped")  # later, with a trained model
+        finished = f"finished; {ended}" if ended else "finished"
+        cells.append(f"failed: {result.failure}" if result.failure else finished)
         rows.append(cells)
     return header, rows
 
@@ -347,7 +365,10 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
     content = {"config": base.identity(), "seeds": seeds}
     path = out / "sweep.json"
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != content:
+        found = _read(path)
+        if found is None:
+            raise UserError(f"{path} is damaged: restore it, or choose another folder for --out")
+        if found != content:
             raise UserError(
                 f"out={str(out)!r}: the folder holds a sweep with other options or seeds; choose "
                 "another one, or repeat the command that made it"
@@ -363,6 +384,14 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
     if occupied:
         raise UserError(f"out={str(out)!r}: the folder is not empty and no sweep; choose another")
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a file of a sweep or of one of its runs holds; None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _value(name: str, text: str, hint: Any) -> Any:

@@ -1,7 +1,7 @@
 """When training cannot go on: a loss or a gradient that is not finite, said in one line."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from qdeq.training.config import TrainConfig
@@ -42,11 +42,6 @@ features far from 1 in size: lower it, or scale the features'
         f"learning_rate={config.learning_rate} may be too large, or features far from 1 in size: "
         f"lower it{clip}, or scale the features"
     )
-
-
-def first_divergence(history: Sequence[Mapping[str, Any]], config: TrainConfig) -> str:
-    """`divergence` of the first epoch that has one; empty if none has."""
-    return next(filter(None, (divergence(metrics, config) for metrics in history)), "")
 
 
 def _is_finite(value: float | None) -> bool:
