@@ -54,8 +54,7 @@ class TrainCommand(TrainConfig):
     """Run folder to write; otherwise a new one in runs/."""
 
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
-    """Run folder to continue, with its own configuration; a larger --epochs extends it, where the
-    step size is constant."""
+    """Run folder to continue, with its own configuration; a larger --epochs extends it."""
 
     seeds: Annotated[str | None, tyro.conf.arg(metavar="SEEDS")] = None
     """Train with many seeds at once, 0:32 (32 seeds from 0) or 0,3,7, each into its own folder in

@@ -6,6 +6,7 @@ for is in `trained.py` and `evaluation.py`.
 
 import contextlib
 import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,8 +156,9 @@ def resume(
     run
         A run folder.
     epochs
-        A new total number of epochs, to extend a run of a constant step size. The result is that of
-        a run which had this number from the start.
+        A new total number of epochs, to extend the run. Where the step size is constant the result
+        is that of a run which had this number from the start; otherwise a warning says that it is
+        not.
     data_dir
         Where the data set is now, if it has moved.
     dataset, model
@@ -172,8 +174,8 @@ def resume(
     Raises
     ------
     UserError
-        When the folder is damaged or is no run folder, another process trains it, fewer epochs are
-        asked for than done, or others where the step size falls over the epochs.
+        When the folder is damaged or is no run folder, another process trains it, or fewer epochs
+        are asked for than done.
     TrainingInterrupted
         On Ctrl-C or SIGTERM, after a checkpoint was written.
     """
@@ -196,10 +198,11 @@ def resume(
                 "least that many"
             )
         if finished and kept.schedule != "constant" and config.epochs != kept.epochs:
-            raise UserError(
-                f"epochs={config.epochs}: with schedule={kept.schedule!r} the step size falls over "
-                f"the {kept.epochs} epochs of the run, so those it has finished are not the first "
-                f"ones of a run of {config.epochs}: leave epochs out, or start a new run"
+            warnings.warn(
+                f"epochs={config.epochs}: with schedule={kept.schedule!r} the step size has fallen "
+                f"for {kept.epochs} epochs and rises again, so this run will not end with the "
+                f"model of a new run of {config.epochs} epochs",
+                stacklevel=2,
             )
         if folder.has_many_seeds:
             _check_that_no_seed_went_ahead(folder, seed_folders, finished)
