@@ -187,6 +187,17 @@ def test_mistakes():
             estimate(executor, np.zeros((1, 2)), slots=(0,))
     with pytest.raises(UserError, match=r"shots=0"):
         executor(np.zeros((1, 1)), shots=0)
+    for shots in (np.array([10, 20]), [10, 20]):
+        with pytest.raises(UserError, match=r"shots=.*give a whole number"):
+            executor(np.zeros((1, 1)), shots=shots)
+        with pytest.raises(UserError, match=r"shots=.*give a whole number"):
+            Scripted(None, shots=shots)
+    with pytest.raises(UserError, match=r"ledger=100: give a Ledger"):
+        Scripted(None, ledger=100)
+    with pytest.raises(UserError, match=r"budget=100: give one such as Budget"):
+        Ledger(budget=100)
+    with pytest.raises(UserError, match=r"seconds=-1"):
+        Ledger(seconds=-1)
     with pytest.raises(UserError, match=r"timeout=0"):
         Scripted(None, timeout=0)
     with pytest.raises(UserError, match=r"timeout='a'"):

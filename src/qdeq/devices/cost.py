@@ -116,10 +116,10 @@ class Cost:
             # Rounded cumulatively, so that batches of any size add up to the same total.
             circuits = np.diff(np.round(submission.circuits * ends)).astype(int)
             circuits = -(-circuits // self.copies)
-            times = submission.times * epochs
+            times = submission.times * int(epochs)
             total = int(circuits.sum()) * times
             submitted = int(np.count_nonzero(circuits)) * times
-            executions, shots = total * self.circuit.settings, submission.shots or 0
+            executions, shots = total * self.circuit.settings, int(submission.shots or 0)
             seconds = 0.0 if timing is None else submitted * timing.submission
             ledger.merge(
                 Ledger(

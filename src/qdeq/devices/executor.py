@@ -17,7 +17,7 @@ import numpy as np
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.circuits.circuit import check_circuit
 from qdeq.devices.ledger import Ledger
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_count, told
 from qdeq.simulation.sampling import check_shots
 
 
@@ -123,7 +123,9 @@ class Executor(abc.ABC):
             check_count("retries", retries)
         self.circuit = circuit
         self.observables = observables
-        self.shots = shots
+        self.shots = None if shots is None else int(shots)
+        if ledger is not None and not isinstance(ledger, Ledger):
+            raise UserError(f"ledger={told(ledger)}: give a Ledger, or None for a new one")
         self.ledger = Ledger() if ledger is None else ledger
         self.name = type(self).__name__ if name is None else name
         self.timeout = timeout
@@ -199,7 +201,7 @@ class Executor(abc.ABC):
                 f"angles has a value that is not finite in row {row}: give finite radians"
             )
         check_shots("shots", shots)
-        return angles, self.shots if shots is None else shots
+        return angles, self.shots if shots is None else int(shots)
 
     def _call(self, angles: np.ndarray, purpose: str, shots: int | None) -> np.ndarray:
         angles, shots = self._checked(angles, shots)

@@ -53,6 +53,7 @@ class DeviceTiming:
         for name, value in vars(self).items():
             if not 0 <= value < math.inf:
                 raise UserError(f"{name}={value!r}: give seconds, at least 0")
+            object.__setattr__(self, name, float(value))  # a plain number, which JSON has
 
     def replace(self, **changes: Any) -> DeviceTiming:
         """Return a copy with some times changed, checked like a new one."""
