@@ -1,5 +1,6 @@
 """Training on devices: right gradients, counted costs, budgets, failures within a step."""
 
+import functools
 import warnings
 from dataclasses import replace
 
@@ -14,19 +15,24 @@ from execution_problems import Failing, simulator, tiny_inputs, tiny_model
 from qdeq.circuits import (
     AmplitudeEncoding,
     MeasuredCircuit,
+    ReadoutError,
     hardware_efficient,
     xyz_of_every_wire,
     z_of_every_wire,
 )
 from qdeq.devices import (
+    TIMINGS,
     Budget,
     DeviceError,
     DeviceRecipe,
     DeviceTraining,
+    Executor,
     Ledger,
+    PackedExecutor,
     step_cost,
     train_on_device,
 )
+from qdeq.devices.mitigation import Mitigation, ReadoutCorrection, ZeroNoiseExtrapolation
 from qdeq.equilibrium import KrasnoselskiiMann
 from qdeq.errors import UserError
 from qdeq.lowering import Program, n_shifts
@@ -270,6 +276,65 @@ def test_the_cost_of_a_step_is_foreseen_for_both_rules_of_the_input(rule, observ
     with pytest.raises(UserError, match="needed for a step"):
         train_on_device(classifier, poor, x, y, steps=1, recipe=recipe)
     assert poor.ledger.executions == 0
+
+
+class Waving(Executor):
+    """Answers anything, but nothing that an iteration settles at."""
+
+    def run(self, angles, shots):
+        return np.outer(np.cos(1e3 * angles.sum(axis=1)), np.ones(len(self.observables.strings)))
+
+
+class Twice(Mitigation):
+    """Asks two devices for one value."""
+
+    scale_factors = (1, 1)
+
+    def __init__(self, make, circuit, observables):
+        super().__init__(circuit, observables, [make(circuit, observables) for _ in range(2)])
+
+    def mitigate(self, angles, measure):
+        return np.mean([measure(each, angles) for each in self.executors], axis=0)
+
+
+def test_the_cost_of_a_step_is_foreseen_whatever_an_executor_makes_of_it():
+    pytest.importorskip("pennylane")  # for extrapolation
+    classifier = tiny_classifier()
+    circuit, observables = Program.of(classifier.model).circuit, classifier.model.observables
+    recipe = DeviceRecipe(
+        batch_size=3, max_steps=2, tolerance=0.0, adjoint="jacobian-free", estimator="spsa"
+    )
+
+    def packed(make):
+        return lambda c, o: PackedExecutor(make, c, o, n_qubits=2 * c.n_qubits + 1)
+
+    def extrapolated(make):
+        return lambda c, o: ZeroNoiseExtrapolation(make, c, o, scale_factors=(1, 3))
+
+    def corrected(make):
+        return lambda c, o: ReadoutCorrection(
+            make, c, o, readout=[ReadoutError(0.01, 0.02)] * c.n_qubits
+        )
+
+    def twice(make):
+        return lambda c, o: Twice(make, c, o)
+
+    for kind in ([packed], [twice], [extrapolated, packed], [packed, corrected, twice]):
+        ledger = Ledger(timing=TIMINGS["trapped-ion"])
+        made = functools.partial(Waving, shots=10, ledger=ledger)
+        for around in reversed(kind):
+            made = around(made)
+        executor = made(circuit, observables)
+        needed = step_cost(classifier.model, executor, recipe, 3)
+        # What is foreseen is enough, and is spent to the last.
+        ledger.budget = Budget(executions=needed.executions, shots=needed.shots)
+        found = train(executor, 1, recipe, classifier)
+        assert found.stopped == "steps", kind
+        assert (ledger.executions, ledger.shots) == (needed.executions, needed.shots), kind
+        assert ledger.submissions == needed.submissions, kind
+        # A correction may measure a wire in another basis, which takes a gate more.
+        assert ledger.seconds == pytest.approx(needed.seconds, rel=0.02), kind
+        assert ledger.by_purpose == needed.by_purpose, kind
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])

@@ -56,6 +56,34 @@ def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
     return rows
 
 
+def executor_by(
+    make: Callable[[Circuit, MeasurementEnsemble], Any],
+    circuit: Circuit,
+    observables: MeasurementEnsemble,
+) -> Executor:
+    """What a user's ``make(circuit, observables)`` returns: an executor of just these two.
+
+    Raises
+    ------
+    UserError
+        For anything else: values of another circuit would be taken for this one's.
+    """
+    if isinstance(make, Executor) or not callable(make):
+        raise UserError(
+            f"make={told(make)}: give a function of a circuit and observables that returns their "
+            "executor, such as SimulatorExecutor"
+        )
+    executor = make(circuit, observables)
+    if not isinstance(executor, Executor):
+        raise UserError(f"make returned {told(executor)}: return an Executor")
+    if (executor.circuit, executor.observables) != (circuit, observables):
+        raise UserError(
+            f"make returned an executor ({executor.name}) of another circuit or other observables "
+            "than those that it was given: build it from both of its arguments"
+        )
+    return executor
+
+
 class Executor(abc.ABC):
     """Runs one circuit for many rows of angles, each batch of rows as ONE submission.
 
@@ -88,6 +116,8 @@ class Executor(abc.ABC):
 
     # Relative lengths of the circuits run for each one asked for: several under mitigation.
     scale_factors: tuple[float, ...] = (1,)
+    # How many of them share an execution.
+    copies: int = 1
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ The steps themselves are in `train_step.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qdeq.devices.executor import Executor
 from qdeq.devices.ledger import Ledger
@@ -116,10 +116,12 @@ def step_cost(
     Returns
     -------
     Ledger
-        With every sample using all `max_steps` evaluations; without repeated submissions.
+        With every sample using all `max_steps` evaluations; without repeated submissions and
+        without the calibration of a `ReadoutCorrection`.
     """
 
-    from qdeq.devices.prediction import estimate  # it imports this package's `Program`
+    # Inside: it imports this module.
+    from qdeq.devices.prediction import estimate, mitigated
 
     cost = estimate(
         model,
@@ -132,7 +134,7 @@ def step_cost(
         perturbations=recipe.perturbations,
         shots=recipe.shots or executor.shots,
         gradient_shots=recipe.gradient_shots or executor.shots,
-        scale_factors=executor.scale_factors,
         timing=executor.ledger.timing,
     )
+    cost = mitigated(replace(cost, copies=executor.copies), executor.scale_factors)
     return cost.training_step(n_samples)
