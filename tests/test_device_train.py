@@ -238,16 +238,29 @@ def test_mistakes(x64):
         (X, Y[:3], r"y has shape \(3,\)"),
         (X, Y.astype(float), "dtype float64: give 12 integers"),
         (X, Y + 1, "classes from 1 to 2: the classifier knows 0 to 1"),
+        (X + 1j, Y, "x is complex: give real numbers"),
+        (np.ma.masked_greater(X, 0), Y, "x is masked: give real numbers"),
+        ([["a"] * 3] * 12, Y, "x is no array of numbers: give real numbers"),
+        (X, np.ma.masked_equal(Y, 1), "y is masked"),
     ):
         with pytest.raises(UserError, match=message):
             train_on_device(classifier, executor, x, y, steps=1)
     with pytest.raises(UserError, match="steps=0"):
         train(executor, 0)
+    for given in ({"classifier": tiny_model()}, {"recipe": None}, {"state": RECIPE}):
+        with pytest.raises(UserError, match=rf"{next(iter(given))}=.*: give a "):
+            train(executor, **given)
     for options, message in (
         ({"adjoint": "shine"}, "adjoint='shine' is not known"),
         ({"input_rule": "chain"}, "input_rule='chain' is not known"),
         ({"estimator": "adam"}, "estimator='adam' is not known"),
         ({"learning_rate": 0.0}, r"learning_rate=0\.0"),
+        ({"learning_rate": np.inf}, "learning_rate=inf"),
+        ({"learning_rate": "0.1"}, "learning_rate='0.1'"),
+        ({"perturbation_size": np.inf}, "perturbation_size=inf"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 1.5}, "seed=1.5"),
+        ({"shots": np.array([10, 20])}, "shots=array"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"gradient_shots": 0}, "gradient_shots=0"),
     ):

@@ -180,6 +180,8 @@ def test_mistakes():
         executor(np.array([[0.0], [np.nan]]))
     with pytest.raises(UserError, match=r"angles are complex"):
         executor(np.zeros((1, 1)) + 1j)
+    with pytest.raises(UserError, match=r"angles are masked"):
+        executor(np.ma.masked_greater(np.ones((1, 1)), 0))
     with pytest.raises(UserError, match=r"angles: could not convert"):
         executor([["a"]])
     for estimate in (shift_jacobian, functools.partial(spsa_jacobian, rng=np.random.default_rng())):

@@ -39,10 +39,11 @@ def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
     Raises
     ------
     UserError
-        For another shape, complex numbers, or what is no numbers.
+        For another shape, complex or masked numbers, or what is no numbers.
     """
-    if np.iscomplexobj(angles):
-        raise UserError("angles are complex: give real numbers, radians")
+    if np.iscomplexobj(angles) or np.ma.is_masked(angles):
+        kind = "complex" if np.iscomplexobj(angles) else "masked"
+        raise UserError(f"angles are {kind}: give real numbers, radians")
     try:
         rows = np.asarray(angles, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -54,6 +55,11 @@ def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
             f"array of shape (rows, {n_slots})"
         )
     return rows
+
+
+def as_item(value: Any) -> Any:
+    """The number in an array without axes, such as a JAX scalar; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def executor_by(
