@@ -124,6 +124,8 @@ class Executor(abc.ABC):
     scale_factors: tuple[float, ...] = (1,)
     # How many of them share an execution.
     copies: int = 1
+    # How many times longer than `circuit` what runs is: a device that folds what it has compiled.
+    folded_length: float = 1
 
     def __init__(
         self,
@@ -257,7 +259,13 @@ class Executor(abc.ABC):
         """What `run` answers, an array of this shape: charged, in time, and tried again."""
         for attempts_left in reversed(range(self.retries + 1)):
             self.ledger.charge(
-                len(angles), self.n_settings, shots, purpose, self.circuit, self.observables
+                len(angles),
+                self.n_settings,
+                shots,
+                purpose,
+                self.circuit,
+                self.observables,
+                self.folded_length,
             )
             try:
                 return self._answer(run, angles, shots, shape)

@@ -132,6 +132,7 @@ submission needs 8; raise the budget and continue, or stop here
         purpose: str,
         circuit: Circuit | None = None,
         observables: MeasurementEnsemble | None = None,
+        length: float = 1,
     ) -> None:
         """Account for one submission; call it before the device runs.
 
@@ -147,6 +148,8 @@ submission needs 8; raise the budget and continue, or stop here
             One of `PURPOSES`.
         circuit, observables
             What the rows of angles run, for `seconds`; needed only where the ledger has a timing.
+        length
+            How many times longer than the circuit what runs is.
 
         Raises
         ------
@@ -166,7 +169,7 @@ submission needs 8; raise the budget and continue, or stop here
                     "`charge` the circuit and its observables"
                 )
             spent["seconds"] = submission_seconds(
-                self.timing, circuit, observables, n_circuits, shots
+                self.timing, circuit, observables, n_circuits, shots, length
             )
         self._check_timing(self.budget)  # it may have been replaced since
         for name, amount in spent.items():

@@ -172,6 +172,7 @@ def submission_seconds(
     observables: MeasurementEnsemble,
     n_circuits: int,
     shots: int | None,
+    length: float = 1,
 ) -> float:
     """Seconds of one submission of a circuit with `n_circuits` rows of angles.
 
@@ -185,7 +186,11 @@ def submission_seconds(
         Rows of angles.
     shots
         Per row and setting; None (exact expectation values) takes only the overhead.
+    length
+        How many times longer than the circuit what runs is, where noise is scaled.
     """
     if shots is None:
         return timing.submission
-    return timing.submission + n_circuits * shots * shot_seconds(timing, circuit, observables)
+    gates = len(observables.settings()) * circuit_seconds(timing, circuit)
+    shot = shot_seconds(timing, circuit, observables) + (length - 1) * gates
+    return timing.submission + n_circuits * shots * shot
