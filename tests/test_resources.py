@@ -142,6 +142,20 @@ class TestLedger:
         )
         assert whole.training(10**6, batch_size=32) == cost.training(10**6, batch_size=32)
 
+    def test_parts_of_a_sample_are_refused(self, model):
+        cost = estimate(model, steps=3)
+        for ask in (
+            lambda: cost.inference(2.5),
+            lambda: cost.inference("3"),
+            lambda: cost.inference(4, batch_size=1.5),
+            lambda: cost.training(4, batch_size=2, epochs=1.5),
+        ):
+            with pytest.raises(UserError, match="give an integer that is at least 1"):
+                ask()
+        for factors in ("1,3", 3, (1, "3"), ()):
+            with pytest.raises(UserError, match=r"scale_factors=.*: give numbers of at least 1"):
+                estimate(model, scale_factors=factors)
+
     def test_merging_adds_everything(self):
         first, second = Ledger(), Ledger()
         first.charge(1, 2, 3, "forward")

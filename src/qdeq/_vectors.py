@@ -14,7 +14,8 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     Raises
     ------
     UserError
-        For another shape, such as that of a batch, or for what is no numbers.
+        For another shape, such as that of a batch, for complex or masked numbers, or for what is no
+        numbers.
 
     Examples
     --------
@@ -23,6 +24,9 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     ...
     qdeq.errors.UserError: x has the shape (8, 3): give (3,), one sample; jax.vmap maps a batch
     """
+    if jnp.iscomplexobj(value) or np.ma.is_masked(value):
+        kind = "complex" if jnp.iscomplexobj(value) else "masked"
+        raise UserError(f"{name} is {kind}: give ({n},) real numbers")
     if not isinstance(value, jax.Array):
         try:
             is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
