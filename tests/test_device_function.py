@@ -252,6 +252,9 @@ def test_vectors_are_those_that_the_model_takes():
         ):
             with pytest.raises(UserError, match=message):
                 f(m, x)
+    for x in (["a"] * 3, [object()] * 3, [[1], [2, 3]]):
+        with pytest.raises(UserError, match=r"x: .*; give \(3,\) real numbers"):
+            function(good_m, x)
     with pytest.raises(UserError, match="x is masked"):  # of a model JAX says so itself
         function(good_m, np.ma.masked_greater(np.arange(3.0), 1))
     np.testing.assert_array_equal(function([0, 0], [1, 1, 1]), function(good_m, good_x))
