@@ -238,6 +238,37 @@ def test_mistakes():
         DeviceFunction(model, simulator(model, ledger=Ledger()), gradient_shots=0)
 
 
+def test_vectors_are_those_that_the_model_takes():
+    model = tiny_model()
+    function = DeviceFunction(model, simulator(model))
+    good_m, good_x = jnp.zeros(2), jnp.ones(3)
+    for f in (model, function):
+        for m, x, message in (
+            (jnp.zeros(3), good_x, r"the measured state has the shape \(3,\): give \(2,\)"),
+            (good_m, jnp.ones(2), r"x has the shape \(2,\): give \(3,\)"),
+            (good_m, jnp.ones((4, 3)), r"x has the shape \(4, 3\): give \(3,\)"),
+            (good_m, good_x + 1j, "x is complex"),
+            (good_m + 1j, good_x, "the measured state is complex"),
+        ):
+            with pytest.raises(UserError, match=message):
+                f(m, x)
+    for x in (["a"] * 3, [object()] * 3, [[1], [2, 3]]):
+        with pytest.raises(UserError, match=r"x: .*; give \(3,\) real numbers"):
+            function(good_m, x)
+    with pytest.raises(UserError, match="x is masked"):  # of a model JAX says so itself
+        function(good_m, np.ma.masked_greater(np.arange(3.0), 1))
+    np.testing.assert_array_equal(function([0, 0], [1, 1, 1]), function(good_m, good_x))
+
+
+def test_shots_of_any_type_are_a_constant_of_the_program():
+    model = tiny_model()
+    for shots in (np.int32(100), np.array(100), jnp.array(100)):
+        executor = simulator(model)
+        f = DeviceFunction(model, executor, shots=shots, gradient_shots=shots)
+        assert jax.jit(lambda x, f=f: f(jnp.zeros(2), x))(jnp.ones(3)).shape == (2,)
+        assert executor.ledger.shots == 2 * 100  # two settings
+
+
 ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -148,6 +148,25 @@ def test_mistakes(x64):
         solve_on_device(model, executor, tiny_inputs(5), start=np.zeros((2, 2)))
     with pytest.raises(UserError, match=r"tolerance=-1"):
         solve_on_device(model, executor, tiny_inputs(5), tolerance=-1)
-    state = solve_on_device(model, executor, tiny_inputs(5)).state
+    with pytest.raises(UserError, match=r"tolerance='a'"):
+        solve_on_device(model, executor, tiny_inputs(5), tolerance="a")
+    for x, kind in (
+        (tiny_inputs(5) + 1j, "complex"),
+        (np.ma.masked_greater(tiny_inputs(5), 0), "masked"),
+        ([["a"] * 3], "no array of numbers"),
+    ):
+        with pytest.raises(UserError, match=f"x is {kind}: give real numbers"):
+            solve_on_device(model, executor, x)
+        with pytest.raises(UserError, match=f"start is {kind}: give real numbers"):
+            solve_on_device(model, executor, tiny_inputs(5), start=x)
+    solution = solve_on_device(model, executor, tiny_inputs(5))
+    with pytest.raises(UserError, match=r"state=.*: give the SolveState"):
+        solve_on_device(model, executor, tiny_inputs(5), state=solution)
+    state = solution.state
+    loose = solve_on_device(model, executor, tiny_inputs(5), tolerance=jnp.asarray(0.5))
+    assert loose.converged.all() and (loose.absolute_residual <= 0.5).all()
+    for solver in (Picard(), KrasnoselskiiMann(), Broyden()):
+        with pytest.raises(UserError, match=r"state is not of a solve by .*\(\)"):
+            solve_on_device(model, executor, tiny_inputs(5), solver=solver, state=state)
     with pytest.raises(UserError, match=r"state is of 5 samples and x has 2"):
         solve_on_device(model, executor, tiny_inputs(2), state=state)

@@ -1,5 +1,6 @@
 """Training on devices: right gradients, counted costs, budgets, failures within a step."""
 
+import functools
 import warnings
 from dataclasses import replace
 
@@ -14,19 +15,24 @@ from execution_problems import Failing, simulator, tiny_inputs, tiny_model
 from qdeq.circuits import (
     AmplitudeEncoding,
     MeasuredCircuit,
+    ReadoutError,
     hardware_efficient,
     xyz_of_every_wire,
     z_of_every_wire,
 )
 from qdeq.devices import (
+    TIMINGS,
     Budget,
     DeviceError,
     DeviceRecipe,
     DeviceTraining,
+    Executor,
     Ledger,
+    PackedExecutor,
     step_cost,
     train_on_device,
 )
+from qdeq.devices.mitigation import Mitigation, ReadoutCorrection, ZeroNoiseExtrapolation
 from qdeq.equilibrium import KrasnoselskiiMann
 from qdeq.errors import UserError
 from qdeq.lowering import Program, n_shifts
@@ -232,16 +238,29 @@ def test_mistakes(x64):
         (X, Y[:3], r"y has shape \(3,\)"),
         (X, Y.astype(float), "dtype float64: give 12 integers"),
         (X, Y + 1, "classes from 1 to 2: the classifier knows 0 to 1"),
+        (X + 1j, Y, "x is complex: give real numbers"),
+        (np.ma.masked_greater(X, 0), Y, "x is masked: give real numbers"),
+        ([["a"] * 3] * 12, Y, "x is no array of numbers: give real numbers"),
+        (X, np.ma.masked_equal(Y, 1), "y is masked"),
     ):
         with pytest.raises(UserError, match=message):
             train_on_device(classifier, executor, x, y, steps=1)
     with pytest.raises(UserError, match="steps=0"):
         train(executor, 0)
+    for given in ({"classifier": tiny_model()}, {"recipe": None}, {"state": RECIPE}):
+        with pytest.raises(UserError, match=rf"{next(iter(given))}=.*: give a "):
+            train(executor, **given)
     for options, message in (
         ({"adjoint": "shine"}, "adjoint='shine' is not known"),
         ({"input_rule": "chain"}, "input_rule='chain' is not known"),
         ({"estimator": "adam"}, "estimator='adam' is not known"),
         ({"learning_rate": 0.0}, r"learning_rate=0\.0"),
+        ({"learning_rate": np.inf}, "learning_rate=inf"),
+        ({"learning_rate": "0.1"}, "learning_rate='0.1'"),
+        ({"perturbation_size": np.inf}, "perturbation_size=inf"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 1.5}, "seed=1.5"),
+        ({"shots": np.array([10, 20])}, "shots=array"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"gradient_shots": 0}, "gradient_shots=0"),
     ):
@@ -270,6 +289,65 @@ def test_the_cost_of_a_step_is_foreseen_for_both_rules_of_the_input(rule, observ
     with pytest.raises(UserError, match="needed for a step"):
         train_on_device(classifier, poor, x, y, steps=1, recipe=recipe)
     assert poor.ledger.executions == 0
+
+
+class Waving(Executor):
+    """Answers anything, but nothing that an iteration settles at."""
+
+    def run(self, angles, shots):
+        return np.outer(np.cos(1e3 * angles.sum(axis=1)), np.ones(len(self.observables.strings)))
+
+
+class Twice(Mitigation):
+    """Asks two devices for one value."""
+
+    scale_factors = (1, 1)
+
+    def __init__(self, make, circuit, observables):
+        super().__init__(circuit, observables, [make(circuit, observables) for _ in range(2)])
+
+    def mitigate(self, angles, measure):
+        return np.mean([measure(each, angles) for each in self.executors], axis=0)
+
+
+def test_the_cost_of_a_step_is_foreseen_whatever_an_executor_makes_of_it():
+    pytest.importorskip("pennylane")  # for extrapolation
+    classifier = tiny_classifier()
+    circuit, observables = Program.of(classifier.model).circuit, classifier.model.observables
+    recipe = DeviceRecipe(
+        batch_size=3, max_steps=2, tolerance=0.0, adjoint="jacobian-free", estimator="spsa"
+    )
+
+    def packed(make):
+        return lambda c, o: PackedExecutor(make, c, o, n_qubits=2 * c.n_qubits + 1)
+
+    def extrapolated(make):
+        return lambda c, o: ZeroNoiseExtrapolation(make, c, o, scale_factors=(1, 3))
+
+    def corrected(make):
+        return lambda c, o: ReadoutCorrection(
+            make, c, o, readout=[ReadoutError(0.01, 0.02)] * c.n_qubits
+        )
+
+    def twice(make):
+        return lambda c, o: Twice(make, c, o)
+
+    for kind in ([packed], [twice], [extrapolated, packed], [packed, corrected, twice]):
+        ledger = Ledger(timing=TIMINGS["trapped-ion"])
+        made = functools.partial(Waving, shots=10, ledger=ledger)
+        for around in reversed(kind):
+            made = around(made)
+        executor = made(circuit, observables)
+        needed = step_cost(classifier.model, executor, recipe, 3)
+        # What is foreseen is enough, and is spent to the last.
+        ledger.budget = Budget(executions=needed.executions, shots=needed.shots)
+        found = train(executor, 1, recipe, classifier)
+        assert found.stopped == "steps", kind
+        assert (ledger.executions, ledger.shots) == (needed.executions, needed.shots), kind
+        assert ledger.submissions == needed.submissions, kind
+        # A correction may measure a wire in another basis, which takes a gate more.
+        assert ledger.seconds == pytest.approx(needed.seconds, rel=0.02), kind
+        assert ledger.by_purpose == needed.by_purpose, kind
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])

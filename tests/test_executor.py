@@ -180,6 +180,8 @@ def test_mistakes():
         executor(np.array([[0.0], [np.nan]]))
     with pytest.raises(UserError, match=r"angles are complex"):
         executor(np.zeros((1, 1)) + 1j)
+    with pytest.raises(UserError, match=r"angles are masked"):
+        executor(np.ma.masked_greater(np.ones((1, 1)), 0))
     with pytest.raises(UserError, match=r"angles: could not convert"):
         executor([["a"]])
     for estimate in (shift_jacobian, functools.partial(spsa_jacobian, rng=np.random.default_rng())):
@@ -187,6 +189,17 @@ def test_mistakes():
             estimate(executor, np.zeros((1, 2)), slots=(0,))
     with pytest.raises(UserError, match=r"shots=0"):
         executor(np.zeros((1, 1)), shots=0)
+    for shots in (np.array([10, 20]), [10, 20]):
+        with pytest.raises(UserError, match=r"shots=.*give a whole number"):
+            executor(np.zeros((1, 1)), shots=shots)
+        with pytest.raises(UserError, match=r"shots=.*give a whole number"):
+            Scripted(None, shots=shots)
+    with pytest.raises(UserError, match=r"ledger=100: give a Ledger"):
+        Scripted(None, ledger=100)
+    with pytest.raises(UserError, match=r"budget=100: give one such as Budget"):
+        Ledger(budget=100)
+    with pytest.raises(UserError, match=r"seconds=-1"):
+        Ledger(seconds=-1)
     with pytest.raises(UserError, match=r"timeout=0"):
         Scripted(None, timeout=0)
     with pytest.raises(UserError, match=r"timeout='a'"):

@@ -1,5 +1,7 @@
 """`qdeq.devices.mitigation`: folding, zero-noise extrapolation, readout correction."""
 
+import functools
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +9,9 @@ import oracle
 import pytest
 
 import qdeq
-from qdeq.circuits import GATES, Circuit, Operation
+from qdeq.circuits import GATES, Circuit, MeasurementEnsemble, Operation
 from qdeq.circuits.noise import ReadoutError
-from qdeq.devices import Executor, Ledger
+from qdeq.devices import Executor, Ledger, PackedExecutor, SimulatorExecutor
 from qdeq.errors import UserError
 
 qml = pytest.importorskip("pennylane")
@@ -24,6 +26,7 @@ from qdeq.interop.pennylane import PennyLaneExecutor  # noqa: E402
 
 CIRCUIT = qdeq.hardware_efficient(3, 2, rotations=("RY", "RX"))
 ENSEMBLE = qdeq.z_of_every_wire(3)
+PAIRS = MeasurementEnsemble(3, ("ZII", "ZZI"))
 ROWS = np.random.default_rng(4).normal(size=(4, CIRCUIT.n_parameters))
 
 
@@ -160,6 +163,10 @@ def test_a_line_through_two_factors_is_their_combination():
         ({"scale_factors": (1,)}, "at least two"),
         ({"scale_factors": (3, 1)}, "increasing"),
         ({"order": 3}, r"order=3: .* degree 1 to 2"),
+        ({"order": 1.5}, r"order=1.5: .* degree 1 to 2"),
+        ({"scale_factors": 3}, r"scale_factors=3: give numbers"),
+        ({"scale_factors": ("1", "3")}, r"scale_factors=.*: give numbers"),
+        ({"scale_factors": (1, np.inf), "force": True}, r"scale_factors=.*: give numbers"),
     ],
 )
 def test_scale_factors_that_mislead_are_refused(options, message):
@@ -209,6 +216,53 @@ def test_angles_of_another_circuit_are_refused():
     _, make = _maker(_noisy_device(0.01))
     with pytest.raises(UserError, match=r"angles has shape \(4, 3\): the circuit has 12 angles"):
         ZeroNoiseExtrapolation(make, CIRCUIT, ENSEMBLE)(ROWS[:, :3])
+
+
+@pytest.mark.parametrize(
+    "make_one",
+    [
+        lambda make: ReadoutCorrection(make, CIRCUIT, PAIRS, readout=ALIKE),
+        lambda make: ReadoutCorrection(make, CIRCUIT, PAIRS)(ROWS),
+        lambda make: ZeroNoiseExtrapolation(make, CIRCUIT, PAIRS),
+        lambda make: PackedExecutor(make, CIRCUIT, PAIRS, n_qubits=7),
+    ],
+)
+def test_what_makes_executors_must_make_those_that_it_is_asked_for(make_one):
+    whole = SimulatorExecutor(CIRCUIT, PAIRS)
+    ledger = Ledger()
+    for make, message in (
+        (whole, "make=.*give a function of a circuit and observables"),
+        (lambda circuit, observables: None, "make returned None"),
+        # Were its values taken, those of ZZ would be corrected by what was never measured.
+        (lambda circuit, observables: whole, "of another circuit or other observables"),
+        (
+            lambda circuit, _: SimulatorExecutor(
+                circuit, qdeq.z_of_every_wire(circuit.n_qubits), ledger=ledger
+            ),
+            "of another circuit or other observables",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_one(make)
+
+
+def test_known_errors_are_one_for_each_wire():
+    make = functools.partial(SimulatorExecutor, ledger=Ledger())
+    for readout in (ReadoutError(0.1, 0.1), [(0.1, 0.1)] * 3):
+        with pytest.raises(UserError, match=r"readout=.*give a ReadoutError\(p01, p10\) for each"):
+            ReadoutCorrection(make, CIRCUIT, ENSEMBLE, readout=readout)
+
+
+def test_extrapolations_can_be_pickled():
+    executors = [SimulatorExecutor(CIRCUIT, ENSEMBLE, ledger=Ledger())] * 3
+    for mitigated in (
+        ZeroNoiseExtrapolation.of(executors),
+        ZeroNoiseExtrapolation(
+            functools.partial(SimulatorExecutor, ledger=Ledger()), CIRCUIT, ENSEMBLE
+        ),
+    ):
+        again = pickle.loads(pickle.dumps(mitigated))
+        np.testing.assert_allclose(again(ROWS), mitigated(ROWS), atol=1e-12)
 
 
 # --- a method of one's own ------------------------------------------------------------------------

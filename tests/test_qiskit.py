@@ -30,6 +30,7 @@ from qdeq.devices import (
     BudgetSpent,
     DeviceError,
     DeviceFunction,
+    DeviceTiming,
     Ledger,
     shift_jacobian,
 )
@@ -305,6 +306,25 @@ def test_shift_gradients_through_aer_converge_as_one_over_the_root_of_shots():
         executor = QiskitExecutor(circuit, model.observables, shots=shots)
         errors.append(np.sqrt(np.mean((shift_jacobian(executor, angles, slots)[1] - exact) ** 2)))
     assert 5 < errors[0] / errors[1] < 13  # 8, within what a few dozen numbers can tell
+
+
+@pytest.mark.parametrize("fold", [1, 3])
+def test_seconds_are_those_of_the_circuits_that_run(fold):
+    timing = DeviceTiming(1.0, 10.0, 100.0, 1000.0, 1e5)
+    turn = Circuit(1, (Operation("RY", (0,), parameter=0),))
+    executor = QiskitExecutor(
+        turn,
+        MeasurementEnsemble(1, ("Z", "X")),
+        shots=10,
+        fold=fold,
+        calibration_shots=100,
+        ledger=Ledger(timing=timing),
+    )
+    executor(np.zeros((3, 1)))
+    # For X one more gate; calibrations measure Z alone, of one X gate at most.
+    each = 2 * fold + 1 + 2 * (100 + 1000)
+    assert executor.ledger.seconds == 1e5 + 3 * 10 * each + 1e5 + 2 * 100 * (1 + 1100)
+    assert executor.ledger.executions == 3 * 2 + 2
 
 
 def test_folding_multiplies_the_noise_on_the_same_qubits_and_nothing_else(angles, exact):

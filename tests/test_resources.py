@@ -123,6 +123,39 @@ class TestLedger:
         ledger.charge(1, 1, 10, "mitigation", circuit, z_of_every_wire(2))
         assert Ledger.from_dict(json.loads(json.dumps(ledger.to_dict()))) == ledger
 
+    @pytest.mark.parametrize("kind", [np.int8, np.int32, np.int64, np.asarray, jnp.int32])
+    def test_numbers_of_any_type_are_counted_in_full(self, kind):
+        # 1000 circuits of 100 shots: more than int8 holds; of 2**30 shots, more than int64 holds.
+        shots = kind(100)
+        ledger = Ledger(budget=Budget(executions=np.int64(5000)))
+        ledger.charge(1000, 1, shots, "forward")
+        assert (ledger.executions, ledger.shots) == (1000, 100_000)
+        huge = Ledger(budget=Budget(shots=2**40))
+        with pytest.raises(BudgetSpent):
+            huge.charge(np.int32(2**30), np.int32(8), np.int32(2**30), "forward")
+        timing = DeviceTiming(np.float32(1), np.int64(1), 0.0, 0.0, 0.0)
+        again = Ledger(np.int64(3), seconds=np.float32(2.0), budget=ledger.budget, timing=timing)
+        assert Ledger.from_dict(json.loads(json.dumps(again.to_dict()))) == again
+        cost = estimate(MeasuredCircuit.named(2, "angle", ansatz="hardware-efficient"), shots=1000)
+        whole = estimate(
+            MeasuredCircuit.named(2, "angle", ansatz="hardware-efficient"), shots=np.int32(1000)
+        )
+        assert whole.training(10**6, batch_size=32) == cost.training(10**6, batch_size=32)
+
+    def test_parts_of_a_sample_are_refused(self, model):
+        cost = estimate(model, steps=3)
+        for ask in (
+            lambda: cost.inference(2.5),
+            lambda: cost.inference("3"),
+            lambda: cost.inference(4, batch_size=1.5),
+            lambda: cost.training(4, batch_size=2, epochs=1.5),
+        ):
+            with pytest.raises(UserError, match="give an integer that is at least 1"):
+                ask()
+        for factors in ("1,3", 3, (1, "3"), ()):
+            with pytest.raises(UserError, match=r"scale_factors=.*: give numbers of at least 1"):
+                estimate(model, scale_factors=factors)
+
     def test_merging_adds_everything(self):
         first, second = Ledger(), Ledger()
         first.charge(1, 2, 3, "forward")

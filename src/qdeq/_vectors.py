@@ -14,7 +14,8 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     Raises
     ------
     UserError
-        For another shape, such as that of a batch, or for what is no numbers.
+        For another shape, such as that of a batch, for complex or masked numbers, or for what is no
+        numbers.
 
     Examples
     --------
@@ -23,12 +24,17 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     ...
     qdeq.errors.UserError: x has the shape (8, 3): give (3,), one sample; jax.vmap maps a batch
     """
+    if np.ma.is_masked(value):
+        raise UserError(f"{name} is masked: give ({n},) real numbers")
     if not isinstance(value, jax.Array):
         try:
-            is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-            value = jnp.asarray(value, None if is_float else dtype)
+            kept = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+            kept = kept or np.iscomplexobj(value)  # for the message below
+            value = jnp.asarray(value, None if kept else dtype)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}; give ({n},) real numbers") from None
+    if jnp.iscomplexobj(value):
+        raise UserError(f"{name} is complex: give ({n},) real numbers")
     if value.shape != (n,):
         raise UserError(
             f"{name} has the shape {value.shape}: give ({n},), one sample; jax.vmap maps a batch"

@@ -13,7 +13,7 @@ import numpy as np
 from qdeq.devices.circuit_cost import CircuitCost
 from qdeq.devices.ledger import Budget, Ledger
 from qdeq.devices.timing import DeviceTiming, circuit_seconds, shot_seconds
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Cost:
 
         `train_on_device` makes whole batches only: N steps are `n_samples=N * batch_size`.
         """
-        _check("epochs", epochs)
+        check_count("epochs", epochs)
         return self._ledger(self.forward + self.gradient, n_samples, batch_size, epochs)
 
     def _ledger(
@@ -102,8 +102,8 @@ class Cost:
         epochs: int = 1,
     ) -> Ledger:
         batch_size = n_samples if batch_size is None else batch_size
-        _check("n_samples", n_samples)
-        _check("batch_size", batch_size)
+        check_count("n_samples", n_samples)
+        check_count("batch_size", batch_size)
         ends = np.minimum(np.arange(0, n_samples + batch_size, batch_size), n_samples)
         timing, program = self.timing, self.circuit.program
         ledger = Ledger(timing=timing)
@@ -116,10 +116,10 @@ class Cost:
             # Rounded cumulatively, so that batches of any size add up to the same total.
             circuits = np.diff(np.round(submission.circuits * ends)).astype(int)
             circuits = -(-circuits // self.copies)
-            times = submission.times * epochs
+            times = submission.times * int(epochs)
             total = int(circuits.sum()) * times
             submitted = int(np.count_nonzero(circuits)) * times
-            executions, shots = total * self.circuit.settings, submission.shots or 0
+            executions, shots = total * self.circuit.settings, int(submission.shots or 0)
             seconds = 0.0 if timing is None else submitted * timing.submission
             ledger.merge(
                 Ledger(
@@ -131,11 +131,6 @@ class Cost:
                 )
             )
         return ledger
-
-
-def _check(name: str, value: int) -> None:
-    if value < 1:
-        raise UserError(f"{name}={value}: give a number of at least 1")
 
 
 def largest_number(unit: Ledger, budget: Budget) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.circuits.circuit import check_circuit
 from qdeq.devices.ledger import Ledger
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_count, told
 from qdeq.simulation.sampling import check_shots
 
 
@@ -39,10 +39,11 @@ def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
     Raises
     ------
     UserError
-        For another shape, complex numbers, or what is no numbers.
+        For another shape, complex or masked numbers, or what is no numbers.
     """
-    if np.iscomplexobj(angles):
-        raise UserError("angles are complex: give real numbers, radians")
+    if np.iscomplexobj(angles) or np.ma.is_masked(angles):
+        kind = "complex" if np.iscomplexobj(angles) else "masked"
+        raise UserError(f"angles are {kind}: give real numbers, radians")
     try:
         rows = np.asarray(angles, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -54,6 +55,39 @@ def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
             f"array of shape (rows, {n_slots})"
         )
     return rows
+
+
+def as_item(value: Any) -> Any:
+    """The number in an array without axes, such as a JAX scalar; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def executor_by(
+    make: Callable[[Circuit, MeasurementEnsemble], Any],
+    circuit: Circuit,
+    observables: MeasurementEnsemble,
+) -> Executor:
+    """What a user's ``make(circuit, observables)`` returns: an executor of just these two.
+
+    Raises
+    ------
+    UserError
+        For anything else: values of another circuit would be taken for this one's.
+    """
+    if isinstance(make, Executor) or not callable(make):
+        raise UserError(
+            f"make={told(make)}: give a function of a circuit and observables that returns their "
+            "executor, such as SimulatorExecutor"
+        )
+    executor = make(circuit, observables)
+    if not isinstance(executor, Executor):
+        raise UserError(f"make returned {told(executor)}: return an Executor")
+    if (executor.circuit, executor.observables) != (circuit, observables):
+        raise UserError(
+            f"make returned an executor ({executor.name}) of another circuit or other observables "
+            "than those that it was given: build it from both of its arguments"
+        )
+    return executor
 
 
 class Executor(abc.ABC):
@@ -88,6 +122,10 @@ class Executor(abc.ABC):
 
     # Relative lengths of the circuits run for each one asked for: several under mitigation.
     scale_factors: tuple[float, ...] = (1,)
+    # How many of them share an execution.
+    copies: int = 1
+    # How many times longer than `circuit` what runs is: a device that folds what it has compiled.
+    folded_length: float = 1
 
     def __init__(
         self,
@@ -123,7 +161,9 @@ class Executor(abc.ABC):
             check_count("retries", retries)
         self.circuit = circuit
         self.observables = observables
-        self.shots = shots
+        self.shots = None if shots is None else int(shots)
+        if ledger is not None and not isinstance(ledger, Ledger):
+            raise UserError(f"ledger={told(ledger)}: give a Ledger, or None for a new one")
         self.ledger = Ledger() if ledger is None else ledger
         self.name = type(self).__name__ if name is None else name
         self.timeout = timeout
@@ -199,7 +239,7 @@ class Executor(abc.ABC):
                 f"angles has a value that is not finite in row {row}: give finite radians"
             )
         check_shots("shots", shots)
-        return angles, self.shots if shots is None else shots
+        return angles, self.shots if shots is None else int(shots)
 
     def _call(self, angles: np.ndarray, purpose: str, shots: int | None) -> np.ndarray:
         angles, shots = self._checked(angles, shots)
@@ -219,7 +259,13 @@ class Executor(abc.ABC):
         """What `run` answers, an array of this shape: charged, in time, and tried again."""
         for attempts_left in reversed(range(self.retries + 1)):
             self.ledger.charge(
-                len(angles), self.n_settings, shots, purpose, self.circuit, self.observables
+                len(angles),
+                self.n_settings,
+                shots,
+                purpose,
+                self.circuit,
+                self.observables,
+                self.folded_length,
             )
             try:
                 return self._answer(run, angles, shots, shape)

@@ -19,9 +19,10 @@ from jaxtyping import Array, Bool, Float
 
 from qdeq._precision import PRECISION
 from qdeq._scale import direction
+from qdeq._vectors import as_vector
 from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.callback import on_host
-from qdeq.devices.executor import Executor
+from qdeq.devices.executor import Executor, as_item
 from qdeq.devices.shift import shift_jacobian
 from qdeq.errors import UserError
 from qdeq.lowering.program import Program
@@ -78,8 +79,9 @@ class DeviceFunction(Evaluated):
 
     model: QuantumModel
     executor: Executor = eqx.field(static=True)
-    shots: int | None = eqx.field(default=None, static=True)
-    gradient_shots: int | None = eqx.field(default=None, static=True)
+    # Plain integers: an array cannot be a constant of a program.
+    shots: int | None = eqx.field(default=None, static=True, converter=as_item)
+    gradient_shots: int | None = eqx.field(default=None, static=True, converter=as_item)
 
     def __check_init__(self) -> None:
         check_shots("shots", self.shots)
@@ -97,6 +99,7 @@ class DeviceFunction(Evaluated):
 
     def bind(self, x: Float[Array, " d"]) -> DeviceMap:
         """The function of m alone for one sample with features `x` `(d,)`."""
+        x = as_vector("x", x, self.model.n_features, self.model.theta.dtype)
         return DeviceMap(self, x)
 
 
@@ -140,6 +143,7 @@ class DeviceMap(eqx.Module):
         f = self.function
         program = Program.of(f.model)
         job = _Job(program, f.executor, f.shots, f.gradient_shots)
+        m = as_vector("the measured state", m, f.model.n_observables, f.model.theta.dtype)
         v, defined = encoder_input(f.model, m, self.x)
         angles = program.circuit_angles(f.model.theta)
         trained = np.isin(program.circuit_slots, program.trainable_slots)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from qdeq.devices.timing import DeviceTiming, submission_seconds
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_amount, check_choice, check_count, told
 
 if TYPE_CHECKING:
     from qdeq.circuits import Circuit, MeasurementEnsemble
@@ -62,6 +62,9 @@ class Budget:
                 raise UserError(
                     f"budget of {limit!r} {name}: give a positive number, or leave it out"
                 )
+            if limit is not None:  # a plain number, which JSON has
+                plain = int(limit) if isinstance(limit, Integral) else float(limit)
+                object.__setattr__(self, name, plain)
 
 
 @dataclass
@@ -114,7 +117,11 @@ submission needs 8; raise the budget and continue, or stop here
 
     def __post_init__(self) -> None:
         for name in ("executions", "shots", "submissions"):
-            check_count(name, getattr(self, name), 0, "; a limit is Ledger(budget=Budget(...))")
+            count = getattr(self, name)
+            check_count(name, count, 0, "; a limit is Ledger(budget=Budget(...))")
+            setattr(self, name, int(count))  # NumPy's integers wrap, and JSON has none
+        check_amount("seconds", self.seconds)
+        self.seconds = float(self.seconds)
         self._check_timing(self.budget)
 
     def charge(
@@ -125,6 +132,7 @@ submission needs 8; raise the budget and continue, or stop here
         purpose: str,
         circuit: Circuit | None = None,
         observables: MeasurementEnsemble | None = None,
+        length: float = 1,
     ) -> None:
         """Account for one submission; call it before the device runs.
 
@@ -140,6 +148,8 @@ submission needs 8; raise the budget and continue, or stop here
             One of `PURPOSES`.
         circuit, observables
             What the rows of angles run, for `seconds`; needed only where the ledger has a timing.
+        length
+            How many times longer than the circuit what runs is.
 
         Raises
         ------
@@ -149,8 +159,9 @@ submission needs 8; raise the budget and continue, or stop here
             For an unknown purpose, or without a circuit where the ledger has a timing.
         """
         check_choice("purpose", purpose, PURPOSES)
-        executions = n_circuits * n_settings
-        spent = {"executions": executions, "shots": executions * (shots or 0), "seconds": 0.0}
+        # Plain integers: NumPy's, in which shots are often given, wrap where the product is large.
+        executions = int(n_circuits) * int(n_settings)
+        spent = {"executions": executions, "shots": executions * int(shots or 0), "seconds": 0.0}
         if self.timing is not None:
             if circuit is None or observables is None:
                 raise UserError(
@@ -158,7 +169,7 @@ submission needs 8; raise the budget and continue, or stop here
                     "`charge` the circuit and its observables"
                 )
             spent["seconds"] = submission_seconds(
-                self.timing, circuit, observables, n_circuits, shots
+                self.timing, circuit, observables, n_circuits, shots, length
             )
         self._check_timing(self.budget)  # it may have been replaced since
         for name, amount in spent.items():
@@ -213,6 +224,8 @@ submission needs 8; raise the budget and continue, or stop here
             ) from error
 
     def _check_timing(self, budget: Budget | None) -> None:
+        if budget is not None and not isinstance(budget, Budget):
+            raise UserError(f"budget={told(budget)}: give one such as Budget(executions=10_000)")
         if budget is not None and budget.seconds is not None and self.timing is None:
             raise UserError(
                 f"budget of {budget.seconds!r} seconds: seconds are counted under a device timing, "

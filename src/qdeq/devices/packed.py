@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from qdeq.circuits import Circuit, MeasurementEnsemble
-from qdeq.devices.executor import Executor
+from qdeq.devices.executor import Executor, executor_by
 from qdeq.errors import UserError, check_count
 
 
@@ -45,7 +45,8 @@ class PackedExecutor(Executor):
     Raises
     ------
     UserError
-        For a device that is too small for a single copy, or too many copies.
+        For a device that is too small for a single copy, or too many copies; if `make` returns no
+        executor of what it was given.
 
     Notes
     -----
@@ -76,7 +77,7 @@ class PackedExecutor(Executor):
     ):
         self.copies = copies_that_fit(circuit.n_qubits, n_qubits, copies)
         wide, order = _wide_observables(observables, self.copies)
-        self.inner = make(side_by_side(circuit, self.copies), wide)
+        self.inner = executor_by(make, side_by_side(circuit, self.copies), wide)
         super().__init__(
             circuit,
             observables,

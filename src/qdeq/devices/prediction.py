@@ -7,7 +7,7 @@ that takes the predicted number of solver steps is equal to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, get_args
@@ -19,7 +19,7 @@ from qdeq.devices.timing import DeviceTiming
 from qdeq.devices.train_recipe import INPUT_RULES
 from qdeq.equilibrium import ADJOINTS, SOLVERS, make_adjoint, make_solver
 from qdeq.equilibrium.solver import as_solver, builds_inverse
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_choice, check_count, told
 from qdeq.models import ModelFunction
 from qdeq.names import Gradient
 
@@ -163,9 +163,10 @@ def check_numbers(
                 raise UserError(f"{name}={count}: give a number of at least 1")
         elif count is not None:
             check_count(name, count)
-    if not scale_factors or not all(1 <= factor < math.inf for factor in scale_factors):
+    factors = scale_factors if isinstance(scale_factors, Iterable) else ()
+    if not factors or not all(_is_number(f) and 1 <= f < math.inf for f in factors):
         raise UserError(
-            f"scale_factors={scale_factors!r}: give numbers of at least 1, such as 1, 3"
+            f"scale_factors={told(scale_factors)}: give numbers of at least 1, such as 1, 3"
         )
     if len(set(scale_factors)) < len(scale_factors):
         raise UserError(

@@ -5,6 +5,7 @@ Any solver that evaluates f once per step, at its iterate, drives it. Training i
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -14,14 +15,14 @@ import numpy as np
 from jaxtyping import PyTree
 
 from qdeq.circuits import AmplitudeEncoding
-from qdeq.devices.executor import DeviceError, Executor
+from qdeq.devices.executor import DeviceError, Executor, as_item
 from qdeq.devices.function import check_executor, encoder_input
 from qdeq.devices.ledger import BudgetSpent
 from qdeq.devices.solve_state import DeviceSolution, SolveState
 from qdeq.equilibrium import Anderson, KrasnoselskiiMann, ShotSchedule
 from qdeq.equilibrium.shots import as_schedule, tolerance_under_shots
 from qdeq.equilibrium.solver import Solver, as_solver, check_solver, finds_zero, name_of
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_count, told
 from qdeq.lowering.program import Program
 from qdeq.models import Network, QuantumModel
 from qdeq.models.cells import circuit_of
@@ -108,10 +109,18 @@ def solve_on_device(
     if solver is not None:
         _check_steps(solver, start)
     solver = _with_tolerance(solver, tolerance, most, model.n_observables)
-    state = _start(solver, start) if state is None else state
+    fresh = _start(solver, start)
+    state = fresh if state is None else state
+    if not isinstance(state, SolveState):
+        raise UserError(f"state={told(state)}: give the SolveState of an interrupted solve")
     if state.iterate.shape != start.shape:
         raise UserError(
             f"state is of {state.iterate.shape[0]} samples and x has {len(x)}: give the samples "
+            "that the interrupted solve had"
+        )
+    if not _alike(state.solver_state, fresh.solver_state):
+        raise UserError(
+            f"state is not of a solve by {name_of(solver)}() as it is given here: give the solver "
             "that the interrupted solve had"
         )
     done = 0
@@ -327,6 +336,16 @@ def _start(solver: Solver, start: jax.Array) -> SolveState:
     )
 
 
+def _alike(one: PyTree, other: PyTree) -> bool:
+    """Whether two solvers' states have parts of the same names and shapes."""
+
+    def form(tree: PyTree) -> Any:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return [(jax.tree_util.keystr(path), np.shape(leaf)) for path, leaf in leaves]
+
+    return form(one) == form(other)
+
+
 def _with_tolerance(
     solver: Solver | None, tolerance: float | None, shots: int | None, n: int
 ) -> Solver:
@@ -339,24 +358,37 @@ def _with_tolerance(
             solver = KrasnoselskiiMann(rtol=0.0, atol=atol)
     rtol, atol = solver.rtol, solver.atol
     if tolerance is not None:
-        if not tolerance >= 0:
-            raise UserError(f"tolerance={tolerance!r}: give a number that is at least 0")
+        if not isinstance(as_item(tolerance), Real) or not tolerance >= 0:
+            raise UserError(f"tolerance={told(tolerance)}: give a number that is at least 0")
         rtol, atol = 0.0, tolerance
     elif shots is not None and not as_solver(solver).averages:
         atol = max(float(atol), tolerance_under_shots(shots, n, averages=False))
     return eqx.tree_at(lambda s: (s.rtol, s.atol), solver, (rtol, atol))
 
 
+def real_array(name: str, values: Any, dtype: Any) -> jax.Array:
+    """What a user gave as real numbers.
+
+    Raises
+    ------
+    UserError
+        For complex or masked numbers, whose other part would be dropped, and what is no numbers.
+    """
+    try:
+        kind = "complex" if np.iscomplexobj(values) else "masked"
+        if kind == "complex" or np.ma.is_masked(values):
+            raise UserError(f"{name} is {kind}: give real numbers")
+        return jnp.asarray(values, dtype)
+    except UserError:
+        raise
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is no array of numbers: give real numbers") from None
+
+
 def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
     dtype = model_of(model).theta.dtype
-    try:
-        is_complex = np.iscomplexobj(x) or np.iscomplexobj(start)
-        x = jnp.asarray(x, None if is_complex else dtype)
-        start = start if start is None or is_complex else jnp.asarray(start, dtype)
-    except (TypeError, ValueError):
-        raise UserError("x or start is no array of numbers: give real numbers") from None
-    if is_complex:
-        raise UserError("x or start is complex: give real numbers")
+    x = real_array("x", x, dtype)
+    start = start if start is None else real_array("start", start, dtype)
     each: tuple[int, ...] = (model.n_features,)
     if isinstance(model, Network):
         each = (model.wiring.n_sites, model.injection.n_features)

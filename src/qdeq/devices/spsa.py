@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qdeq.devices.executor import Executor, angle_rows
-from qdeq.errors import UserError, check_count
+from qdeq.devices.executor import Executor, angle_rows, as_item
+from qdeq.errors import check_amount, check_count
 
 
 def spsa_jacobian(
@@ -59,8 +59,7 @@ def spsa_jacobian(
     approximation, IEEE Trans. Autom. Control 37, 332 (1992).
     """
     check_count("perturbations", perturbations)
-    if not size > 0:
-        raise UserError(f"size={size!r}: give a shift in radians above 0, such as 0.1")
+    check_amount("size", as_item(size), above=True, otherwise=" of radians, such as 0.1")
     angles = angle_rows(executor.circuit, angles)
     signs = rng.choice([-1.0, 1.0], (len(angles), perturbations, len(slots)))
     offsets = np.zeros((len(angles), 1 + 2 * perturbations, angles.shape[1]))

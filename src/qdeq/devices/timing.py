@@ -53,6 +53,7 @@ class DeviceTiming:
         for name, value in vars(self).items():
             if not 0 <= value < math.inf:
                 raise UserError(f"{name}={value!r}: give seconds, at least 0")
+            object.__setattr__(self, name, float(value))  # a plain number, which JSON has
 
     def replace(self, **changes: Any) -> DeviceTiming:
         """Return a copy with some times changed, checked like a new one."""
@@ -171,6 +172,7 @@ def submission_seconds(
     observables: MeasurementEnsemble,
     n_circuits: int,
     shots: int | None,
+    length: float = 1,
 ) -> float:
     """Seconds of one submission of a circuit with `n_circuits` rows of angles.
 
@@ -184,7 +186,11 @@ def submission_seconds(
         Rows of angles.
     shots
         Per row and setting; None (exact expectation values) takes only the overhead.
+    length
+        How many times longer than the circuit what runs is, where noise is scaled.
     """
     if shots is None:
         return timing.submission
-    return timing.submission + n_circuits * shots * shot_seconds(timing, circuit, observables)
+    gates = len(observables.settings()) * circuit_seconds(timing, circuit)
+    shot = shot_seconds(timing, circuit, observables) + (length - 1) * gates
+    return timing.submission + n_circuits * shots * shot

@@ -17,10 +17,11 @@ import numpy as np
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import check_executor
 from qdeq.devices.ledger import BudgetSpent, Ledger
+from qdeq.devices.solve import real_array
 from qdeq.devices.train_recipe import DeviceRecipe, check_recipe, step_cost
 from qdeq.devices.train_state import DeviceTraining
 from qdeq.devices.train_step import Attempt
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_count, told
 from qdeq.models import Classifier, quantum_model
 
 
@@ -74,6 +75,11 @@ def train_on_device(
         If the budget is too small for one step, before anything runs; or for data that do not fit.
     """
     check_count("steps", steps)
+    given = {"classifier": (classifier, Classifier), "recipe": (recipe, DeviceRecipe)}
+    given |= {} if state is None else {"state": (state, DeviceTraining)}
+    for name, (value, kind) in given.items():
+        if not isinstance(value, kind):
+            raise UserError(f"{name}={told(value)}: give a {kind.__name__}")
     state = DeviceTraining.start(classifier) if state is None else state
     model = quantum_model(state.classifier.model, "training on a device")
     check_executor(executor, model)
@@ -124,7 +130,9 @@ def _shortage(ledger: Ledger, needed: Ledger) -> str | None:
 
 def _check_data(classifier: Classifier, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     model = quantum_model(classifier.model, "training on a device")
-    x, y = jnp.asarray(x, model.theta.dtype), np.asarray(y)
+    x, y = real_array("x", x, model.theta.dtype), np.asanyarray(y)
+    if np.ma.is_masked(y):
+        raise UserError("y is masked: give a class for every sample")
     if x.ndim != 2 or not len(x) or x.shape[1] != model.n_features:
         raise UserError(
             f"x has shape {x.shape}: give samples as an array of shape (N, {model.n_features})"

@@ -5,13 +5,13 @@ The steps themselves are in `train_step.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from qdeq.devices.executor import Executor
+from qdeq.devices.executor import Executor, as_item
 from qdeq.devices.ledger import Ledger
 from qdeq.equilibrium import AbstractAdjoint, Anderson
 from qdeq.equilibrium.solver import Solver
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_amount, check_choice, check_count
 from qdeq.models import QuantumModel
 from qdeq.simulation.sampling import check_shots
 
@@ -76,8 +76,8 @@ class DeviceRecipe:
         for name in ("batch_size", "max_steps", "perturbations"):
             check_count(name, getattr(self, name))
         for name in ("learning_rate", "perturbation_size"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}={getattr(self, name)!r}: give a number above 0")
+            check_amount(name, as_item(getattr(self, name)), above=True)
+        check_count("seed", self.seed, 0)
         for name in ("shots", "gradient_shots"):
             check_shots(name, getattr(self, name))
         if isinstance(self.adjoint, str):
@@ -116,10 +116,12 @@ def step_cost(
     Returns
     -------
     Ledger
-        With every sample using all `max_steps` evaluations; without repeated submissions.
+        With every sample using all `max_steps` evaluations; without repeated submissions and
+        without the calibration of a `ReadoutCorrection`.
     """
 
-    from qdeq.devices.prediction import estimate  # it imports this package's `Program`
+    # Inside: it imports this module.
+    from qdeq.devices.prediction import estimate, mitigated
 
     cost = estimate(
         model,
@@ -132,7 +134,7 @@ def step_cost(
         perturbations=recipe.perturbations,
         shots=recipe.shots or executor.shots,
         gradient_shots=recipe.gradient_shots or executor.shots,
-        scale_factors=executor.scale_factors,
         timing=executor.ledger.timing,
     )
+    cost = mitigated(replace(cost, copies=executor.copies), executor.scale_factors)
     return cost.training_step(n_samples)

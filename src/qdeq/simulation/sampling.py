@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from qdeq._numbers import at_least
 from qdeq.circuits import MeasurementEnsemble
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 def sample_expectations(
@@ -74,7 +74,7 @@ def sample_expectations(
         total = jnp.sum(probabilities, axis=1, keepdims=True)
         weights = probabilities / jnp.where(total > 0, total, 1)
     else:
-        check_shots("shots", shots)
+        check_shots("shots", shots, per_setting=True)
         probabilities = jax.lax.stop_gradient(probabilities)
         counted = jnp.broadcast_to(jnp.asarray(shots, probabilities.dtype), expected[:1])
         weights = sample_counts(key, probabilities, counted) / counted[:, None]
@@ -140,8 +140,10 @@ def _binomial(key: Array, n: Array, p: Array) -> Array:
     return jnp.clip(jnp.round(drawn), 0, n)
 
 
-def check_shots(name: str, shots: object) -> None:
-    """Raise `UserError` unless shots are None or whole numbers of at least 1; tracers pass.
+def check_shots(name: str, shots: object, *, per_setting: bool = False) -> None:
+    """Raise `UserError` unless shots are None or a whole number of at least 1; tracers pass.
+
+    With `per_setting` an array of them passes too.
 
     Examples
     --------
@@ -153,9 +155,10 @@ def check_shots(name: str, shots: object) -> None:
     if shots is None or isinstance(shots, Tracer):
         return
     array = np.asarray(shots)
-    if isinstance(shots, bool) or array.dtype.kind not in "iu" or np.any(array < 1):
+    several = array.ndim > 0 and not per_setting
+    if isinstance(shots, bool) or several or array.dtype.kind not in "iu" or np.any(array < 1):
         raise UserError(
-            f"{name}={shots!r}: give a whole number of at least 1, or None for exact values"
+            f"{name}={told(shots)}: give a whole number of at least 1, or None for exact values"
         )
 
 

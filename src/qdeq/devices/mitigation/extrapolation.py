@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 
 import numpy as np
 
 from qdeq._pennylane import load
 from qdeq.circuits import Circuit, MeasurementEnsemble
-from qdeq.devices.executor import Executor
+from qdeq.devices.executor import Executor, executor_by
 from qdeq.devices.mitigation.folding import fold
 from qdeq.devices.mitigation.mitigation import Mitigation
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 class ZeroNoiseExtrapolation(Mitigation):
@@ -85,9 +87,9 @@ class ZeroNoiseExtrapolation(Mitigation):
         order: int | None = None,
         force: bool = False,
     ):
-        _check_factors(tuple(scale_factors), force)
+        scale_factors = _checked_factors(scale_factors, force)
         folded = [fold(circuit, factor) for factor in scale_factors]
-        executors = [make(each.circuit, observables) for each in folded]
+        executors = [executor_by(make, each.circuit, observables) for each in folded]
         self._set_up(circuit, executors, [each.angles for each in folded], scale_factors, order)
 
     @classmethod
@@ -116,11 +118,11 @@ class ZeroNoiseExtrapolation(Mitigation):
         UserError
             Also if the executors differ in what they run.
         """
+        scale_factors = _checked_factors(scale_factors, force)
         if len(executors) != len(scale_factors):
             raise UserError(
                 f"{len(executors)} executors for {len(scale_factors)} scale factors: give one each"
             )
-        _check_factors(tuple(scale_factors), force)
         first = executors[0]
         for executor in executors:
             if (executor.circuit, executor.observables) != (first.circuit, first.observables):
@@ -129,7 +131,7 @@ class ZeroNoiseExtrapolation(Mitigation):
                     f"than {first.name}: give executors of one circuit"
                 )
         mitigated = cls.__new__(cls)
-        untouched = [lambda rows: rows] * len(executors)
+        untouched = [np.asarray] * len(executors)  # not a lambda, which cannot be pickled
         mitigated._set_up(first.circuit, executors, untouched, scale_factors, order)
         return mitigated
 
@@ -138,16 +140,16 @@ class ZeroNoiseExtrapolation(Mitigation):
         circuit: Circuit,
         executors: Sequence[Executor],
         angles: Sequence[Callable[[np.ndarray], np.ndarray]],
-        scale_factors: Sequence[float],
+        scale_factors: tuple[float, ...],
         order: int | None,
     ) -> None:
         load()
-        self.scale_factors = tuple(scale_factors)
-        self.order = len(self.scale_factors) - 1 if order is None else order
-        if not 1 <= self.order < len(self.scale_factors):
+        self._factors = self.scale_factors = scale_factors
+        self.order = len(scale_factors) - 1 if order is None else order
+        if self.order not in range(1, len(scale_factors)):
             raise UserError(
-                f"order={order}: {len(self.scale_factors)} scale factors determine a polynomial of "
-                f"degree 1 to {len(self.scale_factors) - 1}"
+                f"order={order}: {len(scale_factors)} scale factors determine a polynomial of "
+                f"degree 1 to {len(scale_factors) - 1}"
             )
         self._angles = tuple(angles)
         super().__init__(
@@ -170,15 +172,18 @@ class ZeroNoiseExtrapolation(Mitigation):
         return self._extrapolate([measure(each, amplified(angles)) for amplified, each in pairs])
 
     def _extrapolate(self, measured: Sequence[np.ndarray]) -> np.ndarray:
-        factors = np.array(self.scale_factors, dtype=float)
+        factors = np.array(self._factors, dtype=float)
         return np.asarray(load().noise.poly_extrapolate(factors, measured, self.order))
 
     def _weights(self) -> np.ndarray:
         """What each factor's value counts in the result, which is linear in them."""
-        return self._extrapolate([*np.eye(len(self.scale_factors))])
+        return self._extrapolate([*np.eye(len(self._factors))])
 
 
-def _check_factors(factors: tuple[float, ...], force: bool) -> None:
+def _checked_factors(scale_factors: Sequence[float], force: bool) -> tuple[float, ...]:
+    factors = tuple(scale_factors) if isinstance(scale_factors, Iterable) else ()
+    if not factors or not all(isinstance(f, Real) and f < math.inf for f in factors):
+        raise UserError(f"scale_factors={told(scale_factors)}: give numbers such as (1, 3, 5)")
     increasing = all(b > a for a, b in itertools.pairwise(factors))
     if len(factors) < 2 or factors[0] < 1 or not increasing:
         raise UserError(
@@ -192,3 +197,4 @@ def _check_factors(factors: tuple[float, ...], force: bool) -> None:
             "noise of some gates grows and that of others does not, and the extrapolation can make "
             "results worse; use odd whole numbers such as (1, 3, 5), or insist with force=True"
         )
+    return factors

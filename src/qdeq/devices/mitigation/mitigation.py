@@ -37,7 +37,8 @@ class Mitigation(Executor):
         As given.
     scale_factors
         Relative lengths of the circuits run for each one asked for, `(1,)` unless a subclass says
-        otherwise: `train_on_device` predicts with it whether a step fits into the budget.
+        otherwise, times those of the executors inside: `train_on_device` predicts with it whether a
+        step fits into the budget.
 
     Raises
     ------
@@ -92,6 +93,10 @@ class Mitigation(Executor):
             name=f"{type(self).__name__ if name is None else name} on {first.name}",
         )
         self.executors = tuple(executors)
+        self.scale_factors = tuple(
+            own * inner for own in self.scale_factors for inner in first.scale_factors
+        )
+        self.copies = first.copies
 
     @abc.abstractmethod
     def mitigate(

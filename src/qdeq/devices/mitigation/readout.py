@@ -9,9 +9,9 @@ import numpy as np
 
 from qdeq.circuits import Circuit, MeasurementEnsemble, Operation, z_of_every_wire
 from qdeq.circuits.noise import ReadoutError
-from qdeq.devices.executor import Executor
+from qdeq.devices.executor import Executor, executor_by
 from qdeq.devices.mitigation.mitigation import Mitigation
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 # Below this, 1 - p01 - p10 is indistinguishable from a coin's and inverting it gives noise.
 _LEAST_CONTRAST = 0.05
@@ -47,8 +47,9 @@ class ReadoutCorrection(Mitigation):
     Raises
     ------
     UserError
-        For a number of errors other than wires, if the executors have different ledgers, and when
-        calibrated: if a wire's outcome says next to nothing about its state.
+        For a number of errors other than wires, if `make` returns no executor of what it was given,
+        if the executors have different ledgers, and when calibrated: if a wire's outcome says next
+        to nothing about its state.
 
     Notes
     -----
@@ -89,13 +90,22 @@ class ReadoutCorrection(Mitigation):
         readout: Sequence[ReadoutError] | None = None,
     ):
         n = circuit.n_qubits
-        if readout is not None and len(readout) != n:
-            raise UserError(f"readout has {len(readout)} errors: give one for each of {n} wires")
+        if readout is not None:
+            if isinstance(readout, ReadoutError) or not all(
+                isinstance(error, ReadoutError) for error in readout
+            ):
+                raise UserError(
+                    f"readout={told(readout)}: give a ReadoutError(p01, p10) for each of {n} wires"
+                )
+            if len(readout) != n:
+                raise UserError(
+                    f"readout has {len(readout)} errors: give one for each of {n} wires"
+                )
         # The ensemble's own strings come first, so that each of the others joins the setting of the
         # string that it is a part of.
         parts = (part for string in observables.strings for part in _parts(string))
         strings = tuple(dict.fromkeys([*observables.strings, *parts]))
-        self._inner = make(circuit, MeasurementEnsemble(n, strings))
+        self._inner = executor_by(make, circuit, MeasurementEnsemble(n, strings))
         super().__init__(circuit, observables, [self._inner], name="readout correction")
         self._make = make
         self._calibration_shots = calibration_shots
@@ -111,7 +121,7 @@ class ReadoutCorrection(Mitigation):
         n = self.circuit.n_qubits
         found = []
         for flips in ((), tuple(Operation("X", (wire,)) for wire in range(n))):
-            executor = self._make(Circuit(n, flips), z_of_every_wire(n))
+            executor = executor_by(self._make, Circuit(n, flips), z_of_every_wire(n))
             if executor.ledger is not self.ledger:
                 raise UserError(
                     "the executors have different ledgers: give every one of them the same "

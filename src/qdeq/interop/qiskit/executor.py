@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from qiskit import QuantumCircuit
 
-from qdeq.circuits import Circuit, MeasurementEnsemble, Operation
+from qdeq.circuits import Circuit, MeasurementEnsemble, Operation, z_of_every_wire
 from qdeq.devices import Ledger
 from qdeq.devices.executor import Executor
 from qdeq.errors import UserError, check_choice, check_count
@@ -155,6 +155,7 @@ class QiskitExecutor(Executor):
         self.seed, self.jobs = seed, 0
         self._names = numbered("t", circuit.n_parameters)
         self._level, self._layout, self._fold = optimization_level, initial_layout, fold
+        self.folded_length = int(fold)
         self._calibration_shots = calibration_shots
         self._readings: dict[tuple[int, ...], np.ndarray] = {}
         self._settings = observables.settings()
@@ -260,12 +261,16 @@ class QiskitExecutor(Executor):
         missing = sorted({self._qubits(basis) for basis in self._bases} - set(self._readings))
         if not missing:
             return
-        self.ledger.charge(2 * len(missing), 1, shots, "mitigation", self.circuit, self.observables)
         n_qubits = self.circuit.n_qubits
+        states = [
+            Circuit(n_qubits, tuple(Operation(name, (w,)) for w in range(n_qubits)))
+            for name in ("I", "X")
+        ]
+        n_circuits, read = 2 * len(missing), z_of_every_wire(n_qubits)
+        self.ledger.charge(n_circuits, 1, shots, "mitigation", states[1], read)
         blocs = []
         for qubits in missing:
-            for name in ("I", "X"):
-                state = Circuit(n_qubits, tuple(Operation(name, (w,)) for w in range(n_qubits)))
+            for state in states:
                 measured = measure_in(to_qiskit(state), "Z" * n_qubits)
                 blocs.append((self._on_device(measured, 0, list(qubits)), None, shots))
         measured = [bloc.data.meas for bloc in self._job("sampler", blocs, {})]
