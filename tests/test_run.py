@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fake_trainer import FakeTrainer
 
+from qdeq.data import from_arrays
 from qdeq.errors import UserError
 from qdeq.runs import session
 from qdeq.runs.evaluation import evaluate
@@ -186,6 +187,41 @@ def test_a_finished_run_can_be_extended(fake, tmp_path):
     assert RunFolder.open(tmp_path / "parts").read_config().epochs == 7
     with pytest.raises(UserError, match="finished 7 epochs"):
         resume(tmp_path / "parts", epochs=6)
+
+
+@pytest.mark.parametrize("seeds", [None, [0, 1]])
+def test_a_finished_run_that_goes_on_has_no_results_until_it_is_finished_again(
+    fake, tmp_path, seeds
+):
+    train(CONFIG, seeds=seeds, out=tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    before = folder.read_summary()
+    assert resume(folder.path).summary.test_accuracy == before.test_accuracy
+    with pytest.raises(TrainingInterrupted):
+        resume(folder.path, epochs=8, on_epoch=stop_after(6))
+    for own in (folder, *folder.seed_folders()):
+        with pytest.raises(UserError, match="the run is not finished"):
+            own.read_summary()
+    assert resume(folder.path).summary.epochs == 8
+
+
+def test_a_run_goes_on_with_the_data_set_that_it_began_with(fake, tmp_path):
+    x = np.random.default_rng(0).normal(size=(120, 16))
+
+    def data(y):
+        return from_arrays(x, y, task="regression" if y.ndim == 2 else "classification")
+
+    classes, numbers = np.arange(120) % 4, x[:, :1]
+    for y, others in (
+        (classes, (classes[::-1], numbers)),
+        (numbers, (2 * numbers, numbers + 1, x[:, :2], classes)),
+    ):
+        out = tmp_path / str(y.ndim)
+        train(CONFIG, dataset=data(y), seeds=[0, 1], out=out)
+        for other in others:
+            with pytest.raises(UserError, match=r"dataset=.* was trained on"):
+                resume(out, dataset=data(other), epochs=6)
+        assert resume(out, dataset=data(y), epochs=6).summary.epochs == 6
 
 
 def test_sigterm_is_an_interrupt_during_training_and_only_then(fake, tmp_path):

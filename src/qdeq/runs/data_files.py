@@ -16,7 +16,9 @@ import numpy as np
 
 from qdeq._arrays import read_arrays, write_arrays, write_atomically
 from qdeq.data import Dataset, ImageComponents, TablePreparation, Targets
+from qdeq.data.frames import listing
 from qdeq.errors import UserError
+from qdeq.names import OWN_DATA
 from qdeq.runs.run_files import RunFiles, text_in
 
 _COMPONENTS_FORMAT = "qdeq-components-1"
@@ -41,8 +43,10 @@ class DataFiles(RunFiles):
         """Keep what predictions need to know of the data set, and which files it was read from."""
         targets = None if dataset.targets is None else dataclasses.asdict(dataset.targets)
         content = None
-        if files or targets:  # a named data set has the same test samples in every run
-            told = {"files": files, "targets": targets, "test_labels": _hash_of_labels(dataset)}
+        if files or targets or self.read_config().data == OWN_DATA:
+            # A named data set has the same samples in every run.
+            told = {"files": files, "targets": targets}
+            told |= {f"{part}_labels": _hash_of_labels(dataset, part) for part in ("train", "test")}
             content = (json.dumps(told, indent=2) + "\n").encode()
         for folder in {own.path: own for own in (self, *self.seed_folders())}.values():
             if dataset.preparation is not None:
@@ -54,6 +58,22 @@ class DataFiles(RunFiles):
                 write_arrays(folder.image_components_path, numbers, metadata=metadata)
             if content is not None:
                 write_atomically(folder.data_path, content)
+
+    def check_same_data(self, dataset: Dataset) -> None:
+        """Raise `UserError` where a data set is surely not the one that the run was trained on."""
+        kept, given = self.read_targets(), dataset.targets
+        if kept is not None and (given is None or not _is_same_scale(kept, given)):
+            raise UserError(
+                f"dataset={dataset.name!r}: it has {_scale_of(given)}, and the run was trained on "
+                f"{_scale_of(kept)}: give the same data set"
+            )
+        for part in ("train", "test"):
+            labels = self._read_labels(part)
+            if labels is not None and labels != _hash_of_labels(dataset, part):
+                raise UserError(
+                    f"dataset={dataset.name!r}: the labels of its {part} samples are not those of "
+                    "the run: give the data set that it was trained on"
+                )
 
     def read_preparation(self) -> TablePreparation | None:
         """How a table's rows become features; None for a run that was trained on something else.
@@ -121,7 +141,10 @@ class DataFiles(RunFiles):
         UserError
             When the file is damaged.
         """
-        return self._read_data("test_labels", str, {"test_labels": None})
+        return self._read_labels("test")
+
+    def _read_labels(self, part: str) -> str | None:
+        return self._read_data(f"{part}_labels", str, {f"{part}_labels": None})
 
     def _read_data(self, name: str, kind: Any, younger: Mapping[str, Any] | None = None) -> Any:
         if not self.data_path.is_file():
@@ -135,9 +158,26 @@ class DataFiles(RunFiles):
             ) from error
 
 
-def _hash_of_labels(dataset: Dataset) -> str | None:
-    """What tells one test split from another, so that runs on them are not compared."""
+def _hash_of_labels(dataset: Dataset, part: str) -> str | None:
+    """What tells one split from another: runs on other samples are not compared or continued."""
     if dataset.targets is not None:
         return None  # numbers are kept in full, and compared up to their rounding
-    labels = [dataset.classes[label] for label in np.asarray(dataset.test.y).tolist()]
+    positions = np.asarray(getattr(dataset, part).y)
+    labels = np.array(dataset.classes, dtype=object)[positions].tolist()
     return hashlib.sha256(json.dumps(labels, default=str).encode()).hexdigest()
+
+
+def _scale_of(targets: Targets | None) -> str:
+    if targets is None:
+        return "classes"
+    scales = zip(targets.mean, targets.scale, strict=True)
+    return f"targets of {listing([f'{mean:.6g} ± {scale:.6g}' for mean, scale in scales], 3)}"
+
+
+def _is_same_scale(one: Targets, two: Targets) -> bool:
+    """Whether two scales are equal up to float32."""
+    if len(one.mean) != len(two.mean):
+        return False
+    scale = np.array(one.scale)
+    apart = np.abs(np.subtract(one.mean, two.mean)) + np.abs(scale - two.scale)
+    return bool((apart <= 1e-5 * scale).all())

@@ -65,6 +65,11 @@ class ResultFiles(RunFiles):
         summary = Summary.from_json(text_in(self.summary_path), source=str(self.summary_path))
         return dataclasses.replace(summary, run=str(self.path))  # which may have been moved since
 
+    def remove_summaries(self) -> None:
+        """Before a finished run goes on: they are of fewer epochs than its model will be."""
+        for path in {folder.summary_path for folder in (self, *self.seed_folders())}:
+            path.unlink(missing_ok=True)
+
     def write_predictions(self, true: np.ndarray, predicted: np.ndarray) -> None:
         """Write what a regression says of its test samples, `(N, T)` each, for pictures."""
         arrays = {"true": np.asarray(true), "predicted": np.asarray(predicted)}

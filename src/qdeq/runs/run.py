@@ -207,7 +207,10 @@ def resume(
         if folder.has_many_seeds:
             _check_that_no_seed_went_ahead(folder, seed_folders, finished)
         (on_stage or ignore)("loading data")
-        dataset = dataset_of_run(config, folder) if dataset is None else dataset
+        if dataset is None:
+            dataset = dataset_of_run(config, folder)
+        else:
+            folder.check_same_data(dataset)
         trainer = make_trainer(
             config, n_seeds=len(seeds), devices=devices, dataset=dataset, model=model
         )
@@ -220,6 +223,8 @@ def resume(
             histories = [own.read_metrics(epochs=finished) for own in seed_folders]
         if is_writer():
             folder.write_config(config, seeds if folder.has_many_seeds else None)
+            if finished < config.epochs:
+                folder.remove_summaries()
             for own, history in zip(seed_folders, histories, strict=True):
                 own.write_metrics(history)
         session = Session(
