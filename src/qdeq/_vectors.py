@@ -1,5 +1,7 @@
 """The vectors of one sample, whose lengths compiled kernels take on trust."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     if not isinstance(value, jax.Array):
         try:
             kept = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-            kept = kept or np.iscomplexobj(value)  # for the message below
+            kept = kept or any(map(_is_complex, jax.tree.leaves(value)))  # for the message below
             value = jnp.asarray(value, None if kept else dtype)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}; give ({n},) real numbers") from None
@@ -40,3 +42,8 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
             f"{name} has the shape {value.shape}: give ({n},), one sample; jax.vmap maps a batch"
         )
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(dtype)
+
+
+def _is_complex(value: Any) -> bool:  # of a list's part, which may be traced
+    of_dtype = jnp.issubdtype(getattr(value, "dtype", float), jnp.complexfloating)
+    return isinstance(value, complex) or of_dtype
