@@ -102,6 +102,27 @@ def test_mistakes():
         spsa_jacobian(executor, np.zeros((1, 1)), (0,), rng=rng, perturbations=0)
 
 
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ((2,), "2 is no slot: give some of 0 to 1"),
+        ((0, -1), "-1 is no slot"),
+        (("a",), "'a' is no slot"),
+        ((1, 0, np.int64(1)), "a slot is there twice"),
+    ],
+)
+def test_slots_are_those_of_the_circuit_each_once(slots, message):
+    circuit = Circuit(1, tuple(Operation(g, (0,), parameter=i) for i, g in enumerate(("RX", "RY"))))
+    executor = SimulatorExecutor(circuit, OBSERVABLES.__class__(1, ("Z",)))
+    for jacobian in (
+        shift_jacobian,
+        lambda *arguments: spsa_jacobian(*arguments, rng=np.random.default_rng(0)),
+    ):
+        with pytest.raises(UserError, match=message):
+            jacobian(executor, np.zeros((1, 2)), slots)
+    assert executor.ledger.executions == 0
+
+
 def test_errors_of_jacobians_fall_as_one_over_the_root_of_the_shots():
     model = tiny_model()
     slots = Program.of(model).circuit_slots

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -55,6 +55,24 @@ def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
             f"array of shape (rows, {n_slots})"
         )
     return rows
+
+
+def check_slots(circuit: Circuit, slots: Sequence[int]) -> list[int]:
+    """Slots of a circuit's angles by which to differentiate, each once.
+
+    Raises
+    ------
+    UserError
+        For what is no slot, and for one that is there twice.
+    """
+    every = range(circuit.n_parameters)
+    for slot in slots:
+        if slot not in every:
+            raise UserError(f"slots: {told(slot)} is no slot: give some of 0 to {len(every) - 1}")
+    chosen = [int(slot) for slot in slots]
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"slots={told(chosen)}: a slot is there twice, give each once")
+    return chosen
 
 
 def as_item(value: Any) -> Any:

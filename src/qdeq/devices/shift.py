@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qdeq.devices.executor import Executor, angle_rows
+from qdeq.devices.executor import Executor, angle_rows, check_slots
 from qdeq.lowering.shift import gates_of_slots, shift_rule
 
 
@@ -50,7 +50,7 @@ def shift_jacobian(
     Raises
     ------
     UserError
-        If a slot turns several gates; and what `Executor` raises.
+        If a slot turns several gates, is none or is there twice; and what `Executor` raises.
 
     Examples
     --------
@@ -63,6 +63,7 @@ def shift_jacobian(
     (array([[0.866]]), array([[[-0.5]]]), 3)
     """
     angles = angle_rows(executor.circuit, angles)
+    slots = check_slots(executor.circuit, slots)
     gates = gates_of_slots(executor.circuit)
     shifts, coefficients = [np.zeros((1, angles.shape[1]))], []
     for slot in slots:

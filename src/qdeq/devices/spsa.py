@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qdeq.devices.executor import Executor, angle_rows, as_item
+from qdeq.devices.executor import Executor, angle_rows, as_item, check_slots
 from qdeq.errors import check_amount, check_count
 
 
@@ -51,7 +51,8 @@ def spsa_jacobian(
     Raises
     ------
     UserError
-        For a number that is not allowed; and what `Executor` raises.
+        For a number that is not allowed, a slot that is none or is there twice; and what `Executor`
+        raises.
 
     References
     ----------
@@ -61,10 +62,11 @@ def spsa_jacobian(
     check_count("perturbations", perturbations)
     check_amount("size", as_item(size), above=True, otherwise=" of radians, such as 0.1")
     angles = angle_rows(executor.circuit, angles)
+    slots = check_slots(executor.circuit, slots)
     signs = rng.choice([-1.0, 1.0], (len(angles), perturbations, len(slots)))
     offsets = np.zeros((len(angles), 1 + 2 * perturbations, angles.shape[1]))
-    offsets[:, 1 : 1 + perturbations, list(slots)] = size * signs
-    offsets[:, 1 + perturbations :, list(slots)] = -size * signs
+    offsets[:, 1 : 1 + perturbations, slots] = size * signs
+    offsets[:, 1 + perturbations :, slots] = -size * signs
     shape, q = offsets.shape[:2], executor.observables.n_observables
     rows = (angles[:, None, :] + offsets).reshape(shape[0] * shape[1], angles.shape[1])
     values = executor(rows, purpose=purpose, shots=shots).reshape(*shape, q)
