@@ -180,6 +180,16 @@ def test_names_of_classes_observables_and_runs_cannot_leave_their_place(name):
     assert json.loads(inside[1])["observables"] == [name, "Z"]
 
 
+def test_a_picture_of_one_seed_of_many_says_which():
+    of_numbers = {"task": "regression", "targets": ["y"], "classes": [], "confusion_matrix": []}
+    scores = dict.fromkeys(("train_r2", "valid_r2", "test_r2", "test_rmse", "test_mae"), 0.5)
+    one, other = (summary(seed=seed, **of_numbers, **scores) for seed in (3, 4))
+    many = Summary.over([one, other], run="runs/two")
+    for run, of_seed in ((one, ""), (many, " of seed 3")):
+        page = Page(report_page(TrainConfig(), run, {"predictions": b""}))
+        assert f"predicted against true{of_seed}, and what is left" in page.text
+
+
 def test_what_a_report_shows_survives_its_file(tmp_path):
     folder = RunFolder(tmp_path)
     assert folder.read_report_data(ReportData) == ReportData()  # of an earlier version: no file

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 _CAPTIONS = {
     "training": "Loss and score per epoch. The kept model is the one with the lowest validation "
     "loss, marked by the dotted line.",
-    "seeds": "Loss and score per epoch: mean over the seeds, and their range.",
+    "seeds": "Loss and score per epoch: mean over the seeds, and their range; a seed that ended "
+    "early counts up to its end.",
     "residual": "Relative residual of the test samples against solver step, averaged over the "
     "samples that had not converged before. A straight line falls by the same factor every step.",
-    "predictions": "Targets of the test samples in their own units: predicted against true, and "
-    "what is left. A perfect model puts every point on the dashed lines.",
+    "predictions": "Targets of the test samples in their own units: predicted against true"
+    "{of_seed}, and what is left. A perfect model puts every point on the dashed lines.",
     "confusion": "Test samples by true and predicted class.",
     "circuit": "One application of the model function: encoding, circuit, measured observables.",
 }
@@ -162,7 +163,7 @@ def report_page(
             summary,
             data,
             of_seed=of_seed,
-            picture=pages.figures(_captioned(pictures, ("predictions",))),
+            picture=pages.figures(_captioned(pictures, ("predictions",), of_seed=of_seed)),
         ),
         *search_of_equilibria(summary, data, of_seed=of_seed),
         pages.figures(_captioned(pictures, ("residual",))),
@@ -194,11 +195,14 @@ _PLACED = ("training", "seeds", "predictions", "residual", "confusion")
 
 
 def _captioned(
-    pictures: Mapping[str, bytes], names: Sequence[str], penalty_apart: bool = False
+    pictures: Mapping[str, bytes],
+    names: Sequence[str],
+    penalty_apart: bool = False,
+    of_seed: str = "",
 ) -> dict[str, tuple[bytes, str, str]]:
     more = _PENALTY_APART if penalty_apart else ""
     return {
-        name: (pictures[name], name, _CAPTIONS.get(name, name) + more)
+        name: (pictures[name], name, _CAPTIONS.get(name, name).format(of_seed=of_seed) + more)
         for name in names
         if name in pictures
     }
