@@ -106,6 +106,7 @@ def test_second_derivatives_of_the_implicit_adjoint_are_right(x64):
     assert inner(curvature, other) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_jacobian_penalty_at_the_root_is_differentiated_through_the_root(x64):
     layer = EXACT_LAYER
 

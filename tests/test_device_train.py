@@ -268,6 +268,7 @@ def test_mistakes(x64):
             DeviceRecipe(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["shift", "quadratic"])
 @pytest.mark.parametrize("observables", [xyz_of_every_wire, z_of_every_wire])
 def test_the_cost_of_a_step_is_foreseen_for_both_rules_of_the_input(rule, observables, x64):

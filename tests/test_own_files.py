@@ -222,6 +222,7 @@ def test_columns_that_name_the_rows_are_kept_as_they_are(trained, tmp_path, monk
         predict_file(run, file, tmp_path / name, keep="cod")
 
 
+@pytest.mark.slow
 def test_predictions_read_decimal_commas_as_training_did(tmp_path):
     form = {"sep": ";", "decimal": ",", "index": False}
     frame = shop().round(3)

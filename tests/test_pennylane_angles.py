@@ -153,6 +153,7 @@ def test_other_angles_are_refused_by_the_name_of_the_gate(angle, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_entries_are_told_apart_however_many_there_are():
     n = 12_000
     entry, factor = np.arange(n)[::-1], np.linspace(-3, 3, n) + 1e-4

@@ -277,6 +277,7 @@ def test_controlled_rotations_are_bound_right_on_a_users_simulator(exact, angles
         QiskitExecutor(paper_ansatz(4), MIXED, backend=AerSimulator(noise_model=noise))
 
 
+@pytest.mark.slow
 def test_implicit_gradients_through_aer_equal_automatic_differentiation(x64):
     model, x = tiny_model(), jnp.asarray(tiny_inputs(2))
     layer = qdeq.Equilibrium(qdeq.Broyden(rtol=1e-11, atol=1e-11), max_steps=40)

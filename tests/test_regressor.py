@@ -75,6 +75,7 @@ def test_predictions_have_the_shape_of_the_targets(shape):
         assert np.isfinite(regressor.score(X, y)) and len(regressor.targets_.scale) == shape[1]
 
 
+@pytest.mark.slow
 def test_parts_are_learned_one_after_the_other():
     classifier = qdeq.QDEQClassifier(**OWN)
     labels = np.where(X[:, 0] > 0, "high", "low")

@@ -156,6 +156,7 @@ def test_cross_validation_and_grid_search_in_a_pipeline_compile_nothing(fitted, 
     assert not found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "parameters"),
     [
@@ -423,6 +424,7 @@ def test_a_grid_runs_over_solvers_as_names_and_as_objects(iris):
     assert best.config_.solver == search.best_params_["solver"]
 
 
+@pytest.mark.slow
 def test_a_model_function_of_ones_own_is_trained(iris):
     x, y = iris
     options = {"mode": "direct", "layers": 2, "epochs": 3, "learning_rate": 0.05, "batch_size": 32}

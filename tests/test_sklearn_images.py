@@ -60,6 +60,7 @@ def test_channels_may_come_first_and_one_may_have_an_axis(digits, fitted):
         np.testing.assert_allclose(fitted.decision_function(same), scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_fits_on_rows_afterwards_takes_rows(digits):
     images, _, y, _ = digits
     classifier = qdeq.QDEQClassifier(epochs=1, random_state=0)

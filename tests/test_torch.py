@@ -250,6 +250,7 @@ def test_a_network_of_cells_is_a_layer():
         layer(torch.ones(4, 6, 1))
 
 
+@pytest.mark.slow
 def test_a_compiled_module_goes_around_the_layer(model):
     layer = EquilibriumLayer(model)
     whole = torch.nn.Sequential(layer, torch.nn.Linear(model.n_observables, 2))
