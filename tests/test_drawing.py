@@ -108,7 +108,7 @@ def test_empty_circuit_is_bare_wires():
 
 def test_mistakes_are_named():
     circuit = Circuit(2, ())
-    with pytest.raises(UserError, match="max_width=5: give at least 20"):
+    with pytest.raises(UserError, match="max_width=5: give an integer that is at least 20"):
         circuit.draw(max_width=5)
     for draw in (circuit.draw, circuit.draw_mpl):
         with pytest.raises(UserError, match="encoding has 3 qubits and the circuit 2"):

@@ -412,12 +412,12 @@ MISTAKES = {
     "learned='weights' is not known: choose one of input, state, bias": lambda: Injection(
         W, learned=("weights",)
     ),
-    "bound=0: give a number above 0": lambda: Injection(W, bound=0),
-    "bound=nan: give a number above 0": lambda: Injection(W, bound=np.nan),
-    "n_features=0: give a size of at least 1": lambda: Injection.random(
+    "bound=0: give a finite number above 0": lambda: Injection(W, bound=0),
+    "bound=nan: give a finite number above 0": lambda: Injection(W, bound=np.nan),
+    "n_features=0: give an integer that is at least 1": lambda: Injection.random(
         3, 0, 2, key=jax.random.key(0)
     ),
-    "gain=-1: give a number that is at least 0": lambda: Injection.random(
+    "gain=-1: give a finite number of at least 0": lambda: Injection.random(
         3, 2, 2, key=jax.random.key(0), gain=-1
     ),
     "the injection's state has shape (3, 2): it maps 4 measured values to the 16 numbers": lambda: (

@@ -14,7 +14,7 @@ from qdeq.circuits.circuit import Circuit
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding
 from qdeq.circuits.observables import MeasurementEnsemble
 from qdeq.circuits.operation import Operation
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 MIN_WIDTH = 20  # characters of a line, below which nothing readable fits
 # Symbols per wire of the gates that are not the same box on each of their wires. Empty: the gate's
@@ -77,8 +77,7 @@ def draw_text(
     2: ─╰|x⟩─────────╰RX(θ1)─┤ ⟨Z⟩
     """
     check_drawable(circuit, encoding, observables)
-    if max_width < MIN_WIDTH:
-        raise UserError(f"max_width={max_width}: give at least {MIN_WIDTH} characters")
+    check_count("max_width", max_width, MIN_WIDTH, " characters")
     drawn = _draw(circuit, encoding, observables, max_width, TEXT)
     if can_print(drawn):
         return drawn

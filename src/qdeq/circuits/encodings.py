@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from qdeq.circuits.circuit import Circuit, check_n_qubits
 from qdeq.circuits.operation import Operation, check_operation
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class AmplitudeEncoding:
 
     def __post_init__(self) -> None:
         check_n_qubits(self.n_qubits)
-        if self.n_features < 1:
-            raise UserError(f"n_features={self.n_features}: an encoding needs at least 1 feature")
+        check_count("n_features", self.n_features)
         if self.n_features > 2**self.n_qubits:
             needed = (self.n_features - 1).bit_length()
             raise UserError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from qdeq import names
-from qdeq.circuits.circuit import Circuit
+from qdeq.circuits.circuit import Circuit, check_n_qubits
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding, paper_angle_encoding
 from qdeq.circuits.named import make_ansatz
 from qdeq.circuits.noise import NoiseModel, check_noise
@@ -131,6 +131,7 @@ class MeasuredCircuit:
         >>> MeasuredCircuit.named(4, "angle").n_parameters
         39
         """
+        check_n_qubits(n_qubits)
         encoder: Encoding
         if not isinstance(encoding, str):
             encoder = encoding

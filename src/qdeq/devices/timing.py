@@ -5,11 +5,10 @@ Stated assumptions, not measurements of a machine: replace them by those of the 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_amount, check_choice
 
 if TYPE_CHECKING:
     from qdeq.circuits import Circuit, MeasurementEnsemble
@@ -51,8 +50,7 @@ class DeviceTiming:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value < math.inf:
-                raise UserError(f"{name}={value!r}: give seconds, at least 0")
+            check_amount(name, value, otherwise=", in seconds")
             object.__setattr__(self, name, float(value))  # a plain number, which JSON has
 
     def replace(self, **changes: Any) -> DeviceTiming:

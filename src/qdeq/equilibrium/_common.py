@@ -1,5 +1,6 @@
 """The few lines that every solver of this package shares: checks, bounds, the error it reports."""
 
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -11,16 +12,17 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_count, told
 
 
 def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None:
-    """Raise `UserError` for a negative tolerance; those in arrays are taken on trust."""
+    """Raise `UserError` unless tolerances are finite and at least 0; arrays are taken on trust."""
     for name, value in (("rtol", rtol), ("atol", atol)):
         if isinstance(value, jax.Array) or (may_be_none and value is None):
             continue
-        if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
-            raise UserError(f"{name}={value!r}: a tolerance is a number that is at least 0")
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0 <= float(value) < math.inf:
+            raise UserError(f"{name}={told(value)}: a tolerance is a number that is at least 0")
 
 
 def check_budget(budget: Any) -> None:

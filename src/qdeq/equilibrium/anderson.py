@@ -1,5 +1,6 @@
 """Anderson acceleration: Picard iteration that extrapolates from its last few steps."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -79,8 +80,8 @@ class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
     def __check_init__(self) -> None:
         check_tolerances(self.rtol, self.atol)
         check_count("history", self.history)
-        check_within("ridge", self.ridge, lambda value: value >= 0, "that is at least 0")
-        check_within("mixing", self.mixing, lambda value: value > 0, "above 0, at most about 1")
+        check_within("ridge", self.ridge, lambda v: 0 <= v < math.inf, "that is at least 0")
+        check_within("mixing", self.mixing, lambda v: 0 < v < math.inf, "above 0, at most about 1")
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _AndersonState:
         """Start with an empty history."""

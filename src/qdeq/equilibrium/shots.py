@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from qdeq._numbers import at_most
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_amount, check_count
 
 LARGEST_SHOTS = 2**24  # whole numbers up to here are exact in float32, in which counts are kept
 
@@ -100,7 +100,8 @@ class GeometricShots(ShotSchedule):
         _check_shots("last", self.last)
         if self.last < self.first:
             raise UserError(f"last={self.last} with first={self.first}: give at least first")
-        if not 1 <= self.growth < math.inf:
+        check_amount("growth", self.growth)
+        if self.growth < 1:
             raise UserError(f"growth={self.growth!r}: give a factor of at least 1, such as 1.5")
 
     @property

@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from qdeq._precision import PRECISION
 from qdeq._scale import balanced, times_power
 from qdeq.equilibrium.regularisers import gain_factor
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_amount, check_choice, check_count
 
 PARTS = ("input", "state", "bias")
 """The parts of an injection, U, W and b, by the names that `Injection` takes."""
@@ -89,11 +89,11 @@ class Injection(eqx.Module):
         for name in names:
             check_choice("learned", name, PARTS)
         self.learned = tuple(part for part in PARTS if part in names)
-        if bound is not None and not 0 < bound < math.inf:
-            raise UserError(f"bound={bound!r}: give a number above 0, the largest gain, or None")
+        if bound is not None:
+            check_amount("bound", bound, above=True, otherwise=", the largest gain, or None")
         self.bound = None if bound is None else float(bound)
-        if floor is not None and not 0 < floor < math.inf:
-            raise UserError(f"floor={floor!r}: give a number above 0, the least length, or None")
+        if floor is not None:
+            check_amount("floor", floor, above=True, otherwise=", the least length, or None")
         self.floor = None if floor is None else float(floor)
         dtype = jnp.result_type(float)
         self.state = _array("state", state, "(a, q): from q measured values to a inputs", 2, dtype)
@@ -159,11 +159,9 @@ class Injection(eqx.Module):
         """
         sizes = {"n_inputs": n_inputs, "n_features": n_features, "n_observables": n_observables}
         for name, size in sizes.items():
-            if size < 1:
-                raise UserError(f"{name}={size}: give a size of at least 1")
+            check_count(name, size)
         for name, value in {"scale": scale, "gain": gain}.items():
-            if not 0 <= value < math.inf:
-                raise UserError(f"{name}={value!r}: give a number that is at least 0")
+            check_amount(name, value)
         input_key, state_key = jax.random.split(key)
         # The norm of a matrix of standard normal numbers tends to the sum of these roots.
         longest = math.sqrt(n_inputs) + math.sqrt(n_observables)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Chain, Grid
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,9 +46,10 @@ def draw_wiring(wiring: AbstractWiring, *, max_width: int = 100) -> str:
     Raises
     ------
     UserError
-        For more than 10,000 sites.
+        For more than 10,000 sites, or a width that is none.
     """
     _check_drawable(wiring)
+    check_count("max_width", max_width)
     edges, kinds = len(wiring.edges), wiring.n_kinds
     title = f"{wiring!r}: {wiring.n_sites:,} site{'s' * (wiring.n_sites > 1)}, {edges:,} edge"
     title += f"{'s' * (edges != 1)} of {kinds} kind{'s' * (kinds > 1)}"

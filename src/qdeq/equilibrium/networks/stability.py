@@ -15,7 +15,7 @@ from qdeq.equilibrium.networks.layer import (
 )
 from qdeq.equilibrium.networks.wired import Jacobian, Wired, checked_mask
 from qdeq.equilibrium.regularisers import hinge
-from qdeq.errors import UserError, check_count
+from qdeq.errors import check_amount, check_count
 
 
 def growth(
@@ -146,8 +146,7 @@ def path_independence(
     """
     check_layer(layer)
     check_count("n_starts", n_starts)
-    if not scale > 0:
-        raise UserError(f"scale={scale!r}: give a number above 0")
+    check_amount("scale", scale, above=True)
     x = checked_features(network, x)
     shape = (n_starts, network.wiring.n_sites, network.injection.n_states)
     starts = jax.random.uniform(key, shape, jnp.result_type(x, float), -scale, scale)
