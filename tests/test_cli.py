@@ -361,7 +361,8 @@ def test_help_breaks_its_lines_where_the_terminal_ends(capsys, monkeypatch, name
     fields = {field.name for field in dataclasses.fields(COMMANDS[name])}
     described = [
         " ".join(param.description.split())
-        for param in docstring_parser.parse_from_object(COMMANDS[name]).params
+        for owner in COMMANDS[name].__mro__[:-1]
+        for param in docstring_parser.parse_from_object(owner).params
         if param.arg_name in fields and param.description
     ]
     assert described and not [one for one in described if one not in text]

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from small_models import direct_config, squash
 
@@ -13,6 +15,7 @@ from qdeq.data import from_arrays
 from qdeq.runs import evaluate, resume
 from qdeq.runs.session import TrainingInterrupted
 from qdeq.training import Trainer
+from qdeq.training.stopping import ended_at, ends
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(60, 4))
@@ -30,6 +33,38 @@ def end_of(losses, patience):
         if epoch - best == patience:
             return epoch + 1, best + 1
     return len(losses), best + 1
+
+
+def history_of(losses):
+    """A history with these validation losses."""
+    best = np.minimum.accumulate(losses)
+    return [
+        {"epoch": epoch, "phase": "direct", "best": epoch == 1 or loss < best[epoch - 2]}
+        | {"valid_loss": loss, "train_loss": loss, "gradient_norm": 1.0}
+        for epoch, loss in enumerate(losses, 1)
+    ]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 6))
+def test_training_ends_where_the_loss_has_not_fallen_for_patience_epochs(losses, patience):
+    config, history = CONFIG.replace(patience=patience), history_of(losses)
+    end, _ = end_of(losses, patience)
+    waited_for = end == len(losses) and not ends(history, config)
+    assert ended_at(history, config) == (None if waited_for else end)
+
+
+def test_whether_an_epoch_ends_training_does_not_take_longer_the_more_there_are():
+    class Counting(list):
+        n_read = 0
+
+        def __getitem__(self, index):
+            self.n_read += len(range(len(self))[index]) if isinstance(index, slice) else 1
+            return super().__getitem__(index)
+
+    for losses in (np.linspace(1, 0, 5000), np.ones(5000)):
+        history = Counting(history_of(losses))
+        ends(history, CONFIG)
+        assert history.n_read <= 1 + CONFIG.patience
 
 
 @pytest.fixture(scope="module")

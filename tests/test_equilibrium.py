@@ -303,7 +303,7 @@ def test_the_same_solve_twice_is_bit_identical():
         (lambda: Equilibrium(bounds=("a", 1.0)), "give a pair"),
         (lambda: Broyden(rtol="a"), "rtol='a'"),
         (lambda: Broyden(atol=None), "atol=None"),
-        (lambda: Picard(rtol=np.float32(-1)), "a tolerance is a number"),
+        (lambda: Picard(rtol=np.float32(-1)), "give a finite number of at least 0"),
         (lambda: Direct(layers=0), "layers=0"),
         (lambda: Direct(rtol=-1.0), "rtol=-1.0"),
         (lambda: Implicit(method="exact"), "auto, dense, gmres"),

@@ -26,17 +26,14 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     ...
     qdeq.errors.UserError: x has the shape (8, 3): give (3,), one sample; jax.vmap maps a batch
     """
-    if np.ma.is_masked(value):
-        raise UserError(f"{name} is masked: give ({n},) real numbers")
+    if lost := lost_in_reals(value):
+        raise UserError(f"{name} is {lost}: give ({n},) real numbers")
     if not isinstance(value, jax.Array):
         try:
-            kept = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-            kept = kept or any(map(_is_complex, jax.tree.leaves(value)))  # for the message below
-            value = jnp.asarray(value, None if kept else dtype)
+            is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+            value = jnp.asarray(value, None if is_float else dtype)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}; give ({n},) real numbers") from None
-    if jnp.iscomplexobj(value):
-        raise UserError(f"{name} is complex: give ({n},) real numbers")
     if value.shape != (n,):
         raise UserError(
             f"{name} has the shape {value.shape}: give ({n},), one sample; jax.vmap maps a batch"
@@ -44,6 +41,16 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(dtype)
 
 
-def _is_complex(value: Any) -> bool:  # of a list's part, which may be traced
+def lost_in_reals(values: Any) -> str:
+    """What would be dropped if values became real numbers: `"masked"`, `"complex"` or nothing.
+
+    Lists are looked through, since their parts may be traced.
+    """
+    if np.ma.is_masked(values):
+        return "masked"
+    return "complex" if any(map(_is_complex, jax.tree.leaves(values))) else ""
+
+
+def _is_complex(value: Any) -> bool:
     of_dtype = jnp.issubdtype(getattr(value, "dtype", float), jnp.complexfloating)
     return isinstance(value, complex) or of_dtype

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from qdeq._vectors import lost_in_reals
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.circuits.circuit import check_circuit
 from qdeq.devices.ledger import Ledger
@@ -41,9 +42,8 @@ def angle_rows(circuit: Circuit, angles: Any) -> np.ndarray:
     UserError
         For another shape, complex or masked numbers, or what is no numbers.
     """
-    if np.iscomplexobj(angles) or np.ma.is_masked(angles):
-        kind = "complex" if np.iscomplexobj(angles) else "masked"
-        raise UserError(f"angles are {kind}: give real numbers, radians")
+    if lost := lost_in_reals(angles):
+        raise UserError(f"angles are {lost}: give real numbers, radians")
     try:
         rows = np.asarray(angles, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -303,7 +303,7 @@ class Executor(abc.ABC):
         advice = "what was measured before is kept, see to the device and continue"
         try:
             values = self._run_in_time(run, angles, shots)
-            if np.iscomplexobj(values) or np.ma.is_masked(values):
+            if lost_in_reals(values):
                 raise TypeError("it returned complex or masked numbers")
             values = np.asarray(values, dtype=np.float64)
         except UserError:

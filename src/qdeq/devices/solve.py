@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from qdeq._vectors import lost_in_reals
 from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.executor import DeviceError, Executor, as_item
 from qdeq.devices.function import check_executor, encoder_input
@@ -374,13 +375,10 @@ def real_array(name: str, values: Any, dtype: Any) -> jax.Array:
     UserError
         For complex or masked numbers, whose other part would be dropped, and what is no numbers.
     """
+    if lost := lost_in_reals(values):
+        raise UserError(f"{name} is {lost}: give real numbers")
     try:
-        kind = "complex" if np.iscomplexobj(values) else "masked"
-        if kind == "complex" or np.ma.is_masked(values):
-            raise UserError(f"{name} is {kind}: give real numbers")
         return jnp.asarray(values, dtype)
-    except UserError:
-        raise
     except (TypeError, ValueError):
         raise UserError(f"{name} is no array of numbers: give real numbers") from None
 

@@ -1,6 +1,5 @@
 """The few lines that every solver of this package shares: checks, bounds, the error it reports."""
 
-import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -12,17 +11,14 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.errors import UserError, check_count, told
+from qdeq.errors import UserError, check_amount, check_count
 
 
 def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None:
     """Raise `UserError` unless tolerances are finite and at least 0; arrays are taken on trust."""
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if isinstance(value, jax.Array) or (may_be_none and value is None):
-            continue
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not 0 <= float(value) < math.inf:
-            raise UserError(f"{name}={told(value)}: a tolerance is a number that is at least 0")
+        if not (isinstance(value, jax.Array) or (may_be_none and value is None)):
+            check_amount(name, value)
 
 
 def check_budget(budget: Any) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
+from qdeq._vectors import lost_in_reals
 from qdeq.errors import UserError, check_amount, check_count
 
 MARGIN = 1e-9
@@ -123,9 +124,8 @@ def check_known(name: str, given: Any) -> None:
 
 def _rows(name: str, x: ArrayLike) -> np.ndarray:
     check_known(name, x)
-    if np.iscomplexobj(x) or np.ma.is_masked(x):
-        kind = "complex" if np.iscomplexobj(x) else "masked"
-        raise UserError(f"{name} has {kind} numbers: features are real and known, give such")
+    if lost := lost_in_reals(x):
+        raise UserError(f"{name} has {lost} numbers: features are real and known, give such")
     try:
         rows = np.atleast_2d(np.asarray(x, np.float64))
     except (TypeError, ValueError):

@@ -35,7 +35,7 @@ from qdeq.training.options import ModelOptions, OptimiserOption
 from qdeq.training.predict import predict
 from qdeq.training.recommended import recommended, recommended_for_images
 from qdeq.training.state import ModelMaker
-from qdeq.training.stopping import ended_at
+from qdeq.training.stopping import ends
 
 OWN_PARAMETERS = frozenset(
     {"preset", "model", "early_stopping", "verbose", "warm_start", "random_state", "class_weight"}
@@ -136,7 +136,7 @@ class Estimator(BaseEstimator):
                 if why:
                     _warn(f"{why}. The model with the lowest validation loss before it is kept.")
                     break
-                if ended_at(self.history_, config):
+                if ends(self.history_, config):
                     self._say(f"no better validation loss for {config.patience} epochs")
                     break
         except KeyboardInterrupt:

@@ -33,10 +33,11 @@ from qdeq.runs.summary import Summary
 from qdeq.runs.tracking import Tracking
 from qdeq.runs.training_files import Checkpoint, Metrics
 from qdeq.training.config import TrainConfig
+from qdeq.training.divergence import divergence
 from qdeq.training.loop import Trainer
 from qdeq.training.parallel import Layout, seeds_at_once
 from qdeq.training.state import ModelMaker, TrainState, n_qubits_of
-from qdeq.training.stopping import ended_at, why_stopped
+from qdeq.training.stopping import ended_at, ends
 
 OnEpoch = Callable[[Metrics], None]
 OnStage = Callable[[str], None]
@@ -175,13 +176,23 @@ class Session:
         self.tracking = tracking or Tracking()
         self.progress = Progress.of(states, histories)
         self._checkpoint_time = -np.inf
-        # Per seed why its training ended in numbers that are not finite, or nothing.
-        self.stopped = [why_stopped(h, c) for h, c in zip(histories, configs, strict=True)]
+        # Per seed the epoch that ended its training, if one did.
+        self.ended = [ended_at(h, c) for h, c in zip(histories, configs, strict=True)]
 
     @property
     def n_epochs(self) -> int:
         """Number of finished epochs."""
         return len(self.progress.histories[0])
+
+    @property
+    def stopped(self) -> list[str]:
+        """Per seed in which numbers that are not finite its training ended; empty otherwise."""
+        return [
+            "" if end is None else divergence(history[end - 1], config)
+            for end, history, config in zip(
+                self.ended, self.progress.histories, self.configs, strict=True
+            )
+        ]
 
     @property
     def _has_many_seeds(self) -> bool:
@@ -226,7 +237,7 @@ class Session:
         for epoch in range(first, config.epochs):
             # A seed that has ended is still computed with the others, since all are one program;
             # what comes after its end is not used.
-            ended = [ended_at(h, config) is not None for h in self.progress.histories]
+            ended = [end is not None for end in self.ended]
             if all(ended):
                 self._checkpoint(every_seed=True)
                 break
@@ -247,8 +258,9 @@ class Session:
                 for folder, line in zip(self.seed_folders, metrics, strict=True):
                     folder.append_metrics(line)
                 self.tracking.epoch(metrics)
-            self.stopped = [
-                why_stopped(h, own) for h, own in zip(histories, self.configs, strict=True)
+            self.ended = [
+                epoch + 1 if end is None and ends(history, own) else end
+                for end, history, own in zip(self.ended, histories, self.configs, strict=True)
             ]
             last = epoch + 1 == config.epochs or all(self.stopped)
             if last or time.monotonic() - self._checkpoint_time >= _SECONDS_BETWEEN_CHECKPOINTS:

@@ -1,4 +1,4 @@
-"""When training ends before its last epoch, and why."""
+"""When training ends before its last epoch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,8 @@ from qdeq.training.config import TrainConfig
 from qdeq.training.divergence import divergence
 
 
-def ended_at(history: Sequence[Mapping[str, Any]], config: TrainConfig) -> int | None:
-    """The epoch that ended training, if one did: by `config.patience`, or by numbers not finite.
-
-    Beside other seeds a seed is computed further; its results are those of the epochs up to here.
+def ends(history: Sequence[Mapping[str, Any]], config: TrainConfig) -> bool:
+    """Whether the last epoch ends training: by `config.patience`, or by numbers not finite.
 
     Parameters
     ----------
@@ -18,22 +16,18 @@ def ended_at(history: Sequence[Mapping[str, Any]], config: TrainConfig) -> int |
         The metrics of the epochs so far, with `best`: whether the model was the best one yet. A
         warm-up does not end by patience.
     """
-    best = 0
-    for metrics in history:
-        if divergence(metrics, config):
-            return metrics["epoch"]
-        if metrics["best"]:
-            best = metrics["epoch"]
-        elif (
-            config.patience
-            and metrics["phase"] == config.mode
-            and metrics["epoch"] - best >= config.patience
-        ):
-            return metrics["epoch"]
-    return None
+    last, patience = history[-1], config.patience
+    if divergence(last, config):
+        return True
+    if not patience or last["phase"] != config.mode or len(history) < patience:
+        return False
+    return not any(metrics["best"] for metrics in history[-patience:])
 
 
-def why_stopped(history: Sequence[Mapping[str, Any]], config: TrainConfig) -> str:
-    """`divergence` of the epoch that ended training; empty where none did, or by patience."""
-    end = ended_at(history, config)
-    return "" if end is None else divergence(history[end - 1], config)
+def ended_at(history: Sequence[Mapping[str, Any]], config: TrainConfig) -> int | None:
+    """The first epoch that `ends` training, if one does.
+
+    Beside other seeds a seed is computed further; its results are those of the epochs up to here.
+    """
+    lengths = range(1, len(history) + 1)
+    return next((n for n in lengths if ends(history[:n], config)), None)
