@@ -180,6 +180,13 @@ def test_names_of_classes_observables_and_runs_cannot_leave_their_place(name):
     assert json.loads(inside[1])["observables"] == [name, "Z"]
 
 
+def test_the_command_of_a_run_that_may_have_been_extended_along_a_cosine_promises_no_more():
+    for schedule, promised in (("constant", True), ("cosine", False)):
+        page = Page(report_page(TrainConfig(schedule=schedule), summary(), {}))
+        assert "this command ends with the same model." in page.text
+        assert ("A run that was extended" not in page.text) == promised
+
+
 def test_a_picture_of_one_seed_of_many_says_which():
     of_numbers = {"task": "regression", "targets": ["y"], "classes": [], "confusion_matrix": []}
     scores = dict.fromkeys(("train_r2", "valid_r2", "test_r2", "test_rmse", "test_mae"), 0.5)

@@ -272,6 +272,8 @@ def _how_to_reproduce(config: TrainConfig, summary: Summary, data: ReportData) -
         call = command_line(config)
         if seeds is not None:
             call = f"{command_line(config.replace(seed=0))} --seeds {','.join(map(str, seeds))}"
+    if config.schedule != "constant":
+        sentence += " A run that was extended (--resume with more --epochs) took other steps."
     values = {name: str(value) for name, value in config.plain().items()}
     known = {"finished": data.finished, "hardware": data.hardware}
     surroundings = {name: text for name, text in known.items() if text}

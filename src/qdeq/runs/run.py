@@ -199,9 +199,9 @@ def resume(
             )
         if finished and kept.schedule != "constant" and config.epochs != kept.epochs:
             warnings.warn(
-                f"epochs={config.epochs}: with schedule={kept.schedule!r} the step size has fallen "
-                f"for {kept.epochs} epochs and rises again, so this run will not end with the "
-                f"model of a new run of {config.epochs} epochs",
+                f"epochs={config.epochs}: with schedule={kept.schedule!r} the step size fell along "
+                f"{kept.epochs} epochs, so this run does not end with the model of a new run of "
+                f"{config.epochs}, whose steps differ from the first epoch on",
                 stacklevel=2,
             )
         if folder.has_many_seeds:
