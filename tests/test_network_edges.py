@@ -156,7 +156,20 @@ def random_edges(*sizes):
         (lambda: random_edges(1, 0, D, Q), "n_inputs=0"),
         (lambda: random_edges(1, A, 1.5, Q), "n_features=1.5"),
         (lambda: random_edges(1, A, D, 0), "n_states=0"),
-        (lambda: EdgeInjection([[1j]], [[0.5]]), "complex"),
+        *(
+            (lambda make=make, lost=lost: make(lost), f"(is|are) {lost[0]}")
+            for make in (
+                lambda lost: EdgeInjection([[1.0]], [[0.5]], lost[1]),
+                lambda lost: qdeq.Injection([[1.0]], bias=lost[1]),
+                lambda lost: qdeq.QuantumModel(lost[1], measured=PAPERS.measured),
+                lambda lost: Wired(cell, random_edges(1, A, D, 1), Chain(3), lost[1]),
+            )
+            for lost in (
+                ("complex", np.array([1j])),
+                ("masked", np.ma.masked_array([1.0], mask=[True])),
+            )
+        ),
+        (lambda: Graph(3, np.ma.masked_array([(0, 1)], mask=[(0, 1)])), "edges is masked"),
         *(
             (lambda bound=bound: EdgeInjection([[1.0]], [[0.5]], max_gain=bound), "max_gain=")
             for bound in (np.inf, np.nan, 0, -1.0, "a", True)

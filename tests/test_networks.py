@@ -665,7 +665,7 @@ class EdgesWithoutIndex:
         zip([0, 1], [1, 2], strict=True),
         ((i, i + 1) for i in range(2)),
         {(0, 1), (1, 2)},
-        {(0, 1): 0.5, (1, 2): 0.1},
+        {(0, 1): {}, (1, 2): {"colour": 1}},  # as networkx gives them
         EdgesWithoutIndex(),
         jnp.array([[0, 1], [1, 2]]),
         np.array([[0, 1], [1, 2]], np.uint8),
@@ -718,6 +718,8 @@ def test_wirings_are_values():
         ),
         (lambda: Graph(3, [(0.5, 1)]), "whole numbers"),
         (lambda: Graph(3, [(0, 1)], [0, 1]), "there are 1 edges"),
+        (lambda: Graph(3, {(0, 1): 0.5}), r"holds 0.5 beside \(0, 1\): .* no weight"),
+        (lambda: Graph(3, {(0, 1): {}, (1, 2): {"weight": 2}}), r"beside \(1, 2\): .* no weight"),
         (lambda: Graph(3, [(0, 1)], [-1]), "kinds holds -1"),
         (lambda: Graph(3, [(0, 1)], [2], n_kinds=2), "kinds holds 2"),
         (lambda: Graph(3, [(0, 1), (0, 1)]), r"\(0, 1\) of kind 0 twice"),

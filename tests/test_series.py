@@ -122,6 +122,19 @@ def test_a_long_chain_hears_the_state_before_it_too():
     assert np.abs(expected.value[0]).max() > 0.03
 
 
+@pytest.mark.parametrize("solver", ["sweep", pytest.param("newton-scan", marks=pytest.mark.slow)])
+def test_a_state_before_is_heard_by_the_first_site_that_there_is(solver):
+    short, x, layer = network_of(3), jnp.zeros((5, 2)), NetworkEquilibrium(solver)
+    before, mask = jnp.asarray([0.9, -0.9], x.dtype), jnp.arange(5) >= 2  # filled up in front
+    short, padded = (
+        Wired(short.cell, jax.tree.map(lambda a: a.astype(x.dtype), short.injection), chain, before)
+        for chain in (Chain(3), Chain(5))
+    )
+    found, alone = layer(padded, x, mask=mask).value, layer(short, x[2:]).value
+    np.testing.assert_allclose(found[2:], alone, atol=1e-6)
+    assert np.abs(alone[0]).max() > 0.03
+
+
 @pytest.mark.parametrize(
     ("wiring", "before", "message"),
     [
@@ -129,6 +142,7 @@ def test_a_long_chain_hears_the_state_before_it_too():
         (Graph(5, [(0, 1)], causal=True), np.zeros(2), "only a causal chain"),
         (Chain(5), np.zeros(3), r"of shape \(3,\): give one state of 2 numbers"),
         (Chain(5), 0.0, "before is float"),
+        (Chain(5), np.array(["a", "b"]), "before is <U1: give real numbers"),
     ],
 )
 def test_a_state_before_that_nothing_hears_is_refused_in_one_line(wiring, before, message):

@@ -41,6 +41,22 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(dtype)
 
 
+def real_array(name: str, values: Any, dtype: Any) -> Array:
+    """What a user gave as real numbers.
+
+    Raises
+    ------
+    UserError
+        For complex or masked numbers, whose other part would be dropped, and what is no numbers.
+    """
+    if lost := lost_in_reals(values):
+        raise UserError(f"{name} is {lost}: give real numbers")
+    try:
+        return jnp.asarray(values, dtype)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is no array of numbers: give real numbers") from None
+
+
 def lost_in_reals(values: Any) -> str:
     """What would be dropped if values became real numbers: `"masked"`, `"complex"` or nothing.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from qdeq._vectors import lost_in_reals
+from qdeq._vectors import real_array
 from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.executor import DeviceError, Executor, as_item
 from qdeq.devices.function import check_executor, encoder_input
@@ -365,22 +365,6 @@ def _with_tolerance(
     elif shots is not None and not as_solver(solver).averages:
         atol = max(float(atol), tolerance_under_shots(shots, n, averages=False))
     return eqx.tree_at(lambda s: (s.rtol, s.atol), solver, (rtol, atol))
-
-
-def real_array(name: str, values: Any, dtype: Any) -> jax.Array:
-    """What a user gave as real numbers.
-
-    Raises
-    ------
-    UserError
-        For complex or masked numbers, whose other part would be dropped, and what is no numbers.
-    """
-    if lost := lost_in_reals(values):
-        raise UserError(f"{name} is {lost}: give real numbers")
-    try:
-        return jnp.asarray(values, dtype)
-    except (TypeError, ValueError):
-        raise UserError(f"{name} is no array of numbers: give real numbers") from None
 
 
 def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from qdeq._precision import PRECISION
 from qdeq._scale import balanced, times_power
+from qdeq._vectors import real_array
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError, check_amount, check_choice, check_count
 
@@ -361,7 +362,8 @@ def injection_of(
 def _array(
     name: str, value: ArrayLike, wanted: str, ndim: int, dtype: jnp.dtype, rows: int | None = None
 ) -> Array:
-    shape = np.shape(value)
+    array = real_array(name, value, dtype)
+    shape = array.shape
     if len(shape) != ndim or 0 in shape or (rows is not None and shape[0] != rows):
         raise UserError(f"{name} has shape {shape}: give an array of shape {wanted}")
-    return jnp.asarray(value, dtype)
+    return array

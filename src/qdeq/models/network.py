@@ -176,7 +176,8 @@ class Network(ModelFunction):
             See `NetworkEquilibrium`.
         before
             On a causal chain, the state that its first site hears: with the last state of the
-            window before, two windows give what one long chain gives. Differentiated.
+            window before, two windows give what one long chain gives. Differentiated. With a mask
+            it is heard by the first site that there is.
         key, shots, gradient_shots
             Where cells are measured (`SampledModel`) or otherwise random, see
             `NetworkEquilibrium`.

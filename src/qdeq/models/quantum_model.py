@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 from qdeq import native
 from qdeq._precision import PRECISION
 from qdeq._scale import direction
-from qdeq._vectors import as_vector
+from qdeq._vectors import as_vector, real_array
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
@@ -122,7 +122,7 @@ class QuantumModel(ModelFunction):
         noise: NoiseModel | EllipsisType | None = ...,
         measured: MeasuredCircuit | None = None,
     ):
-        self.theta = jnp.asarray(theta, jnp.result_type(float))
+        self.theta = real_array("theta", theta, jnp.result_type(float))
         parts = {"circuit": circuit, "encoding": encoding, "observables": observables}
         self.measured = _measured(measured, parts, noise)
         self.method = method

@@ -1,14 +1,15 @@
 """A wiring given as a list of edges: what is checked of it, and its longest path."""
 
 import graphlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 
 from qdeq.equilibrium.networks.wiring import AbstractWiring, Edges, sorted_edges
-from qdeq.errors import UserError, check_count, check_flag
+from qdeq.errors import UserError, check_count, check_flag, told
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ class Graph(AbstractWiring):
     ) -> None:
         check_count("n", n)
         check_flag("causal", causal)
+        _check_weights(edges)
         pairs = _whole_numbers("edges", edges, "pairs (sender, receiver) of site numbers")
         pairs = pairs.reshape(-1, 2) if pairs.size == 0 else pairs
         if pairs.ndim != 2 or pairs.shape[1] != 2:
@@ -165,7 +167,21 @@ class Graph(AbstractWiring):
         return max(length.values())
 
 
+def _check_weights(edges: object) -> None:
+    """Raise `UserError` for edges that come with weights, as those of a networkx graph may."""
+    if not isinstance(edges, Mapping):
+        return
+    for pair, value in edges.items():
+        if isinstance(value, Real) or (isinstance(value, Mapping) and "weight" in value):
+            raise UserError(
+                f"edges holds {told(value)} beside {told(pair)}: an edge has a kind and no weight; "
+                "give the pairs alone, list(edges), and kinds"
+            )
+
+
 def _whole_numbers(name: str, values: object, wanted: str) -> np.ndarray:
+    if np.ma.is_masked(values):
+        raise UserError(f"{name} is masked: give {wanted}")
     try:
         if isinstance(values, Iterable) and not isinstance(values, Sequence | np.ndarray):
             # Which NumPy takes for one object: a zip, a set, the edges of a networkx graph.

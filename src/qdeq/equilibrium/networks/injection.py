@@ -5,10 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
+from qdeq._vectors import lost_in_reals
 from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError, check_amount, check_count, check_flag
@@ -53,8 +53,8 @@ class EdgeInjection(eqx.Module):
         learned: bool = True,
     ) -> None:
         given: tuple[Any, ...] = (features, messages, offset)
-        if any(np.iscomplexobj(part) for part in given):
-            raise UserError("features, messages or offset are complex: give real numbers")
+        if lost := next(filter(None, map(lost_in_reals, given)), ""):
+            raise UserError(f"features, messages or offset are {lost}: give real numbers")
         dtype = jnp.result_type(float)
         try:
             self.features = jnp.asarray(features, dtype)

@@ -61,8 +61,8 @@ class FlatNetwork(eqx.Module):
         cell = self.wired.cell
         if not measures_derivatives(cell) or isinstance(cell, Cells):  # several share none
             return lambda fn: fn
-        (x, _), _ = _drawn(args)
-        v = self.wired.heard(self.unravel(y, x), x)
+        (x, mask), _ = _drawn(args)
+        v = self.wired.heard(self.unravel(y, x), x, mask)
         known = at_all_sites(cell, lambda cell: cell.derivatives, v, x)
 
         def sharing(fn: FlatNetwork) -> FlatNetwork:
@@ -141,7 +141,7 @@ class Sweep(_NetworkSolver):
 
             return lax.fori_loop(0, wired.wiring.depth, layer, zero)
         _, messages, _ = wired.injection.weights()
-        silent = wired.heard(zero, x)
+        silent = wired.heard(zero, x, mask)
         present = jnp.ones(x.shape[0], bool) if mask is None else mask
         keys, shots = wired.keys(draw.get("key")), draw.get("shots")
 

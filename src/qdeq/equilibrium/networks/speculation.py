@@ -54,7 +54,7 @@ def speculative_start(
     padding = pieces * LENGTH - n
     present = jnp.ones(n, bool) if mask is None else mask
     messages = network.injection.weights()[1][0]
-    silent = network.heard(jnp.zeros((n, q), x.dtype), x)
+    silent = network.heard(jnp.zeros((n, q), x.dtype), x, mask)
 
     def in_pieces(a: Array) -> Array:
         a = jnp.pad(a, [(0, padding), *[(0, 0)] * (a.ndim - 1)])

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._precision import PRECISION
+from qdeq._vectors import lost_in_reals
 from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium.networks.cells import at_all_sites, cells_of, check_cells, drawing
 from qdeq.equilibrium.networks.injection import EdgeInjection
@@ -49,7 +50,8 @@ class Wired(eqx.Module):
         Who hears whom.
     before
         On a causal chain, the state `(q,)` that its first site hears, such as the last one of the
-        window before; differentiated. None: it hears nothing.
+        window before; differentiated. With a mask that is the first site that there is. None: it
+        hears nothing.
 
     Raises
     ------
@@ -82,14 +84,17 @@ class Wired(eqx.Module):
         """The same cell and weights, and the state before, on another wiring."""
         return Wired(self.cell, self.injection, wiring, self.before)
 
-    def heard(self, z: Float[Array, "N q"], x: Float[Array, "N d"]) -> Float[Array, "N a"]:
-        """v of every site."""
+    def heard(
+        self, z: Float[Array, "N q"], x: Float[Array, "N d"], mask: Bool[Array, " N"] | None = None
+    ) -> Float[Array, "N a"]:
+        """v of every site; the state before is heard by the first one that there is."""
         features, messages, offset = self.injection.weights()
         gathered = self.wiring.gather(z)
         v = offset + _matmul(x, features.T) + _sum_of_kinds(gathered, messages)
         if self.before is None:
             return v
-        return v.at[0].add(_matmul(messages[0], self.before.astype(v.dtype)))
+        first = 0 if mask is None else jnp.argmax(mask)
+        return v.at[first].add(_matmul(messages[0], self.before.astype(v.dtype)))
 
     def __call__(
         self,
@@ -105,11 +110,8 @@ class Wired(eqx.Module):
         With a key every site gets one of its own, and the shots.
         """
         x = masked(x, mask)  # so that nothing that stands there is in a gradient
-        keys = self.keys(key)
-        return masked(
-            at_all_sites(self.cell, lambda cell: drawing(cell, shots), self.heard(z, x), x, keys),
-            mask,
-        )
+        v, keys = self.heard(z, x, mask), self.keys(key)
+        return masked(at_all_sites(self.cell, lambda cell: drawing(cell, shots), v, x, keys), mask)
 
     def keys(self, key: PRNGKeyArray | Array | None) -> Array | None:
         """A key for every site."""
@@ -126,7 +128,7 @@ class Wired(eqx.Module):
     ) -> tuple[Float[Array, "N q"], "Jacobian"]:
         """F(z), and its Jacobian; memory linear in N q^2."""
         x = masked(x, mask)
-        v = self.heard(z, x)
+        v = self.heard(z, x, mask)
         messages = self.injection.weights()[1]
         kinds, a, q = messages.shape
         # Fewer directions than the cell has inputs: along what is heard.
@@ -282,6 +284,9 @@ def check_before(before: Any, wiring: AbstractWiring, injection: EdgeInjection) 
             f"before is {given}: give one state of {injection.n_states} numbers, "
             f"({injection.n_states},); jax.vmap for a batch"
         )
+    lost = lost_in_reals(before)
+    if lost or not jnp.issubdtype(before.dtype, jnp.number):
+        raise UserError(f"before is {lost or before.dtype}: give real numbers")
 
 
 def _matmul(a: Array, b: Array) -> Array:
