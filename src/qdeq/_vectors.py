@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
@@ -39,6 +39,21 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
             f"{name} has the shape {value.shape}: give ({n},), one sample; jax.vmap maps a batch"
         )
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(dtype)
+
+
+def real_array(name: str, value: ArrayLike, wanted: str) -> Array:
+    """`value` as an array of JAX's real numbers; `UserError` for what is no numbers."""
+    try:
+        return jnp.asarray(value, jnp.result_type(float))
+    except (TypeError, ValueError):
+        raise UserError(f"{name}={told(value)}: give {wanted}") from None
+
+
+def check_key(key: Any) -> None:
+    """Raise `UserError` for what is no key of JAX's; arrays of an old kind are keys as well."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (dtype == "uint32" or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+        raise UserError(f"key={told(key)}: give a key of JAX's, such as jax.random.key(0)")
 
 
 def lost_in_reals(values: Any) -> str:
