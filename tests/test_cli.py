@@ -222,6 +222,11 @@ def test_a_toml_file_has_options_which_words_override(fake, tmp_path):
     assert RunFolder(tmp_path / "run").read_config() == expected
 
 
+def test_a_file_of_another_kind_is_not_called_damaged(fake, tmp_path, capsys):
+    (tmp_path / "my.yaml").write_text("epochs: 2\n")
+    assert "is of no kind that is read" in mistake(capsys, "train", "--config", "my.yaml")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -230,6 +235,7 @@ def test_a_toml_file_has_options_which_words_override(fake, tmp_path):
         ('epochs = "many"', "give a whole number"),
         ("epochs = [1]", "give a whole number"),
         ("epochs", "is not TOML"),
+        ("batch-size = 8\nbatch_size = 9", "batch_size is there twice"),
         ("epochs = 99999999999999999999", "at most 2**31 - 1"),
         *((f"seeds = {v}", "seeds=") for v in ("true", "1.5", "-1", "[]", "[1.5]", "{ a = 1 }")),
         ("seeds = 99999999999", "below 2**32"),

@@ -50,6 +50,9 @@ def test_one_seed_has_a_difference_and_no_interval_and_no_common_seed_has_none(t
     found = compare([a, b, c]).differences["test accuracy"]
     assert found[1].difference == pytest.approx(-0.1) and np.isnan(found[1].low)
     assert found[0] is None and found[2] is None
+    alone = compare([a, c]).tables()
+    assert "No other run has a seed of" in alone["Numbers"][2] and len(alone) == 2
+    assert "No other run" not in compare([a, b, c]).tables()["Numbers"][2]
 
 
 def test_executions_and_seconds_are_those_of_a_seed_however_many_there_are(tmp_path):

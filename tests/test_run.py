@@ -13,8 +13,10 @@ from fake_trainer import FakeTrainer
 from qdeq.data import from_arrays
 from qdeq.errors import UserError
 from qdeq.runs import session
+from qdeq.runs.certify import certify_run
 from qdeq.runs.evaluation import evaluate
 from qdeq.runs.report import write_report
+from qdeq.runs.report_data import add_details
 from qdeq.runs.run import TrainingInterrupted, resume, train
 from qdeq.runs.run_folder import RunFolder
 from qdeq.training.config import TrainConfig
@@ -205,7 +207,7 @@ def test_a_finished_run_that_goes_on_has_no_results_until_it_is_finished_again(
     assert resume(folder.path).summary.epochs == 8
 
 
-def test_a_run_goes_on_with_the_data_set_that_it_began_with(fake, tmp_path):
+def test_a_run_goes_on_and_is_judged_with_the_data_set_that_it_began_with(fake, tmp_path):
     x = np.random.default_rng(0).normal(size=(120, 16))
 
     def data(y):
@@ -221,6 +223,9 @@ def test_a_run_goes_on_with_the_data_set_that_it_began_with(fake, tmp_path):
         for other in others:
             with pytest.raises(UserError, match=r"dataset=.* was trained on"):
                 resume(out, dataset=data(other), epochs=6)
+            for again in (evaluate, certify_run, add_details):
+                with pytest.raises(UserError, match=r"dataset=.* was trained on"):
+                    again(out, dataset=data(other))
         assert resume(out, dataset=data(y), epochs=6).summary.epochs == 6
 
 

@@ -150,6 +150,18 @@ def test_a_sweep_continues_where_it_stopped(fake, tmp_path):
         sweep.run_sweep(other, tmp_path / "s", runner=sweep.run_here)
 
 
+def test_a_larger_grid_adds_rows_and_one_that_would_lose_some_is_refused(fake, tmp_path):
+    out = tmp_path / "s"
+    sweep.run_sweep(tasks(out, "learning-rate=0.1,0.3"), out, runner=sweep.run_here)
+    before = (out / "results.csv").read_text()
+    for grid in (["learning-rate=0.3"], ["solver=newton"], ["learning-rate=0.1", "epochs=2,3"]):
+        with pytest.raises(UserError, match=r"its table has learning_rate=0\.1, which is not in"):
+            sweep.run_sweep(tasks(out, *grid), out, runner=sweep.run_here)
+    assert (out / "results.csv").read_text() == before
+    sweep.run_sweep(tasks(out, "learning-rate=0.1,0.2,0.3"), out, runner=sweep.run_here)
+    assert [row["learning_rate"] for row in _rows(out)] == ["0.3", "0.2", "0.1"]
+
+
 def test_every_run_of_a_sweep_is_followed(fake, tmp_path):
     class Follower:
         def __init__(self):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 
 
 def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
@@ -41,7 +41,7 @@ def as_vector(name: str, value: ArrayLike, n: int, dtype: jnp.dtype) -> Array:
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(dtype)
 
 
-def real_array(name: str, values: Any, dtype: Any) -> Array:
+def as_reals(name: str, values: Any, dtype: Any, wanted: str = "real numbers") -> Array:
     """What a user gave as real numbers.
 
     Raises
@@ -54,7 +54,14 @@ def real_array(name: str, values: Any, dtype: Any) -> Array:
     try:
         return jnp.asarray(values, dtype)
     except (TypeError, ValueError):
-        raise UserError(f"{name} is no array of numbers: give real numbers") from None
+        raise UserError(f"{name} is no array of numbers: give {wanted}") from None
+
+
+def check_key(key: Any) -> None:
+    """Raise `UserError` for what is no key of JAX's; arrays of an old kind are keys as well."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (dtype == "uint32" or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+        raise UserError(f"key={told(key)}: give a key of JAX's, such as jax.random.key(0)")
 
 
 def lost_in_reals(values: Any) -> str:

@@ -1,8 +1,10 @@
 """The one exception type for a user's mistake, and the checks that many modules share."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+from os import PathLike
+from types import UnionType
 from typing import Any
 
 
@@ -73,3 +75,47 @@ def check_amount(name: str, value: Any, *, above: bool = False, otherwise: str =
     if not fits or value < 0 or (above and value == 0):
         least = "above 0" if above else "of at least 0"
         raise UserError(f"{name}={told(value)}: give a finite number {least}{otherwise}")
+
+
+def check_kind(
+    name: str, value: Any, kinds: type | tuple[type, ...] | UnionType, wanted: str
+) -> None:
+    """Raise `UserError` unless `value` is one of `kinds`, which the message calls `wanted`.
+
+    Examples
+    --------
+    >>> check_kind("config", "demo", dict, "a TrainConfig")
+    Traceback (most recent call last):
+    ...
+    qdeq.errors.UserError: config='demo': give a TrainConfig
+    """
+    if not isinstance(value, kinds):
+        raise UserError(f"{name}={told(value)}: give {wanted}")
+
+
+def check_callable(name: str, value: Any, wanted: str) -> None:
+    """Raise `UserError` unless `value` can be called."""
+    if not callable(value):
+        raise UserError(f"{name}={told(value)}: give {wanted}")
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is a path: a text, or what `pathlib` makes."""
+    check_kind(name, value, (str, PathLike), "a path")
+
+
+def as_tuple(name: str, value: Any, kind: type | UnionType, wanted: str) -> tuple[Any, ...]:
+    """Several of one kind as a tuple; `UserError` for what is none, a text and a mapping included.
+
+    Examples
+    --------
+    >>> as_tuple("rotations", 3, str, "names of gates")
+    Traceback (most recent call last):
+    ...
+    qdeq.errors.UserError: rotations=3: give a tuple of names of gates
+    """
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    values = tuple(value) if several else ()
+    if not several or not all(isinstance(one, kind) for one in values):
+        raise UserError(f"{name}={told(value)}: give a tuple of {wanted}")
+    return values

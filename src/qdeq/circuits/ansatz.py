@@ -11,7 +11,7 @@ import numpy as np
 from qdeq.circuits.circuit import Circuit, check_n_qubits
 from qdeq.circuits.gates import GATES
 from qdeq.circuits.operation import Operation
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, as_tuple, check_choice, check_count
 from qdeq.names import Trainable
 
 _RANDOM_GATES = ("RX", "RY", "RZ", "CNOT")
@@ -183,6 +183,7 @@ def hardware_efficient(
     turning = [g.name for g in GATES.values() if g.n_wires == 1 and g.n_parameters > 0]
     if isinstance(rotations, str):
         raise UserError(f"rotations={rotations!r} is one string: give a tuple, ({rotations!r},)")
+    rotations = as_tuple("rotations", rotations, object, "names of gates")
     for i, name in enumerate(rotations):
         check_choice(f"rotations[{i}]", name, turning)
     check_choice("entangler", entangler, [g.name for g in GATES.values() if g.n_wires == 2])

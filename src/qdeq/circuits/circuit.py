@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qdeq.circuits.operation import Operation, check_operation
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, as_tuple, check_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +74,8 @@ class Circuit:
 
     def __post_init__(self) -> None:
         check_n_qubits(self.n_qubits)
-        object.__setattr__(self, "operations", tuple(self.operations))
+        operations = as_tuple("operations", self.operations, Operation, "qdeq.Operation")
+        object.__setattr__(self, "operations", operations)
         for operation in self.operations:
             check_operation(operation, self.n_qubits)
         used = {i for operation in self.operations for i in operation.parameters}
@@ -84,7 +85,8 @@ class Circuit:
                 f"the parameters {sorted(used)} have gaps: number them 0 to {len(used) - 1}, "
                 f"index {missing} is used by no operation"
             )
-        trainable = tuple(bool(flag) for flag in self.trainable) or (True,) * len(used)
+        flags = as_tuple("trainable", self.trainable, object, "True or False for each parameter")
+        trainable = tuple(bool(flag) for flag in flags) or (True,) * len(used)
         if len(trainable) != len(used):
             raise UserError(
                 f"trainable has {len(trainable)} entries for {len(used)} parameters: give one each"

@@ -14,7 +14,7 @@ from qdeq.circuits.circuit import Circuit
 from qdeq.circuits.encodings import AmplitudeEncoding, Encoding
 from qdeq.circuits.observables import MeasurementEnsemble
 from qdeq.circuits.operation import Operation
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, check_count, check_kind
 
 MIN_WIDTH = 20  # characters of a line, below which nothing readable fits
 # Symbols per wire of the gates that are not the same box on each of their wires. Empty: the gate's
@@ -144,6 +144,9 @@ def check_drawable(
     circuit: Circuit, encoding: Encoding | None, observables: MeasurementEnsemble | None
 ) -> None:
     """Raise `UserError` unless all the parts have the circuit's number of qubits."""
+    check_kind("circuit", circuit, Circuit, "a Circuit")
+    check_kind("encoding", encoding, Encoding | None, "an encoding, or None")
+    check_kind("observables", observables, MeasurementEnsemble | None, "an ensemble, or None")
     for name, part in (("encoding", encoding), ("observables", observables)):
         if part is not None and part.n_qubits != circuit.n_qubits:
             raise UserError(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from qdeq.circuits.circuit import Circuit, check_n_qubits
 from qdeq.circuits.operation import Operation, check_operation
-from qdeq.errors import UserError, check_count
+from qdeq.errors import UserError, as_tuple, check_count, check_kind
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ class AngleEncoding:
 
     def __post_init__(self) -> None:
         check_n_qubits(self.n_qubits)
-        object.__setattr__(self, "operations", tuple(self.operations))
+        operations = as_tuple("operations", self.operations, Operation, "qdeq.Operation")
+        object.__setattr__(self, "operations", operations)
+        check_kind("n_inputs", self.n_inputs, Integral | None, "a whole number, or None")
         if not self.operations and (self.n_inputs or 0) < 1:
             raise UserError(
                 "operations=(): an angle encoding needs at least 1 rotation, or n_inputs where "
@@ -115,7 +118,11 @@ class AngleEncoding:
         cls, n_qubits: int, rotations: Iterable[tuple[str, int, int]]
     ) -> AngleEncoding:
         """Build an encoding from ``(gate name, wire, feature index)`` in time order."""
-        operations = (Operation(name, (wire,), feature=i) for name, wire, i in rotations)
+        triples = as_tuple("rotations", rotations, tuple | list, "(gate, wire, feature)")
+        for triple in triples:
+            if len(triple) != 3:
+                raise UserError(f"rotations hold {triple!r}: give (gate, wire, feature)")
+        operations = (Operation(name, (wire,), feature=i) for name, wire, i in triples)
         return cls(n_qubits, tuple(operations))
 
     @property
@@ -203,6 +210,8 @@ def reuploading(encoding: AngleEncoding, layers: Sequence[Circuit]) -> Circuit:
     >>> print(reuploading(encoding, [layer, layer]).draw())
     0: ──RY(θ0)──RX(x0)──RY(θ1)─┤
     """
+    check_kind("encoding", encoding, AngleEncoding, "an AngleEncoding")
+    layers = as_tuple("layers", layers, Circuit, "circuits")
     if not layers:
         raise UserError("layers=[]: data re-uploading needs at least 1 layer")
     upload = Circuit(encoding.n_qubits, encoding.operations)

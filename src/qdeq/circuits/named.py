@@ -8,7 +8,7 @@ from typing import get_args
 
 from qdeq.circuits.ansatz import hardware_efficient, paper_ansatz, strongly_entangling
 from qdeq.circuits.circuit import Circuit
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, check_choice, check_count, check_kind
 from qdeq.names import NamedAnsatz
 
 ANSAETZE = get_args(NamedAnsatz)
@@ -73,6 +73,7 @@ def without_entanglers(circuit: Circuit) -> Circuit:
     >>> without_entanglers(bell).count()
     1
     """
+    check_kind("circuit", circuit, Circuit, "a Circuit")
     kept = [operation for operation in circuit.operations if len(operation.wires) == 1]
     used = sorted({index for operation in kept for index in operation.parameters})
     position = {old: new for new, old in enumerate(used)}

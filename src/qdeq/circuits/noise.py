@@ -23,7 +23,7 @@ from qdeq.circuits.channels import TwoQubitDepolarising as TwoQubitDepolarising
 from qdeq.circuits.channels import check_probability, check_turns
 from qdeq.circuits.gates import GATES
 from qdeq.circuits.operation import Operation
-from qdeq.errors import UserError
+from qdeq.errors import UserError, as_tuple, check_count, check_kind
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,10 @@ class Rule:
             )
         if isinstance(self.gates, str):
             raise UserError(f"gates={self.gates!r} is one string: give a tuple, ({self.gates!r},)")
-        object.__setattr__(self, "gates", None if self.gates is None else tuple(self.gates))
+        if self.gates is not None:
+            object.__setattr__(self, "gates", as_tuple("gates", self.gates, str, "names of gates"))
+        if self.n_wires is not None:
+            check_count("n_wires", self.n_wires, 1, ", or None")
         for name in ("wires", "on"):
             object.__setattr__(self, name, _wires(name, getattr(self, name)))
         for name in ("gates", "wires", "on"):
@@ -200,10 +203,8 @@ class NoiseModel:
     readout: ReadoutError | Readout | Mapping[int, ReadoutError] | None = None
 
     def __post_init__(self) -> None:
-        rules = (self.rules,) if isinstance(self.rules, Rule) else tuple(self.rules)
-        for rule in rules:
-            if not isinstance(rule, Rule):
-                raise UserError(f"rules hold {rule!r}: give rules such as Rule(Depolarising(0.01))")
+        rules = (self.rules,) if isinstance(self.rules, Rule) else self.rules
+        rules = as_tuple("rules", rules, Rule, "rules such as Rule(Depolarising(0.01))")
         object.__setattr__(self, "rules", rules)
         if self.readout is not None and not isinstance(self.readout, ReadoutError):
             object.__setattr__(self, "readout", _readout(self.readout))
@@ -263,6 +264,7 @@ def format_noise(noise: NoiseModel) -> str:
     >>> format_noise(parse_noise("dephasing @ CNOT = 1e-2"))
     'dephasing@CNOT=0.01'
     """
+    check_kind("noise", noise, NoiseModel, "a NoiseModel")
     entries = [_format_rule(rule) for rule in noise.rules]
     if isinstance(noise.readout, ReadoutError):
         entries.append(f"readout={_format_readout(noise.readout)}")

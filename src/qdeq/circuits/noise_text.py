@@ -36,7 +36,7 @@ from qdeq.circuits.channels import (
 )
 from qdeq.circuits.gates import GATES
 from qdeq.circuits.noise import NoiseModel, ReadoutError, Rule
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_kind
 
 _KINDS = (
     *(Depolarising, TwoQubitDepolarising, Dephasing),
@@ -69,6 +69,7 @@ def parse_noise(text: str) -> NoiseModel:
     >>> parse_noise("depolarising@1q=0.001, two-qubit-depolarising=0.01, readout=0.02").readout
     ReadoutError(p01=0.02, p10=0.02)
     """
+    check_kind("noise", text, str, "a text such as 'depolarising=0.01'")
     rules: list[Rule] = []
     readout: dict[int | None, ReadoutError] = {}
     seen: set[str] = set()

@@ -16,7 +16,7 @@ import numpy as np
 from qdeq import names
 from qdeq.circuits.circuit import check_n_qubits
 from qdeq.circuits.gates import GATES
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, as_tuple, check_choice, check_count
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class MeasurementEnsemble:
         check_n_qubits(self.n_qubits)
         if isinstance(self.strings, str):
             raise UserError(f"strings={self.strings!r} is one string: give a tuple of them")
-        object.__setattr__(self, "strings", tuple(self.strings))
+        strings = as_tuple("strings", self.strings, str, "Pauli strings such as 'ZI'")
+        object.__setattr__(self, "strings", strings)
         if not self.strings:
             raise UserError("strings=(): an ensemble needs at least 1 observable")
         for string in self.strings:

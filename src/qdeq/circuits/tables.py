@@ -13,7 +13,7 @@ from qdeq.circuits.named import make_ansatz
 from qdeq.circuits.noise import NoiseModel
 from qdeq.circuits.observables import MeasurementEnsemble, make_observables
 from qdeq.circuits.operation import Operation
-from qdeq.errors import UserError, check_choice, check_count
+from qdeq.errors import UserError, as_tuple, check_choice, check_count
 from qdeq.names import TABLE_ENCODING
 
 AXES = ("RX", "RY", "RZ")
@@ -67,7 +67,7 @@ def table_circuit(
     1: ──RX(x1)──RY(x3)──RY(θ2)──RZ(θ3)─╰⊕─┤ ⟨Z⟩
     """
     check_n_qubits(n_qubits)
-    axes = tuple(axes)
+    axes = as_tuple("axes", axes, str, "names of rotations")
     for axis in axes:
         check_choice("axes", axis, AXES)
     if not axes or axes[0] == "RZ":

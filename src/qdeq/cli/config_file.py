@@ -39,6 +39,11 @@ def read_options(path: str | Path) -> dict[str, Any]:
         ) from error
     if file.suffix == ".toml":
         return _from_toml(text, str(path))
+    if file.suffix != ".json":
+        raise UserError(
+            f"config={str(path)!r} is of no kind that is read: give a run folder, its config.json "
+            "or a .toml file"
+        )
     seeds = None
     if file.name == "seeds.json":
         try:
@@ -69,6 +74,8 @@ def _from_toml(text: str, path: str) -> dict[str, Any]:
         if name not in known:
             near = closest(key, [option.replace("_", "-") for option in known])
             raise UserError(f"config={path!r}: {key} is not an option of qdeq train{near}")
+        if name in values:
+            raise UserError(f"config={path!r}: {key} is there twice, with - and with _; keep one")
         values[name] = _seeds_as_text(value, path) if name == "seeds" else value
     return values
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from qdeq._vectors import real_array
+from qdeq._vectors import as_reals
 from qdeq.circuits import AmplitudeEncoding
 from qdeq.devices.executor import DeviceError, Executor, as_item
 from qdeq.devices.function import check_executor, encoder_input
@@ -369,8 +369,8 @@ def _with_tolerance(
 
 def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
     dtype = model_of(model).theta.dtype
-    x = real_array("x", x, dtype)
-    start = start if start is None else real_array("start", start, dtype)
+    x = as_reals("x", x, dtype)
+    start = start if start is None else as_reals("start", start, dtype)
     each: tuple[int, ...] = (model.n_features,)
     if isinstance(model, Network):
         each = (model.wiring.n_sites, model.injection.n_features)

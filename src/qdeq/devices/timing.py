@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from qdeq.errors import UserError, check_amount, check_choice
+from qdeq.errors import UserError, check_amount, check_choice, check_kind
 
 if TYPE_CHECKING:
     from qdeq.circuits import Circuit, MeasurementEnsemble
@@ -98,6 +98,7 @@ def parse_timing(text: str) -> DeviceTiming:
     >>> parse_timing("superconducting,reset=2e-6,submission=0").reset
     2e-06
     """
+    check_kind("device", text, str, "a text such as 'superconducting'")
     preset, *rest = [part.strip() for part in text.split(",")]
     if "=" in preset:
         preset, rest = "", [preset, *rest]

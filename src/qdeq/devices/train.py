@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qdeq._vectors import real_array
+from qdeq._vectors import as_reals
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import check_executor
 from qdeq.devices.ledger import BudgetSpent, Ledger
@@ -130,7 +130,7 @@ def _shortage(ledger: Ledger, needed: Ledger) -> str | None:
 
 def _check_data(classifier: Classifier, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     model = quantum_model(classifier.model, "training on a device")
-    x, y = real_array("x", x, model.theta.dtype), np.asanyarray(y)
+    x, y = as_reals("x", x, model.theta.dtype), np.asanyarray(y)
     if np.ma.is_masked(y):
         raise UserError("y is masked: give a class for every sample")
     if x.ndim != 2 or not len(x) or x.shape[1] != model.n_features:

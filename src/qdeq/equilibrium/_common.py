@@ -11,7 +11,13 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.errors import UserError, check_amount, check_count
+from qdeq.errors import UserError, check_amount, check_callable, check_count
+
+
+def check_stopping(solver: Any) -> None:
+    """Raise `UserError` for a solver whose tolerances or norm cannot be what ends a search."""
+    check_tolerances(solver.rtol, solver.atol)
+    check_callable("norm", solver.norm, "a function of a pytree, such as optimistix.two_norm")
 
 
 def check_tolerances(rtol: Any, atol: Any, *, may_be_none: bool = False) -> None:

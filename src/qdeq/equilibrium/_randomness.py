@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from qdeq._numbers import at_least
+from qdeq._vectors import check_key
 from qdeq.equilibrium._problem import Draw
 from qdeq.equilibrium.shots import ShotSchedule, as_schedule
 from qdeq.errors import UserError
@@ -14,8 +15,8 @@ from qdeq.errors import UserError
 
 def check_randomness(key: Any, shots: Any, gradient_shots: Any = None) -> None:
     """Raise `UserError` for what is no key, shots without one, or of the gradient alone."""
-    if key is not None and not hasattr(key, "dtype"):
-        raise UserError(f"key={key!r}: give a key of JAX's, such as jax.random.key(0)")
+    if key is not None:
+        check_key(key)
     if key is None and (shots is not None or gradient_shots is not None):
         raise UserError("shots without a key: sampling is random, give key=jax.random.key(...)")
     if shots is None and gradient_shots is not None:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
 from qdeq.equilibrium._common import (
-    check_tolerances,
+    check_stopping,
     check_within,
     project,
     relative_error,
@@ -78,7 +78,7 @@ class Anderson(AbstractSolver, optx.AbstractFixedPointSolver):
     mixing: float = 1.0
 
     def __check_init__(self) -> None:
-        check_tolerances(self.rtol, self.atol)
+        check_stopping(self)
         check_count("history", self.history)
         check_within("ridge", self.ridge, lambda v: 0 <= v < math.inf, "that is at least 0")
         check_within("mixing", self.mixing, lambda v: 0 < v < math.inf, "above 0, at most about 1")

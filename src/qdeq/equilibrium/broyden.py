@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from qdeq._numbers import at_least
 from qdeq.equilibrium._common import (
     bounded,
-    check_tolerances,
+    check_stopping,
     project,
     relative_error,
     squares_in_range,
@@ -114,7 +114,7 @@ class Broyden(AbstractSolver, optx.AbstractRootFinder):
     history: int = eqx.field(default=10, static=True)
 
     def __check_init__(self) -> None:
-        check_tolerances(self.rtol, self.atol)
+        check_stopping(self)
         check_count("history", self.history)
 
     def is_dense(self, n: int) -> bool:

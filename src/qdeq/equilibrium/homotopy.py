@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qdeq._numbers import at_most
-from qdeq.equilibrium._common import check_tolerances, relative_error, two_norm
+from qdeq.equilibrium._common import check_stopping, relative_error, two_norm
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
 from qdeq.equilibrium.newton import value_and_jacobian
@@ -94,7 +94,7 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
     norm: Callable[[PyTree], Array] = optx.two_norm
 
     def __check_init__(self) -> None:
-        check_tolerances(self.rtol, self.atol)
+        check_stopping(self)
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> HomotopyState:
         """Start on the curve at (y, 0)."""

@@ -10,7 +10,7 @@ import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
 from qdeq._numbers import at_least
-from qdeq.equilibrium._common import check_tolerances, check_within, project, two_norm
+from qdeq.equilibrium._common import check_stopping, check_within, project, two_norm
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver, Estimate
 from qdeq.errors import check_choice, check_count
@@ -83,7 +83,7 @@ class KrasnoselskiiMann(AbstractSolver, optx.AbstractFixedPointSolver):
     burn_in: int = eqx.field(default=8, static=True)
 
     def __check_init__(self) -> None:
-        check_tolerances(self.rtol, self.atol)
+        check_stopping(self)
         check_choice("decay", self.decay, ["constant", "inverse-sqrt"])
         check_within("step_size", self.step_size, lambda value: 0 < value <= 1, "in (0, 1]")
         check_count("burn_in", self.burn_in, 0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from qdeq.equilibrium._common import check_tolerances, project, relative_error
+from qdeq.equilibrium._common import check_stopping, project, relative_error
 from qdeq.equilibrium._derivatives import value_and_matrix
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
@@ -54,7 +54,7 @@ class Newton(AbstractSolver, optx.AbstractRootFinder):
     norm: Callable[[PyTree], Array] = optx.two_norm
 
     def __check_init__(self) -> None:
-        check_tolerances(self.rtol, self.atol)
+        check_stopping(self)
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _NewtonState:
         """Start with nothing known."""

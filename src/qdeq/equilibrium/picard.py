@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from qdeq.equilibrium._common import check_tolerances, check_within, project, relative_error
+from qdeq.equilibrium._common import check_stopping, check_within, project, relative_error
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.solver import AbstractSolver
 
@@ -45,7 +45,7 @@ class Picard(AbstractSolver, optx.AbstractFixedPointSolver):
     damping: float = 0.0
 
     def __check_init__(self) -> None:
-        check_tolerances(self.rtol, self.atol)
+        check_stopping(self)
         check_within("damping", self.damping, lambda value: 0 <= value < 1, "in [0, 1)")
 
     def init(self, fn, y, args, options, f_struct, aux_struct, tags) -> _PicardState:

@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from qdeq._numbers import positive_part
+from qdeq._vectors import check_key
 from qdeq.equilibrium._derivatives import matrix
 from qdeq.equilibrium._problem import apply, flatten, knows_jacobian, start_of
 from qdeq.errors import check_choice, check_count
@@ -90,6 +91,7 @@ def hutchinson(
     S. Bai, V. Koltun, J. Z. Kolter, Stabilizing equilibrium models by Jacobian regularization,
     ICML 2021 (with a division by n that is left to the caller here).
     """
+    check_key(key)
     check_count("n_probes", n_probes)
     check_choice("probe", probe, ["rademacher", "normal"])
     check_choice("mode", mode, ["jvp", "vjp"])

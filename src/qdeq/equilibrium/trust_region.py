@@ -13,8 +13,9 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, PyTree
 
-from qdeq.equilibrium._common import check_tolerances
+from qdeq.equilibrium._common import check_stopping
 from qdeq.equilibrium.dense import DenseInverse
+from qdeq.errors import check_kind
 
 _DENSE = DenseInverse()
 _QR = lx.QR()
@@ -89,8 +90,10 @@ class Dogleg(_AbstractTrustRegion):
         norm: Callable[[PyTree], Array] = optx.two_norm,
         linear_solver: lx.AbstractLinearSolver = _DENSE,
     ) -> None:
-        check_tolerances(rtol, atol)
         self.rtol, self.atol, self.norm = rtol, atol, norm
+        check_stopping(self)
+        kind = lx.AbstractLinearSolver
+        check_kind("linear_solver", linear_solver, kind, "a solver of Lineax, such as lineax.QR()")
         self.descent = optx.DoglegDescent(linear_solver=linear_solver)
         self.search = optx.ClassicalTrustRegion()
         self.verbose = _silent
@@ -126,8 +129,10 @@ class LevenbergMarquardt(_AbstractTrustRegion):
         norm: Callable[[PyTree], Array] = optx.two_norm,
         linear_solver: lx.AbstractLinearSolver = _QR,
     ) -> None:
-        check_tolerances(rtol, atol)
         self.rtol, self.atol, self.norm = rtol, atol, norm
+        check_stopping(self)
+        kind = lx.AbstractLinearSolver
+        check_kind("linear_solver", linear_solver, kind, "a solver of Lineax, such as lineax.QR()")
         self.descent = optx.DampedNewtonDescent(linear_solver=linear_solver)
         self.search = optx.ClassicalTrustRegion()
         self.verbose = _silent

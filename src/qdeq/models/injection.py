@@ -15,9 +15,9 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from qdeq._precision import PRECISION
 from qdeq._scale import balanced, times_power
-from qdeq._vectors import real_array
+from qdeq._vectors import as_reals, check_key
 from qdeq.equilibrium.regularisers import gain_factor
-from qdeq.errors import UserError, check_amount, check_choice, check_count
+from qdeq.errors import UserError, as_tuple, check_amount, check_choice, check_count
 
 PARTS = ("input", "state", "bias")
 """The parts of an injection, U, W and b, by the names that `Injection` takes."""
@@ -86,7 +86,8 @@ class Injection(eqx.Module):
         bound: float | None = None,
         floor: float | None = None,
     ):
-        names = (learned,) if isinstance(learned, str) else tuple(learned)
+        learned = (learned,) if isinstance(learned, str) else learned
+        names = as_tuple("learned", learned, str, "names of parts")
         for name in names:
             check_choice("learned", name, PARTS)
         self.learned = tuple(part for part in PARTS if part in names)
@@ -163,6 +164,7 @@ class Injection(eqx.Module):
             check_count(name, size)
         for name, value in {"scale": scale, "gain": gain}.items():
             check_amount(name, value)
+        check_key(key)
         input_key, state_key = jax.random.split(key)
         # The norm of a matrix of standard normal numbers tends to the sum of these roots.
         longest = math.sqrt(n_inputs) + math.sqrt(n_observables)
@@ -362,7 +364,7 @@ def injection_of(
 def _array(
     name: str, value: ArrayLike, wanted: str, ndim: int, dtype: jnp.dtype, rows: int | None = None
 ) -> Array:
-    array = real_array(name, value, dtype)
+    array = as_reals(name, value, dtype)
     shape = array.shape
     if len(shape) != ndim or 0 in shape or (rows is not None and shape[0] != rows):
         raise UserError(f"{name} has shape {shape}: give an array of shape {wanted}")

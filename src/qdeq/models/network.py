@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qdeq._numbers import at_least
+from qdeq._vectors import check_key
 from qdeq.equilibrium._randomness import check_randomness
 from qdeq.equilibrium.enclosures import Encloser, Region
 from qdeq.equilibrium.networks import (
@@ -121,6 +122,7 @@ class Network(ModelFunction):
         self.cell, self.injection, self.wiring, self.reads = cell, injection, wiring, read_out
         self.head = None
         if key is not None and n_outputs is not None:
+            check_key(key)
             self.head = eqx.nn.Linear(injection.n_states, n_outputs, key=key)
 
     def on(self, wiring: AbstractWiring, kinds: Any = None) -> "Network":

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from qdeq._vectors import check_key
 from qdeq.circuits import MeasuredCircuit, NoiseModel
 from qdeq.models.quantum_model import QuantumModel
 
@@ -54,5 +55,6 @@ def paper_model(
     measured = MeasuredCircuit.named(
         n_qubits, encoding, trainable=trainable, n_features=n_features, noise=noise
     )
+    check_key(key)
     theta = jax.random.uniform(key, (measured.n_parameters,), minval=-jnp.pi, maxval=jnp.pi)
     return QuantumModel(theta, measured=measured, method=method)

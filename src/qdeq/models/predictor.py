@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from qdeq._numbers import at_most, nan_unless_finite
+from qdeq._vectors import check_key
 from qdeq.equilibrium import Direct, Equilibrium, ShotSchedule, Solution
 from qdeq.equilibrium._common import check_within
 from qdeq.errors import UserError, check_choice, check_count
@@ -84,6 +85,7 @@ class Predictor(eqx.Module):
         head: str,
         key: PRNGKeyArray | Array,
     ):
+        check_key(key)
         check_choice("head", head, HEADS)
         check_model(model)
         if isinstance(model, Network) and model.head is not None:
@@ -135,6 +137,8 @@ class Predictor(eqx.Module):
             Measure with so many shots per setting (None: exactly), drawn with this key; derivatives
             stay exact, see `SampledModel`.
         """
+        if key is not None:
+            check_key(key)
         keep = None if key is None else self.keep_mask(key)
         if shots is not None:
             function = SampledModel(self.model).bind(x)

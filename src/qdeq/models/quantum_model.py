@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 from qdeq import native
 from qdeq._precision import PRECISION
 from qdeq._scale import direction
-from qdeq._vectors import as_vector, real_array
+from qdeq._vectors import as_reals, as_vector
 from qdeq.circuits import (
     AmplitudeEncoding,
     AngleEncoding,
@@ -25,7 +25,7 @@ from qdeq.circuits import (
 )
 from qdeq.equilibrium._programs import is_staged
 from qdeq.equilibrium.enclosures import Encloser, Region
-from qdeq.errors import UserError, check_choice
+from qdeq.errors import UserError, check_choice, check_kind
 from qdeq.models.function import ModelFunction, all_trained
 from qdeq.models.injection import Injection, injection_of
 from qdeq.names import Method
@@ -122,7 +122,7 @@ class QuantumModel(ModelFunction):
         noise: NoiseModel | EllipsisType | None = ...,
         measured: MeasuredCircuit | None = None,
     ):
-        self.theta = real_array("theta", theta, jnp.result_type(float))
+        self.theta = as_reals("theta", theta, jnp.result_type(float), "angles in radians")
         parts = {"circuit": circuit, "encoding": encoding, "observables": observables}
         self.measured = _measured(measured, parts, noise)
         self.method = method
@@ -334,6 +334,7 @@ def _measured(
         if missing:
             raise UserError(f"{', '.join(missing)} left out: give them, or measured=")
         return MeasuredCircuit(**parts, noise=None if noise is ... else noise)
+    check_kind("measured", whole, MeasuredCircuit, "a MeasuredCircuit")
     changes = {name: part for name, part in parts.items() if part is not None}
     return replace(whole, **changes, **({} if noise is ... else {"noise": noise}))
 

@@ -116,8 +116,7 @@ def certify_run(
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise UserError(f"samples={samples!r}: give a whole number of at least 1")
     loaded = load(run, model=model, config=config)
-    if dataset is None:
-        dataset = dataset_of_run(moved(loaded.config, data_dir), loaded.folder)
+    dataset = dataset_of_run(moved(loaded.config, data_dir), loaded.folder, dataset)
     chosen: Split = getattr(dataset, split)
     x = np.asarray(chosen.x[:samples], np.float64)
     function = loaded.classifier.model

@@ -53,12 +53,14 @@ class RunComparison:
             [label, *(_difference(one) for one in row[1:])]
             for label, row in self.differences.items()
         ]
-        tables = {
-            "Numbers": (["", *self.runs], metrics, "Mean ± standard deviation over seeds, if any."),
-        }
+        is_paired = any(one is not None for row in self.differences.values() for one in row)
+        text = "Mean ± standard deviation over seeds, if any."
+        if not is_paired:
+            text += f" No other run has a seed of {self.runs[0]}, so no differences are paired."
+        tables = {"Numbers": (["", *self.runs], metrics, text)}
         if options:
             tables["What differs"] = (["", *self.runs], options, "Everything else is the same.")
-        if any(one is not None for row in self.differences.values() for one in row):
+        if is_paired:
             text = (
                 f"Each run minus {self.runs[0]}, the mean over the seeds that both have, with its "
                 f"{LEVEL:.0%} interval (Student's t) where these are two or more. An interval "
@@ -103,7 +105,7 @@ def compare(runs: Sequence[str | Path]) -> RunComparison:
     >>> print(found.differences["test accuracy"][1])  # doctest: +SKIP
     +0.0124 [+0.0031, +0.0217]
     """
-    if isinstance(runs, str | Path) or len(runs) < 2:
+    if isinstance(runs, str | Path) or not isinstance(runs, Sequence) or len(runs) < 2:
         raise UserError(f"runs={runs!r}: give two run folders or more to compare")
     folders = [RunFolder.open(run) for run in runs]
     places = [folder.path.resolve() for folder in folders]

@@ -1,12 +1,12 @@
 """The data set of a configuration. Imports no JAX, so that classical baselines start fast."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdeq.data import Dataset, ImageComponents, TablePreparation, load
 from qdeq.data.files import load_file
 from qdeq.data.table_files import existing, fingerprint
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_kind
 from qdeq.names import OWN_DATA
 from qdeq.training.config import TrainConfig
 
@@ -67,7 +67,14 @@ def load_dataset(
     )
 
 
-def dataset_of_run(config: TrainConfig, folder: "RunFolder") -> Dataset:
+def check_dataset(dataset: Any) -> None:
+    """Raise `UserError` for what is no data set, such as bare arrays."""
+    check_kind("dataset", dataset, Dataset, "what qdeq.data.from_arrays or read_table returns")
+
+
+def dataset_of_run(
+    config: TrainConfig, folder: "RunFolder", dataset: Dataset | None = None
+) -> Dataset:
     """The data set of a run folder again, as it was in training.
 
     Parameters
@@ -76,12 +83,18 @@ def dataset_of_run(config: TrainConfig, folder: "RunFolder") -> Dataset:
         Of the run, with its files where they are now (`moved`).
     folder
         The run folder.
+    dataset
+        One that was given again: it is taken if it is the run's.
 
     Raises
     ------
     UserError
-        As `load_dataset`, or if a file has changed since.
+        As `load_dataset`, or if a file has changed since, or another data set is given.
     """
+    if dataset is not None:
+        check_dataset(dataset)
+        folder.check_same_data(dataset)
+        return dataset
     if not config.is_file:
         return load_dataset(config)
     before = folder.read_files()

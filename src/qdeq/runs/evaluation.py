@@ -50,7 +50,7 @@ class Evaluation:
         Of one evaluation of the split; None without shots.
     deviation
         Standard deviation (n - 1) over the seeds, or of one seed over the repeats, by name; empty
-        with fewer than two.
+        with fewer than two, and of many seeds without `residual_max`.
     seeds
         Of a run of many; None for one.
     """
@@ -149,7 +149,7 @@ def evaluate(
         )
     if solver is not None and shots is None:
         config = config.replace(solver=solver)
-    dataset = dataset_of_run(config, folder) if dataset is None else dataset
+    dataset = dataset_of_run(config, folder, dataset)
     trainer = make_trainer(config, devices=1, dataset=dataset, model=model)
     chosen: Split = getattr(trainer.dataset, split)
     template = trainer.init().best_classifier
@@ -243,6 +243,8 @@ def _combined(results: list[list[dict[str, Any]]]) -> tuple[dict[str, Any], dict
     extra: dict[str, Any] = {}
     if len(spread["loss"]) > 1:
         extra["deviation"] = {name: float(values.std(ddof=1)) for name, values in spread.items()}
+        if len(results) > 1:  # of many seeds the largest, around which seeds do not vary
+            del extra["deviation"]["residual_max"]
     if "total_shots" in found:
         extra["measured_residual_mean"] = found["measured_residual_mean"]
         extra["total_shots"] = round(found["total_shots"])

@@ -161,8 +161,7 @@ def add_details(
     folder = RunFolder.open(run).seed_folders()[0]
     loaded = load(folder.path, model=model, config=config)
     before = folder.read_report_data(ReportData)
-    if dataset is None:
-        dataset = dataset_of_run(moved(loaded.config, data_dir), folder)
+    dataset = dataset_of_run(moved(loaded.config, data_dir), folder, dataset)
     folder.write_report_data(measured(loaded, dataset, before))
 
 

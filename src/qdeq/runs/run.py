@@ -16,16 +16,24 @@ from qdeq.data.table_files import fingerprint
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_DATA, OWN_MODEL
-from qdeq.runs.dataset import absolute, dataset_of_run, files_of
+from qdeq.runs.dataset import absolute, check_dataset, dataset_of_run, files_of
 from qdeq.runs.dataset import moved as moved
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.seeds import check_seeds
-from qdeq.runs.session import OnEpoch, OnStage, Session, ignore, is_writer, make_trainer
+from qdeq.runs.session import (
+    OnEpoch,
+    OnStage,
+    Session,
+    check_listeners,
+    ignore,
+    is_writer,
+    make_trainer,
+)
 from qdeq.runs.session import TrainingInterrupted as TrainingInterrupted
 from qdeq.runs.tracking import Track, Tracking, trackers_of
 from qdeq.runs.trained import Run
 from qdeq.runs.training_files import Checkpoint
-from qdeq.training.config import TrainConfig
+from qdeq.training.config import TrainConfig, check_config
 from qdeq.training.loop import Trainer
 from qdeq.training.recommended import recommended
 from qdeq.training.state import ModelMaker, TrainState
@@ -91,6 +99,10 @@ def train(
     >>> f"{run.summary.spread('test_accuracy'):.3f}"  # doctest: +SKIP
     '0.931 ± 0.012'
     """
+    check_config(config)
+    check_listeners(on_epoch, on_stage)
+    if dataset is not None:
+        check_dataset(dataset)
     if config is None:
         is_table = dataset is not None and (dataset.preparation or dataset.targets)
         config = TrainConfig(**(recommended(dataset) if dataset and is_table else {}))
@@ -179,6 +191,7 @@ def resume(
     TrainingInterrupted
         On Ctrl-C or SIGTERM, after a checkpoint was written.
     """
+    check_listeners(on_epoch, on_stage)
     folder = RunFolder.open(run)
     with folder.held() if is_writer() else contextlib.nullcontext():
         kept, seeds = moved(folder.read_config(), data_dir), folder.read_seeds()
@@ -207,10 +220,7 @@ def resume(
         if folder.has_many_seeds:
             _check_that_no_seed_went_ahead(folder, seed_folders, finished)
         (on_stage or ignore)("loading data")
-        if dataset is None:
-            dataset = dataset_of_run(config, folder)
-        else:
-            folder.check_same_data(dataset)
+        dataset = dataset_of_run(config, folder, dataset)
         trainer = make_trainer(
             config, n_seeds=len(seeds), devices=devices, dataset=dataset, model=model
         )

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_path
 from qdeq.runs.data_files import DataFiles
 from qdeq.runs.result_files import ResultFiles
 from qdeq.runs.training_files import Checkpoint as Checkpoint
@@ -36,6 +36,7 @@ class RunFolder(DataFiles, TrainingFiles, ResultFiles):
         UserError
             When the folder exists and holds something, or cannot be made.
         """
+        check_path("out", path)
         folder = cls(Path(path))
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -85,6 +86,7 @@ class RunFolder(DataFiles, TrainingFiles, ResultFiles):
         UserError
             When there is no such folder, or neither `config.json` nor `seeds.json` in it.
         """
+        check_path("run", path)
         folder = cls(Path(path))
         if not folder.path.is_dir():
             raise UserError(f"run={str(path)!r}: there is no such folder; give a run folder")

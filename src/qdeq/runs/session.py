@@ -21,10 +21,10 @@ import numpy as np
 
 from qdeq._arrays import tree_to_arrays
 from qdeq.data import Dataset
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_callable
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_MODEL
-from qdeq.runs.dataset import load_dataset
+from qdeq.runs.dataset import check_dataset, load_dataset
 from qdeq.runs.judging import judge
 from qdeq.runs.report import write_report
 from qdeq.runs.report_data import of_run
@@ -88,10 +88,19 @@ def make_trainer(
         When the data or the model cannot be had as configured, or there are fewer devices.
     """
     check_model_given(config, model)
-    dataset = load_dataset(config) if dataset is None else dataset
+    if dataset is None:
+        dataset = load_dataset(config)
+    check_dataset(dataset)
     at_once = seeds_at_once(config, n_qubits_of(config, dataset))
     layout = Layout.of(n_seeds, n_devices=devices, seeds_at_once=at_once)
     return Trainer(config, dataset, layout=layout, **({} if model is None else {"model": model}))
+
+
+def check_listeners(on_epoch: Any, on_stage: Any) -> None:
+    """Raise `UserError` for what cannot be called while a run trains."""
+    for name, listener in (("on_epoch", on_epoch), ("on_stage", on_stage)):
+        if listener is not None:
+            check_callable(name, listener, "a function of one argument, or None")
 
 
 def check_model_given(config: TrainConfig, model: Any) -> None:

@@ -1,7 +1,7 @@
 """A grid of configurations, each with many seeds, one task per configuration; the table of results.
 
 The tasks run through Ray on one machine or many, or in this process one by one. Every one of them
-is a run of many seeds (`many.py`) in a folder of its own, which is what makes a sweep resumable.
+is a run of many seeds in a folder of its own, which is what makes a sweep resumable.
 """
 
 import csv
@@ -145,7 +145,8 @@ def run_sweep(
     tasks
         What `plan` returned.
     out
-        Folder of the sweep; continued when it holds one with the same base and seeds.
+        Folder of the sweep; continued when it holds one with the same base and seeds, of which
+        the tasks have every finished one.
     runner
         How to run tasks: `run_here`, or one made by `ray_runner`.
     on_result
@@ -162,10 +163,10 @@ def run_sweep(
         When the folder cannot be used.
     """
     _claim(out, tasks)
-    results: list[Result] = []
+    kept = {task.folder: Result.of(task) for task in tasks}
+    results = [result for result in kept.values() if result is not None]
 
-    def add(result: Result) -> None:
-        results.append(result)
+    def write_table() -> None:
         results.sort(key=_rank)
         for name, text in (
             ("results.csv", as_csv(results)),
@@ -173,14 +174,16 @@ def run_sweep(
             ("results.md", as_markdown(results) + "\n"),
         ):
             write_atomically(out / name, text.encode())
-        if on_result is not None:
-            on_result(result)
 
-    kept = [Result.of(task) for task in tasks]
-    for result in filter(None, kept):
-        add(result)
-    for result in runner([t for t, result in zip(tasks, kept, strict=True) if result is None]):
-        add(result)
+    if results:  # at once: a table that is there already never has fewer rows meanwhile
+        write_table()
+    say = on_result or (lambda _: None)
+    for result in tuple(results):
+        say(result)
+    for result in runner([task for task in tasks if kept[task.folder] is None]):
+        results.append(result)
+        write_table()
+        say(result)
     return results
 
 
@@ -373,6 +376,7 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
                 f"out={str(out)!r}: the folder holds a sweep with other options or seeds; choose "
                 "another one, or repeat the command that made it"
             )
+        _check_that_no_row_is_lost(out, tasks)
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -384,6 +388,18 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
     if occupied:
         raise UserError(f"out={str(out)!r}: the folder is not empty and no sweep; choose another")
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _check_that_no_row_is_lost(out: Path, tasks: Sequence[Task]) -> None:
+    """Raise `UserError` where the table has finished rows that the grid does not have."""
+    table = _read(out / "results.json") or {"results": []}
+    finished = {row["folder"] for row in table["results"] if row["status"] == "finished"}
+    lost = sorted(finished - {task.folder.name for task in tasks})
+    if lost:
+        raise UserError(
+            f"out={str(out)!r}: its table has {lost[0]}, which is not in this grid: give a grid "
+            "that has it as well, or another folder"
+        )
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_kind
 from qdeq.names import PresetName
 from qdeq.training.checked import as_text, checked, hints_of, is_own, object_fields
 from qdeq.training.options import (
@@ -129,6 +129,7 @@ class TrainConfig(
         UserError
             If it was given one that is not given now.
         """
+        check_config(config)
         given = {} if config is None else config.objects()
         for name in object_fields(type(self)):
             if name not in given and is_own(getattr(self, name)):
@@ -182,6 +183,11 @@ class TrainConfig(
             return cls(**values)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
+
+
+def check_config(config: Any) -> None:
+    """Raise `UserError` for what is no configuration, such as the name of a preset."""
+    check_kind("config", config, TrainConfig | None, "a TrainConfig, or None")
 
 
 PRESETS: dict[PresetName, TrainConfig] = {

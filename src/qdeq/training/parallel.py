@@ -7,6 +7,7 @@ of the programs every array is whole and the same everywhere, so that nothing el
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from qdeq import native
-from qdeq.errors import UserError
+from qdeq.errors import UserError, told
 from qdeq.training.config import TrainConfig
 from qdeq.training.processes import wait_for_all_processes
 
@@ -94,10 +95,10 @@ class Layout:
         """
         devices = jax.devices()
         n_devices = len(devices) if n_devices is None else n_devices
-        if not 1 <= n_devices <= len(devices):
+        if not isinstance(n_devices, Integral) or not 1 <= n_devices <= len(devices):
             raise UserError(
-                f"devices={n_devices}: JAX has {len(devices)} ({devices[0].device_kind}); give a "
-                "number from 1 to that, or let more processes take part"
+                f"devices={told(n_devices)}: JAX has {len(devices)} ({devices[0].device_kind}); "
+                "give a number from 1 to that, or let more processes take part"
             )
         if n_devices < len(devices) and jax.process_count() > 1:
             raise UserError(

@@ -209,7 +209,9 @@ def _model_of(
     if model is None:
         parts = dict(choices.parts)
         return build_model(choices.n_qubits, n_features=choices.n_features, key=key, **parts)
-    made = model if isinstance(model, ModelFunction) else model(key)
+    made: Any = model
+    if callable(model) and not isinstance(model, ModelFunction):
+        made = model(key)
     check_model(made)
     if made.n_features != choices.n_features:
         raise UserError(

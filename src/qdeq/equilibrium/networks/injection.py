@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from qdeq._vectors import lost_in_reals
+from qdeq._vectors import check_key, lost_in_reals
 from qdeq.equilibrium.networks.wiring import AbstractWiring
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError, check_amount, check_count, check_flag
@@ -118,6 +118,7 @@ class EdgeInjection(eqx.Module):
         check_count("n_states", n_states)
         if not isinstance(gain, Array):
             check_amount("gain", gain)
+        check_key(key)
         for_features, for_messages = jax.random.split(key)
         features = jax.random.normal(for_features, (n_inputs, n_features))
         features = features / max(n_features, 1) ** 0.5
