@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 
 from qdeq.names import IN_WORDS
@@ -92,8 +93,7 @@ def _training(histories: Sequence[Sequence[dict[str, Any]]], kept: int | None = 
                 panel.axvline(kept, color=GREY, lw=1, ls=":", label=f"kept: epoch {kept}")
             panel.set(title=_title(name), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
             panel.xaxis.set_major_locator(_whole_numbers())
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        legend_below(figure, axes[0])
     return figure
 
 
@@ -235,6 +235,16 @@ def styled_figure(
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, tuple(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def legend_below(figure: Figure, panel: Axes, *, most: int = 5) -> Legend:
+    """The legend of all panels, from the labels of one, outside of them: it covers no data.
+
+    `most` is how many labels stand side by side.
+    """
+    handles, labels = panel.get_legend_handles_labels()
+    ncols = min(len(labels), most)
+    return figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
 
 
 def has_penalty(histories: Sequence[Sequence[dict[str, Any]]]) -> bool:

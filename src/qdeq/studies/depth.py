@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qdeq.names import DataName, Trainable
-from qdeq.runs.figures import BLUE, ORANGE, styled_figure
+from qdeq.runs.figures import BLUE, ORANGE, legend_below, styled_figure
 from qdeq.studies.claims import verdict
 from qdeq.studies.figures import cost_against_depth
 from qdeq.studies.paper import ENCODINGS, PaperTable, cost_row, table_row
@@ -148,6 +148,5 @@ def draw(results: Results, rows: Sequence[Row], encoding: str) -> Figure:
             panel.axhspan(unit * mean - spread, unit * mean + spread, color=BLUE, alpha=0.13, lw=0)
             panel.set(title=title, xlabel="applications")
             panel.set_xticks(depths)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        legend_below(figure, axes[0])
     return figure

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from qdeq.runs.circuit import circuit_of
-from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, confusion, styled_figure
+from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, confusion, legend_below, styled_figure
 from qdeq.studies.paper import DEPTHS
 from qdeq.studies.results import Results
 from qdeq.studies.runner import folder_of
@@ -105,8 +105,7 @@ def training_curves(results: Results, encoding: str, out: Path) -> Figure | None
                 margin = 0.05 * (ends.max() - ends.min()) or 0.01
                 panel.set_ylim(ends.min() - margin, ends.max() + margin)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        legend_below(figure, axes[0])
     return figure
 
 
@@ -160,7 +159,7 @@ def accuracy_against_depth(results: Results, encoding: str) -> Figure | None:
         axes.set(title="Accuracy against depth", xlabel="applications of the circuit")
         axes.set_ylabel("test accuracy")
         axes.set_xticks(depths, [f"{int(depth)}" for depth in depths])
-        axes.legend(loc="best")
+        legend_below(figure, axes)
     return figure
 
 
@@ -208,8 +207,7 @@ def cost_against_depth(results: Results, encoding: str) -> Figure | None:
             panel.set(title=title, xlabel="applications of the circuit", ylabel=unit)
             panel.set_xticks(costs["depths"])
             panel.set_ylim(0, 1.15 * max(*values, limit))
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        legend_below(figure, axes[0])
     return figure
 
 

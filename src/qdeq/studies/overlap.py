@@ -14,7 +14,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from qdeq.circuits import GATES
-from qdeq.runs.figures import BLUE, GREEN, ORANGE, styled_figure
+from qdeq.runs.figures import BLUE, GREEN, ORANGE, legend_below, styled_figure
 from qdeq.studies.kinds import result
 from qdeq.studies.results import Grid, Results
 from qdeq.studies.study import Metric, Result, Row, Study, Tell
@@ -220,8 +220,7 @@ def draw(found: list[Overlaps]) -> Figure:
             panel.set(title=overlaps.encoding, xlabel="|z − z′|, radians", ylim=(-0.03, 1.05))
             panel.set_xticks([0, math.pi / 2, math.pi], ["0", "π/2", "π"])
         axes[0].set_ylabel("|⟨0|S(z)† S(z′)|0⟩|")
-        handles, labels = axes[0].get_legend_handles_labels()
-        legend = figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        legend = legend_below(figure, axes[0])
         for handle in legend.legend_handles[:2]:
             if isinstance(handle, PathCollection):
                 handle.set_sizes([16])

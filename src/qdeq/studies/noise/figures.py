@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, styled_figure
+from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, legend_below, styled_figure
 from qdeq.studies.noise.study import NoiseStudy
 from qdeq.studies.results import Results
 from qdeq.studies.study import Device, Row
@@ -78,7 +78,7 @@ def against_noise(
             )
         axes[0].set_ylabel(label)
         _share_range(axes, log=log)
-        _legend(figure, axes[0])
+        legend_below(figure, axes[0], most=4)
     return figure
 
 
@@ -108,7 +108,7 @@ def against_shots(study: NoiseStudy, results: Results) -> Figure | None:
         _share_range(
             [a for a, p in zip(axes, panels, strict=True) if p[1] == "accuracy"], log=False
         )
-        _legend(figure, axes[0])
+        legend_below(figure, axes[0], most=4)
     return figure
 
 
@@ -129,7 +129,7 @@ def solvers(found: Mapping[str, dict[str, Any]]) -> Figure | None:
             panel.set(title=f"{encoding.capitalize()} encoding", xlabel="shots per evaluation")
         axes[0].set_ylabel("root-mean-square |m − m*|")
         _share_range(axes, log=True)
-        _legend(figure, axes[0])
+        legend_below(figure, axes[0], most=4)
     return figure
 
 
@@ -169,8 +169,3 @@ def _share_range(axes: Sequence[Axes], *, log: bool) -> None:
         low, high = low / 2, 2 * high
     for panel in axes:
         panel.set_ylim(low, high if log else min(high, 1.02))
-
-
-def _legend(figure: Figure, panel: Axes) -> None:
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
