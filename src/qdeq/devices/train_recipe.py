@@ -117,7 +117,8 @@ def step_cost(
     -------
     Ledger
         With every sample using all `max_steps` evaluations; without repeated submissions and
-        without the calibration of a `ReadoutCorrection`.
+        without what the executor has to `prepare`, such as the calibration of a
+        `ReadoutCorrection`.
     """
 
     # Inside: it imports this module.
