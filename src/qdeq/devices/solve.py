@@ -5,7 +5,6 @@ Any solver that evaluates f once per step, at its iterate, drives it. Training i
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -23,7 +22,7 @@ from qdeq.devices.solve_state import DeviceSolution, SolveState
 from qdeq.equilibrium import Anderson, KrasnoselskiiMann, ShotSchedule
 from qdeq.equilibrium.shots import as_schedule, tolerance_under_shots
 from qdeq.equilibrium.solver import Solver, as_solver, check_solver, finds_zero, name_of
-from qdeq.errors import UserError, check_count, told
+from qdeq.errors import UserError, check_amount, check_count, told
 from qdeq.lowering.program import Program
 from qdeq.models import Network, QuantumModel
 from qdeq.models.cells import circuit_of
@@ -359,8 +358,7 @@ def _with_tolerance(
             solver = KrasnoselskiiMann(rtol=0.0, atol=atol)
     rtol, atol = solver.rtol, solver.atol
     if tolerance is not None:
-        if not isinstance(as_item(tolerance), Real) or not tolerance >= 0:
-            raise UserError(f"tolerance={told(tolerance)}: give a number that is at least 0")
+        check_amount("tolerance", as_item(tolerance))
         rtol, atol = 0.0, tolerance
     elif shots is not None and not as_solver(solver).averages:
         atol = max(float(atol), tolerance_under_shots(shots, n, averages=False))

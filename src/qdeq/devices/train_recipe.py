@@ -77,6 +77,8 @@ class DeviceRecipe:
             check_count(name, getattr(self, name))
         for name in ("learning_rate", "perturbation_size"):
             check_amount(name, as_item(getattr(self, name)), above=True)
+        if self.tolerance is not None:
+            check_amount("tolerance", as_item(self.tolerance))
         check_count("seed", self.seed, 0)
         for name in ("shots", "gradient_shots"):
             check_shots(name, getattr(self, name))
