@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qdeq.devices.batches import real_array
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import check_executor
 from qdeq.devices.ledger import BudgetSpent, Ledger
-from qdeq.devices.solve import real_array
 from qdeq.devices.train_recipe import DeviceRecipe, check_recipe, step_cost
 from qdeq.devices.train_state import DeviceTraining
 from qdeq.devices.train_step import Attempt
