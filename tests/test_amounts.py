@@ -8,6 +8,7 @@ import pytest
 
 import qdeq
 from qdeq.circuits import AmplitudeEncoding, hardware_efficient, paper_angle_encoding
+from qdeq.devices import DeviceRecipe
 from qdeq.devices.timing import DeviceTiming
 from qdeq.equilibrium.networks import Chain
 from qdeq.models import Injection
@@ -33,6 +34,7 @@ def takes():
     yield "paper_model", "n_qubits", lambda v: qdeq.paper_model(n_qubits=v, key=KEY)
     yield "Circuit.draw", "max_width", lambda v: hardware_efficient(2, 1).draw(max_width=v)
     yield "Chain.draw", "max_width", lambda v: Chain(3).draw(max_width=v)
+    yield "DeviceRecipe", "tolerance", lambda v: DeviceRecipe(tolerance=v)
     yield "GeometricShots", "growth", lambda v: qdeq.equilibrium.GeometricShots(10, 100, growth=v)
 
 

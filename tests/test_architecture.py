@@ -56,6 +56,22 @@ def test_a_folder_imports_only_those_before_it(folder):
     assert {file: found for file, found in wrong.items() if found} == {}
 
 
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("qdeq", "Equilibrium"),
+        ("qdeq.devices", "SimulatorExecutor"),
+        ("qdeq.runs", "load"),
+        ("qdeq.training", "TrainConfig"),
+    ],
+)
+def test_names_that_load_on_first_use_are_known_before(package, name):
+    """To completion, which asks `dir`, and to `from package import *`."""
+    module = importlib.import_module(package)
+    assert name in module.__all__ and set(module.__all__) <= set(dir(module))
+    assert all(hasattr(module, each) for each in module.__all__)
+
+
 def test_the_picture_in_the_documentation_shows_the_same_folders():
     page = Path(__file__).parents[1] / "docs" / "architecture.md"
     picture = page.read_text(encoding="utf-8").split("```")

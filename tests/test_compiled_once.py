@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import qdeq
+from qdeq.devices import DeviceFunction, SimulatorExecutor
 from qdeq.equilibrium import (
     Direct,
     Equilibrium,
@@ -22,6 +23,7 @@ from qdeq.equilibrium import (
 from qdeq.equilibrium._fingerprint import of_value
 from qdeq.equilibrium._programs import _MOST_PROGRAMS, _program
 from qdeq.equilibrium.networks import Chain, EdgeInjection, NetworkEquilibrium, Wired
+from qdeq.lowering import Program
 from qdeq.models import QuantumModel
 from qdeq.models.sampled import SampledModel
 
@@ -53,6 +55,7 @@ SHOTS = qdeq.QuantumModel(
     encoding=qdeq.AngleEncoding.from_rotations(1, [("RY", 0, 0)]),
     observables=qdeq.z_of_every_wire(1),
 )
+DEVICE = DeviceFunction(SHOTS, SimulatorExecutor(Program.of(SHOTS).circuit, SHOTS.observables))
 
 
 class Cell(eqx.Module):
@@ -83,6 +86,8 @@ def network(cell, x):
 
 
 MATRIX = np.eye(3, dtype=np.float32) / 4
+_SLOPE = 0.0
+_seen = []
 
 CALLS = {
     "the same function": lambda i: LAYER(f, jnp.zeros(3), jnp.ones(3) * i),
@@ -93,6 +98,10 @@ CALLS = {
         lambda w: LAYER(lambda z: jax.nn.relu(w @ z + 1), jnp.zeros(3))
     )(MATRIX / i),
     "a module": lambda i: LAYER(Cell(jnp.asarray(MATRIX / i)), jnp.zeros(3), jnp.ones(3)),
+    "a device": lambda i: Direct(2)(DEVICE, jnp.zeros(1), jnp.ones(1) * i),
+    "a callback that keeps count": lambda i: Direct(2)(
+        lambda z: 0.5 * jax.pure_callback(lambda z: (_seen.append(1), z)[1], z, z), jnp.zeros(3)
+    ),
     "a custom derivative": lambda i: LAYER(
         lambda z, x: rule_of_its_own(0.3)(z) + x, jnp.zeros(3), jnp.ones(3) * i
     ),
@@ -220,6 +229,30 @@ def test_functions_that_differ_in_their_derivative_only_do_not_share_a_program()
         return float(jax.grad(lambda x: exact(lambda z: rule(z) + x, jnp.zeros(1)).value[0])(0.1))
 
     assert implicit(0.2) == pytest.approx(1 / 0.8) and implicit(0.5) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("holds", ["closure", "method", "global", "list"])
+def test_what_a_derivative_rule_alone_reads_is_seen_when_it_changes(holds):
+    class Spike:
+        """A surrogate gradient, whose slope a training may change."""
+
+        def rule(self, tangent, _, z):
+            return self.slope * tangent
+
+    spike, slopes = Spike(), [0.0]
+    rules = {
+        "closure": lambda tangent, _, z: spike.slope * tangent,
+        "method": spike.rule,
+        "global": lambda tangent, _, z: _SLOPE * tangent,
+        "list": lambda tangent, _, z: slopes[0] * tangent,
+    }
+    rounded = jax.custom_jvp(lambda z: 0.5 * jnp.round(z))
+    rounded.defjvps(rules[holds])
+    layer = Equilibrium(Picard(), Implicit(), max_steps=30)
+    for slope in (0.2, jnp.asarray(0.5)):
+        spike.slope = slopes[0] = globals()["_SLOPE"] = slope
+        found = jax.grad(lambda x: layer(lambda z: rounded(z) + x, jnp.zeros(1)).value[0])(0.1)
+        assert float(found) == pytest.approx(1 / (1 - float(slope)))
 
 
 def test_numbers_that_decide_what_is_computed_stay_numbers():

@@ -148,6 +148,8 @@ def test_mistakes(x64):
         solve_on_device(model, executor, tiny_inputs(5), start=np.zeros((2, 2)))
     with pytest.raises(UserError, match=r"tolerance=-1"):
         solve_on_device(model, executor, tiny_inputs(5), tolerance=-1)
+    with pytest.raises(UserError, match=r"tolerance=inf"):
+        solve_on_device(model, executor, tiny_inputs(5), tolerance=np.inf)
     with pytest.raises(UserError, match=r"tolerance='a'"):
         solve_on_device(model, executor, tiny_inputs(5), tolerance="a")
     for x, kind in (

@@ -293,9 +293,12 @@ def test_the_cost_of_a_step_is_foreseen_for_both_rules_of_the_input(rule, observ
 
 
 class Waving(Executor):
-    """Answers anything, but nothing that an iteration settles at."""
+    """Answers anything, but nothing that an iteration settles at; calibrations it answers right."""
 
     def run(self, angles, shots):
+        if not self.circuit.n_parameters:
+            flipped = bool(self.circuit.operations)
+            return np.full((len(angles), len(self.observables.strings)), -1.0 if flipped else 1.0)
         return np.outer(np.cos(1e3 * angles.sum(axis=1)), np.ones(len(self.observables.strings)))
 
 
@@ -309,6 +312,24 @@ class Twice(Mitigation):
 
     def mitigate(self, angles, measure):
         return np.mean([measure(each, angles) for each in self.executors], axis=0)
+
+
+def test_a_calibration_comes_before_the_first_step_and_what_the_budget_leaves_for_it():
+    classifier, ledger = tiny_classifier(), Ledger()
+    recipe = DeviceRecipe(batch_size=3, max_steps=2, tolerance=0.0, adjoint="jacobian-free")
+    executor = ReadoutCorrection(
+        functools.partial(Waving, shots=10, ledger=ledger),
+        Program.of(classifier.model).circuit,
+        classifier.model.observables,
+    )
+    needed = step_cost(classifier.model, executor, recipe, 3).executions
+    ledger.budget = Budget(executions=needed + 1)
+    with pytest.raises(UserError, match="needed for a step of 3 samples"):
+        train(executor, 1, recipe, classifier)
+    assert ledger.by_purpose == {"mitigation": 2}  # of the step nothing
+    ledger.budget = Budget(executions=needed + 2)
+    assert train(executor, 2, recipe, classifier).step == 1
+    assert ledger.executions == needed + 2
 
 
 def test_the_cost_of_a_step_is_foreseen_whatever_an_executor_makes_of_it():

@@ -202,6 +202,10 @@ def test_mistakes():
         Ledger(seconds=-1)
     with pytest.raises(UserError, match=r"timeout=0"):
         Scripted(None, timeout=0)
+    with pytest.raises(UserError, match=r"timeout=inf"):
+        Scripted(None, timeout=np.inf)
+    with pytest.raises(UserError, match=r"retries=None"):
+        Scripted(None, retries=None)
     with pytest.raises(UserError, match=r"timeout='a'"):
         Scripted(None, timeout="a")
     for limit in ("10", True, 0, np.inf, np.nan):

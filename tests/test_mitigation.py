@@ -376,6 +376,30 @@ def test_a_known_error_needs_no_calibration():
         ReadoutCorrection(make, CIRCUIT, ENSEMBLE, readout=ERRORS[:1])
 
 
+def test_copies_side_by_side_are_corrected_each_by_its_own_errors():
+    ledger, errors = Ledger(), dict(enumerate(ERRORS))
+    turn, z = Circuit(1, (Operation("RY", (0,), parameter=0),)), qdeq.z_of_every_wire(1)
+
+    def make(circuit, observables):
+        noise = qdeq.NoiseModel(readout=errors)
+        return SimulatorExecutor(circuit, observables, noise=noise, ledger=ledger)
+
+    def corrected(circuit, observables):
+        return ReadoutCorrection(make, circuit, observables)
+
+    def packed(circuit, observables):
+        return PackedExecutor(make, circuit, observables, n_qubits=3)
+
+    rows = np.array([[0.0], [0.4], [2.0]])
+    np.testing.assert_allclose(
+        PackedExecutor(corrected, turn, z, n_qubits=3)(rows), np.cos(rows), atol=1e-10
+    )
+    assert ledger.by_purpose == {"forward": 1, "mitigation": 2}
+    with pytest.raises(UserError, match=r"3 copies side by side, .*: correct the wide circuit"):
+        ReadoutCorrection(packed, turn, z)
+    ReadoutCorrection(packed, turn, z, readout=ERRORS[:1])  # all are read alike
+
+
 def test_a_wire_that_reads_at_random_is_named():
     _, make = _misreading(None)
     coin = (*ERRORS[:2], ReadoutError(0.5, 0.5))

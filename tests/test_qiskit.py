@@ -328,6 +328,20 @@ def test_seconds_are_those_of_the_circuits_that_run(fold):
     assert executor.ledger.executions == 3 * 2 + 2
 
 
+def test_a_calibration_is_charged_before_the_job_that_needs_it():
+    turn = Circuit(1, (Operation("RY", (0,), parameter=0),))
+    ledger = Ledger(budget=Budget(executions=4))
+    executor = QiskitExecutor(
+        turn, z_of_every_wire(1), shots=10, calibration_shots=100, ledger=ledger
+    )
+    for _ in range(2):
+        with pytest.raises(BudgetSpent):
+            executor(np.zeros((3, 1)))
+        # What is charged has run: the calibration, once, and no job.
+        assert (ledger.executions, executor.jobs) == (2, 1)
+    assert executor(np.zeros((2, 1))).tolist() == [[1.0], [1.0]] and ledger.executions == 4
+
+
 def test_folding_multiplies_the_noise_on_the_same_qubits_and_nothing_else(angles, exact):
     values = {}
     for fold in (1, 3):

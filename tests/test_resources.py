@@ -111,6 +111,21 @@ class TestLedger:
         ledger.charge(10, 2, 10, "forward")
         assert ledger.executions == 20
 
+    def test_a_budget_of_so_many_seconds_lasts_for_as_many_submissions(self, model):
+        """0.1 added up ten times is not 1.0, and may be above it."""
+        timing = DeviceTiming(1e-8, 3e-8, 1.6e-6, 2.5e-4, 0.7)
+        charged = (7, 1, 123, "forward", Program.of(model).circuit, model.observables)
+        unit = Ledger(timing=timing)
+        unit.charge(*charged)
+        for number in range(1, 40):
+            budget = Budget(seconds=number * unit.seconds)
+            ledger = Ledger(timing=timing, budget=budget)
+            for _ in range(number):
+                ledger.charge(*charged)
+            with pytest.raises(BudgetSpent, match="seconds"):
+                ledger.charge(*charged)
+            assert largest_number(unit, budget) == number
+
     def test_an_executor_runs_nothing_beyond_the_budget(self, model):
         executor = executor_of(model, ledger=Ledger(budget=Budget(executions=7)))
         with pytest.raises(BudgetSpent):
@@ -355,6 +370,7 @@ class TestPrediction:
         assert largest_number(unit, Budget(executions=123)) == 0
         assert largest_number(unit, Budget(executions=1240, shots=10**9)) == 10
         assert largest_number(unit, Budget(executions=1240, seconds=0.3)) == 3
+        assert largest_number(Ledger(shots=1), Budget(shots=10**13)) == 10**13
         with pytest.raises(UserError, match="limits nothing"):
             largest_number(Ledger(executions=1), Budget(shots=1))
 

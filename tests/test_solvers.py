@@ -269,6 +269,18 @@ def test_a_state_may_be_in_any_unit(solver):
     assert (abs(steps - steps[0]) <= 1).all()  # learns as much, with other roundings
 
 
+def test_homotopy_takes_boxes_of_any_size():
+    """Its steps are at most 1 long, in units that follow the state."""
+    layer = Equilibrium(Homotopy(rtol=1e-4, atol=0.0), JacobianFree(), max_steps=30)
+    f = lambda z, size: size * jnp.cos(4 * z / size)  # noqa: E731
+    sizes = jnp.array([1.0, 1e2, 1e12, 1e30])
+    found = jax.jit(jax.vmap(lambda size: layer(f, jnp.zeros(1), size)))(sizes)
+    assert found.stats.converged.all()
+    np.testing.assert_allclose(
+        jnp.cos(4 * found.value[:, 0] / sizes) * sizes, found.value[:, 0], rtol=1e-3
+    )
+
+
 def test_steps_of_anderson_that_change_nothing_have_a_derivative():
     layer = Equilibrium(Anderson(), Unrolled(), max_steps=6)
     f = lambda z, x: 0 * z + x  # noqa: E731

@@ -3,12 +3,15 @@ as the configuration that the command line parses, does not load JAX through its
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package whose public names live in its sub-modules.
+
+    `dir`, which completion asks, and `import *` are told these names as well.
 
     Parameters
     ----------
@@ -25,4 +28,7 @@ def attach(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         module = home if home.startswith("qdeq.") else f"{package}.{home}"
         return getattr(importlib.import_module(module), name)
 
+    module = sys.modules[package]
+    module.__dict__["__all__"] = sorted(homes)
+    module.__dict__["__dir__"] = lambda: sorted({*vars(module), *homes})
     return __getattr__

@@ -5,13 +5,12 @@ Which submissions a solver and an adjoint need is decided in `prediction.py`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from qdeq.devices.circuit_cost import CircuitCost
-from qdeq.devices.ledger import Budget, Ledger
+from qdeq.devices.ledger import ROUNDING, Budget, Ledger
 from qdeq.devices.timing import DeviceTiming, circuit_seconds, shot_seconds
 from qdeq.errors import UserError, check_count
 
@@ -152,7 +151,8 @@ def largest_number(unit: Ledger, budget: Budget) -> int:
         limit, needed = getattr(budget, name), getattr(unit, name)
         if limit is not None and needed > 0:
             # A limit that is a whole number of units must not lose one to rounding.
-            numbers.append(math.floor(limit / needed * (1 + 1e-12)))
+            exact = name != "seconds"
+            numbers.append(int(limit // needed if exact else limit / needed * (1 + ROUNDING)))
     if not numbers:
         raise UserError(
             "the budget limits nothing that is spent: give executions, or shots or seconds where "

@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import threading
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from qdeq._vectors import lost_in_reals
 from qdeq.circuits import Circuit, MeasurementEnsemble
 from qdeq.circuits.circuit import check_circuit
 from qdeq.devices.ledger import Ledger
-from qdeq.errors import UserError, check_count, told
+from qdeq.errors import UserError, check_amount, check_count, told
 from qdeq.simulation.sampling import check_shots
 
 
@@ -173,10 +172,9 @@ class Executor(abc.ABC):
                 f"{circuit.n_qubits}: give both the same number of qubits"
             )
         check_shots("shots", shots)
-        if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
-            raise UserError(f"timeout={timeout!r}: give a number of seconds above 0, or None")
-        if retries:
-            check_count("retries", retries)
+        if timeout is not None:
+            check_amount("timeout", timeout, above=True, otherwise=" of seconds, or None")
+        check_count("retries", retries, 0)
         self.circuit = circuit
         self.observables = observables
         self.shots = None if shots is None else int(shots)
@@ -229,6 +227,19 @@ class Executor(abc.ABC):
             self.last_error = error
             raise
 
+    def prepare(self, shots: int | None) -> None:
+        """Run what has to run once before the first submission, such as a calibration.
+
+        Nothing unless a device says otherwise; it charges what it runs. Every call of the executor
+        begins with it, and so does `train_on_device`, before it asks what the budget leaves.
+
+        Parameters
+        ----------
+        shots
+            Of the submissions to come, see `run`.
+        """
+        del shots
+
     @abc.abstractmethod
     def run(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
         """Run the circuit at every row of angles, in one job.
@@ -263,6 +274,7 @@ class Executor(abc.ABC):
         angles, shots = self._checked(angles, shots)
         if not len(angles):
             return np.zeros((0, self.observables.n_observables))
+        self.prepare(shots)
         shape = (len(angles), self.observables.n_observables)
         return self._submit(self.run, angles, shots, purpose, shape)
 
@@ -275,7 +287,8 @@ class Executor(abc.ABC):
         shape: tuple[int, ...],
     ) -> np.ndarray:
         """What `run` answers, an array of this shape: charged, in time, and tried again."""
-        for attempts_left in reversed(range(self.retries + 1)):
+
+        def charge() -> None:
             self.ledger.charge(
                 len(angles),
                 self.n_settings,
@@ -285,52 +298,70 @@ class Executor(abc.ABC):
                 self.observables,
                 self.folded_length,
             )
+
+        return self._answer(lambda: run(angles, shots), charge, len(angles), shape)
+
+    def _answer(
+        self,
+        job: Callable[[], Any],
+        charge: Callable[[], None],
+        n_circuits: int,
+        shape: tuple[int, ...],
+    ) -> np.ndarray:
+        """What a job answers, an array of this shape; every attempt is charged."""
+        for attempts_left in reversed(range(self.retries + 1)):
+            charge()
             try:
-                return self._answer(run, angles, shots, shape)
+                return self._attempt(job, n_circuits, shape)
             except DeviceError:
                 if not attempts_left:
                     raise
         raise AssertionError("unreachable")
 
-    def _answer(
-        self,
-        run: Callable[[np.ndarray, Any], Any],
-        angles: np.ndarray,
-        shots: int | None,
-        shape: tuple[int, ...],
+    def _attempt(
+        self, job: Callable[[], Any], n_circuits: int, shape: tuple[int, ...]
     ) -> np.ndarray:
-        job = f"device {self.name} failed on a submission of {len(angles)} circuits"
-        advice = "what was measured before is kept, see to the device and continue"
-        try:
-            values = self._run_in_time(run, angles, shots)
+        def measured() -> np.ndarray:
+            values = self._run_in_time(job)
             if lost_in_reals(values):
                 raise TypeError("it returned complex or masked numbers")
-            values = np.asarray(values, dtype=np.float64)
+            return np.asarray(values, dtype=np.float64)
+
+        doing = f"on a submission of {n_circuits} circuits"
+        values = self._guarded(measured, doing)
+        if values.shape != shape:
+            raise self._failure(
+                doing, f"it returned an array of shape {values.shape} in place of {shape}"
+            )
+        if not np.isfinite(values).all():
+            raise self._failure(doing, "it returned values that are not finite")
+        return values
+
+    def _guarded(self, work: Callable[[], Any], doing: str) -> Any:
+        """What `work` returns; whatever goes wrong in it is a `DeviceError`."""
+        try:
+            return work()
         except UserError:
             raise  # a mistake of the user's that a device explained, such as a gate that it lacks
         except Exception as error:
             lines = str(error).strip().splitlines() or ["no message"]
-            raise DeviceError(f"{job} ({type(error).__name__}: {lines[0]}): {advice}") from error
-        if values.shape != shape:
-            raise DeviceError(
-                f"{job} (it returned an array of shape {values.shape} in place of {shape}): "
-                f"{advice}"
-            )
-        if not np.isfinite(values).all():
-            raise DeviceError(f"{job} (it returned values that are not finite): {advice}")
-        return values
+            raise self._failure(doing, f"{type(error).__name__}: {lines[0]}") from error
 
-    def _run_in_time(
-        self, run: Callable[[np.ndarray, Any], Any], angles: np.ndarray, shots: int | None
-    ) -> Any:
+    def _failure(self, doing: str, why: str) -> DeviceError:
+        return DeviceError(
+            f"device {self.name} failed {doing} ({why}): what was measured before is kept, see to "
+            "the device and continue"
+        )
+
+    def _run_in_time(self, job: Callable[[], Any]) -> Any:
         if self.timeout is None:
-            return run(angles, shots)
+            return job()
         answer: list[Any] = []
         errors: list[BaseException] = []
 
         def work() -> None:
             try:
-                answer.append(run(angles, shots))
+                answer.append(job())
             except BaseException as error:
                 errors.append(error)
 

@@ -21,6 +21,9 @@ PURPOSES = ("forward", "input gradient", "parameter gradient", "mitigation")
 """What executions are for: the model function itself, its Jacobian in the measured state (or the
 encoder input), its Jacobian in theta, and what error mitigation adds."""
 
+ROUNDING = 1e-9
+"""Of a limit in seconds, which are sums: one of ten submissions must not end before the tenth."""
+
 
 class BudgetSpent(UserError):
     """The next submission would exceed the budget; nothing of it was run."""
@@ -172,19 +175,31 @@ submission needs 8; raise the budget and continue, or stop here
                 self.timing, circuit, observables, n_circuits, shots, length
             )
         self._check_timing(self.budget)  # it may have been replaced since
-        for name, amount in spent.items():
-            limit = getattr(self.budget, name, None)
-            if limit is not None and getattr(self, name) + amount > limit:
-                raise BudgetSpent(
-                    f"budget of {limit:.15g} {name}: {getattr(self, name):.15g} are spent and the "
-                    f"next submission needs {amount:.15g}; raise the budget and continue, or stop "
-                    "here"
-                )
+        name = self.limit_exceeded_by(**spent)
+        if name is not None:
+            limit = getattr(self.budget, name)
+            raise BudgetSpent(
+                f"budget of {limit:.15g} {name}: {getattr(self, name):.15g} are spent and the "
+                f"next submission needs {spent[name]:.15g}; raise the budget and continue, or stop "
+                "here"
+            )
         self.executions += executions
         self.shots += int(spent["shots"])
         self.seconds += spent["seconds"]
         self.submissions += 1
         self.by_purpose[purpose] = self.by_purpose.get(purpose, 0) + executions
+
+    def limit_exceeded_by(self, executions: float, shots: float, seconds: float) -> str | None:
+        """The first limit of the budget that so much more would exceed; None where it fits."""
+        spent = {"executions": executions, "shots": shots, "seconds": seconds}
+        for name, amount in spent.items():
+            limit = getattr(self.budget, name, None)
+            most = math.inf if limit is None else limit
+            if name == "seconds":
+                most *= 1 + ROUNDING
+            if getattr(self, name) + amount > most:
+                return name
+        return None
 
     def merge(self, other: Ledger) -> None:
         """Add what another ledger counted; its budget and timing are not taken over.

@@ -93,6 +93,10 @@ class PackedExecutor(Executor):
         """Measurement settings per execution: those of one copy."""
         return self.inner.n_settings
 
+    def prepare(self, shots: int | None) -> None:
+        """Prepare the executor of the wide circuit; see `Executor.prepare`."""
+        self.inner.prepare(shots)
+
     def run(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
         """Run without charging the ledger; see `Executor.run`."""
         return self._unpacked(self.inner.run(self._packed(angles), shots), len(angles))

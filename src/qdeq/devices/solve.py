@@ -5,28 +5,29 @@ Any solver that evaluates f once per step, at its iterate, drives it. Training i
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
-from qdeq._vectors import as_reals
-from qdeq.circuits import AmplitudeEncoding
-from qdeq.devices.executor import DeviceError, Executor, as_item
-from qdeq.devices.function import check_executor, encoder_input
+from qdeq.devices.batches import batch_angles, check_arrays, model_of
+from qdeq.devices.executor import DeviceError, Executor
+from qdeq.devices.function import check_executor
 from qdeq.devices.ledger import BudgetSpent
 from qdeq.devices.solve_state import DeviceSolution, SolveState
-from qdeq.equilibrium import Anderson, KrasnoselskiiMann, ShotSchedule
-from qdeq.equilibrium.shots import as_schedule, tolerance_under_shots
-from qdeq.equilibrium.solver import Solver, as_solver, check_solver, finds_zero, name_of
+from qdeq.devices.solver_steps import (
+    advance,
+    alike,
+    check_steps,
+    initial_states,
+    with_tolerance,
+)
+from qdeq.equilibrium import ShotSchedule
+from qdeq.equilibrium.shots import as_schedule
+from qdeq.equilibrium.solver import Solver, as_solver, name_of
 from qdeq.errors import UserError, check_count, told
-from qdeq.lowering.program import Program
 from qdeq.models import Network, QuantumModel
-from qdeq.models.cells import circuit_of
 
 
 def solve_on_device(
@@ -93,6 +94,7 @@ def solve_on_device(
     --------
     >>> import qdeq
     >>> from qdeq.devices import SimulatorExecutor
+    >>> from qdeq.lowering import Program
     >>> model = qdeq.paper_model(encoding="angle", key=jax.random.key(3))
     >>> executor = SimulatorExecutor(Program.of(model).circuit, model.observables)
     >>> solution = solve_on_device(model, executor, np.linspace(0, 1, 32).reshape(2, 16))
@@ -104,12 +106,12 @@ def solve_on_device(
     circuit = model_of(model)
     check_executor(executor, circuit)
     check_count("max_steps", max_steps)
-    x, start = _check_arrays(model, x, start)
+    x, start = check_arrays(model, x, start)
     schedule = None if shots is None else as_schedule(shots)
     most = executor.shots if schedule is None else int(schedule.most)
     if solver is not None:
-        _check_steps(solver, start)
-    solver = _with_tolerance(solver, tolerance, most, model.n_observables)
+        check_steps(solver, start)
+    solver = with_tolerance(solver, tolerance, most, model.n_observables)
     fresh = _start(solver, start)
     state = fresh if state is None else state
     if not isinstance(state, SolveState):
@@ -119,7 +121,7 @@ def solve_on_device(
             f"state is of {state.iterate.shape[0]} samples and x has {len(x)}: give the samples "
             "that the interrupted solve had"
         )
-    if not _alike(state.solver_state, fresh.solver_state):
+    if not alike(state.solver_state, fresh.solver_state):
         raise UserError(
             f"state is not of a solve by {name_of(solver)}() as it is given here: give the solver "
             "that the interrupted solve had"
@@ -169,7 +171,7 @@ def _one_step(
     out[submitted] = executor(angles[submitted], purpose="forward", shots=shots)
     out = out.reshape(state.iterate.shape)
     weight = 1.0 if schedule is None or shots is None else shots / schedule.most
-    found = _advance(
+    found = advance(
         solver,
         jnp.asarray(state.iterate),
         jnp.asarray(out),
@@ -197,134 +199,9 @@ def _one_step(
     )
 
 
-def model_of(model: QuantumModel | Network) -> QuantumModel:
-    """The circuit that a device runs: the model's, or that of a network's cells.
-
-    Raises
-    ------
-    UserError
-        For a network whose cells are not all the same circuit.
-    """
-    if not isinstance(model, Network):
-        return model
-    circuit = circuit_of(model.cell)
-    if circuit is None:
-        raise UserError(
-            f"cell={type(model.cell).__name__}: a device runs one circuit, give a network with a "
-            "QuantumModel as its cell; several kinds of cell are DeviceFunctions, each with an "
-            "executor of its own"
-        )
-    return circuit
-
-
-@eqx.filter_jit
-def _angles(
-    model: QuantumModel | Network, m: jax.Array, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    circuit = model_of(model)
-    program = Program.of(circuit)
-
-    def one(m: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if not isinstance(model, Network):
-            v, defined = encoder_input(model, m, x)
-            return program.angles(model.theta, v)[None], defined[None]
-        v = model.wired().heard(m.reshape(model.wiring.n_sites, -1), x)
-        defined = jnp.ones(len(v), bool)
-        if isinstance(circuit.encoding, AmplitudeEncoding):
-            defined = jnp.any(v != 0, axis=-1)
-            v = jnp.where(defined[:, None], v, 1)
-        return jax.vmap(lambda v: program.angles(circuit.theta, v))(v), defined
-
-    return jax.vmap(one)(m, x)
-
-
-def batch_angles(
-    model: QuantumModel | Network, m: jax.Array, x: jax.Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """Angles of all samples and sites, and where the model function is defined.
-
-    Returns
-    -------
-    angles
-        `(B N, S)`; N is 1 but for networks.
-    defined
-        `(B, N)`.
-    """
-    angles, defined = _angles(model, m, x)
-    angles = np.asarray(angles, np.float64)
-    n_rows = angles.shape[0] * angles.shape[1]  # not -1: circuits without angles have 0 numbers
-    return angles.reshape(n_rows, angles.shape[-1]), np.asarray(defined)
-
-
-@eqx.filter_jit
-def _advance(
-    solver: Solver, iterate: jax.Array, out: jax.Array, state: PyTree, weight: jax.Array
-) -> tuple:
-    """One step of every sample's solver, given what f returned at its iterate."""
-    driver = as_solver(solver)
-
-    def one(y: jax.Array, out: jax.Array, state: PyTree) -> tuple:
-        evaluation = _Evaluation(y, out, finds_zero(solver))
-        options = {"weight": weight}
-        new, state, _ = driver.step(evaluation, y, out, options, state, frozenset())
-        if evaluation.count != 1:
-            raise _unfit(solver, f"evaluates f {evaluation.count} times in a step")
-        found = driver.estimate(state, y, out)
-        converged = found.meets(solver.rtol, solver.atol)
-        return new, state, found.point, found.residual, found.scale, converged
-
-    return jax.vmap(one)(iterate, out, state)
-
-
-class _Evaluation:
-    """f for one step: a device has evaluated it at the iterate, and nowhere else."""
-
-    def __init__(self, y: jax.Array, out: jax.Array, finds_zero: bool):
-        self.y, self.out, self.finds_zero = y, out, finds_zero
-        self.count = 0
-
-    def __call__(self, y: jax.Array, args: Any) -> tuple[jax.Array, None]:
-        del args
-        self.count += 1
-        if y is not self.y:
-            raise _Elsewhere
-        return (self.out - y if self.finds_zero else self.out), None
-
-
-class _Elsewhere(Exception):
-    """A solver asked for f somewhere else, or for its derivative."""
-
-
-def _unfit(solver: Solver, why: str) -> UserError:
-    return UserError(
-        f"solver={name_of(solver)}(): on a device give one that evaluates f once per step, at its "
-        f"iterate (this one {why}): KrasnoselskiiMann(), Anderson(), Broyden(), Picard(), or your "
-        "own"
-    )
-
-
-def _check_steps(solver: Solver, start: jax.Array) -> None:
-    """Raise `UserError` for a solver that a device cannot serve, before anything is submitted."""
-    check_solver("solver", solver)
-    try:
-        jax.eval_shape(lambda y: _advance(solver, y, y, _initial(solver, y), jnp.ones(())), start)
-    except _Elsewhere:
-        raise _unfit(solver, "needs f beside its iterate, or a derivative of it") from None
-
-
-def _initial(solver: Solver, start: jax.Array) -> PyTree:
-    driver = as_solver(solver)
-    vector = jax.ShapeDtypeStruct(start.shape[1:], start.dtype)
-
-    def one(y: jax.Array) -> PyTree:
-        return driver.init(lambda y, _: (y, None), y, None, {}, vector, None, frozenset())
-
-    return jax.vmap(one)(start)
-
-
 def _start(solver: Solver, start: jax.Array) -> SolveState:
     n_samples, _ = start.shape
-    initial = _initial(solver, start)
+    initial = initial_states(solver, start)
     infinite = np.full(n_samples, np.inf, start.dtype)
     return SolveState(
         iterate=np.asarray(start),
@@ -335,52 +212,3 @@ def _start(solver: Solver, start: jax.Array) -> SolveState:
         steps=np.zeros(n_samples, int),
         active=np.ones(n_samples, bool),
     )
-
-
-def _alike(one: PyTree, other: PyTree) -> bool:
-    """Whether two solvers' states have parts of the same names and shapes."""
-
-    def form(tree: PyTree) -> Any:
-        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-        return [(jax.tree_util.keystr(path), np.shape(leaf)) for path, leaf in leaves]
-
-    return form(one) == form(other)
-
-
-def _with_tolerance(
-    solver: Solver | None, tolerance: float | None, shots: int | None, n: int
-) -> Solver:
-    """The solver with the tolerances that this solve uses."""
-    if solver is None:
-        if shots is None:
-            solver = Anderson()
-        else:
-            atol = tolerance_under_shots(shots, n, averages=True)
-            solver = KrasnoselskiiMann(rtol=0.0, atol=atol)
-    rtol, atol = solver.rtol, solver.atol
-    if tolerance is not None:
-        if not isinstance(as_item(tolerance), Real) or not tolerance >= 0:
-            raise UserError(f"tolerance={told(tolerance)}: give a number that is at least 0")
-        rtol, atol = 0.0, tolerance
-    elif shots is not None and not as_solver(solver).averages:
-        atol = max(float(atol), tolerance_under_shots(shots, n, averages=False))
-    return eqx.tree_at(lambda s: (s.rtol, s.atol), solver, (rtol, atol))
-
-
-def _check_arrays(model: QuantumModel | Network, x: Any, start: Any) -> tuple[jax.Array, jax.Array]:
-    dtype = model_of(model).theta.dtype
-    x = as_reals("x", x, dtype)
-    start = start if start is None else as_reals("start", start, dtype)
-    each: tuple[int, ...] = (model.n_features,)
-    if isinstance(model, Network):
-        each = (model.wiring.n_sites, model.injection.n_features)
-    if x.shape[1:] != each or x.ndim != 1 + len(each):
-        wanted = ", ".join(map(str, each))
-        raise UserError(f"x has shape {x.shape}: give samples as an array of shape (B, {wanted})")
-    shape = (x.shape[0], model.n_observables)
-    start = jnp.zeros(shape, dtype) if start is None else start
-    if isinstance(model, Network) and start.shape == (*x.shape[:2], model.injection.n_states):
-        start = start.reshape(shape)
-    if start.shape != shape:
-        raise UserError(f"start has shape {start.shape}: give an array of shape {shape}")
-    return x, start

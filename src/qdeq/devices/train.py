@@ -41,7 +41,8 @@ def train_on_device(
     A step solves the equilibria of a batch, measures one Jacobian per sample in the encoding's
     angles and one in the circuit's, and moves angles, head and what an injection learns by Adam.
     Before each step the most that it can cost is compared with what the ledger's budget leaves:
-    training stops there, not in the middle of a step.
+    training stops there, not in the middle of a step. What an executor has to `prepare`, such as a
+    calibration, comes before that.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def train_on_device(
         If the device fails; its `state` goes on in the middle of the unfinished step, without
         measuring again what was measured.
     UserError
-        If the budget is too small for one step, before anything runs; or for data that do not fit.
+        If the budget is too small for one step, before anything of it runs; or for data that do not
+        fit.
     """
     check_count("steps", steps)
     given = {"classifier": (classifier, Classifier), "recipe": (recipe, DeviceRecipe)}
@@ -88,6 +90,12 @@ def train_on_device(
     n_samples = min(recipe.batch_size, len(x))
     needed = step_cost(model, executor, recipe, n_samples)
     first = state.step
+    if state.step < steps:
+        try:
+            executor.prepare(recipe.shots or executor.shots)
+        except DeviceError as error:
+            error.state = state
+            raise
     while state.step < steps:
         begun = state.unfinished.solve is not None or state.unfinished.solution is not None
         shortage = None if begun else _shortage(executor.ledger, needed)
@@ -117,15 +125,14 @@ def train_on_device(
 
 def _shortage(ledger: Ledger, needed: Ledger) -> str | None:
     """What of the budget does not suffice, in words; None where it does."""
-    for name in ("executions", "shots", "seconds"):
-        limit = getattr(ledger.budget, name, None)
-        left = None if limit is None else limit - getattr(ledger, name)
-        if left is not None and getattr(needed, name) > left:
-            return (
-                f"{left:.15g} of the budget of {limit:.15g} {name} are left and up to "
-                f"{getattr(needed, name):.15g} are needed"
-            )
-    return None
+    name = ledger.limit_exceeded_by(needed.executions, needed.shots, needed.seconds)
+    if name is None:
+        return None
+    limit = getattr(ledger.budget, name)
+    return (
+        f"{limit - getattr(ledger, name):.15g} of the budget of {limit:.15g} {name} are left and "
+        f"up to {getattr(needed, name):.15g} are needed"
+    )
 
 
 def _check_data(classifier: Classifier, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:

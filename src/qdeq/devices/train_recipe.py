@@ -77,6 +77,8 @@ class DeviceRecipe:
             check_count(name, getattr(self, name))
         for name in ("learning_rate", "perturbation_size"):
             check_amount(name, as_item(getattr(self, name)), above=True)
+        if self.tolerance is not None:
+            check_amount("tolerance", as_item(self.tolerance))
         check_count("seed", self.seed, 0)
         for name in ("shots", "gradient_shots"):
             check_shots(name, getattr(self, name))
@@ -117,7 +119,8 @@ def step_cost(
     -------
     Ledger
         With every sample using all `max_steps` evaluations; without repeated submissions and
-        without the calibration of a `ReadoutCorrection`.
+        without what the executor has to `prepare`, such as the calibration of a
+        `ReadoutCorrection`.
     """
 
     # Inside: it imports this module.

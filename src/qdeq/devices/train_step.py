@@ -15,12 +15,14 @@ import numpy as np
 import optax
 
 from qdeq._numbers import is_correct
+from qdeq.devices.batches import batch_angles
 from qdeq.devices.executor import DeviceError, Executor
 from qdeq.devices.function import encoder_input
 from qdeq.devices.ledger import BudgetSpent
 from qdeq.devices.quadratic import quadratic_jacobian
 from qdeq.devices.shift import shift_jacobian
-from qdeq.devices.solve import DeviceSolution, batch_angles, solve_on_device
+from qdeq.devices.solve import solve_on_device
+from qdeq.devices.solve_state import DeviceSolution
 from qdeq.devices.spsa import spsa_jacobian
 from qdeq.devices.train_recipe import DeviceRecipe
 from qdeq.devices.train_state import DeviceTraining, StepRecord, Unfinished

@@ -5,13 +5,14 @@ from numbers import Real
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import at_least, at_most
-from qdeq.errors import UserError, check_amount, check_callable, check_count
+from qdeq.errors import UserError, check_amount, check_callable, check_count, told
 
 
 def check_stopping(solver: Any) -> None:
@@ -70,10 +71,35 @@ def check_loop(max_steps: Any, stall_steps: Any, bounds: Any) -> None:
     if not (isinstance(bounds, tuple) and len(bounds) == 2) or any(
         isinstance(bound, str) for bound in bounds
     ):
-        raise UserError(f"bounds={bounds!r}: give a pair (lower, upper)")
-    lower, upper = bounds
-    if isinstance(lower, Real) and isinstance(upper, Real) and not lower < upper:
-        raise UserError(f"bounds={bounds!r}: give (lower, upper) with lower below upper")
+        raise UserError(f"bounds={told(bounds)}: give a pair (lower, upper)")
+    if not _in_order(*bounds):
+        raise UserError(f"bounds={told(bounds)}: give (lower, upper) with lower below upper")
+
+
+def _in_order(lower: PyTree, upper: PyTree) -> bool:
+    """Whether no bound is above the other, or NaN; True where that cannot be said.
+
+    Numbers that are equal leave nothing to solve for, entries of arrays may hold some of it still.
+    """
+    if isinstance(lower, Real) and isinstance(upper, Real):
+        return bool(lower < upper)
+    sides = [jax.tree.leaves(lower), jax.tree.leaves(upper)]
+    if any(isinstance(leaf, jax.core.Tracer) for side in sides for leaf in side):
+        return True
+    n = max(map(len, sides))
+    low, high = (side * n if len(side) == 1 else side for side in sides)
+    try:
+        return all(
+            np.all(part(np.asarray(one)) <= part(np.asarray(other)))
+            for one, other in zip(low, high, strict=True)
+            for part in (np.real, _imaginary)
+        )
+    except (TypeError, ValueError):  # they do not fit the state, which is said when it is known
+        return True
+
+
+def _imaginary(bound: np.ndarray) -> np.ndarray:
+    return np.imag(bound) if np.iscomplexobj(bound) else bound  # a real one is of both parts
 
 
 def flat_bounds(
@@ -84,7 +110,7 @@ def flat_bounds(
         lower, upper = (flat(bound) for bound in bounds)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"bounds={bounds!r}: {str(error).splitlines()[0]}; give numbers, or arrays in the "
+            f"bounds={told(bounds)}: {str(error).splitlines()[0]}; give numbers, or arrays in the "
             "structure and shapes of the state"
         ) from None
     return lax.stop_gradient((lower, upper))

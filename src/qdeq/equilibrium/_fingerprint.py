@@ -1,9 +1,9 @@
 """What makes two traced functions the same computation, as a value that compares and hashes.
 
 A trace is a list of operations on numbered variables. Most of their parameters compare by value. A
-function among them (the derivative rule of a `custom_jvp`, a callback) is compared by its code and
-by what it closes over. Whatever cannot be compared is only equal to itself: that costs a
-compilation, and never gives one computation the program of another.
+function among them (the derivative rule of a `custom_jvp`, a callback) is compared by its code, by
+what it closes over, and by the numbers that it may read there. Whatever cannot be compared is only
+equal to itself: that costs a compilation, and never gives one computation the program of another.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from jax.extend.linear_util import WrappedFun
 
 _FUNCTIONS = (
     types.FunctionType,
+    types.MethodType,
     functools.partial,
     WrappedFun,
     jax.custom_jvp,
@@ -28,6 +29,11 @@ _FUNCTIONS = (
 
 # What JAX keeps beside a derivative rule while it traces: it has no influence on what is computed.
 _BOOKKEEPING = ("Store", "EqualStore", "DebugInfo")
+
+
+# Stands before the functions that are being looked at where they run with the program, and read
+# what they refer to then: a callback that counts its calls is no other one every time.
+_AT_RUN_TIME = object()
 
 
 class _Itself:
@@ -110,13 +116,18 @@ def _operations(trace: Jaxpr) -> tuple:
                 equation.primitive,
                 tuple(number(variable) for variable in equation.invars),
                 tuple((number(variable), variable.aval) for variable in equation.outvars),
-                tuple((name, of_value(item)) for name, item in sorted(equation.params.items())),
+                _parameters(equation),
                 equation.ctx,
             )
             for equation in trace.eqns
         ),
         tuple(number(variable) for variable in trace.outvars),
     )
+
+
+def _parameters(equation: Any) -> Hashable:
+    inside = (_AT_RUN_TIME,) if "callback" in equation.primitive.name else ()
+    return tuple((name, _value(item, inside)) for name, item in sorted(equation.params.items()))
 
 
 def _value(value: Any, inside: tuple[Any, ...]) -> Hashable:
@@ -148,6 +159,10 @@ def _function(function: Any, inside: tuple[Any, ...]) -> Hashable:
     if any(function is other for other in inside):
         return "itself"
     inside = (*inside, function)
+    if isinstance(function, types.MethodType):
+        own = _read_by(function.__func__, (function.__self__,), inside)
+        whose = _captured(function.__self__, inside)
+        return "method", whose, own, _function(function.__func__, inside)
     if isinstance(function, functools.partial):
         keywords = tuple(sorted(function.keywords.items()))
         return "partial", _value((function.func, *function.args, keywords), inside)
@@ -159,8 +174,41 @@ def _function(function: Any, inside: tuple[Any, ...]) -> Hashable:
         return type(function), _captured(tuple(rules), inside)
     cells = tuple(_content(cell) for cell in function.__closure__ or ())
     held = (cells, function.__defaults__ or (), tuple((function.__kwdefaults__ or {}).items()))
-    look = _internal if function.__module__.startswith("jax.") else _captured
-    return function.__code__, _Itself(function.__globals__), look(held, inside)
+    if function.__module__.startswith("jax."):
+        return function.__code__, _Itself(function.__globals__), _internal(held, inside)
+    read = (*cells, *map(function.__globals__.get, function.__code__.co_names))
+    now = _read_by(function, read, inside)
+    return function.__code__, _Itself(function.__globals__), _captured(held, inside), now
+
+
+def _read_by(function: Any, refers_to: tuple[Any, ...], inside: tuple[Any, ...]) -> Hashable:
+    if inside and inside[0] is _AT_RUN_TIME:
+        return None
+    return tuple(_now(value, function.__code__.co_names, ()) for value in refers_to)
+
+
+def _now(value: Any, names: tuple[str, ...], within: tuple[Any, ...]) -> Hashable:
+    """The numbers and arrays that code with these names may read of what it refers to.
+
+    A trace shows none of what a derivative rule alone reads, such as the slope of a surrogate
+    gradient that is an attribute, and the object that has it stays the same when it changes.
+    """
+    if value is None or isinstance(value, (bool, int, float, complex, str)):
+        return of_value(value)
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        return _Itself(value)
+    if any(value is other for other in within):
+        return "itself"
+    within = (*within, value)
+    if isinstance(value, (tuple, list)):
+        return tuple(_now(item, names, within) for item in value)
+    held = value
+    if not isinstance(value, dict):
+        if isinstance(value, (type, types.ModuleType, *_FUNCTIONS)):
+            return None
+        held = getattr(value, "__dict__", {})
+        held = {name: held[name] for name in names if name in held}
+    return tuple((of_value(name), _now(item, names, within)) for name, item in held.items())
 
 
 def _captured(value: Any, inside: tuple[Any, ...]) -> Hashable:

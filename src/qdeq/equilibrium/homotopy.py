@@ -19,7 +19,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from qdeq._numbers import at_most
+from qdeq._numbers import at_least, at_most, largest
 from qdeq.equilibrium._common import check_stopping, relative_error, two_norm
 from qdeq.equilibrium._problem import flatten
 from qdeq.equilibrium.dense import robust_inverse
@@ -39,8 +39,12 @@ from qdeq.native.constants import (
 
 
 class HomotopyState(eqx.Module):
-    """A trial point is `y` and `s`; the last point on the curve and its tangent follow."""
+    """A trial point is `y` and `s`; the last point on the curve and its tangent follow.
 
+    All of them in units of `unit`.
+    """
+
+    unit: Float[Array, ""]
     start: Float[Array, " n"]  # a
     s: Float[Array, ""]
     base: Float[Array, " n_and_1"]
@@ -59,7 +63,8 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
     For f that maps a box into itself, as model functions do, it converges from almost every start:
     the solver for maps that are far from contracting. Every step is one evaluation of f with its
     Jacobian, a dozen or two in all, so it is slower than `Broyden` where that converges: the
-    natural use is `Equilibrium(fallback=Homotopy())`. Bounds are not honoured.
+    natural use is `Equilibrium(fallback=Homotopy())`. Bounds are not honoured; boxes may be of any
+    size from about 1 on.
 
     Parameters
     ----------
@@ -108,8 +113,11 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
         flat, unravel = flatten(y)
         n, dtype = flat.shape[0], flat.dtype
         g, slopes, aux = self._linearise(fn, y, args)
-        reach = g + flat - state.start  # f(y) - a
-        off = flat - state.start - state.s * reach
+        unit = jnp.where(state.first, _unit(g), state.unit)
+        point = flat / unit
+        start = jnp.where(state.first, point, state.start)
+        reach = (g + flat) / unit - start  # f(y) - a
+        off = point - start - state.s * reach
         distance = two_norm(off)
         accepted = ~state.final & (state.first | (distance < NEAR * state.length))
         row = jnp.where(state.final, jnp.zeros(n + 1, dtype).at[n].set(1), state.tangent)
@@ -117,7 +125,7 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
         corrected = ~accepted & (state.corrections < CORRECTIONS)
         corrected &= distance < CONTRACTION * state.distance
         corrected &= two_norm(back) < FARTHEST
-        here = jnp.concatenate([flat, state.s[None]])
+        here = jnp.concatenate([point, state.s[None]])
         # The next prediction: onwards from here, or a shorter step from the last point.
         easy = state.corrections <= 1
         grown = jnp.where(easy & ~state.first, GROW * state.length, state.length)
@@ -133,7 +141,8 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
         predicted = base + jnp.where(arrives, reach_one, length) * tangent
         trial = jnp.where(corrected, here + back, predicted)
         going = HomotopyState(
-            start=state.start,
+            unit=unit,
+            start=start,
             s=trial[n],
             base=base,
             tangent=tangent,
@@ -144,10 +153,10 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
             first=jnp.asarray(False),
             error=relative_error(self.norm, self.rtol, self.atol, g, g + flat),
         )
-        anew = _begin(base[:n], going.error)
+        anew = _begin(base[:n] * unit, going.error)
         lost = ~corrected & (length < SMALLEST_STEP)
         state = jax.tree.map(lambda a, b: jnp.where(lost, a, b), anew, going)
-        return unravel(jnp.where(lost, base[:n], trial[:n])), state, aux
+        return unravel(jnp.where(lost, base[:n], trial[:n]) * unit), state, aux
 
     def _linearise(self, fn, y, args) -> tuple[Float[Array, " n"], Any, Any]:
         """f(y) - y, df/dy as `_directions` takes it, and what fn returns beside."""
@@ -168,10 +177,21 @@ class Homotopy(AbstractSolver, optx.AbstractRootFinder):
         return inverse[:, n], -(inverse[:, :n] @ off)
 
 
+def _unit(g: Float[Array, " n"]) -> Float[Array, ""]:
+    """A power of two, in which |f(a) - a| is below 4: steps along the curve are at most 1 long.
+
+    1 for measured states. A state may be large, but that f moves it little is no small unit.
+    """
+    size = largest(jnp.abs(g))
+    exponent = jnp.frexp(jnp.where(jnp.isfinite(size), size, 1))[1]
+    return jnp.ldexp(jnp.ones((), g.dtype), at_least(exponent - 2, 0))
+
+
 def _begin(start: Float[Array, " n"], error: Float[Array, ""]) -> HomotopyState:
     n, dtype = start.shape[0], start.dtype
     zero = jnp.zeros((), dtype)
     return HomotopyState(
+        unit=jnp.ones((), dtype),
         start=start,
         s=zero,
         base=jnp.append(start, zero),

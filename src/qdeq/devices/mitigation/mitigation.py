@@ -119,6 +119,11 @@ class Mitigation(Executor):
             `(B, q)`.
         """
 
+    def prepare(self, shots: int | None) -> None:
+        """Prepare all executors inside; see `Executor.prepare`."""
+        for executor in self.executors:
+            executor.prepare(shots)
+
     def run(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
         """Mitigate without charging the ledger; see `Executor.run`."""
         return self.mitigate(angles, lambda executor, rows: executor.run(rows, shots))

@@ -47,7 +47,8 @@ class ReadoutCorrection(Mitigation):
     Raises
     ------
     UserError
-        For a number of errors other than wires, if `make` returns no executor of what it was given,
+        For a number of errors other than wires, if `make` returns no executor of what it was given
+        or copies side by side, which have errors of their own (pack around the correction instead),
         if the executors have different ledgers, and when calibrated: if a wire's outcome says next
         to nothing about its state.
 
@@ -106,6 +107,13 @@ class ReadoutCorrection(Mitigation):
         parts = (part for string in observables.strings for part in _parts(string))
         strings = tuple(dict.fromkeys([*observables.strings, *parts]))
         self._inner = executor_by(make, circuit, MeasurementEnsemble(n, strings))
+        if readout is None and self._inner.copies > 1:
+            raise UserError(
+                f"make returned {self._inner.name}, and every copy is read by qubits of its own: "
+                "correct the wide circuit, PackedExecutor(lambda circuit, observables: "
+                "ReadoutCorrection(make, circuit, observables), ...), or give readout=... if all "
+                "copies are read alike"
+            )
         super().__init__(circuit, observables, [self._inner], name="readout correction")
         self._make = make
         self._calibration_shots = calibration_shots
@@ -115,6 +123,12 @@ class ReadoutCorrection(Mitigation):
     def n_settings(self) -> int:
         """Measurement settings per circuit: those of the uncorrected ensemble."""
         return self._inner.n_settings
+
+    def prepare(self, shots: int | None) -> None:
+        """Calibrate if that was not done; see `Executor.prepare`."""
+        super().prepare(shots)
+        if self.readout is None:
+            self.calibrate()
 
     def calibrate(self) -> tuple[ReadoutError, ...]:
         """Measure the readout errors anew: two executions, charged to "mitigation"."""

@@ -162,14 +162,18 @@ class QiskitExecutor(Executor):
         self._bases = [observables.basis(setting) for setting in self._settings]
         self._isa: dict[str, QuantumCircuit] = {}
 
+    def prepare(self, shots: int | None) -> None:
+        """Calibrate the qubits in use if that was not done; see `Executor.prepare`."""
+        if shots is not None and self._calibration_shots is not None:
+            self._calibrate(self._calibration_shots)
+
     def run(self, angles: np.ndarray, shots: int | None) -> np.ndarray:
         """One job: ``(B, S)`` angles to ``(B, q)`` expectation values."""
         if shots is None:
             self.device.check_exact(self.circuit.n_qubits)
         if shots is None or self.device.kind == "estimator":
             return self._estimate(angles, shots)
-        if self._calibration_shots is not None:
-            self._calibrate(self._calibration_shots)
+        self.prepare(shots)  # done already, but where somebody else counts
         values = np.empty((len(angles), self.observables.n_observables))
         measured = self._sample(angles, shots)
         for setting, basis, bits in zip(self._settings, self._bases, measured, strict=True):
@@ -258,7 +262,8 @@ class QiskitExecutor(Executor):
 
     def _calibrate(self, shots: int) -> None:
         """For each wire, the numbers that stand for a read 0 and 1 so that <Z> comes out right."""
-        missing = sorted({self._qubits(basis) for basis in self._bases} - set(self._readings))
+        used = self._guarded(lambda: set(map(self._qubits, self._bases)), "to place the circuit")
+        missing = sorted(used - set(self._readings))
         if not missing:
             return
         n_qubits = self.circuit.n_qubits
@@ -267,17 +272,23 @@ class QiskitExecutor(Executor):
             for name in ("I", "X")
         ]
         n_circuits, read = 2 * len(missing), z_of_every_wire(n_qubits)
-        self.ledger.charge(n_circuits, 1, shots, "mitigation", states[1], read)
-        blocs = []
-        for qubits in missing:
-            for state in states:
-                measured = measure_in(to_qiskit(state), "Z" * n_qubits)
-                blocs.append((self._on_device(measured, 0, list(qubits)), None, shots))
-        measured = [bloc.data.meas for bloc in self._job("sampler", blocs, {})]
-        for i, qubits in enumerate(missing):
-            bits = MeasuredBits.of(measured[2 * i : 2 * i + 2], n_qubits)
-            z = np.stack([bits.product([w], PLAIN_READING) for w in range(n_qubits)], axis=-1)
-            z0, z1 = z  # measured <Z> of 0 and of 1: 1 and -1 on a perfect device
+
+        def charge() -> None:
+            self.ledger.charge(n_circuits, 1, shots, "mitigation", states[1], read)
+
+        def job() -> np.ndarray:
+            blocs = []
+            for qubits in missing:
+                for state in states:
+                    measured = measure_in(to_qiskit(state), "Z" * n_qubits)
+                    blocs.append((self._on_device(measured, 0, list(qubits)), None, shots))
+            measured = [bloc.data.meas for bloc in self._job("sampler", blocs, {})]
+            bits = MeasuredBits.of(measured, n_qubits)
+            return np.stack([bits.product([w], PLAIN_READING) for w in range(n_qubits)], axis=-1)
+
+        found = self._answer(job, charge, n_circuits, (n_circuits, n_qubits))
+        # Measured <Z> of 0 and of 1: 1 and -1 on a perfect device.
+        for qubits, (z0, z1) in zip(missing, found.reshape(-1, 2, n_qubits), strict=True):
             if np.min(z0 - z1) < _LEAST_CONTRAST:
                 wire = int(np.argmin(z0 - z1))
                 raise UserError(
