@@ -1,4 +1,4 @@
-"""Asking code that is not ours: other libraries, and the classes that people write for them."""
+"""Code that is not ours, other libraries' and the classes that people derive: whose, and asked."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -6,6 +6,21 @@ from typing import TypeVar
 from qdeq.errors import UserError
 
 Answer = TypeVar("Answer")
+
+
+def comes_from(value: object, package: str) -> bool:
+    """Whether its class, or one that this is derived from, is of a package.
+
+    Examples
+    --------
+    >>> import collections
+    >>> class Own(collections.OrderedDict):
+    ...     pass
+    >>> comes_from(Own(), "collections"), comes_from({}, "collections")
+    (True, False)
+    """
+    modules = (kind.__module__ for kind in type(value).__mro__)
+    return any(f"{module}.".startswith(f"{package}.") for module in modules)
 
 
 def ask(
