@@ -8,6 +8,10 @@ from qdeq.errors import UserError
 Answer = TypeVar("Answer")
 
 
+class NoAnswer(UserError):
+    """Code that is not ours raised something."""
+
+
 def comes_from(value: object, package: str) -> bool:
     """Whether its class, or one that this is derived from, is of a package.
 
@@ -26,7 +30,7 @@ def comes_from(value: object, package: str) -> bool:
 def ask(
     question: Callable[[], Answer], where: Callable[[], str], failed: str, advice: str
 ) -> Answer:
-    """The answer of code that may raise anything, or a `UserError`.
+    """The answer of code that may raise anything, or `NoAnswer`; a `UserError` of ours passes.
 
     Parameters
     ----------
@@ -43,6 +47,6 @@ def ask(
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or "no reason given"
-        raise UserError(
+        raise NoAnswer(
             f"{where()} {failed} ({type(error).__name__}: {reason}): {advice}"
         ) from error

@@ -42,6 +42,10 @@ _SKIPPED = ("GlobalPhase", "Barrier", "WireCut", "Snapshot")
 _MOST_OPERATIONS = 500_000
 # Operations of PennyLane's that exist at a time, of a kilobyte or two each.
 _MOST_AT_ONCE = 200_000
+_DIFFERENT = (
+    "the function applies different gates for different values of its arguments: a Circuit has one "
+    "fixed sequence"
+)
 # A matrix of ten wires has a million entries.
 _LARGEST_MATRIX = 10
 
@@ -164,6 +168,7 @@ class _Reader:
         self._gates = {getattr(qml, theirs): ours for theirs, ours in _GATES.items()}
         self._skipped = tuple(getattr(qml, name) for name in _SKIPPED)
         self._n_read, self._compares = 0, False
+        self._kinds: list[tuple] = []
         # What is the same in these two is constant.
         self._ends = two_points(len(made_up.entries))
 
@@ -173,6 +178,7 @@ class _Reader:
         self._compares = True
         gates = self._run(self._ends)
         self._compares = False  # once is enough
+        self._kinds = _kinds(gates)
         found = iter(computed_angles(self._columns, len(entries)))
         operations: list[Operation] = []
         for gate in gates:
@@ -194,6 +200,8 @@ class _Reader:
 
     def _angles(self, points: np.ndarray) -> np.ndarray:
         gates = self._run(np.concatenate([self._ends, points]))
+        if _kinds(gates) != self._kinds:
+            raise UserError(_DIFFERENT)
         columns = [a for gate in gates if isinstance(gate, _Turned) for a in gate.angles]
         whole = np.array(columns).reshape(len(columns), len(self._ends) + len(points))
         return whole[:, len(self._ends) :].T
@@ -201,10 +209,7 @@ class _Reader:
     def _run(self, points: np.ndarray) -> list[Operation | _Turned]:
         tapes = [self._made_up.tape_at(point).operations for point in points]
         if len(set(map(len, tapes))) > 1:
-            raise UserError(
-                "the function applies different gates for different values of its arguments: a "
-                "Circuit has one fixed sequence"
-            )
+            raise UserError(_DIFFERENT)
         self._n_read = 0
         return [
             gate
@@ -224,7 +229,12 @@ class _Reader:
                 f"{where} is a noise channel and a Circuit is unitary: leave it out and describe "
                 "the noise with a NoiseModel"
             )
-        if not all(_is_like(one, other) for other in runs) or not _is_gate(qml, one):
+        if not all(_is_like(one, other) for other in runs):
+            raise UserError(
+                f"{where} is another operation for other values of the arguments: a Circuit has "
+                "one fixed sequence"
+            )
+        if not _is_gate(qml, one):
             raise UserError(
                 f"{where} is no gate with fixed wires: a Circuit has gates only, in one fixed "
                 "sequence; measure at the end and leave out resets and classical control"
@@ -353,6 +363,10 @@ def _inverse(gate: Operation | _Turned) -> Operation | _Turned:
         return gate.inverse()
     order = (0, 2, 1) if gate.name == "U3" else (0,)
     return replace(gate, angles=tuple(-gate.angles[position] for position in order))
+
+
+def _kinds(gates: Sequence[Operation | _Turned]) -> list[tuple]:
+    return [(type(gate), gate.name, gate.wires) for gate in gates]
 
 
 def _is_constant(runs: Sequence[Any]) -> bool:
