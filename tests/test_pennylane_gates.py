@@ -6,7 +6,6 @@ The matrices to compare with are PennyLane's own, `qml.matrix`.
 import functools
 import inspect
 import itertools
-import sys
 import types
 
 import numpy as np
@@ -17,7 +16,7 @@ from qdeq import UserError
 
 qml = pytest.importorskip("pennylane")
 
-from qdeq.interop.pennylane import from_pennylane  # noqa: E402
+from qdeq.interop.pennylane import _reader, from_pennylane  # noqa: E402
 
 WORD = qml.X(0) @ qml.Y(1)
 COMMUTING = qml.dot([0.3, -0.7], [qml.X(0) @ qml.X(1), qml.Z(0) @ qml.Z(1)])
@@ -329,8 +328,7 @@ def test_what_no_circuit_can_express_is_one_line(function, message):
 
 
 def test_decompositions_without_end_are_refused(monkeypatch):
-    reader = sys.modules["qdeq.interop.pennylane.from_pennylane"]  # the function has its name
-    monkeypatch.setattr(reader, "_MOST_OPERATIONS", 500)
+    monkeypatch.setattr(_reader, "_MOST_OPERATIONS", 500)
     with pytest.raises(UserError, match=r"more than 500 operations|fewer levels"):
         from_pennylane(lambda: DOUBLING(0))
 
