@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import types
 from dataclasses import replace
 
 import equinox as eqx
@@ -158,6 +159,14 @@ def test_a_qnode_and_a_tape_can_be_read_too():
     )
     tape = qml.tape.make_qscript(to_pennylane(ANSATZ))(THETA)
     assert from_pennylane(tape) == ANSATZ
+
+
+def test_of_theta_only_the_shape_matters_whose_array_it_may_be():
+    of_another_library = types.SimpleNamespace(shape=(2,), size=lambda: (2,))
+    circuit = from_pennylane(lambda t: (qml.RX(t[1], 0), qml.RY(t[0], 0)), of_another_library)
+    assert [operation.parameter for operation in circuit.operations] == [1, 0]
+    with pytest.raises(UserError, match=r"argument 0 is a dictionary: .* in one array"):
+        from_pennylane(lambda t: qml.RX(t["a"], 0), {"a": 0.3})
 
 
 def test_wire_labels_are_numbered_as_the_device_orders_them():
