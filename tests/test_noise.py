@@ -117,6 +117,7 @@ def test_readout_errors_are_given_once_or_per_wire():
     some = NoiseModel(readout={3: error, 1: ReadoutError(0, 0.5)})
     assert some == NoiseModel(readout=((1, ReadoutError(0, 0.5)), (3, error)))
     assert some.readout_of(3) == error and some.readout_of(0) is None
+    assert NoiseModel(readout={}) == NoiseModel()  # a perfect device
     with pytest.raises(UserError, match="wire 3"):
         some.check_wires(3)
     with pytest.raises(UserError, match="wire 2"):
@@ -146,6 +147,7 @@ def test_readout_errors_are_given_once_or_per_wire():
         (lambda: Rule(OverRotation(0.1), gates=("H",)), "exactly one angle"),
         (lambda: Rule(TwoQubitDepolarising(0.1), gates=("RX",)), "2 wires"),
         (lambda: Rule(TwoQubitDepolarising(0.1), n_wires=1), "2 wire"),
+        (lambda: Rule(Depolarising(0.1), n_wires=2.0), "n_wires=2.0: give an integer"),
         (lambda: NoiseModel((Depolarising(0.1),)), "Rule"),
         (lambda: NoiseModel(readout=0.02), "ReadoutError"),
         (lambda: NoiseModel(readout={0: 0.02}), "ReadoutError"),
@@ -179,10 +181,12 @@ def test_a_text_says_what_the_classes_say():
         (Rule(Depolarising(0.1), n_wires=2), Rule(OverRotation(0.2))),
         readout={0: ReadoutError(0.1, 0.2), 1: ReadoutError(0.1, 0.2)},
     )
-    unwritable = NoiseModel((Rule(KrausChannel((np.eye(2),))),))
-    assert "KrausChannel" in str(unwritable)
-    with pytest.raises(UserError, match="no text"):
-        format_noise(unwritable)
+    identity = KrausChannel((np.eye(2),))
+    for rules in ((Rule(identity),), (Rule(Dephasing(0.1)), Rule(Dephasing(0.2)))):
+        unwritable = NoiseModel(rules)
+        assert type(rules[0].channel).__name__ in str(unwritable)
+        with pytest.raises(UserError, match="no text"):
+            format_noise(unwritable)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +201,7 @@ def test_a_text_says_what_the_classes_say():
         ("thermal-relaxation=1/2", "t1/t2/time"),
         ("bitflip=0.1", "amplitude-damping"),
         ("depolarising=0.1,depolarising=0.2", "twice"),
+        ("readout@0+1=0.1,readout@1=0.2", "given already"),
         ("depolarising@cnott=0.1", "cnott"),
         ("readout@CNOT=0.1", "wire"),
         ("readout=0.1,readout@1=0.2", "single wires"),

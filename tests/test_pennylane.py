@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import types
 from dataclasses import replace
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from qdeq.errors import UserError
 
 qml = pytest.importorskip("pennylane")
 
+from qdeq.interop._circuits import as_circuit  # noqa: E402
 from qdeq.interop.pennylane import (  # noqa: E402
     PennyLaneExecutor,
     from_pennylane,
@@ -48,6 +50,15 @@ def _qnode(device="default.qubit", method="parameter-shift", **options):
     function = to_pennylane(ANSATZ, encoding=ENCODING, observables=ENSEMBLE)
     device = qml.device(device, wires=2) if isinstance(device, str) else device
     return qml.QNode(lambda theta, v: function(theta, v), device, diff_method=method, **options)
+
+
+def _probabilities(method):
+    function = to_pennylane(ANSATZ, encoding=ENCODING)
+    return qml.QNode(
+        lambda theta, v: (function(theta, v), qml.probs(wires=0))[1],
+        qml.device("default.qubit", wires=2),
+        diff_method=method,
+    )
 
 
 def _model(qnode, **options):
@@ -150,6 +161,14 @@ def test_a_qnode_and_a_tape_can_be_read_too():
     assert from_pennylane(tape) == ANSATZ
 
 
+def test_of_theta_only_the_shape_matters_whose_array_it_may_be():
+    of_another_library = types.SimpleNamespace(shape=(2,), size=lambda: (2,))
+    circuit = from_pennylane(lambda t: (qml.RX(t[1], 0), qml.RY(t[0], 0)), of_another_library)
+    assert [operation.parameter for operation in circuit.operations] == [1, 0]
+    with pytest.raises(UserError, match=r"argument 0 is a dictionary: .* in one array"):
+        from_pennylane(lambda t: qml.RX(t["a"], 0), {"a": 0.3})
+
+
 def test_wire_labels_are_numbered_as_the_device_orders_them():
     device = qml.device("default.qubit", wires=["b", "a"])
 
@@ -223,6 +242,8 @@ def test_arguments_that_do_not_fit_a_circuit_are_refused():
         from_pennylane(function, THETA, theta="w")
     with pytest.raises(UserError, match="n_qubits=1: the circuit has 2 wires"):
         from_pennylane(function, THETA, n_qubits=1)
+    with pytest.raises(UserError, match=r"QNode is no tape: .*from_pennylane\(qnode, theta\)"):
+        as_circuit(_qnode())
 
 
 @pytest.mark.parametrize("encoding", [ENCODING, AmplitudeEncoding(2, 3)])
@@ -598,6 +619,7 @@ def test_a_qnode_that_cannot_be_pickled_says_so_in_one_line(transform):
         (lambda: model_function(_qnode(), theta=[1j, 1, 1, 1], n_features=2), "theta has 1j: give"),
         (lambda: model_function(_qnode(), theta="abc", n_features=2), "theta has 'abc': give real"),
         (lambda: _model(_qnode(), gradient_shots=0.5), "gradient_shots=0.5: give a whole"),
+        (lambda: _model(_probabilities("adjoint")), "diff_method='adjoint' reads probabilities"),
         (
             lambda: model_function(_qnode(), theta=THETA, n_features=2, reinjection=np.eye(3)),
             r"reinjection has shape \(3, 3\)",

@@ -69,6 +69,7 @@ def products(theta, x):
     qml.IsingZZ(2 * (np.pi - x[0]) * (np.pi - x[1]), wires=[0, 1])
     qml.RY(theta[0] * theta[1] - theta[2] ** 2, wires=0)
     qml.RX(theta[3], wires=1)
+    qml.RY((theta[3] + 1) ** 3 - theta[3] ** 3 - 3 * theta[3] ** 2 - 3 * theta[3], wires=1)
 
 
 def jax_arithmetic(theta, x):

@@ -6,7 +6,6 @@ The matrices to compare with are PennyLane's own, `qml.matrix`.
 import functools
 import inspect
 import itertools
-import sys
 import types
 
 import numpy as np
@@ -17,7 +16,7 @@ from qdeq import UserError
 
 qml = pytest.importorskip("pennylane")
 
-from qdeq.interop.pennylane import from_pennylane  # noqa: E402
+from qdeq.interop.pennylane import _reader, from_pennylane  # noqa: E402
 
 WORD = qml.X(0) @ qml.Y(1)
 COMMUTING = qml.dot([0.3, -0.7], [qml.X(0) @ qml.X(1), qml.Z(0) @ qml.Z(1)])
@@ -305,7 +304,15 @@ STRETCHED = own("Mine", compute_matrix=matrix_is(2 * oracle.X))
         (lambda t: qml.TShift(0), "^TShift on wires"),
         (lambda t: qml.Displacement(0.1, 0.2, 0), "^Displacement on wires"),
         (lambda t: qml.MultiControlledX([0, 1], [bool(t[0] > 0)]), "for other values of the arg"),
-        (lambda t: qml.pow(qml.X(0), t[0]), "no gate with fixed wires"),
+        (lambda t: qml.pow(qml.X(0), t[0]), "for other values of the arguments"),
+        # For large numbers only, beyond those by which angles are found.
+        (lambda t: (qml.RX(t[0], 0), t[0] > 5 and qml.X(0)), "for different values of its argum"),
+        (lambda t: (qml.RX(t[0], 0), (qml.X if t[0] > 5 else qml.Y)(0)), "for other values of the"),
+        (lambda t: (qml.RX(t[0], 0), qml.X(int(t[0] > 5))), "for other values of the arguments"),
+        (
+            lambda t: (qml.RX(t[0], 0), qml.QubitUnitary(np.eye(2)[:: 1 if t[0] > 5 else -1], 0)),
+            "for different values of its arguments",
+        ),
         (lambda t: qml.pow(qml.Rot(t[0], t[0], t[0], 0), 10**9), "cannot be expressed"),
         (lambda t: qml.Adder(1, [0, 1, 2], 5, [3, 4]), "work wires"),
         (lambda t: qml.X(10**12), "wire 1000000000000: the numbers of wires become"),
@@ -321,8 +328,7 @@ def test_what_no_circuit_can_express_is_one_line(function, message):
 
 
 def test_decompositions_without_end_are_refused(monkeypatch):
-    reader = sys.modules["qdeq.interop.pennylane.from_pennylane"]  # the function has its name
-    monkeypatch.setattr(reader, "_MOST_OPERATIONS", 500)
+    monkeypatch.setattr(_reader, "_MOST_OPERATIONS", 500)
     with pytest.raises(UserError, match=r"more than 500 operations|fewer levels"):
         from_pennylane(lambda: DOUBLING(0))
 

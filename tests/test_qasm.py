@@ -156,6 +156,7 @@ def test_a_gate_with_the_name_of_a_standard_one_keeps_its_own_meaning():
             [(0, 1), (1, 1), (0, 1), (1, 1), (2, 1), (1, 1), (2, 1)],
         ),
         ("qubit[3] q; rx(pi) q[0:-1]; rx(0) q[2:-1:1];", [(0, 1), (1, 1), (2, 1), (2, 0), (1, 0)]),
+        ("qubit[2] q; rx(pi) q[0]; measure q[0]; rx(0) q[1]; measure q;", [(0, 1), (1, 0)]),
         ("gate g(b, a) p { rx(b) p; rx(a) p; } qubit q; g(pi, 0) q;", [(0, 1), (0, 0)]),
         ("gate g(c, b, a) p { rx(b) p; } qubit q; inv @ g(0, pi, 1) q;", [(0, -1)]),
         (
@@ -195,6 +196,7 @@ def test_constants_loops_functions_and_calls_mean_numbers(body, written_out):
         ("qubit[1] q;\nrx(3 ** 63) q[0];", "3 .. 63 is beyond 64 bits"),
         ("qubit[1] q;\nnonsense q[0];", "not an OpenQASM 3 program that Qiskit can read"),
         ("qubit[1] q;\nbit c;\nc = measure q[0];\nx q[0];", "follows a measurement"),
+        ("qubit[1] q;\nmeasure q;\nx q[0];", "follows a measurement"),
         ("qubit[1] q;\nreset q[0];", "reset on qubits"),
         (
             "input float[64] a;\nqubit[1] q;\nrx(1 / a) q[0];",

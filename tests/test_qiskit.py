@@ -55,6 +55,7 @@ from qiskit_aer.noise import NoiseModel as AerNoise  # noqa: E402
 from qiskit_aer.noise import depolarizing_error  # noqa: E402
 from qiskit_ibm_runtime.fake_provider import FakeCairoV2, FakeManilaV2  # noqa: E402
 
+from qdeq.interop._circuits import as_circuit  # noqa: E402
 from qdeq.interop.qiskit import (  # noqa: E402
     CountingSimulator,
     QiskitExecutor,
@@ -62,6 +63,7 @@ from qdeq.interop.qiskit import (  # noqa: E402
     noise_from_backend,
     to_qiskit,
 )
+from qdeq.interop.qiskit.backends import Device  # noqa: E402
 
 MANILA = FakeManilaV2()
 MIXED = MeasurementEnsemble(4, ("ZIII", "IXII", "ZIIZ", "YIII", "IIYZ"))  # two settings
@@ -138,6 +140,19 @@ def test_a_circuit_of_qiskits_library_becomes_an_ansatz():
     theta = np.linspace(-1, 2, circuit.n_parameters)
     expected = unitary_of(theirs.assign_parameters(theta))
     assert agree(oracle.circuit_unitary(circuit, theta), expected)
+
+
+def test_classes_that_people_derive_from_qiskits_are_what_they_derive_from():
+    class Own(QuantumCircuit):
+        pass
+
+    class OwnManila(FakeManilaV2):
+        pass
+
+    own = Own(1)
+    own.ry(Parameter("a"), 0)
+    assert as_circuit(own) == from_qiskit(own)
+    assert Device.of(OwnManila(), "sampler").simulator is not None
 
 
 def refused_circuits():

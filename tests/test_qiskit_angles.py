@@ -172,7 +172,11 @@ def test_a_parameter_that_turns_no_gate_keeps_its_place(where):
 
 @pytest.mark.parametrize(
     "angle",
-    [A.sin(), abs(A), A / B, A * X, A * B * X, A + 1e14, A**4, (1 + A).exp(), (A * A) ** 0.5],
+    [
+        *(A.sin(), abs(A), A / B, A * X, A * B * X, A + 1e14, A**4, (1 + A).exp(), (A * A) ** 0.5),
+        # The same as a polynomial for small numbers only.
+        *(abs(A + np.pi), 3 * (A / 3).sin().arcsin(), A * (A + 9).sign()),
+    ],
 )
 def test_other_expressions_are_refused_by_the_name_of_the_users_gate(angle):
     inner, circuit = QuantumCircuit(1, name="mine"), QuantumCircuit(2)

@@ -120,7 +120,7 @@ class Rule:
         needed = 1 if isinstance(self.channel, OverRotation) else self.channel.n_wires
         sizes = {"n_wires": self.n_wires, "on": None if self.on is None else len(self.on)}
         for name, size in sizes.items():
-            if size is not None and (size < 1 or (needed > 1 and size != needed)):
+            if size is not None and needed > 1 and size != needed:
                 raise UserError(
                     f"{name}={getattr(self, name)!r} with {type(self.channel).__name__}, which "
                     f"acts on {needed} wire(s): choose operations that it can follow"
@@ -183,7 +183,8 @@ class NoiseModel:
         Every rule that fits an operation adds its channel after it.
     readout
         One `ReadoutError` for all wires, or a mapping from wire to `ReadoutError` (stored as pairs
-        in the order of the wires); wires that it leaves out are read without error.
+        in the order of the wires); wires that it leaves out are read without error. An empty one is
+        None.
 
     Raises
     ------
@@ -256,7 +257,8 @@ def format_noise(noise: NoiseModel) -> str:
     Raises
     ------
     UserError
-        If the model holds a `KrausChannel` or an over-rotation bound to a gate: they have no text.
+        If the model holds a `KrausChannel` or an over-rotation bound to a gate, which have no text,
+        or two rules with the same channel and the same choice, which no text may have.
 
     Examples
     --------
@@ -271,6 +273,13 @@ def format_noise(noise: NoiseModel) -> str:
     elif noise.readout is not None:
         pairs = dict(noise.readout).items()
         entries += [f"readout@{wire}={_format_readout(error)}" for wire, error in pairs]
+    what = [entry.partition("=")[0] for entry in entries]
+    twice = next((one for one in what if what.count(one) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"the model has several rules {twice!r} and has no text, which holds each once: build "
+            "the NoiseModel in Python, or join these rules"
+        )
     return ",".join(entries)
 
 
@@ -310,7 +319,7 @@ def _wires(name: str, wires: Iterable[int] | None) -> tuple[int, ...] | None:
     return numbers
 
 
-def _readout(readout: object) -> Readout:
+def _readout(readout: object) -> Readout | None:
     pairs = readout.items() if isinstance(readout, Mapping) else readout
     try:
         entries = tuple((index(wire), error) for wire, error in pairs)  # type: ignore[union-attr]
@@ -323,4 +332,4 @@ def _readout(readout: object) -> Readout:
     for wire, error in entries:
         if not isinstance(error, ReadoutError):
             raise UserError(f"readout of wire {wire} is {error!r}: give a ReadoutError(p01, p10)")
-    return tuple(sorted(entries, key=lambda entry: entry[0]))
+    return tuple(sorted(entries, key=lambda entry: entry[0])) or None

@@ -97,8 +97,13 @@ def parse_noise(text: str) -> NoiseModel:
                     f"noise={text!r}: {entry!r} has {len(values)} numbers, give one probability or "
                     "two (0 read as 1 / 1 read as 0)"
                 )
-            error = ReadoutError(values[0], values[-1])
-            readout.update((wire, error) for wire in _readout_wires(text, entry, where))
+            wires = _readout_wires(text, entry, where)
+            if not readout.keys().isdisjoint(wires):
+                raise UserError(
+                    f"noise={text!r}: {left!r} names a wire whose readout is given already, leave "
+                    "one of them out"
+                )
+            readout |= dict.fromkeys(wires, ReadoutError(values[0], values[-1]))
             continue
         needed = _N_VALUES.get(word, 1)
         if len(values) != needed:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from qdeq.errors import UserError
+from qdeq.interop._foreign import comes_from
+
 
 def as_circuit(value: Any) -> Any:
     """A circuit of Qiskit or PennyLane as ours; anything else as it is.
@@ -9,20 +12,23 @@ def as_circuit(value: Any) -> Any:
     Parameters
     ----------
     value
-        A Qiskit `QuantumCircuit`, or a PennyLane tape. (A QNode needs its arguments: read it with
-        `qdeq.interop.pennylane.from_pennylane` first.)
+        A Qiskit `QuantumCircuit`, or a PennyLane tape; classes derived from these as well.
 
     Raises
     ------
     UserError
-        For a gate that cannot be read.
+        For a gate that cannot be read, and for a QNode, which needs its arguments.
     """
-    library = type(value).__module__.partition(".")[0]
-    if library == "qiskit":
+    if comes_from(value, "qiskit"):
         from qdeq.interop.qiskit import from_qiskit
 
         return from_qiskit(value)
-    if library == "pennylane" and hasattr(value, "operations"):
+    if comes_from(value, "pennylane"):
+        if not hasattr(value, "operations"):
+            raise UserError(
+                f"{type(value).__name__} is no tape: read a QNode with its arguments by "
+                "qdeq.interop.pennylane.from_pennylane(qnode, theta), and give that circuit"
+            )
         from qdeq.interop.pennylane import from_pennylane
 
         return from_pennylane(value)

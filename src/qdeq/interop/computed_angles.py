@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qdeq.errors import UserError
+from qdeq.interop._foreign import NoAnswer
 from qdeq.interop.polynomials import (
     HIGHEST_DEGREE,
+    OTHER_SIZES,
     Polynomial,
     fitted,
     has_values,
@@ -25,9 +28,6 @@ Columns = Callable[[np.ndarray], np.ndarray]
 # Angles computed in search of the entries that some depend on, which takes twice their number times
 # log2 N runs. PennyLane makes 10,000 or so of them in a second.
 _MOST_VALUES = 2_000_000
-# How much larger and smaller than elsewhere the numbers are at which all is tried once more. A
-# clip at pi shows there, or a threshold at 0.1; powers of 2, which keep numbers exact in float32.
-_OTHER_SIZES = (2.0**7, 2.0**-7)
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,14 @@ def _of_one_entry(points: np.ndarray, values: np.ndarray) -> Computed | None:
 
 def _confirmed(columns: Columns, n_entries: int, found: list[Computed]) -> list[Computed]:
     """Those angles that are the same polynomial of large and of small numbers too; none else."""
-    for size in _OTHER_SIZES if n_entries else ():
+    for size in OTHER_SIZES if n_entries else ():
         points = size * _random(2, n_entries, seed=9)
         try:
             values = columns(points)
-        except Exception:  # whoever wrote the function refuses such numbers: none will come
-            continue
+        except Exception as error:
+            if isinstance(error, UserError) and not isinstance(error, NoAnswer):
+                raise  # the function does something else with such numbers
+            continue  # whoever wrote it refuses them: none will come
         found = [
             angle
             if angle.polynomial is None

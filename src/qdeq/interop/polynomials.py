@@ -13,6 +13,12 @@ import numpy as np
 HIGHEST_DEGREE = 3
 """Products of more variables than this are not looked for."""
 
+OTHER_SIZES = (2.0**7, 2.0**-7)
+"""How much larger and smaller than the points of a fit the numbers are at which it is tried again.
+
+A clip at pi shows there, |a + 5|, or a threshold at 0.1; powers of 2 keep numbers exact in float32.
+"""
+
 # Points beyond those that determine the coefficients: a wrong form does not pass all of them.
 _CHECKS = 4
 # Of a value's size. Coefficients come from float64 arithmetic and a fit of a few numbers.
@@ -101,7 +107,9 @@ def has_values(polynomial: Polynomial, points: np.ndarray, values: np.ndarray) -
     terms = np.zeros((max(1, len(polynomial)), len(points)))
     for k, (variables, factor) in enumerate(polynomial.items()):
         terms[k] = factor * points[:, list(variables)].prod(axis=1)
-    size = np.maximum(1.0, np.abs(terms).max(axis=0))
+    # In (a + 1) (a - 1) - a^2 squares cancel, and leave their rounding.
+    squares = np.square(points).max(axis=1, initial=1.0)
+    size = np.maximum(squares, np.abs(terms).max(axis=0))
     return bool((np.abs(terms.sum(axis=0) - values) <= _TOLERANCE * size).all())
 
 

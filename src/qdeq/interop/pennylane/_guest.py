@@ -146,6 +146,12 @@ class Guest:
                 options = self.config.gradient_keyword_arguments
                 program.add_transform(self.qml.transform(expand), **options)
         tapes, finish = program(tapes)
+        state = self.qml.measurements.StateMP
+        if any(isinstance(m, state) for tape in tapes for m in tape.measurements):
+            raise UserError(
+                f"diff_method={self.method!r} reads probabilities from a whole state, which no "
+                "device measures: choose 'parameter-shift' or 'backprop', or measure qml.expval"
+            )
         return tuple(mark(tape) for tape in tapes), finish
 
     def submit(self, run: Callable[[], Any]) -> Any:

@@ -1,6 +1,7 @@
 """What can be run with made-up numbers for its arguments: functions, tapes, QNodes of a model."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -58,7 +59,14 @@ def of_function(
         raise UserError(
             f"theta={theta!r} and features={features!r} name the same argument: name two, or None"
         )
-    sizes = {kind: int(np.size(args[position])) for kind, position in positions.items()}
+    for position in positions.values():
+        if isinstance(args[position], Mapping):
+            raise UserError(
+                f"argument {position} is a dictionary: write a function that takes its angles in "
+                "one array, and calls this one"
+            )
+    # Not np.size: PyTorch's arrays have a method of that name.
+    sizes = {k: math.prod(np.shape(args[position])) for k, position in positions.items()}
     parameters: list[Entry] = [("parameter", i) for i in range(sizes.get("parameter", 0))]
     inputs: list[Entry] = [("feature", i) for i in range(sizes.get("feature", 0))]
     entries = (*parameters, *inputs)

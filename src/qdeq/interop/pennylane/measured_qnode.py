@@ -1,6 +1,6 @@
 """The QNode of a model as ours: encoding, circuit and observables in one value.
 
-How its gates are read is in `from_pennylane`; what they are fed with is told apart here.
+How its gates are read is in `_reader`; what they are fed with is told apart here.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from qdeq.circuits import (
 from qdeq.errors import UserError
 from qdeq.interop.pennylane._guest import Guest
 from qdeq.interop.pennylane._made_up import MadeUp, of_guest
+from qdeq.interop.pennylane._reader import circuit_of
 from qdeq.interop.pennylane.agreement import ask
-from qdeq.interop.pennylane.from_pennylane import circuit_of
 
 # Amplitudes come from float64 arithmetic, a norm over a few hundred of them.
 _TOLERANCE = 1e-9

@@ -11,7 +11,7 @@ from typing import Any
 
 import openqasm3
 from qiskit import QuantumCircuit
-from qiskit.circuit import Gate, ParameterExpression
+from qiskit.circuit import Clbit, Gate, Measure, ParameterExpression, QuantumRegister
 from qiskit_qasm3_import import ConversionError, types
 from qiskit_qasm3_import.converter import ConvertVisitor
 from qiskit_qasm3_import.data import Symbol
@@ -84,6 +84,14 @@ class _Visitor(ConvertVisitor):
                 given = len(node.arguments)
                 raise ConversionError(f"{symbol.name} takes {takes} angles, not {given}", node)
         return super().visit_QuantumGate(node, context)
+
+    def visit_QuantumMeasurementStatement(self, node: Any, context: Any) -> Any:
+        if node.target is not None:
+            return super().visit_QuantumMeasurementStatement(node, context)
+        measured = self._resolve_qarg(node.measure.qubit, context)
+        for qubit in measured if isinstance(measured, (list, QuantumRegister)) else [measured]:
+            context.circuit.append(Measure(), [qubit], [_a_bit(context.circuit)])
+        return context
 
     def visit_ConstantDeclaration(self, node: Any, context: Any) -> Any:
         value, kind = self._resolve_generic(node.init_expression, context, strict=True)
@@ -212,6 +220,12 @@ class _Visitor(ConvertVisitor):
                 f"powers up to {_MOST_REPETITIONS} can be read",
                 modifier,
             ) from error
+
+
+def _a_bit(circuit: QuantumCircuit) -> Clbit:
+    """For a result that the program does not keep."""
+    circuit.add_bits([Clbit()])
+    return circuit.clbits[-1]
 
 
 def _name(identifier: Any, value: Any, kind: Any, context: Any) -> None:

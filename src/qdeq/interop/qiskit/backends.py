@@ -20,6 +20,7 @@ from qiskit.transpiler import PassManager, generate_preset_pass_manager
 
 from qdeq.errors import UserError
 from qdeq.interop._extras import check_installed
+from qdeq.interop._foreign import comes_from
 
 check_installed("qiskit_aer", extra="qiskit", needed_for="qdeq.interop.qiskit")
 
@@ -170,7 +171,7 @@ class Device:
                 options["method"] = "density_matrix"
             return EstimatorV2.from_backend(self.simulator, options={"run_options": options})
         assert self.target is not None
-        if type(self.target).__module__.startswith("qiskit_ibm_runtime"):
+        if comes_from(self.target, "qiskit_ibm_runtime"):
             from qiskit_ibm_runtime import Estimator, Sampler
 
             return (Sampler if kind == "sampler" else Estimator)(mode=self.target)
@@ -229,10 +230,8 @@ def _check_noise(simulator: AerSimulator) -> None:
 
 def _is_fake(backend: object) -> bool:
     """A published snapshot of a device, or Qiskit's generic one: only Aer can run it."""
-    module = type(backend).__module__
-    return isinstance(backend, GenericBackendV2) or module.startswith(
-        "qiskit_ibm_runtime.fake_provider"
-    )
+    snapshot = comes_from(backend, "qiskit_ibm_runtime.fake_provider")
+    return snapshot or isinstance(backend, GenericBackendV2)
 
 
 def _backend_of(primitive: Any) -> BackendV2 | None:

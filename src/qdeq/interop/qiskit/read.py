@@ -13,8 +13,10 @@ from qdeq.errors import UserError
 from qdeq.interop.angle_terms import ALLOWED, Entry, angle_of, keeping_places, operations_of
 from qdeq.interop.polynomials import (
     HIGHEST_DEGREE,
+    OTHER_SIZES,
     Polynomial,
     fitted,
+    has_values,
     made_up_points,
     n_points,
 )
@@ -134,14 +136,32 @@ def _polynomial(angle: Any, where: Callable[[], str]) -> tuple[list[Symbol], Pol
         if count is None:
             break
         points = made_up_points(count, len(symbols))
-        try:
-            values = [float(angle.bind(dict(zip(symbols, p, strict=True)))) for p in points]
-        except Exception:  # square roots and logarithms of negative numbers, division by 0
+        values = _values(angle, symbols, points)
+        if values is None:
             break
-        found = fitted(points, np.array(values), degree)
-        if found is not None:
+        found = fitted(points, values, degree)
+        if found is None:
+            continue
+        if _is_the_same_elsewhere(angle, symbols, found):
             return symbols, found
+        break
     raise UserError(f"{where()} turns by {angle}: {ALLOWED}")
+
+
+def _values(angle: Any, symbols: list[Symbol], points: np.ndarray) -> np.ndarray | None:
+    try:
+        return np.array([float(angle.bind(dict(zip(symbols, p, strict=True)))) for p in points])
+    except Exception:  # square roots and logarithms of negative numbers, division by 0
+        return None
+
+
+def _is_the_same_elsewhere(angle: Any, symbols: list[Symbol], polynomial: Polynomial) -> bool:
+    for size in OTHER_SIZES:
+        points = size * made_up_points(2, len(symbols))
+        values = _values(angle, symbols, points)
+        if values is not None and not has_values(polynomial, points, values):
+            return False
+    return True
 
 
 def _symbols(angle: Any) -> list[Symbol]:
