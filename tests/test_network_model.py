@@ -154,6 +154,7 @@ def test_a_network_is_a_model_function(x64):
     structured = network.solve(x, layer=layer).value
     np.testing.assert_allclose(general, structured.reshape(-1), atol=1e-11)
     np.testing.assert_allclose(network.read_out(general), general)
+    assert eqx.tree_equal(qdeq.QuantumEquilibrium(network).layer, network.default_layer())
     z = network.apply(x, 2)
     again = network(network(jnp.zeros(12), x.reshape(-1)), x.reshape(-1))
     np.testing.assert_allclose(z.reshape(-1), again, atol=1e-14)

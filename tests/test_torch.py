@@ -151,6 +151,19 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(layer, x, message):
             "parameters holds .* which JAX cannot take .*: give float32 or float64",
         ),
         ((jnp.tanh,), {"shape": 2, "solvr": 1}, "solvr"),
+        (
+            (
+                qdeq.Network(
+                    lambda v, x: jnp.tanh(v),
+                    qdeq.EdgeInjection([[1.0]], [[0.5]]),
+                    qdeq.Chain(2),
+                    n_outputs=3,
+                    key=jax.random.key(0),
+                ),
+            ),
+            {},
+            r"Network\(n_outputs=3\): .* a torch.nn.Linear behind",
+        ),
         ((jnp.tanh,), {"shape": 2, "layer": Equilibrium(), "max_steps": 2}, "max_steps beside"),
     ],
 )

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from qdeq.equilibrium import Equilibrium, Solution, SolverStats
+from qdeq.equilibrium.networks import NetworkEquilibrium
 from qdeq.errors import UserError
 from qdeq.interop._extras import check_installed
-from qdeq.models import ModelFunction, QuantumEquilibrium
+from qdeq.models import ModelFunction, Network, QuantumEquilibrium
 from qdeq.models.function import trained_parts
 
 check_installed("torch", extra="torch", needed_for="qdeq.interop.torch")
@@ -351,6 +352,13 @@ def _to_torch(x: Array) -> torch.Tensor:
 
 
 def _module_of(function: Any, shape: Any, parameters: Any, options: dict[str, Any]) -> Any:
+    model = function.model if isinstance(function, QuantumEquilibrium) else function
+    if isinstance(model, Network) and model.head is not None:
+        raise UserError(
+            f"Network(n_outputs={model.head.out_features}): the layer returns the states of its "
+            "sites, which that head would not read; make it without n_outputs and key, and put a "
+            "torch.nn.Linear behind the layer"
+        )
     if isinstance(function, QuantumEquilibrium | ModelFunction):
         if shape is not None or parameters is not None:
             raise UserError(
@@ -429,9 +437,6 @@ def _sample_shape(module: Any) -> tuple[int, ...] | None:
     """Of the features of one sample; None where a function says nothing of it."""
     if not isinstance(module, QuantumEquilibrium):
         return None
-    from qdeq.equilibrium.networks import NetworkEquilibrium
-    from qdeq.models import Network
-
     if isinstance(module.model, Network) and isinstance(module.layer, NetworkEquilibrium):
         return (module.model.wiring.n_sites, module.model.injection.n_features)
     return (module.model.n_features,)

@@ -28,7 +28,8 @@ class QuantumEquilibrium(eqx.Module):
         A `QuantumModel`, any other `ModelFunction`, or a `Network`, whose equilibrium is `(N, q)`.
     layer
         `Equilibrium`, or `Direct` for so many applications. Of a network `NetworkEquilibrium`; the
-        other two take and give flat arrays of it. None for one of `options`.
+        other two take and give flat arrays of it. None for one of `options`, of a network within
+        its `default_layer`'s bounds.
     start
         `(q,)`, where the solver starts; None for m = 0. Not differentiated.
     options
@@ -71,6 +72,8 @@ class QuantumEquilibrium(eqx.Module):
                 "layer that has them"
             )
         if layer is None:
+            if isinstance(model, Network):
+                options = {"bounds": model.default_layer().bounds, **options}
             try:
                 layer = (NetworkEquilibrium if is_network else Equilibrium)(**options)
             except TypeError as error:
