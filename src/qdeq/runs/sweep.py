@@ -25,7 +25,7 @@ from qdeq.training.checked import hints_of, plain_type
 from qdeq.training.config import TrainConfig
 
 _SHOWN = ("residual_max", "converged_fraction")
-_WHAT_IS_TESTED = ("data", "target", "task", "test", "group")
+_WHAT_IS_TESTED = ("data", "target", "task", "test", "group", "weight")
 _NO_AXES = ("seed", "data_dir", *_WHAT_IS_TESTED)
 
 
@@ -103,8 +103,8 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise UserError(f"grid={text}: {name} cannot be an axis; use --seeds or --data-dir")
         if name in _WHAT_IS_TESTED:
             raise UserError(
-                f"grid={text}: with another {name} other samples or values are predicted, and the "
-                "numbers cannot be compared; start a sweep for each"
+                f"grid={text}: with another {name} the scores are of other samples, values or "
+                "weights, and cannot be compared; start a sweep for each"
             )
         check_choice("grid", name, [n for n in hints if n not in _NO_AXES])
         if name in axes:
