@@ -116,6 +116,7 @@ def mistake(capsys, *argv):
         ("evaluate a --split all", "choose one of test, valid, train"),
         ("draw --n-qubits 3", "at least 4"),
         ("draw --encoding phase", "choose one of amplitude, angle"),
+        ("completion tcsh", "SHELL tcsh: choose one of bash, zsh, fish"),
         ("draw --out picture.doc", ".png"),
         ("draw --out nowhere/picture.png", "cannot be written"),
         ("draw nowhere", "no such folder"),

@@ -131,6 +131,13 @@ def test_runs_whose_groups_drew_other_test_rows_are_refused(tmp_path):
     assert "group" in compare(tested).differing
 
 
+def test_runs_whose_scores_weigh_rows_otherwise_are_refused(tmp_path):
+    a, b = of_table(tmp_path / "a"), of_table(tmp_path / "b", weight="w")
+    with pytest.raises(UserError, match=r"other weights of the test samples \(w, and None\)"):
+        compare([a, b])
+    assert compare([b, of_table(tmp_path / "c", weight="w")]).differing == {}
+
+
 def test_other_test_samples_are_refused_by_what_is_kept_of_them(tmp_path):
     a = of_table(tmp_path / "a", TARGETS)
     for name, other in (("b", TARGETS + 0.1), ("c", TARGETS[:2])):

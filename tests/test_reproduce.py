@@ -150,15 +150,26 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(computed, without_pi
     assert (tmp_path / "results.json").read_text() == first
 
 
-def test_another_protocol_computes_the_rows_again(computed, without_pictures, tmp_path):
-    for epochs in (2, 3):
-        computed.clear()
-        table = PaperTable(data="digits-4", epochs=epochs, seeds=(0, 1))
-        reproduce(table, tmp_path, rows="amplitude-implicit")
-        reproduce(table, tmp_path, rows="amplitude-cost")
-        # Cost of a step does not depend on the number of epochs.
-        assert computed == ["amplitude-implicit", "amplitude-cost"][: 4 - epochs]
-    assert by_name(tmp_path)["implicit"]["executions_per_training_step"] == "500.0"
+def test_another_protocol_or_study_replaces_no_finished_row(computed, without_pictures, tmp_path):
+    reproduce(TABLE, tmp_path, rows="amplitude-implicit,amplitude-cost")
+    before = (tmp_path / "results.csv").read_text()
+    computed.clear()
+    for study, rows in (
+        (dataclasses.replace(TABLE, epochs=3), "amplitude-implicit"),
+        (dataclasses.replace(TABLE, epochs=3), "amplitude-direct-1"),
+        (dataclasses.replace(TABLE, seeds=(0, 1, 2)), None),
+        (WarmupStudy(data="digits-4", epochs=3, seeds=(0, 1)), None),
+    ):
+        with pytest.raises(UserError, match="of another study or of other options"):
+            reproduce(study, tmp_path, rows=rows)
+    assert computed == [] and (tmp_path / "results.csv").read_text() == before
+    # Cost of a step does not depend on the number of epochs.
+    costs = (
+        [r for r in s.rows() if r.kind == "cost"]
+        for s in (TABLE, dataclasses.replace(TABLE, epochs=3))
+    )
+    (first, *_), (other, *_) = costs
+    assert first.identity() == other.identity()
 
 
 def test_rows_that_were_finished_before_stay_in_the_table(computed, without_pictures, tmp_path):

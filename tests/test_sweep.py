@@ -48,10 +48,12 @@ def test_a_grid_has_every_combination(tmp_path):
     ("grid", "words"),
     [
         ("learning-rate", "give NAME=VALUE"),
-        ("speed=3", "choose one of data"),
+        ("speed=3", "choose one of"),
         ("solver=bfgs", "choose one of picard"),
         ("epochs=many", "whole number"),
         ("seed=1,2", "use --seeds"),
+        ("data=digits-4,mnist-4", "start a sweep for each"),
+        ("target=price,sort", "start a sweep for each"),
         ("learning-rate=0.1,0.2,0.10", "a value is there twice"),
     ],
 )

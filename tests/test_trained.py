@@ -1,5 +1,7 @@
 """A run as an object, of one seed or many, and run folders that earlier versions wrote."""
 
+import dataclasses
+import math
 import shutil
 from pathlib import Path
 
@@ -43,6 +45,13 @@ def test_a_run_of_many_seeds_is_summed_up_over_them():
     assert run.summary.residual_max == max(s.residual_max for s in run.summaries)
     matrices = [np.array(summary.confusion_matrix) for summary in run.summaries]
     np.testing.assert_array_equal(run.summary.confusion_matrix, sum(matrices))
+
+
+def test_a_seed_whose_score_is_no_number_is_not_the_best(before):
+    folder = qdeq.load(before("many-seeds")).folder.of_seed(0)
+    folder.write_summary(dataclasses.replace(folder.read_summary(), valid_accuracy=math.nan))
+    run = qdeq.load(folder.path.parent)
+    assert run.best.seeds == [1 + np.argmax([s.valid_accuracy for s in run.summaries[1:]])]
 
 
 def test_one_seed_of_many_is_a_run_of_its_own():

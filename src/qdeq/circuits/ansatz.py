@@ -86,7 +86,8 @@ def paper_ansatz(
     check_n_qubits(n_qubits)
     if n_qubits < 4:
         raise UserError(
-            f"n_qubits={n_qubits}: a block of the paper's ansatz needs at least 4 wires"
+            f"n_qubits={n_qubits}: a block of the paper's ansatz needs at least 4 wires; give "
+            "more, or another ansatz such as 'hardware-efficient'"
         )
     check_count("n_random", n_random, 0)
     check_count("seed", seed, 0)

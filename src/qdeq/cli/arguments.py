@@ -209,6 +209,7 @@ def _check(command: type, argv: Sequence[str], prog: str) -> frozenset[str]:
         else:
             name = positional[n_positional].name
             given.add(name)
+            _check_value(name.upper(), word, hints[name])
             n_positional += typing.get_origin(plain_type(hints[name])) is not tuple
     for field in positional[n_positional:]:
         if field.default is dataclasses.MISSING and field.name not in given:

@@ -25,7 +25,8 @@ class Split:
         ``(N,)`` int32: the position of each sample's class in `Dataset.classes`; of a regression
         ``(N, T)`` float32: its targets in the scale of `Dataset.targets`.
     weight
-        ``(N,)`` float32: how much each sample counts in losses; None counts every one as one.
+        ``(N,)`` float32: how much each sample counts in losses and scores; None counts every one as
+        one.
     """
 
     x: np.ndarray

@@ -85,7 +85,7 @@ def read_table(
     group
         Column whose equal values stay in one split, such as a patient's number. It is no feature.
     weight
-        Column that says how much each row counts in training. It is no feature.
+        Column that says how much each row counts, in training and in scores. It is no feature.
     ignore
         Columns to leave out, as a list or ``"a,b"``.
     components

@@ -174,6 +174,8 @@ def _check_comparable(
     configs = first.read_config(), folder.read_config()
     if configs[0].target != configs[1].target:  # two columns may have classes of the same names
         refuse("another target", configs[0].target, configs[1].target)
+    if configs[0].weight != configs[1].weight:  # test samples count by it
+        refuse("other weights of the test samples", configs[0].weight, configs[1].weight)
     # Of a table without a file to test on the groups decide which rows are held out; the seed of
     # the split does not.
     drawn = [f"group={c.group}" if c.is_file and c.test is None else "" for c in configs]

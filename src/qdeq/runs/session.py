@@ -24,7 +24,7 @@ from qdeq.data import Dataset
 from qdeq.errors import UserError, check_callable
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_MODEL
-from qdeq.runs.dataset import check_dataset, load_dataset
+from qdeq.runs.dataset import load_dataset
 from qdeq.runs.judging import judge
 from qdeq.runs.report import write_report
 from qdeq.runs.report_data import of_run
@@ -88,9 +88,7 @@ def make_trainer(
         When the data or the model cannot be had as configured, or there are fewer devices.
     """
     check_model_given(config, model)
-    if dataset is None:
-        dataset = load_dataset(config)
-    check_dataset(dataset)
+    dataset = load_dataset(config) if dataset is None else dataset
     at_once = seeds_at_once(config, n_qubits_of(config, dataset))
     layout = Layout.of(n_seeds, n_devices=devices, seeds_at_once=at_once)
     return Trainer(config, dataset, layout=layout, **({} if model is None else {"model": model}))

@@ -25,6 +25,8 @@ from qdeq.training.checked import hints_of, plain_type
 from qdeq.training.config import TrainConfig
 
 _SHOWN = ("residual_max", "converged_fraction")
+_WHAT_IS_TESTED = ("data", "target", "task", "test", "group", "weight")
+_NO_AXES = ("seed", "data_dir", *_WHAT_IS_TESTED)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,12 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise UserError(f"grid={text}: give NAME=VALUE,VALUE such as learning-rate=0.001,0.005")
         if name in ("seed", "data_dir"):
             raise UserError(f"grid={text}: {name} cannot be an axis; use --seeds or --data-dir")
-        check_choice("grid", name, [n for n in hints if n not in ("seed", "data_dir")])
+        if name in _WHAT_IS_TESTED:
+            raise UserError(
+                f"grid={text}: with another {name} the scores are of other samples, values or "
+                "weights, and cannot be compared; start a sweep for each"
+            )
+        check_choice("grid", name, [n for n in hints if n not in _NO_AXES])
         if name in axes:
             raise UserError(f"grid={text}: {name} is there twice; give all its values at once")
         axes[name] = [_value(name, value.strip(), hints[name]) for value in values.split(",")]

@@ -99,6 +99,7 @@ class Run:
         if not self.folder.has_many_seeds:
             return self
         scores = [getattr(summary, f"valid_{summary.score}") for summary in self.summaries]
+        scores = np.where(np.isnan(scores), -np.inf, scores)  # argmax would choose NaN
         return self.of_seed(self.seeds[int(np.argmax(scores))])
 
     @functools.cached_property

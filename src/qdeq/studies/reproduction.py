@@ -14,7 +14,14 @@ from qdeq.data.sources import open_source
 from qdeq.errors import UserError
 from qdeq.studies.documents import Pictures, to_csv, to_html, to_json, to_markdown
 from qdeq.studies.results import Results
-from qdeq.studies.runner import Launch, compute_row, finished, finite_seeds, folder_of
+from qdeq.studies.runner import (
+    Launch,
+    compute_row,
+    finished,
+    finished_keys,
+    finite_seeds,
+    folder_of,
+)
 from qdeq.studies.store import Store
 from qdeq.studies.study import Numbers, Result, Row, Study, Tell, choose_rows
 from qdeq.studies.worker import compute
@@ -64,7 +71,8 @@ def reproduce(
     Raises
     ------
     UserError
-        When the data cannot be had, a row is unknown, or the folder cannot be written.
+        When the data cannot be had, a row is unknown, the folder cannot be written, or it holds
+        finished rows of other options or of another study.
     """
     every = study.rows()
     chosen = choose_rows(every, rows)
@@ -73,6 +81,7 @@ def reproduce(
         # A folder that is not there, or holds other files, is refused before a process starts.
         open_source(DATASETS[data].collection, data_dir).check()
     make_folder(out)
+    _check_that_no_row_is_replaced(every, out)
     launch = launch or (None if study.in_processes else compute)
     computed: dict[str, Result] = {}
     points: dict[str, dict[str, Numbers]] = {}
@@ -96,6 +105,16 @@ def reproduce(
     whole = results(study.more(results(), out, on_progress))
     write_documents(whole, out, draw_pictures(whole, out))
     return whole
+
+
+def _check_that_no_row_is_replaced(rows: Sequence[Row], out: Path) -> None:
+    ours = {row.key for row in rows if finished(row, out) is not None}
+    others = sorted(finished_keys(out) - ours)
+    if others:
+        raise UserError(
+            f"out={str(out)!r}: it holds the row {others[0]} of another study or of other options, "
+            "such as epochs or seeds: choose another folder, or repeat the command that made it"
+        )
 
 
 def make_folder(folder: Path) -> None:

@@ -74,6 +74,18 @@ def finished(row: Row, out: Path) -> Result | None:
     return result if result is not None and result["status"] in _FINISHED else None
 
 
+def finished_keys(out: Path) -> set[str]:
+    """The keys of all rows that lie finished in `out`, under whatever options."""
+    keys = set()
+    for path in out.glob("rows/*/row.json"):
+        try:
+            if json.loads(path.read_text(encoding="utf-8"))["status"] in _FINISHED:
+                keys.add(path.parent.name)
+        except (OSError, ValueError, KeyError, TypeError):  # damaged: computed again
+            continue
+    return keys
+
+
 def finite_seeds(result: Result) -> list[dict]:
     """The numbers of the seeds whose training did not diverge."""
     return [s for s in result["seeds"] if math.isfinite(s.get("valid_loss", 0.0))]

@@ -120,7 +120,7 @@ class DataOptions:
     """Column of a table whose equal values stay in one split, such as a patient's number."""
 
     weight: str | None = None
-    """Column of a table that says how much each row counts in training."""
+    """Column of a table that says how much each row counts, in training and in every score."""
 
     ignore: str | None = None
     """Columns of a table to leave out, with commas."""
