@@ -388,7 +388,7 @@ def _warn_of_scale(x: np.ndarray, columns: Any) -> None:
         f"features become angles, and the numbers of X are about {sizes[column]:.2g}{most} "
         f"({name}): scale all columns to about 1, by a StandardScaler in front "
         "(sklearn.pipeline.make_pipeline)",
-        stacklevel=5,
+        stacklevel=6,
     )
 
 
@@ -403,4 +403,4 @@ def _in_words(config: TrainConfig, dataset: Dataset) -> str:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, ConvergenceWarning, stacklevel=4)
+    warnings.warn(text, ConvergenceWarning, stacklevel=5)

@@ -20,6 +20,7 @@ from qdeq.data.sequences import check_columns
 from qdeq.data.series import horizon_list, series_array
 from qdeq.errors import UserError
 from qdeq.interop._sequences import ChainEstimator
+from qdeq.interop._whole import whole_or_nothing
 from qdeq.training.forecasting import forecast, forecasting_sequences
 from qdeq.training.sequences import on_length
 
@@ -81,6 +82,7 @@ class QDEQForecaster(ChainEstimator):
         "window": [Interval(Integral, 2, None, closed="left")],
     }
 
+    @whole_or_nothing
     def fit(self, y: Any, X: Any = None, fh: Any = None) -> Self:
         """Train on a series.
 
@@ -426,7 +428,7 @@ def _warn_of_index(index: Any) -> None:
     warnings.warn(
         f"y: its index {what}, so rows are taken for equally spaced and in time order and "
         f"forecasts are numbered from 1: give {remedy}, or y.to_numpy()",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

@@ -22,6 +22,7 @@ from qdeq.interop._estimator import (
     that_count,
 )
 from qdeq.interop._held_out import split_classes
+from qdeq.interop._whole import whole_or_nothing
 from qdeq.models import Predictor
 from qdeq.training.predict import log_probabilities, probabilities
 
@@ -176,6 +177,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]]
 
+    @whole_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -211,6 +213,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         self.classes_ = classes
         return self
 
+    @whole_or_nothing
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples alone, without a validation part.
 
@@ -338,6 +341,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]]
 
+    @whole_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -377,6 +381,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         self.targets_: Targets = dataset.targets
         return self
 
+    @whole_or_nothing
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples alone, without a validation part.
 
