@@ -237,12 +237,12 @@ def without_mask(values: Any, name: str) -> Any:
 
 
 def column_names(values: Any) -> list[str] | None:
-    """The names of a frame's columns; None where columns are only counted."""
+    """The names of a frame's columns as texts; None where columns are only counted, from 0."""
     columns = getattr(values, "columns", None)
     if columns is None or callable(columns):
         return None
     names = list(columns)
-    return [str(name) for name in names] if any(isinstance(n, str) for n in names) else None
+    return None if names == list(range(len(names))) else [str(name) for name in names]
 
 
 def _array(values: Any, name: str) -> np.ndarray:

@@ -403,12 +403,20 @@ def _is_time(index: Any) -> bool:
 
 def _check_order(index: Any) -> None:
     """Raise `UserError` for dates or numbers that go back, of which the series would run so."""
-    if _is_time(index) and not index.hasnans and not index.is_monotonic_increasing:
-        row = next(row for row, (a, b) in enumerate(pairwise(index), 1) if b < a)
-        raise UserError(
-            f"y: {index[row]} comes after {index[row - 1]} in its index (row {row}): give rows in "
-            "time order, as y.sort_index() has them, or an array without an index"
-        )
+    import pandas as pd
+
+    levels = [index.get_level_values(level) for level in range(index.nlevels)]
+    remedy = "rows in time order, as y.sort_index() has them, or an array without an index"
+    if len(levels) > 1:  # numbers may go back, as months do where years are the other level
+        levels = [level for level in levels if not pd.api.types.is_numeric_dtype(level)]
+        remedy = "one series alone, whose index holds its times and no names of series"
+    for times in levels:
+        if _is_time(times) and not times.hasnans and not times.is_monotonic_increasing:
+            row = next(row for row, (a, b) in enumerate(pairwise(times), 1) if b < a)
+            raise UserError(
+                f"y: {times[row]} comes after {times[row - 1]} in its index (row {row}): give "
+                + remedy
+            )
 
 
 def _warn_of_index(index: Any) -> None:
