@@ -272,6 +272,13 @@ def test_labels_need_two_classes_and_one_that_is_repeated():
         qdeq.QDEQClassifier(**QUICK).fit(x, [1, 2, 3])
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("y", [["a", None], ["a", float("nan")], pd.array(["a", pd.NA], "string")])
+def test_a_label_that_is_missing_is_named(y, method):
+    with pytest.raises(qdeq.UserError, match="y: the label at index 1 is missing"):
+        getattr(qdeq.QDEQClassifier(), method)([[0.0], [1.0]], y)
+
+
 def test_a_warm_start_goes_on_with_what_the_model_was_made_for(iris):
     x, y = iris
     x = pd.DataFrame(x, columns=list("abcd"))
