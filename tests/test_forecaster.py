@@ -76,10 +76,17 @@ def test_rows_of_x_stand_beside_those_of_their_own_index(of_frames):
 
 
 @pytest.mark.parametrize(
-    "index", [DAYS[::-1], pd.RangeIndex(60, 0, -1), DAYS[[1, 0, *range(2, 60)]]]
+    "index",
+    [
+        *(DAYS[::-1], pd.RangeIndex(60, 0, -1), DAYS[[1, 0, *range(2, 60)]]),
+        # Two series or more, one below the other.
+        pd.MultiIndex.from_product([range(30), DAYS[:2]]),
+    ],
 )
 def test_rows_that_go_back_in_time_are_refused(index):
-    with pytest.raises(qdeq.UserError, match=r"y: .* comes after .* in its index \(row 1\): give"):
+    with pytest.raises(
+        qdeq.UserError, match=r"y: .* comes after .* in its index \(row [12]\): give"
+    ):
         forecaster().fit(pd.Series(WAVE, index=index))
 
 

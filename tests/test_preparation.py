@@ -122,6 +122,16 @@ def test_any_frame_will_do():
         np.testing.assert_array_equal(preparation.transform(other), whole)
 
 
+@pytest.mark.parametrize("kind", ["int64", "float64", "bool", "str", "Int64", "int64[pyarrow]"])
+def test_categories_with_gaps_are_what_they_stand_for(kind):
+    codes = pd.Series(np.arange(60) % 2, dtype="int64").astype(kind)
+    plain = pd.DataFrame({"x": codes.astype(object).where(np.arange(60) % 5 > 0, None)})
+    coded = plain.assign(x=pd.Categorical(plain["x"], categories=codes.unique()[::-1]))
+    preparation = TablePreparation.fit(coded)
+    assert preparation == TablePreparation.fit(plain)
+    np.testing.assert_array_equal(preparation.transform(coded), preparation.transform(plain))
+
+
 def test_texts_that_training_has_not_seen_are_the_rare_ones_or_none():
     frame = pd.DataFrame({"few": list("abc") * 100, "many": [f"t{k % 30}" for k in range(300)]})
     preparation = TablePreparation.fit(frame)
@@ -225,6 +235,7 @@ def test_infinite_and_far_away_numbers_are_tame():
         ([k * 1j for k in range(9)], "complex numbers"),
         ([[k, 1] for k in range(9)], "holds [0, 1], a list"),
         ([{"a": k} for k in range(9)], "a dict"),
+        (pd.array([[1]] * 9, dtype=pd.ArrowDtype(pyarrow.list_(pyarrow.int64()))), "a list"),
         ([b"a"] * 9, "a bytes"),
     ],
 )

@@ -13,7 +13,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import qdeq
-from qdeq.data.sequences import padded, sequence_list
+from qdeq.data.inputs import column_names
+from qdeq.data.sequences import check_columns, check_steps, padded, sequence_list
 from qdeq.models.sequence_network import sequence_network
 from qdeq.training.forecasting import forecast, forecasting_sequences
 from qdeq.training.sequences import SequenceTraining, on_length, train_sequences
@@ -346,6 +347,20 @@ def test_names_are_those_of_the_last_fit_and_steps_in_another_order_are_refused(
     assert classifier.predict(steps.iloc[:, 1:].assign(t5=1.0)).shape == (8,)  # of another length
     with pytest.raises(qdeq.UserError, match=r"'t4', 't3', .*, which are steps, where 't0'"):
         classifier.predict(steps.iloc[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "b"], [0, 1], [1, 0], [7, 5], [("a", 1), ("a", 2)], [2.5, "a"]]
+)
+def test_columns_of_any_names_come_in_the_order_of_the_fit(names):
+    fitted, bare = pd.DataFrame(np.ones((3, 2))), np.ones((3, 2))
+    fitted.columns = pd.Index(names, tupleize_cols=False)
+    known = column_names(fitted)
+    check_columns(fitted, known, "X")
+    check_columns(bare, known, "X")
+    for check in (lambda x: check_columns(x, known, "X"), lambda x: check_steps(x, known)):
+        with pytest.raises(qdeq.UserError, match="were fitted: give them in that order"):
+            check(fitted.iloc[:, ::-1])
 
 
 def test_a_score_of_sites_pairs_each_sequence_with_its_own_sites_or_is_refused(of_sites, few):

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 import qdeq
@@ -207,6 +208,7 @@ def test_a_channel_that_does_not_move_and_one_of_another_size_are_scaled():
         (np.zeros((30, 2, 2)), {}, r"shape \(30, 2, 2\)"),
         (np.zeros(0), {}, r"shape \(0, 1\)"),
         (["a", "b"], {}, "give real numbers"),
+        (pd.Series(np.arange(30.0))[::-1], {}, r"28 comes after 29 in its index \(row 1\)"),
         ([1.0, np.inf] * 20, {}, "row 1, channel 0 is inf"),
         (np.full((30, 2), np.nan), {}, "channel 0 holds no number"),
         (np.r_[np.full(20, np.nan), np.zeros(10)], {}, "channel 0 holds no number in the 18 rows"),

@@ -272,6 +272,13 @@ def test_labels_need_two_classes_and_one_that_is_repeated():
         qdeq.QDEQClassifier(**QUICK).fit(x, [1, 2, 3])
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("y", [["a", None], ["a", float("nan")], pd.array(["a", pd.NA], "string")])
+def test_a_label_that_is_missing_is_named(y, method):
+    with pytest.raises(qdeq.UserError, match="y: the label at index 1 is missing"):
+        getattr(qdeq.QDEQClassifier(), method)([[0.0], [1.0]], y)
+
+
 def test_a_warm_start_goes_on_with_what_the_model_was_made_for(iris):
     x, y = iris
     x = pd.DataFrame(x, columns=list("abcd"))
@@ -280,9 +287,34 @@ def test_a_warm_start_goes_on_with_what_the_model_was_made_for(iris):
         warm.fit(x, np.where(y == "setosa", "rose", y))
     with pytest.raises(ValueError, match="in the same order as they were in fit"):
         warm.fit(x[["b", "a", "c", "d"]], y)
-    assert warm.classes_.tolist() == NAMES.tolist()  # a fit that failed changes no labels
     warm.set_params(warm_start=False).fit(x[["b", "a", "c", "d"]], np.where(y == "setosa", "r", y))
     assert warm.classes_.tolist() == ["r", *NAMES[1:]]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "method"),
+    [
+        (qdeq.QDEQClassifier(), "fit"),
+        (qdeq.QDEQClassifier(), "partial_fit"),
+        (qdeq.QDEQRegressor(), "fit"),
+        (qdeq.QDEQRegressor(), "partial_fit"),
+        (qdeq.QDEQSequenceClassifier(), "fit"),
+        (qdeq.QDEQSequenceRegressor(), "fit"),
+        (qdeq.QDEQForecaster(window=2), "fit"),
+    ],
+)
+def test_a_fit_that_ends_early_leaves_an_estimator_as_it_was(monkeypatch, estimator, method):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    # As late as can be: what a fit learns of features, labels and targets is known.
+    for place in ("_estimator.Trainer", "_sequences.train_sequences"):
+        monkeypatch.setattr(f"qdeq.interop.{place}", interrupt)
+    estimator.n_features_in_, estimator.classes_ = 7, NAMES  # of a fit before
+    before = dict(vars(estimator))
+    with pytest.raises(KeyboardInterrupt):
+        getattr(estimator, method)(np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2)
+    assert vars(estimator) == before
 
 
 def test_every_call_of_partial_fit_has_the_same_classes(iris):

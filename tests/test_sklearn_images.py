@@ -9,6 +9,8 @@ from sklearn.model_selection import train_test_split
 
 import qdeq
 from qdeq.data import from_arrays, image_features
+from qdeq.data.splits import train_valid_indices
+from qdeq.interop._held_out import held_out_of_classes
 from qdeq.interop._images import ImageFeatures
 
 
@@ -42,12 +44,43 @@ def test_pixels_are_those_of_a_data_set():
     known = {row.tobytes() for row in rows}
     assert rows.shape == (300, 100)
     assert {row.tobytes() for row in np.asarray(dataset.train.x)} <= known
-    # Components of all images that are given, where a data set takes those of its training part.
     pixels = image_features(images, 784)
     features = ImageFeatures.fit(images, 5, features="pca")
     assert features.components is not None and features.components.n_features == 100
     np.testing.assert_allclose(features.components.mean, pixels.mean(axis=0), atol=1e-6)
     np.testing.assert_array_equal(features(images), features.components(pixels))
+
+
+@pytest.mark.parametrize("kind", [qdeq.QDEQClassifier, qdeq.QDEQRegressor])
+def test_features_are_learnt_of_the_images_that_train(digits, monkeypatch, kind):
+    class Seen(Exception):
+        """Before anything is compiled."""
+
+    def see(_config, dataset, **_):
+        raise Seen(dataset)
+
+    def seen(images, y, method="fit", **options):
+        with pytest.raises(Seen) as caught:
+            getattr(kind(random_state=0), method)(images, y, **options)
+        return caught.value.args[0]
+
+    monkeypatch.setattr("qdeq.interop._estimator.Trainer", see)
+    images, _, y, _ = digits
+    valid = np.flatnonzero(held_out_of_classes(y, 0.2, 0))
+    if kind is qdeq.QDEQRegressor:
+        _, valid = train_valid_indices(len(y), valid_fraction=0.2, seed=0)
+    others = images.copy()
+    others[valid] = images[valid][:, ::-1]
+    plain, changed = seen(images, y), seen(others, y)
+    np.testing.assert_array_equal(changed.train.x, plain.train.x)
+    assert (changed.valid.x != plain.valid.x).any()
+    # Images that do not count are as if they were not there.
+    more, labels = np.concatenate([images[:9] * 50, images]), np.concatenate([y[:9], y])
+    for method in ("fit", "partial_fit"):
+        known = seen(images, y, method)
+        found = seen(more, labels, method, sample_weight=np.arange(len(more)) >= 9)
+        np.testing.assert_array_equal(found.train.x, known.train.x)
+        np.testing.assert_array_equal(found.valid.x, known.valid.x)
 
 
 def test_channels_may_come_first_and_one_may_have_an_axis(digits, fitted):

@@ -339,12 +339,9 @@ def as_texts(series: Any, where: str) -> tuple[np.ndarray, list[str]]:
 
 def uniques_of(series: Any, where: str) -> tuple[np.ndarray, list[Any]]:
     """Positions ``(N,)`` in the different values, -1 where one is missing, and these values."""
-    pandas = require("pandas")
-    if isinstance(series.dtype, pandas.CategoricalDtype):
-        series = series.astype(series.cat.categories.dtype)
     try:
-        codes, uniques = pandas.factorize(series)
-    except TypeError:  # lists and dictionaries have no hash
+        codes, uniques = require("pandas").factorize(series)
+    except (TypeError, NotImplementedError):  # lists and dictionaries have no hash, Arrow's neither
         value = next(v for v in series if not is_missing(v))
         raise UserError(
             f"{where} holds {shown(value)}, a {type(value).__name__}: give one number or text in "

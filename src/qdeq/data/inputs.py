@@ -153,12 +153,7 @@ def label_array(values: Any, name: str) -> np.ndarray:
     if array.dtype.kind == "U" and isinstance(values, list | tuple):
         array = np.array(values, dtype=object)  # NumPy makes "nan" of a NaN among strings
     cells = array.tolist()
-    for index, cell in enumerate(cells):
-        if is_missing(cell):
-            raise UserError(
-                f"{name}: the label at index {index} is missing ({cell}): fill it in, or leave "
-                "the sample out"
-            )
+    check_no_label_missing(cells, name)
     is_text = bool(cells) and isinstance(cells[0], str)
     accepts: Callable[[Any], bool] = (lambda c: isinstance(c, str)) if is_text else _is_whole
     for index, cell in enumerate(cells):
@@ -168,6 +163,19 @@ def label_array(values: Any, name: str) -> np.ndarray:
                 f"{wanted}"
             )
     return np.array(cells, dtype=str) if is_text else np.array([int(c) for c in cells], np.int64)
+
+
+def check_no_label_missing(labels: Any, name: str) -> None:
+    """Raise `UserError` for the first of some labels, in any container, that is missing."""
+    if not isinstance(labels, list | tuple):  # of which NumPy makes "nan" of a NaN among strings
+        array = np.asarray(labels)
+        labels = array.tolist() if array.dtype == object else []
+    for index, label in enumerate(labels):
+        if is_missing(label):
+            raise UserError(
+                f"{name}: the label at index {index} is missing ({label}): fill it in, or leave "
+                "the sample out"
+            )
 
 
 def target_array(values: Any, name: str) -> np.ndarray:
@@ -237,12 +245,12 @@ def without_mask(values: Any, name: str) -> Any:
 
 
 def column_names(values: Any) -> list[str] | None:
-    """The names of a frame's columns; None where columns are only counted."""
+    """The names of a frame's columns as texts; None where columns are only counted, from 0."""
     columns = getattr(values, "columns", None)
     if columns is None or callable(columns):
         return None
     names = list(columns)
-    return [str(name) for name in names] if any(isinstance(n, str) for n in names) else None
+    return None if names == list(range(len(names))) else [str(name) for name in names]
 
 
 def _array(values: Any, name: str) -> np.ndarray:

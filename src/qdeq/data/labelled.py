@@ -83,14 +83,14 @@ class LabelledRows:
 
     def groups(self, column: str) -> np.ndarray:
         """The group of every row, ``(N,)`` texts; a missing one is a `UserError`."""
-        series = self.frame[column]
-        missing = np.flatnonzero(as_texts(series, f"{self.where}: column {column!r}")[0] < 0)
+        codes, texts = as_texts(self.frame[column], f"{self.where}: column {column!r}")
+        missing = np.flatnonzero(codes < 0)
         if len(missing):
             raise UserError(
                 f"{self.where}: the group {column!r} is missing in {len(missing)} rows (the first "
                 f"is row {self.numbers[missing[0]]}): fill it in"
             )
-        return series.astype(str).to_numpy(dtype=object)
+        return np.array(texts, dtype=object)[codes]
 
     def weights(self, column: str) -> np.ndarray:
         """The weight of every row, ``(N,)``; one that is not a number from 0 is a `UserError`."""

@@ -142,11 +142,11 @@ def check_columns(given: Any, names: Sequence[str] | None, name: str) -> None:
     --------
     >>> check_columns(np.ones((3, 2)), ["a", "b"], "X")
     """
-    found = column_names(given)
-    if found is None or names is None or found == list(names):
+    found, known = _named(given, names)
+    if found == known:
         return
-    remedy = "give them in that order" if sorted(found) == sorted(names) else "give the same ones"
-    raise UserError(f"{name}: the columns {_few(found)} where {_few(names)} were fitted: {remedy}")
+    remedy = "give them in that order" if sorted(found) == sorted(known) else "give the same ones"
+    raise UserError(f"{name}: the columns {_few(found)} where {_few(known)} were fitted: {remedy}")
 
 
 def channel_names(X: Any, names: Sequence[str] | None = None) -> list[str] | None:
@@ -169,16 +169,29 @@ def check_steps(X: Any, names: Sequence[str] | None) -> None:
 
     It may have more steps or fewer: a sequence of any length is read.
     """
-    found = column_names(X)
-    if found is None or names is None:
-        return
-    here = [step for step in found if step in set(names)]
-    there = [step for step in names if step in set(found)]
+    found, known = _named(X, names)
+    here = [step for step in found if step in set(known)]
+    there = [step for step in known if step in set(found)]
     if here != there:
         raise UserError(
             f"X: the columns {_few(here)}, which are steps, where {_few(there)} were fitted: give "
             "them in that order"
         )
+
+
+def _named(given: Any, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Names of the columns and of those of the fit; none where only one of the two has names.
+
+    Columns that are counted have names where the others are the same numbers in another order.
+    """
+    found = column_names(given)
+    some = found or names
+    if some is None or not hasattr(given, "columns"):
+        return [], []
+    counted = [str(number) for number in range(len(some))]
+    if (found is None or names is None) and sorted(some) != sorted(counted):
+        return [], []
+    return found or counted, list(names or counted)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from qdeq.data.dataset import Split, Targets
 from qdeq.data.inputs import real_array
+from qdeq.data.row_index import check_order
 from qdeq.data.splits import check_fraction
 from qdeq.errors import UserError
 
@@ -162,7 +163,7 @@ def series_windows(
     Parameters
     ----------
     series
-        `(T,)` or `(T, channels)` real numbers; NaN and None are gaps.
+        `(T,)` or `(T, channels)` real numbers in time order; NaN and None are gaps.
     length
         Rows of a window.
     horizons
@@ -188,6 +189,8 @@ def series_windows(
     [16.0, 17.0]
     """
     values = series_array(series, "series")
+    if hasattr(series, "iloc"):
+        check_order(series.index, "series")
     length, stride = whole_number("length", length), whole_number("stride", stride)
     ahead = horizon_list("horizons", horizons)
     chosen = _targets(targets, values.shape[1])

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Self
 import equinox as eqx
 import jax
 import numpy as np
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -233,22 +234,40 @@ class Estimator(BaseEstimator):
         X = validate_data(self, self._rows(X), ensure_all_finite=False, reset=reset)
         return finite(X, self)
 
-    def _rows(self, X: Any, y: Any = None) -> Any:
-        """Images as features, and features as they are; with y a fit decides which."""
+    def _rows(self, X: Any) -> Any:
+        """Images as features, and features as they are."""
         X = without_mask(X, "X")
-        given = are_images(X)
-        X = image_array(X) if given else X
-        if y is not None:
-            n_classes = len(np.unique(y)) if given and is_classifier(self) else 1
-            name: Any = "best" if self.preset == TABLE_PRESET else self.preset
-            kind = PRESETS[name].features
-            self.images_ = ImageFeatures.fit(X, n_classes, features=kind) if given else None
-        if self._image_features is not None and not given:
+        if self._image_features is None:
+            return X
+        if not are_images(X):
             raise UserError(
                 f"X has the shape {np.shape(X)}: this {type(self).__name__} was fitted on images, "
                 "give (N, H, W) or (N, H, W, 3)"
             )
-        return X if self._image_features is None else self._image_features(X)
+        return self._image_features(image_array(X))
+
+    def _read(self, X: Any, y: Any, *, reset: bool, **of_y: Any) -> tuple[np.ndarray, Any]:
+        """What a fit is given, checked: features or, of a fit that begins, images; and y."""
+        y = without_mask(y, "y")
+        if reset and are_images(X):
+            images = image_array(without_mask(X, "X"))
+            y = validate_data(self, y=y, **of_y)
+            check_consistent_length(images, y)
+            return images, y
+        if reset:
+            self.images_ = None
+        X = self._rows(X)
+        X, y = validate_data(self, X, y, ensure_all_finite=False, reset=reset, **of_y)
+        return finite(X, self), y
+
+    def _learned(self, x: np.ndarray, train: np.ndarray, n_outputs: int) -> np.ndarray:
+        """Features of what a fit was given; those of images are learnt from the ones that train."""
+        if not are_images(x):
+            return x
+        name: Any = "best" if self.preset == TABLE_PRESET else self.preset
+        kind = PRESETS[name].features
+        self.images_ = ImageFeatures.fit(x, n_outputs, features=kind, train=train)
+        return self._features(x, reset=True)
 
     @property
     def _image_features(self) -> ImageFeatures | None:
@@ -388,7 +407,7 @@ def _warn_of_scale(x: np.ndarray, columns: Any) -> None:
         f"features become angles, and the numbers of X are about {sizes[column]:.2g}{most} "
         f"({name}): scale all columns to about 1, by a StandardScaler in front "
         "(sklearn.pipeline.make_pipeline)",
-        stacklevel=5,
+        stacklevel=6,
     )
 
 
@@ -403,4 +422,4 @@ def _in_words(config: TrainConfig, dataset: Dataset) -> str:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, ConvergenceWarning, stacklevel=4)
+    warnings.warn(text, ConvergenceWarning, stacklevel=5)

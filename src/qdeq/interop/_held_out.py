@@ -2,26 +2,16 @@
 
 import numpy as np
 
-from qdeq.data import Dataset, Split
 from qdeq.data.splits import stratified_indices
 from qdeq.errors import UserError
 
 
-def split_classes(samples: Split, fraction: float, seed: int) -> Dataset:
-    """Training and validation part, stratified; a class with one sample only trains.
+def held_out_of_classes(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Which samples validate: some of every class that has several; one of each class trains.
 
     `qdeq.data.from_arrays` draws its split without looking at the classes and refuses one that
     leaves a class out, which the small folds of a cross-validation often would.
     """
-    y = samples.y
-    valid = held_out_of_classes(y, fraction, seed)
-    parts = samples[~valid], samples[valid]
-    classes = tuple(range(int(y.max()) + 1))
-    return Dataset("custom", *parts, parts[1], classes, (1, samples.x.shape[1]))
-
-
-def held_out_of_classes(y: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which samples validate: some of every class that has several; one of each class trains."""
     repeated = np.flatnonzero(np.bincount(y)[y] > 1)
     if not len(repeated):
         raise UserError(

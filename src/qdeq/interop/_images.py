@@ -128,15 +128,25 @@ class ImageFeatures:
     pixels: PixelRange | None = None
 
     @classmethod
-    def fit(cls, images: np.ndarray, n_outputs: int, *, features: str) -> Self:
-        """For training images: 255 is white of bytes, else 1 or the brightest pixel above it."""
+    def fit(
+        cls,
+        images: np.ndarray,
+        n_outputs: int,
+        *,
+        features: str,
+        train: np.ndarray | None = None,
+    ) -> Self:
+        """For the images of a fit, with components of those that `train`; None: of all.
+
+        255 is white of bytes, else 1 or the brightest pixel above it.
+        """
         units = PixelRange.of(images)
         white = units.white
         usual = usual_n_features(n_outputs)
         n_pixels = fine_side(max(images.shape[1:3])) ** 2
         if features == "pool" or n_pixels <= usual:  # as many components would leave nothing out
             return cls(usual, white, pixels=units)
-        pixels = image_features(images, n_pixels, white=white)
+        pixels = image_features(images if train is None else images[train], n_pixels, white=white)
         components = ImageComponents.fit(pixels, usual_number(n_outputs, pixels))
         return cls(n_pixels, white, components, units)
 

@@ -129,7 +129,7 @@ class ChainEstimator(BaseEstimator):
         found = train_sequences(network, train, valid, training, seed=seed, tell=tell)
         if found.why:
             message = f"{found.why}. The model with the lowest validation loss before is kept."
-            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
         self.network_ = found.network
         self._applied = self._layers  # what `set_params` says afterwards is of the next fit
         self.history_ = found.history

@@ -16,6 +16,7 @@ from qdeq.data.inputs import label_array, target_array
 from qdeq.errors import UserError
 from qdeq.interop._held_out import held_out_of_classes
 from qdeq.interop._sequences import SequenceEstimator, held_out
+from qdeq.interop._whole import whole_or_nothing
 from qdeq.training.predict import log_probabilities, probabilities
 
 
@@ -94,6 +95,7 @@ class QDEQSequenceClassifier(ClassifierMixin, SequenceEstimator):
     True
     """
 
+    @whole_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -189,6 +191,7 @@ class QDEQSequenceRegressor(RegressorMixin, MultiOutputMixin, SequenceEstimator)
         As in `QDEQSequenceClassifier`.
     """
 
+    @whole_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 

@@ -8,20 +8,20 @@ from sklearn.base import ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from qdeq.data import Dataset, Split, Targets
-from qdeq.data.inputs import target_array, weight_array, without_mask
+from qdeq.data.inputs import check_no_label_missing, target_array, weight_array
 from qdeq.data.splits import scaled_regression, train_valid_indices
 from qdeq.errors import UserError
 from qdeq.interop._estimator import (
     Estimator,
-    finite,
     parameter_constraints,
     sample_weights,
     that_count,
 )
-from qdeq.interop._held_out import split_classes
+from qdeq.interop._held_out import held_out_of_classes
+from qdeq.interop._whole import whole_or_nothing
 from qdeq.models import Predictor
 from qdeq.training.predict import log_probabilities, probabilities
 
@@ -176,6 +176,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]]
 
+    @whole_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -195,7 +196,7 @@ class QDEQClassifier(ClassifierMixin, Estimator):
             Itself.
         """
         seed, begins = self._begin(), not self._goes_on
-        X, y = self._checked(X, y, y, reset=begins)
+        X, y = self._checked(X, y, reset=begins)
         check_classification_targets(y)
         X, y, weights = that_count(X, y, sample_weights(sample_weight, X))
         classes, counted = np.unique(y, return_inverse=True)
@@ -206,11 +207,14 @@ class QDEQClassifier(ClassifierMixin, Estimator):
                 f"{self.classes_.tolist()}: give samples of all of these and of no others, or "
                 "begin anew with warm_start=False"
             )
-        samples = Split(X, counted.astype(np.int32), self._weighted(weights, y))
-        self._fit(split_classes(samples, self._valid_fraction, seed))
+        valid = held_out_of_classes(counted, self._valid_fraction, seed)
+        x = self._learned(X, ~valid, len(classes))
+        samples = Split(x, counted.astype(np.int32), self._weighted(weights, y))
+        self._fit(_classification(samples[~valid], samples[valid], classes))
         self.classes_ = classes
         return self
 
+    @whole_or_nothing
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples alone, without a validation part.
 
@@ -224,7 +228,8 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         """
         self._begin()
         begins = not hasattr(self, "states_")
-        X, y = self._checked(X, y, y if classes is None else classes, reset=begins)
+        X, y = self._checked(X, y, reset=begins)
+        X, y, weights = that_count(X, y, sample_weights(sample_weight, X))
         if begins:
             check_classification_targets(y)
             self.classes_ = np.unique(y if classes is None else classes)
@@ -241,11 +246,9 @@ class QDEQClassifier(ClassifierMixin, Estimator):
                 f"{self.classes_.tolist()}: give all of them as `classes` in the first call"
             )
         counted = np.searchsorted(self.classes_, y).astype(np.int32)
-        samples = Split(X, counted, self._weighted(sample_weights(sample_weight, X), y))
-        classes = tuple(range(len(self.classes_)))
-        return self._fit_once(
-            Dataset("custom", samples, samples, samples, classes, (1, X.shape[1]))
-        )
+        x = self._learned(X, np.ones(len(X), bool), len(self.classes_))
+        samples = Split(x, counted, self._weighted(weights, y))
+        return self._fit_once(_classification(samples, samples, self.classes_))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Class scores before the softmax.
@@ -282,14 +285,11 @@ class QDEQClassifier(ClassifierMixin, Estimator):
         check_is_fitted(self)
         return self.predictor_
 
-    def _checked(
-        self, X: Any, y: Any, labels: Any, *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Features and labels; images are read for as many classes as the labels are."""
-        y = without_mask(y, "y")
-        X = self._rows(X, labels if reset else None)
-        X, y = validate_data(self, X, y, ensure_all_finite=False, reset=reset)
-        return finite(X, self), column_or_1d(y, warn=True)
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        if y is not None:
+            check_no_label_missing(y, "y")
+        X, y = self._read(X, y, reset=reset)
+        return X, column_or_1d(y, warn=True)
 
     def _weighted(self, weights: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
         """Weights of samples times those of their classes."""
@@ -338,6 +338,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]]
 
+    @whole_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
@@ -357,8 +358,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         """
         seed, begins = self._begin(), not self._goes_on
         X, y = self._checked(X, y, reset=begins)
-        samples = Split(*that_count(X, y, sample_weights(sample_weight, X)))
-        X = samples.x
+        X, y, weights = that_count(X, y, sample_weights(sample_weight, X))
         if len(X) < 2:
             raise UserError(
                 f"{len(X)} sample: a regressor needs at least two, one of which can validate"
@@ -368,6 +368,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
             kept, held_out = kept[:-1], kept[-1:]
         elif not len(kept):
             kept, held_out = held_out[:1], held_out[1:]
+        samples = Split(self._learned(X, kept, 1), y, weights)
         parts = samples[kept], samples[held_out], samples[held_out]
         # The model that is gone on from gives its outputs in the scale that it was trained in.
         known = None if begins or y.shape[1] != len(self.targets_.names) else self.targets_
@@ -377,6 +378,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         self.targets_: Targets = dataset.targets
         return self
 
+    @whole_or_nothing
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch more, on these samples alone, without a validation part.
 
@@ -385,7 +387,7 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         self._begin()
         begins = not hasattr(self, "states_")
         X, y = self._checked(X, y, reset=begins)
-        weights = sample_weights(sample_weight, X)
+        X, y, weights = that_count(X, y, sample_weights(sample_weight, X))
         if begins:
             self.targets_ = Targets.of(y, weight=weights)
         if y.shape[1] != len(self.targets_.names):
@@ -393,9 +395,10 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
                 f"y has {y.shape[1]} targets and had {len(self.targets_.names)} before: give the "
                 "same in every call"
             )
-        samples = Split(X, self.targets_.scaled(y), weights)
+        x = self._learned(X, np.arange(len(X)), 1)
+        samples = Split(x, self.targets_.scaled(y), weights)
         return self._fit_once(
-            Dataset("custom", samples, samples, samples, (), (1, X.shape[1]), self.targets_)
+            Dataset("custom", samples, samples, samples, (), (1, x.shape[1]), self.targets_)
         )
 
     def predict(self, X: Any) -> np.ndarray:
@@ -405,13 +408,9 @@ class QDEQRegressor(RegressorMixin, MultiOutputMixin, Estimator):
         return restored[:, 0] if self._is_flat else restored
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        y = without_mask(y, "y")
-        X = self._rows(X, y if reset else None)
-        X, y = validate_data(
-            self, X, y, ensure_all_finite=False, multi_output=True, y_numeric=True, reset=reset
-        )
+        X, y = self._read(X, y, reset=reset, multi_output=True, y_numeric=True)
         self._is_flat = y.ndim == 1
-        return finite(X, self), target_array(y, "y")
+        return X, target_array(y, "y")
 
 
 QDEQRegressor._parameter_constraints = parameter_constraints(QDEQRegressor)
@@ -422,3 +421,7 @@ def _check_several(classes: np.ndarray) -> None:
         raise UserError(
             f"y holds 1 class ({classes[0]}): a classifier needs samples of at least two"
         )
+
+
+def _classification(train: Split, valid: Split, classes: np.ndarray) -> Dataset:
+    return Dataset("custom", train, valid, valid, tuple(range(len(classes))), (1, train.x.shape[1]))
