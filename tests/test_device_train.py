@@ -173,6 +173,19 @@ def test_a_failing_device_interrupts_and_changes_nothing(estimator, x64):
     assert executor.n_calls == whole.ledger.submissions + failures
 
 
+def test_an_interrupted_step_goes_on_with_its_own_samples_only(x64):
+    executor = Failing(simulator(tiny_model()), {2})
+    with pytest.raises(DeviceError) as failure:
+        train(executor)
+    state, charged = failure.value.state, executor.ledger.executions
+    going_on = functools.partial(train_on_device, tiny_classifier(), executor, steps=1, state=state)
+    for x, y, seed in ((X + 0.1, Y, 0), (X, 1 - Y, 0), (X, Y, 1)):
+        with pytest.raises(UserError, match=r"step 1 was interrupted with other samples"):
+            going_on(x=x, y=y, recipe=replace(RECIPE, seed=seed))
+    assert executor.ledger.executions == charged
+    assert going_on(x=X, y=Y, recipe=RECIPE).step == 1
+
+
 def test_training_stops_between_steps_when_the_budget_is_spent(x64):
     ledger = Ledger()
     executor = simulator(tiny_model(), ledger=ledger)

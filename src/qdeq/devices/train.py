@@ -97,7 +97,7 @@ def train_on_device(
             error.state = state
             raise
     while state.step < steps:
-        begun = state.unfinished.solve is not None or state.unfinished.solution is not None
+        begun = state.is_within_a_step()
         shortage = None if begun else _shortage(executor.ledger, needed)
         if shortage is not None and state.step == first:
             raise UserError(
@@ -108,10 +108,17 @@ def train_on_device(
             return replace(state, stopped="budget")
         epoch, position = divmod(state.step, len(x) // n_samples)
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(x))
-        batch = order[position * n_samples : (position + 1) * n_samples]
+        rows = order[position * n_samples : (position + 1) * n_samples]
+        batch = np.asarray(x[rows]), np.asarray(y[rows])
+        if begun and not _are_equal(batch, state.unfinished.batch):
+            raise UserError(
+                f"step {state.step + 1} was interrupted with other samples, and what is measured "
+                "is of those: go on with the same x and y, and a recipe of the same seed and "
+                "batch_size"
+            )
         attempt = Attempt(replace(state, ledger=executor.ledger, stopped=None))
         try:
-            attempt.run(executor, recipe, x[batch], y[batch])
+            attempt.run(executor, recipe, batch)
         except DeviceError as error:
             error.state = attempt.state
             raise
@@ -121,6 +128,10 @@ def train_on_device(
         if on_step is not None:
             on_step(state)
     return replace(state, stopped="steps")
+
+
+def _are_equal(batch: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...] | None) -> bool:
+    return other is not None and all(map(np.array_equal, batch, other))
 
 
 def _shortage(ledger: Ledger, needed: Ledger) -> str | None:

@@ -55,8 +55,12 @@ class StepRecord:
 
 @dataclass(frozen=True, eq=False)
 class Unfinished:
-    """What is already measured of a step that was interrupted; None where it is not yet."""
+    """What is already measured of a step that was interrupted; None where it is not yet.
 
+    `batch` are the features and classes that it was measured of.
+    """
+
+    batch: tuple[np.ndarray, np.ndarray] | None = None
     solve: SolveState | None = None
     solution: DeviceSolution | None = None
     input_jacobian: np.ndarray | None = None
@@ -97,6 +101,10 @@ class DeviceTraining:
         """Return the state before the first step."""
         parameters = eqx.filter(classifier, eqx.is_inexact_array)
         return cls(classifier, optax.scale_by_adam().init(parameters))
+
+    def is_within_a_step(self) -> bool:
+        """Whether something of the next step is measured."""
+        return self.unfinished.solve is not None or self.unfinished.solution is not None
 
     def keep(self, **measured: Any) -> DeviceTraining:
         """Return this state with more of the next step measured."""

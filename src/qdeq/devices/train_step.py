@@ -38,7 +38,9 @@ class Attempt:
     def __init__(self, state: DeviceTraining):
         self.state = state
 
-    def run(self, executor: Executor, recipe: DeviceRecipe, x: jax.Array, y: jax.Array) -> None:
+    def run(
+        self, executor: Executor, recipe: DeviceRecipe, batch: tuple[np.ndarray, np.ndarray]
+    ) -> None:
         """Make the step on a batch, `(B, d)` and `(B,)`, leaving out what is measured already.
 
         Raises
@@ -46,6 +48,8 @@ class Attempt:
         DeviceError, BudgetSpent
             From the device; `state` then is where the step goes on.
         """
+        self.state = self.state.keep(batch=batch)
+        x, y = map(jnp.asarray, batch)
         classifier = self.state.classifier
         model, program = self._model, Program.of(self._model)
         solution = self._solve(executor, recipe, x)
