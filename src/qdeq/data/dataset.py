@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qdeq.data.components import ImageComponents
 from qdeq.data.preparation import TablePreparation
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_kind
 from qdeq.names import Task
 
 _LARGEST_TARGET = 1e300
@@ -172,3 +173,8 @@ class Dataset:
     def n_classes(self) -> int:
         """Number of classes, ``C``."""
         return len(self.classes)
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raise `UserError` for what is no data set, such as bare arrays."""
+    check_kind("dataset", dataset, Dataset, "what qdeq.data.from_arrays or read_table returns")

@@ -21,7 +21,7 @@ from qdeq.devices.ledger import BudgetSpent, Ledger
 from qdeq.devices.train_recipe import DeviceRecipe, check_recipe, step_cost
 from qdeq.devices.train_state import DeviceTraining
 from qdeq.devices.train_step import Attempt
-from qdeq.errors import UserError, check_count, told
+from qdeq.errors import UserError, check_count, check_kind
 from qdeq.models import Classifier, quantum_model
 
 
@@ -77,11 +77,9 @@ def train_on_device(
         fit.
     """
     check_count("steps", steps)
-    given = {"classifier": (classifier, Classifier), "recipe": (recipe, DeviceRecipe)}
-    given |= {} if state is None else {"state": (state, DeviceTraining)}
-    for name, (value, kind) in given.items():
-        if not isinstance(value, kind):
-            raise UserError(f"{name}={told(value)}: give a {kind.__name__}")
+    check_kind("classifier", classifier, Classifier, "a Classifier")
+    check_kind("recipe", recipe, DeviceRecipe, "a DeviceRecipe")
+    check_kind("state", state, DeviceTraining | None, "a DeviceTraining, or None")
     state = DeviceTraining.start(classifier) if state is None else state
     model = quantum_model(state.classifier.model, "training on a device")
     check_executor(executor, model)

@@ -41,6 +41,12 @@ class _AbstractTrustRegion(optx.AbstractGaussNewton):
         return _as(y, new), state, aux
 
 
+def _check(solver: _AbstractTrustRegion, linear_solver: Any) -> None:
+    check_stopping(solver)
+    kind = lx.AbstractLinearSolver
+    check_kind("linear_solver", linear_solver, kind, "a solver of Lineax, such as lineax.QR()")
+
+
 def _widened(y: PyTree[Array]) -> PyTree[Array]:
     default = jnp.result_type(float)
     return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, default)), y)
@@ -91,9 +97,7 @@ class Dogleg(_AbstractTrustRegion):
         linear_solver: lx.AbstractLinearSolver = _DENSE,
     ) -> None:
         self.rtol, self.atol, self.norm = rtol, atol, norm
-        check_stopping(self)
-        kind = lx.AbstractLinearSolver
-        check_kind("linear_solver", linear_solver, kind, "a solver of Lineax, such as lineax.QR()")
+        _check(self, linear_solver)
         self.descent = optx.DoglegDescent(linear_solver=linear_solver)
         self.search = optx.ClassicalTrustRegion()
         self.verbose = _silent
@@ -130,9 +134,7 @@ class LevenbergMarquardt(_AbstractTrustRegion):
         linear_solver: lx.AbstractLinearSolver = _QR,
     ) -> None:
         self.rtol, self.atol, self.norm = rtol, atol, norm
-        check_stopping(self)
-        kind = lx.AbstractLinearSolver
-        check_kind("linear_solver", linear_solver, kind, "a solver of Lineax, such as lineax.QR()")
+        _check(self, linear_solver)
         self.descent = optx.DampedNewtonDescent(linear_solver=linear_solver)
         self.search = optx.ClassicalTrustRegion()
         self.verbose = _silent

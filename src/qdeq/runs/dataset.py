@@ -1,12 +1,13 @@
 """The data set of a configuration. Imports no JAX, so that classical baselines start fast."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdeq.data import Dataset, ImageComponents, TablePreparation, load
+from qdeq.data.dataset import check_dataset
 from qdeq.data.files import load_file
 from qdeq.data.table_files import existing, fingerprint
-from qdeq.errors import UserError, check_kind
+from qdeq.errors import UserError
 from qdeq.names import OWN_DATA
 from qdeq.training.config import TrainConfig
 
@@ -65,11 +66,6 @@ def load_dataset(
         valid_fraction=config.valid_fraction,
         split_seed=config.split_seed,
     )
-
-
-def check_dataset(dataset: Any) -> None:
-    """Raise `UserError` for what is no data set, such as bare arrays."""
-    check_kind("dataset", dataset, Dataset, "what qdeq.data.from_arrays or read_table returns")
 
 
 def dataset_of_run(

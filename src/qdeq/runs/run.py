@@ -12,11 +12,12 @@ from pathlib import Path
 
 from qdeq._arrays import arrays_to_tree
 from qdeq.data import Dataset
+from qdeq.data.dataset import check_dataset
 from qdeq.data.table_files import fingerprint
 from qdeq.errors import UserError
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_DATA, OWN_MODEL
-from qdeq.runs.dataset import absolute, check_dataset, dataset_of_run, files_of
+from qdeq.runs.dataset import absolute, dataset_of_run, files_of
 from qdeq.runs.dataset import moved as moved
 from qdeq.runs.run_folder import RunFolder
 from qdeq.runs.seeds import check_seeds

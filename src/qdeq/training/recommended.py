@@ -8,8 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from qdeq.data import Dataset
+from qdeq.data.dataset import check_dataset
 from qdeq.data.images import grid_side, usual_n_features
-from qdeq.errors import check_kind
 from qdeq.names import Task
 from qdeq.training.config import PRESETS, TrainConfig
 
@@ -49,7 +49,7 @@ def recommended(dataset: Dataset) -> dict[str, Any]:
     >>> options["encoding"], options["n_qubits"], options["batch_size"]
     ('table', 4, 16)
     """
-    check_kind("dataset", dataset, Dataset, "what qdeq.data.from_arrays or read_table returns")
+    check_dataset(dataset)
     n_rows = len(dataset.train)
     if dataset.is_of_images:
         return recommended_for_images(n_rows, dataset.n_outputs)
