@@ -92,7 +92,7 @@ def _training(histories: Sequence[Sequence[dict[str, Any]]], kept: int | None = 
             if kept is not None:
                 panel.axvline(kept, color=GREY, lw=1, ls=":", label=f"kept: epoch {kept}")
             panel.set(title=_title(name), xlabel="epoch", xlim=(0.5, len(epochs) + 0.5))
-            panel.xaxis.set_major_locator(_whole_numbers())
+            panel.xaxis.set_major_locator(whole_numbers())
         legend_below(figure, axes[0])
     return figure
 
@@ -138,7 +138,7 @@ def residual_trace(
             title += f"\nwithout {not_finite} where it is no number"
         axes.set(title=title, xlabel="solver step")
         axes.set_ylabel("mean |f(m) − m| / |f(m)|")
-        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.xaxis.set_major_locator(whole_numbers())
     return figure
 
 
@@ -271,8 +271,9 @@ def _title(name: str) -> str:
     return IN_WORDS.get(name, name).capitalize()
 
 
-def _whole_numbers() -> MaxNLocator:
-    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+def whole_numbers() -> MaxNLocator:
+    """Marks at whole numbers, also where there is a single one."""
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
 
 
 def _numbers(history: Sequence[dict[str, Any]], name: str) -> list[float]:

@@ -11,10 +11,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from qdeq.runs.circuit import circuit_of
-from qdeq.runs.figures import BLUE, GREEN, GREY, ORANGE, confusion, legend_below, styled_figure
+from qdeq.runs.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    confusion,
+    legend_below,
+    styled_figure,
+    whole_numbers,
+)
 from qdeq.studies.paper import DEPTHS
 from qdeq.studies.results import Results
 from qdeq.studies.runner import folder_of
@@ -93,7 +101,8 @@ def training_curves(results: Results, encoding: str, out: Path) -> Figure | None
                 epochs = np.arange(1, values.shape[1] + 1)
                 mean = values.mean(axis=0)
                 spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
-                panel.plot(epochs, mean, color=colour, label=label, lw=1.3)
+                marker = "o" if len(epochs) == 1 else None  # a line of one point is not seen
+                panel.plot(epochs, mean, color=colour, label=label, lw=1.3, marker=marker)
                 band = np.array([mean - spread, mean + spread])
                 panel.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
                 late.append(band[:, len(epochs) // 10 :])
@@ -104,7 +113,7 @@ def training_curves(results: Results, encoding: str, out: Path) -> Figure | None
             if ends.size:
                 margin = 0.05 * (ends.max() - ends.min()) or 0.01
                 panel.set_ylim(ends.min() - margin, ends.max() + margin)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+            panel.xaxis.set_major_locator(whole_numbers())
         legend_below(figure, axes[0])
     return figure
 
