@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from equilibrium_problems import tanh_derivatives, tanh_inputs, tanh_map, tanh_weights
 
-from qdeq.equilibrium import denoising, hinge, hutchinson, squared_frobenius_norm
+from qdeq.equilibrium import (
+    denoising,
+    hinge,
+    hutchinson,
+    spectral_radius,
+    squared_frobenius_norm,
+)
 from qdeq.equilibrium.regularisers import gain_factor
 from qdeq.errors import UserError
 
@@ -97,3 +103,18 @@ def test_a_state_that_is_none_is_named(z):
     ):
         with pytest.raises(UserError, match="z0 has"):
             penalty(lambda z: z)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        squared_frobenius_norm,
+        lambda f, z, x: hutchinson(f, z, x, jax.random.key(0)),
+        lambda f, z, x: denoising(f, z, x, jax.random.key(0)),
+        spectral_radius,
+    ],
+)
+def test_a_map_to_another_space_is_refused_where_an_equilibrium_refuses_it(penalty):
+    """A complex part that f adds would count as more outputs, and no fixed point has them."""
+    with pytest.raises(UserError, match=r"f returned complex64\[4\] where z0 is float32"):
+        penalty(lambda z, x: z + x, jnp.zeros(4), 1j * jnp.ones(4))

@@ -215,6 +215,44 @@ def _describe(struct: PyTree) -> str:
     return arrays if treedef_is_leaf(tree) else f"{tree} with leaves {arrays}"
 
 
+def flat_function(
+    f: Callable, z0: PyTree
+) -> tuple[Callable[[Array, PyTree], Array], Array, Callable[[Array], PyTree]]:
+    """f as a function of the flattened state and x, z0 flattened, and its way back.
+
+    Raises
+    ------
+    UserError
+        If z0 is no start; and, when the function is called, if f returns another structure, shape
+        or dtype than z0's.
+    """
+    z0 = start_of(z0)
+    start, unravel = flatten(z0)
+    expected = jax.eval_shape(lambda: z0)
+
+    def flat_fn(flat: Array, x: PyTree) -> Array:
+        out = jax.tree.map(jnp.asarray, apply(f, unravel(flat), x))
+        found = jax.eval_shape(lambda: out)
+        same_tree = jax.tree.structure(found) == jax.tree.structure(expected)
+        if not same_tree or any(
+            a.shape != b.shape or a.dtype != b.dtype
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+        ):
+            raise UserError(
+                f"f returned {_describe(found)} where z0 is {_describe(expected)}: f must return "
+                "the structure, shapes and dtypes of z0"
+            )
+        return flatten(out)[0]
+
+    return flat_fn, start, unravel
+
+
+def flat_at(f: Callable, z: PyTree, x: PyTree) -> tuple[Callable[[Array], Array], Array]:
+    """f at this x as a function of the flattened state, and the flattened z."""
+    flat_fn, start, _ = flat_function(f, z)
+    return lambda y: flat_fn(y, x), start
+
+
 def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
     """Trace f once and check that it maps the state space to itself.
 
@@ -232,24 +270,12 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
     UserError
         If f returns another structure, shape or dtype than z0's, or z0 is no start.
     """
-    z0 = start_of(z0)
     dynamic, static = eqx.partition(x, eqx.is_array)
-    start, unravel = flatten(z0)
-    expected = jax.eval_shape(lambda: z0)
+    z0 = start_of(z0)
+    on_flat, start, unravel = flat_function(f, z0)
 
     def flat_fn(flat: Array, x: PyTree) -> Array:
-        out = jax.tree.map(jnp.asarray, apply(f, unravel(flat), eqx.combine(x, static)))
-        found = jax.eval_shape(lambda: out)
-        same_tree = jax.tree.structure(found) == jax.tree.structure(expected)
-        if not same_tree or any(
-            a.shape != b.shape or a.dtype != b.dtype
-            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
-        ):
-            raise UserError(
-                f"f returned {_describe(found)} where z0 is {_describe(expected)}: f must return "
-                "the structure, shapes and dtypes of z0"
-            )
-        return flatten(out)[0]
+        return on_flat(flat, eqx.combine(x, static))
 
     if x is None and knows_jacobian(f) and start is z0:
         check_types((f, start))

@@ -5,15 +5,16 @@ How a solve uses them is in `layer.py`; where samples come from is the business 
 
 import abc
 import math
-from numbers import Real
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from qdeq._numbers import at_most
+from qdeq._vectors import as_vector
 from qdeq.errors import UserError, check_amount, check_count
 
 LARGEST_SHOTS = 2**24  # whole numbers up to here are exact in float32, in which counts are kept
@@ -156,6 +157,11 @@ def noise_floor(shots: float | Array, n: int, *, value: Float[Any, " n"] | None 
     float or Array
         In the units of f, two-norm.
 
+    Raises
+    ------
+    UserError
+        For shots of 0 or less, an n below 1, or another number of averages than n.
+
     Examples
     --------
     >>> noise_floor(100, 4)
@@ -164,12 +170,13 @@ def noise_floor(shots: float | Array, n: int, *, value: Float[Any, " n"] | None 
     >>> Picard(rtol=0.0, atol=2 * noise_floor(10_000, 4)).atol
     0.04
     """
-    if isinstance(shots, Real):
-        if shots <= 0:
-            raise UserError(f"shots={shots!r}: give a number above 0")
+    check_count("n", n)
+    if not isinstance(shots, jax.Array | np.ndarray):
+        check_amount("shots", shots, above=True)
         if value is None:
             return math.sqrt(n / shots)
-    variance = n if value is None else jnp.sum(1 - jnp.asarray(value) ** 2)
+    default = jnp.dtype(jnp.result_type(float))
+    variance = n if value is None else jnp.sum(1 - as_vector("value", value, n, default) ** 2)
     return jnp.sqrt(variance / shots)
 
 

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, PyTree
 
 from qdeq._numbers import largest
 from qdeq.equilibrium._derivatives import matrix, products
+from qdeq.equilibrium._problem import flat_at
 from qdeq.equilibrium._programs import compiled_once
 from qdeq.equilibrium.attach import DENSE_LIMIT
 from qdeq.equilibrium.dense import product
-from qdeq.equilibrium.regularisers import flat_function
 from qdeq.errors import check_choice
 
 # J^(2^20): Gelfand's |J^m|^(1/m) then differs from the radius by a factor kappa^(1/m), 1 + 1e-5 for
@@ -58,7 +58,7 @@ def spectral_radius(
 def _spectral_radius(
     _: None, f: Callable[..., PyTree], z: PyTree, x: PyTree, *, method: str
 ) -> Float[Array, ""]:
-    flat_f, start = flat_function(f, z, x)
+    flat_f, start = flat_at(f, z, x)
     if method == "squaring" or (method == "auto" and start.shape[0] <= DENSE_LIMIT):
         radius = _by_squaring(matrix(flat_f, start))
     else:
