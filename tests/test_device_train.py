@@ -367,7 +367,22 @@ def test_the_cost_of_a_step_is_foreseen_whatever_an_executor_makes_of_it():
     def twice(make):
         return lambda c, o: Twice(make, c, o)
 
-    for kind in ([packed], [twice], [extrapolated, packed], [packed, corrected, twice]):
+    def folding(make):  # as a device does that folds what it has compiled
+        def made(c, o):
+            executor = make(c, o)
+            executor.folded_length = 3
+            return executor
+
+        return made
+
+    for kind in (
+        [packed],
+        [twice],
+        [extrapolated, packed],
+        [packed, corrected, twice],
+        [folding],
+        [packed, extrapolated, corrected, folding],
+    ):
         ledger = Ledger(timing=TIMINGS["trapped-ion"])
         made = functools.partial(Waving, shots=10, ledger=ledger)
         for around in reversed(kind):

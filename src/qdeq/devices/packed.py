@@ -86,6 +86,7 @@ class PackedExecutor(Executor):
             name=f"{self.inner.name}, {self.copies} copies side by side",
         )
         self.scale_factors = self.inner.scale_factors
+        self.folded_length = self.inner.folded_length
         self._order = order
 
     @property

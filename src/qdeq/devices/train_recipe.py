@@ -139,5 +139,6 @@ def step_cost(
         gradient_shots=recipe.gradient_shots or executor.shots,
         timing=executor.ledger.timing,
     )
-    cost = mitigated(replace(cost, copies=executor.copies), executor.scale_factors)
+    lengths = [factor * executor.folded_length for factor in executor.scale_factors]
+    cost = mitigated(replace(cost, copies=executor.copies), lengths)
     return cost.training_step(n_samples)

@@ -133,6 +133,7 @@ class ZeroNoiseExtrapolation(Mitigation):
         mitigated = cls.__new__(cls)
         untouched = [np.asarray] * len(executors)  # not a lambda, which cannot be pickled
         mitigated._set_up(first.circuit, executors, untouched, scale_factors, order)
+        mitigated.folded_length = 1  # the factors are the whole lengths of what runs
         return mitigated
 
     def _set_up(

@@ -96,7 +96,7 @@ class Mitigation(Executor):
         self.scale_factors = tuple(
             own * inner for own in self.scale_factors for inner in first.scale_factors
         )
-        self.copies = first.copies
+        self.copies, self.folded_length = first.copies, first.folded_length
 
     @abc.abstractmethod
     def mitigate(
