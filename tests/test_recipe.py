@@ -1,6 +1,7 @@
 """The preset best, and the study that takes it apart."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ from qdeq.circuits.observables import make_observables
 from qdeq.errors import UserError
 from qdeq.studies import recipe
 from qdeq.studies.kinds import run_row
-from qdeq.studies.recipe import CHANGES, DEPTHS, POOLED, STEPS, RecipeStudy, equal_executions
+from qdeq.studies.recipe import (
+    AMPLITUDE_CHANGES,
+    CHANGES,
+    DEPTHS,
+    POOLED,
+    STEPS,
+    RecipeStudy,
+    equal_executions,
+)
 from qdeq.studies.results import Results
 from qdeq.training.config import PRESETS
 
@@ -43,6 +52,12 @@ def test_rows_beside_the_preset_differ_from_it_in_what_they_are_named_after():
         changed = {n for n in vars(best) if getattr(row.training, n) != getattr(best, n)}
         assert changed == set(CHANGES[row.name][1])
     assert [row.training.layers for row in rows_of(study, "best")[1:]] == list(DEPTHS)
+    amplitudes = {row.name: row.training for row in rows_of(study, "amplitude")}
+    for name, (_, changes) in AMPLITUDE_CHANGES.items():
+        assert amplitudes["implicit"].replace(**changes) == amplitudes[name]
+    for n in DEPTHS:
+        applied = amplitudes["implicit"].replace(warmup_epochs=0, mode="direct", layers=n)
+        assert applied.replace(warmup_layers=5) == amplitudes[f"direct-{n}"]
     assert len({row.key for row in study.rows()}) == len(study.rows())
 
 
@@ -91,6 +106,10 @@ def test_the_preset_is_trained_and_compared_with_depth_and_classical_models(tmp_
     # Some forty steps of four classes, of which chance finds a quarter.
     assert min(seed["test_accuracy"] for seed in computed["best-implicit"]["seeds"]) > 0.5
     assert min(seed["converged_fraction"] for seed in computed["best-implicit"]["seeds"]) == 1
+    # After ten applications of a contraction there is hardly a class left to change.
+    same = re.search(r"class for ([\d.]+) of the images", computed["best-implicit"]["note"])
+    assert same and float(same[1]) > 0.99
+    assert "note" not in computed["best-direct-1"]
     results = Results(study, tuple(rows[key] for key in computed), computed, points)
     first, second, third, last = study.claims(results)
     assert first.startswith("Preset best") and "the only depth that has run" in first
