@@ -56,8 +56,9 @@ def test_rows_beside_the_preset_differ_from_it_in_what_they_are_named_after():
     for name, (_, changes) in AMPLITUDE_CHANGES.items():
         assert amplitudes["implicit"].replace(**changes) == amplitudes[name]
     for n in DEPTHS:
-        applied = amplitudes["implicit"].replace(warmup_epochs=0, mode="direct", layers=n)
-        assert applied.replace(warmup_layers=5) == amplitudes[f"direct-{n}"]
+        applied = amplitudes["implicit"].replace(mode="direct", layers=n)
+        assert applied == amplitudes[f"direct-{n}"]
+    assert amplitudes["implicit"] == amplitudes["warm"].replace(warmup_epochs=0, warmup_layers=5)
     assert len({row.key for row in study.rows()}) == len(study.rows())
 
 
