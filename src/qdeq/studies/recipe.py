@@ -29,10 +29,14 @@ GROUPS = {
     "classical": "classical",
     "pooled": "pooled pixels",
     "amplitude": "amplitudes",
+    "amplitude-equal": "amplitudes, as many executions",
     "steps": "one change after another",
     "without": "all but one",
     "classical-pooled": "classical, pooled pixels",
 }
+
+#: The groups whose depths train for as many executions as the equilibrium of a group.
+EQUAL = {"equal": "best", "amplitude-equal": "amplitude"}
 
 #: What the preset's rows on pooled pixels have in place of principal components.
 POOLED: dict[str, Any] = {"features": "pool"}
@@ -164,6 +168,7 @@ class RecipeStudy(Study):
                 self._row("amplitude", name, label, self.best(**AMPLITUDE | changes))
                 for name, (label, changes) in AMPLITUDE_CHANGES.items()
             ),
+            *self._depths("amplitude-equal", AMPLITUDE, DEPTHS[1:]),
             *self._steps(),
             *(
                 self._row("without", name, label, self.best(**POOLED, **changes))
@@ -173,7 +178,7 @@ class RecipeStudy(Study):
         ]
 
     def _row(self, group: str, name: str, label: str, config: TrainConfig) -> Row:
-        kind = "equal_executions" if group == "equal" else "circuit"
+        kind = "equal_executions" if group in EQUAL else "circuit"
         return table_row(group, name, label, config, self.seeds, kind=f"{__name__}:{kind}")
 
     def _depths(
@@ -217,7 +222,7 @@ class RecipeStudy(Study):
 
     def reference(self, row: Row, shown: Sequence[Row]) -> str | None:
         del shown
-        own = {"best": "best", "equal": "best", "classical": "best", "amplitude": "amplitude"}
+        own = {"best": "best", "classical": "best", "amplitude": "amplitude"} | EQUAL
         return f"{own.get(row.group, 'pooled')}-implicit"
 
     def group_label(self, group: str) -> str:
@@ -280,6 +285,11 @@ def _against_others(results: "Results") -> Iterator[str]:
         compared = results.compare("best-implicit", key)
         if compared is not None:
             yield verdict("the preset", called, compared)
+    for row in results.with_numbers("amplitude-equal"):
+        compared = results.compare("amplitude-implicit", row.key)
+        if compared is not None:
+            called = f"{row.label} of as many executions"
+            yield f"{GROUPS['amplitude']}: {verdict('the equilibrium', called, compared)}"
 
 
 def _what_bounds_it(results: "Results") -> Iterator[str]:
