@@ -15,6 +15,7 @@ from sites_page import network_on, page_of, searched
 
 import qdeq
 from qdeq.data import SeriesPreparation
+from qdeq.equilibrium import Picard
 from qdeq.equilibrium.networks import (
     Alone,
     Chain,
@@ -125,6 +126,18 @@ def test_the_search_can_be_read_without_scripts():
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        NetworkEquilibrium(rtol=1e-3, atol=1e-6),
+        NetworkEquilibrium(Picard(rtol=1e-3, atol=1e-6)),  # whose own count
+    ],
+)
+def test_the_page_says_to_what_tolerances_its_solvers_go(layer):
+    text = page_of(Chain(3), layer=layer)
+    assert "|F(m) − m| &lt;= 1e-06 + 0.001 |F(m)|" in text and '"tolerance":0.001' in text
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
         ({"network": "chain"}, "give a qdeq.Network"),
@@ -138,6 +151,9 @@ def test_the_search_can_be_read_without_scripts():
         ({"mask": np.ones((2, 4), bool)}, "a bool per site"),
         ({"layer": "picard"}, "layer='picard': give a NetworkEquilibrium"),
         ({"labels": ["a", "b"]}, "labels: 2 for 1 samples"),
+        ({"labels": "a"}, "labels='a': give a tuple of names, one of each sample"),
+        ({"labels": 1}, "labels=1: give a tuple"),
+        ({"path": 1}, "path=1: give a path"),
     ],
 )
 def test_wrong_arguments_are_one_line(change, message, tmp_path):

@@ -204,6 +204,7 @@ def searches(
     wiring, n_steps = network.wiring, min(layer.max_steps, MOST_STEPS)
     drawn = Drawn.of(wiring)
     causal = wiring.structure == "causal"
+    layer = with_tolerances_of_its_solver(layer)
     found = []
     for k, label in enumerate(labels):
         present = np.ones(wiring.n_sites, bool) if mask is None else mask[k]
@@ -230,6 +231,13 @@ def searches(
             )
         )
     return _within_a_page(found, drawn)
+
+
+def with_tolerances_of_its_solver(layer: NetworkEquilibrium) -> NetworkEquilibrium:
+    """The same layer; a solver that is an object has tolerances of its own, which count for it."""
+    solver = layer.solver
+    own = {name: getattr(solver, name) for name in ("rtol", "atol") if hasattr(solver, name)}
+    return dataclasses.replace(layer, **own)
 
 
 def _within_a_page(found: list[SitesSearch], drawn: Drawn) -> tuple[list[SitesSearch], Drawn]:
