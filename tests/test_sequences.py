@@ -438,6 +438,7 @@ def test_sequences_in_any_list_of_objects_are_read_as_in_a_list(whole, of_sites,
 def test_where_nothing_is_solved_nothing_is_said_to_have_converged(estimator, few, tmp_path):
     x, y, _ = few
     fitted = estimator(**TINY, mode="direct", layers=1).fit(x, y)
+    assert set(fitted.history_[0]) == {"epoch", "train_loss", "valid_loss", "valid_mark", "best"}
     for enter in (lambda: fitted.converged(x), lambda: fitted.write_report(x, tmp_path / "a.html")):
         with pytest.raises(qdeq.UserError, match="mode='direct': the map is applied once and noth"):
             enter()
