@@ -4,6 +4,7 @@ import copy
 import re
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -188,6 +189,14 @@ def test_a_horizon_is_taken_from_any_list_of_whole_numbers(of_waves):
     for fh in (pd.Index([1.5]), DAYS[:2], pd.Index(["a"]), pd.Index([], dtype=int), b"12"):
         with pytest.raises(qdeq.UserError, match=r"fh=.*: give a whole number of at least 1"):
             of_waves.predict(fh)
+
+
+def test_forecasters_serve_programs_in_float64(of_waves):
+    wanted = of_waves.predict([1, 2])
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(of_waves.predict([1, 2]), wanted, rtol=1e-5)
+        found = forecaster().fit(WAVE[:50], X=WAVE[:50]).predict(2, X=WAVE[50:52])
+        assert np.isfinite(found).all()
 
 
 def test_a_window_that_is_set_after_the_fit_is_of_the_next_fit(of_waves):

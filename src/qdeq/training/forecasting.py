@@ -140,7 +140,7 @@ def forecast(
         ) -> tuple[tuple[Array, Array], Array]:
             recent, state = now
             row = recent[-1] + unit * single.outputs(state[None])[0]
-            row = at_most(at_least(row, -limit), limit)
+            row = at_most(at_least(row, -limit), limit).astype(recent.dtype)
             recent = jnp.concatenate([recent[1:], row[None]])
             x = recent.reshape(1, -1)
             x = x if here is None else jnp.concatenate([x, here[None]], axis=1)
