@@ -23,7 +23,7 @@ from qdeq.equilibrium.networks.solvers import (
     NewtonScan,
     Sweep,
 )
-from qdeq.equilibrium.networks.speculation import EVALUATIONS, speculative_start
+from qdeq.equilibrium.networks.speculation import evaluations_of, speculative_start
 from qdeq.equilibrium.networks.systems import (
     BOTH_WAYS,
     LARGEST_WRITTEN_OUT,
@@ -177,7 +177,9 @@ def _forward(solver: Any, task: Task) -> Solved:
     evaluations = outcome.steps * getattr(driver, "evaluations_per_step", 1)
     if isinstance(made, NewtonScan):
         outcome, more = _swept(made, task, outcome)
-        evaluations = evaluations + more + guesses * EVALUATIONS
+        evaluations = evaluations + more
+        if guesses:
+            evaluations = evaluations + evaluations_of(task.fn.wired.wiring.n_sites)
     return Solved(outcome, jacobians, evaluations)
 
 
