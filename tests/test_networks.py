@@ -451,6 +451,17 @@ def test_a_budget_stops_a_solve_and_says_so(x64):
     assert int(np.isfinite(np.asarray(solution.stats.residual_trace)).sum()) == 2
 
 
+def test_what_newton_leaves_over_of_a_chain_is_swept_counted_and_traced():
+    wiring = Chain(5)
+    layer = NetworkEquilibrium("newton-scan")
+    network, x = network_on(wiring, gain=1.5), features_of(wiring)
+    stats = layer(network, x, z0=jnp.zeros((5, Q)), budget=1).stats
+    assert bool(stats.converged)
+    assert (int(stats.steps), int(stats.jacobians), int(stats.evaluations)) == (2, 1, 3)
+    traced = stats.residual_trace[jnp.isfinite(stats.residual_trace)]
+    assert traced[0] > 1e-2 and traced[1:].tolist() == [float(stats.residual)]
+
+
 def test_newton_takes_over_where_applications_do_not_settle(x64):
     # Two sites that hear each other with a negative sign: applications swing between two states.
     swinging = Wired(

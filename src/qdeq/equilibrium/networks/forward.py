@@ -358,10 +358,16 @@ def _swept(solver: NewtonScan, task: Task, first: Outcome) -> tuple[Outcome, Arr
         active, x, before = now
         begun = Begun(before.best, active)
         found = solve(task.fn, sweep, task.start, (x, mask), one, begun=begun)
+        here = jnp.arange(len(before.trace)) == before.steps  # nowhere after all steps that fit
         after = eqx.tree_at(
-            lambda o: (o.best, o.steps, o.status),
+            lambda o: (o.best, o.steps, o.status, o.trace),
             before,
-            (found.best, before.steps + found.steps, found.status),
+            (
+                found.best,
+                before.steps + found.steps,
+                found.status,
+                jnp.where(here, found.trace, before.trace),
+            ),
         )
         # The features travel and change: XLA moves work that depends on nothing else out of
         # the loop, and the sweep would run where nothing is left over.
