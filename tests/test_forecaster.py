@@ -191,6 +191,13 @@ def test_a_horizon_is_taken_from_any_list_of_whole_numbers(of_waves):
             of_waves.predict(fh)
 
 
+def test_a_channel_that_never_moved_stays_whatever_its_size():
+    both = np.column_stack([np.full(50, 2e-6), WAVE[:50]])
+    found = forecaster().fit(both).predict([1, 20])
+    np.testing.assert_allclose(found[:, 0], 2e-6, rtol=1e-6)
+    assert found[0, 1] != found[1, 1]
+
+
 def test_forecasters_serve_programs_in_float64(of_waves):
     wanted = of_waves.predict([1, 2])
     with jax.enable_x64(True):

@@ -127,7 +127,8 @@ class QDEQForecaster(ChainEstimator):
         beside = self._beside(features, known)
         # Of steps and not of their deviations: those of a straight line are rounding errors.
         steps = np.sqrt(np.mean(np.diff(scaled[:edge], axis=0) ** 2, axis=0))
-        self.unit_ = np.where(steps > 0, steps, 1).astype(np.float32)
+        # A channel that never moved stays: what is left of the outputs would be in no unit of its.
+        self.unit_ = steps.astype(np.float32)
         observed = ~np.isnan(values)
         warm_up = min(8, self.window // 2)
         length = self.window
@@ -137,7 +138,7 @@ class QDEQForecaster(ChainEstimator):
                 scaled,
                 (begin, end),
                 min(length, end - max(begin - 1 - warm_up, 0) - 1),
-                unit=self.unit_,
+                unit=np.where(self.unit_ > 0, self.unit_, 1),
                 warm_up=warm_up,
                 known=beside,
                 observed=observed,
