@@ -191,6 +191,11 @@ def test_a_horizon_is_taken_from_any_list_of_whole_numbers(of_waves):
             of_waves.predict(fh)
 
 
+def test_a_series_that_has_left_its_range_does_not_leap_back_into_it(of_waves):
+    # Of 1,400 standard deviations.
+    assert abs(copy.copy(of_waves).update([1000.0]).predict(1)[0] - 1000) < 10
+
+
 def test_a_channel_that_never_moved_stays_whatever_its_size():
     both = np.column_stack([np.full(50, 2e-6), WAVE[:50]])
     found = forecaster().fit(both).predict([1, 20])

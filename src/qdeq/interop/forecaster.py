@@ -180,13 +180,15 @@ class QDEQForecaster(ChainEstimator):
         if horizon is None:
             raise UserError("fh=None: neither fit nor predict was given a horizon; give fh")
         steps = int(horizon[-1])
+        # Where a series has left the range already, its forecast does not leap back into it.
+        limit = np.maximum(_LIMIT, np.abs(self._recent[-1]))
         found, _ = forecast(
             self.network_,
             jnp.asarray(self._recent[None]),
             steps,
             unit=jnp.asarray(self.unit_),
             known=self._known(steps, X),
-            limit=_LIMIT,
+            limit=jnp.asarray(limit),
         )
         scale = self.preparation_.scale
         rows = scale.restored(np.asarray(found)[0])[np.asarray(horizon) - 1]

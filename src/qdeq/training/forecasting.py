@@ -100,7 +100,7 @@ def forecast(
     lags: int = 1,
     known: Float[Array, "B M k"] | None = None,
     alone: bool = False,
-    limit: float = LIMIT,
+    limit: float | Float[Array, " d"] = LIMIT,
 ) -> tuple[Float[Array, "B steps d"], Array]:
     """The rows after each history, and whether the equilibrium over the history converged.
 
@@ -120,7 +120,7 @@ def forecast(
     alone
         Whether cells hear nothing of each other.
     limit
-        No forecast leaves (-limit, limit).
+        No forecast leaves (-limit, limit), of all channels or of each.
     """
     n = history.shape[1] - lags + 1
     chain, single = network.on(Chain(n)), network.on(Chain(1))
