@@ -33,8 +33,7 @@ def searched(wiring, label="sample 0", q=2):
     return SitesSearch(label, end, gains, 0.5, None, 1.5, 7, False, paths)
 
 
-def page_of(wiring, labels=("sample 0", "sample 1")):
+def page_of(wiring, labels=("sample 0", "sample 1"), layer=NetworkEquilibrium()):
     """As `write_network_report` makes it."""
     found = [searched(wiring, label) for label in labels]
-    layer = NetworkEquilibrium()
     return network_page(network_on(wiring), found, Drawn.of(wiring), layer=layer, n_given=9)

@@ -4,6 +4,7 @@ import copy
 import re
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -101,6 +102,7 @@ INDICES = {
     "business days of no stated frequency": pd.DatetimeIndex(list(DAYS)),
     "month ends of a zone": pd.date_range("2020-01-31", periods=60, freq="ME", tz="UTC"),
     "periods": pd.period_range("2020-01", periods=60, freq="M"),
+    "periods of two months": pd.period_range("2020-01", periods=60, freq="2M"),
     "every third month": pd.period_range("2020-01", periods=180, freq="M")[::3],
     "even numbers": pd.RangeIndex(0, 120, 2),
     "small numbers": pd.Index(np.arange(196, 256), dtype="uint8"),
@@ -182,12 +184,50 @@ def test_a_horizon_is_taken_from_any_list_of_whole_numbers(of_waves):
     wanted = of_waves.predict([1, 2])
     for fh in (pd.Index([1, 2]), pd.RangeIndex(1, 3), pd.Series([1, 2]), jnp.array([1, 2]), (1, 2)):
         np.testing.assert_array_equal(of_waves.predict(fh), wanted)
-    for fh in (pd.Index([1.5]), DAYS[:2], pd.Index(["a"]), pd.Index([], dtype=int)):
+    for fh in (np.array(2), np.int64(2), jnp.array(2)):
+        np.testing.assert_array_equal(of_waves.predict(fh), of_waves.predict(2))
+    for fh in (pd.Index([1.5]), DAYS[:2], pd.Index(["a"]), pd.Index([], dtype=int), b"12"):
         with pytest.raises(qdeq.UserError, match=r"fh=.*: give a whole number of at least 1"):
             of_waves.predict(fh)
+
+
+def test_a_series_that_has_left_its_range_does_not_leap_back_into_it(of_waves):
+    # Of 1,400 standard deviations.
+    assert abs(copy.copy(of_waves).update([1000.0]).predict(1)[0] - 1000) < 10
+
+
+def test_a_channel_that_never_moved_stays_whatever_its_size():
+    both = np.column_stack([np.full(50, 2e-6), WAVE[:50]])
+    found = forecaster().fit(both).predict([1, 20])
+    np.testing.assert_allclose(found[:, 0], 2e-6, rtol=1e-6)
+    assert found[0, 1] != found[1, 1]
+
+
+def test_forecasters_serve_programs_in_float64(of_waves):
+    wanted = of_waves.predict([1, 2])
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(of_waves.predict([1, 2]), wanted, rtol=1e-5)
+        found = forecaster().fit(WAVE[:50], X=WAVE[:50]).predict(2, X=WAVE[50:52])
+        assert np.isfinite(found).all()
 
 
 def test_a_window_that_is_set_after_the_fit_is_of_the_next_fit(of_waves):
     wanted = copy.deepcopy(of_waves).update(WAVE[50:53]).predict([1, 2])
     found = copy.deepcopy(of_waves).set_params(window=3).update(WAVE[50:53]).predict([1, 2])
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_gap_at_the_begin_of_new_rows_is_the_row_before_them(of_frames):
+    fitted, y, x = of_frames
+    last_y, last_x = y.copy(), x.copy()
+    last_y.iloc[0], last_x.iloc[0] = [WAVE[49], 100 + WAVE[49]], [WAVE[49], 10 + WAVE[49]]
+    gap_y, gap_x = y.copy(), x.copy()
+    gap_y.iloc[0] = gap_x.iloc[0] = np.nan
+
+    def forecasts(y, x):
+        ahead = fitted.predict(3, X=x[:3])  # which an update of a copy does not change
+        return ahead, copy.copy(fitted).update(y[:3], X=x[:3]).predict(3, X=x[3:])
+
+    for found, wanted in zip(forecasts(gap_y, gap_x), forecasts(last_y, last_x), strict=True):
+        pd.testing.assert_frame_equal(found, wanted, rtol=1e-5)
+    pd.testing.assert_frame_equal(forecasts(y, x)[0], fitted.predict(3, X=x[:3]))

@@ -376,6 +376,14 @@ def test_without_kernels_everything_works_and_the_reason_is_told(setting, reason
 
 
 @pytest.mark.slow
+def test_a_kernel_is_there_in_the_type_that_it_computes_in(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(library, "_load", loaded.append)
+    # Of a float32 state and float64 angles: the state's type alone is asked whether it is served.
+    assert library.target("qdeq_invert", jnp.float64) == "qdeq_invert_double"
+    assert loaded == ["double"]
+
+
 def test_the_library_is_built_once_for_a_machine(tmp_path):
     compiler = library._compiler()
     first = library._built(compiler, tmp_path, "float")

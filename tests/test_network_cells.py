@@ -266,6 +266,12 @@ def test_a_random_cell_of_ones_own_takes_a_key_by_name(x64):
     np.testing.assert_allclose(found.value, exact.value, atol=5e-3)
     with pytest.raises(qdeq.UserError, match="there is no key"):
         layer(network, x)
+    # Swept once whatever the budget: a site once on a chain, on a graph as often as its longest
+    # path has sites; then the residual, and that once more.
+    for wiring, times in ((Chain(3), 1), (Graph(3, [(0, 1), (1, 2)], causal=True), 3)):
+        swept = Wired(cell, EdgeInjection([[1.0]], [[0.3]]), wiring)
+        stats = layer(swept, x, key=KEYS[0], shots=10, budget=4).stats
+        assert (stats.steps, stats.evaluations, stats.shots) == (1, times + 2, 10 * (times + 2))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,17 @@ def test_a_picture_has_every_edge(wiring):
     assert len(loops) == (wiring.edges.senders == wiring.edges.receivers).sum()
 
 
+def test_edges_of_several_kinds_between_two_sites_lie_side_by_side_and_kinds_are_named():
+    pairs, kinds = [(0, 1), (0, 1), (1, 1), (1, 1)], [0, 9999, 0, 10]
+    axes = Graph(2, pairs, kinds).draw_mpl().axes[0]
+    bends = {text.arrow_patch.get_connectionstyle().rad for text in axes.texts if text.arrow_patch}
+    sizes = {patch.get_radius() for patch in axes.patches}
+    assert len(bends) == len(sizes) == 2 and max(bends) < 0.5
+    named = axes.get_legend().legend_handles
+    assert [line.get_label() for line in named] == ["kind 0", "kind 10", "kind 9999"]
+    assert len({line.get_color() for line in named}) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "wiring"),
     [

@@ -15,6 +15,7 @@ from sites_page import network_on, page_of, searched
 
 import qdeq
 from qdeq.data import SeriesPreparation
+from qdeq.equilibrium import Picard
 from qdeq.equilibrium.networks import (
     Alone,
     Chain,
@@ -25,11 +26,12 @@ from qdeq.equilibrium.networks import (
     Wired,
     why_not,
 )
+from qdeq.equilibrium.networks.wired import Jacobian
 from qdeq.errors import UserError
 from qdeq.models import SampledModel
 from qdeq.models.sequence_network import sequence_network
 from qdeq.runs import network_search, write_network_report
-from qdeq.runs.network_search import Drawn, packed, searches, solvers_for
+from qdeq.runs.network_search import Drawn, gains_of, packed, searches, solvers_for
 
 WIRINGS = [Alone(3), Chain(3), Chain(3, "both"), Chain(3, "both", ring=True), Grid(2, 3)]
 WIRINGS += [Graph(3, [(0, 1), (0, 2)]), Graph(3, [(0, 1), (1, 0)])]
@@ -124,6 +126,18 @@ def test_the_search_can_be_read_without_scripts():
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        NetworkEquilibrium(rtol=1e-3, atol=1e-6),
+        NetworkEquilibrium(Picard(rtol=1e-3, atol=1e-6)),  # whose own count
+    ],
+)
+def test_the_page_says_to_what_tolerances_its_solvers_go(layer):
+    text = page_of(Chain(3), layer=layer)
+    assert "|F(m) − m| &lt;= 1e-06 + 0.001 |F(m)|" in text and '"tolerance":0.001' in text
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
         ({"network": "chain"}, "give a qdeq.Network"),
@@ -137,6 +151,9 @@ def test_the_search_can_be_read_without_scripts():
         ({"mask": np.ones((2, 4), bool)}, "a bool per site"),
         ({"layer": "picard"}, "layer='picard': give a NetworkEquilibrium"),
         ({"labels": ["a", "b"]}, "labels: 2 for 1 samples"),
+        ({"labels": "a"}, "labels='a': give a tuple of names, one of each sample"),
+        ({"labels": 1}, "labels=1: give a tuple"),
+        ({"path": 1}, "path=1: give a path"),
     ],
 )
 def test_wrong_arguments_are_one_line(change, message, tmp_path):
@@ -169,6 +186,22 @@ def test_a_direct_estimator_has_no_search_to_show(tmp_path):
     estimator.network_, estimator._applied = None, 3  # as far as it asks, it is fitted
     with pytest.raises(UserError, match="mode='direct'"):
         estimator.write_report(np.ones((2, 4)), tmp_path / "a.html")
+
+
+# By two kinds of edges from one site, by one kind from two, from itself and from one not there.
+MANY = Graph(4, [(0, 1), (0, 1), (3, 1), (1, 1), (2, 1), (1, 0)], [0, 1, 0, 1, 2, 2])
+
+
+@pytest.mark.parametrize("wiring", [MANY, Alone(3), Chain(4, "both")], ids=repr)
+def test_a_gain_is_the_norm_of_the_derivative_by_all_that_a_site_hears(wiring):
+    rng, n = np.random.default_rng(0), wiring.n_sites
+    slopes, messages = rng.normal(size=(n, 2, 3)), rng.normal(size=(wiring.n_kinds, 3, 2))
+    jacobian = Jacobian(jnp.asarray(slopes), jnp.asarray(messages), wiring)
+    present = np.arange(n) != 2
+    whole = np.where(present[:, None], np.asarray(jacobian.matrix()).reshape(n, 2, n, 2), 0)
+    expected = [np.linalg.norm(rows.reshape(2, -1), 2) for rows in whole]
+    found = gains_of(np.asarray(jacobian.blocks()), wiring, present)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

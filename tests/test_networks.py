@@ -24,6 +24,7 @@ from qdeq.equilibrium.networks import (
 )
 from qdeq.equilibrium.networks.chains import causal_recursion
 from qdeq.equilibrium.networks.solvers import FlatNetwork
+from qdeq.equilibrium.networks.speculation import evaluations_of, speculative_start
 from qdeq.errors import UserError
 
 A, D, Q = 3, 2, 2
@@ -427,7 +428,10 @@ def test_newton_on_a_chain_that_grows_ends_at_the_answer_of_the_sweep():
     x = features_of(wiring).astype(jnp.float32)
     newton = NetworkEquilibrium("newton-scan", bounds=(-1.0, 1.0))(network, x)
     sweep = NetworkEquilibrium("sweep")(network, x)
-    assert bool(newton.stats.converged)
+    stats = newton.stats
+    assert bool(stats.converged)
+    swept = 2 * (stats.steps - stats.jacobians)
+    assert stats.evaluations == stats.jacobians + swept + evaluations_of(2000)
     np.testing.assert_allclose(newton.value, sweep.value, atol=1e-4)
 
 
@@ -445,6 +449,17 @@ def test_a_budget_stops_a_solve_and_says_so(x64):
     assert int(solution.stats.steps) == 2
     assert solution.stats.result == STATUS.max_steps_reached
     assert int(np.isfinite(np.asarray(solution.stats.residual_trace)).sum()) == 2
+
+
+def test_what_newton_leaves_over_of_a_chain_is_swept_counted_and_traced():
+    wiring = Chain(5)
+    layer = NetworkEquilibrium("newton-scan")
+    network, x = network_on(wiring, gain=1.5), features_of(wiring)
+    stats = layer(network, x, z0=jnp.zeros((5, Q)), budget=1).stats
+    assert bool(stats.converged)
+    assert (int(stats.steps), int(stats.jacobians), int(stats.evaluations)) == (2, 1, 3)
+    traced = stats.residual_trace[jnp.isfinite(stats.residual_trace)]
+    assert traced[0] > 1e-2 and traced[1:].tolist() == [float(stats.residual)]
 
 
 def test_newton_takes_over_where_applications_do_not_settle(x64):
@@ -630,6 +645,20 @@ def test_one_long_chain_is_newtons_and_a_batch_of_them_is_swept(x64):
     assert one.converged.all() and many.converged.all()
     np.testing.assert_allclose(together[0], alone[0], atol=1e-4)  # both to 1e-5 of the states
     np.testing.assert_allclose(slope[0], alone_slope[0], atol=1e-4)
+
+
+def test_the_evaluations_of_a_guess_are_those_of_all_its_cells():
+    calls = []
+
+    def counted(v, x):
+        jax.debug.callback(calls.append, v)
+        return v
+
+    network = Wired(counted, EdgeInjection([[1.0]], [[0.5]]), Chain(70))
+    guess = jax.jit(lambda x: speculative_start(network, x, None))
+    jax.block_until_ready(guess(jnp.ones((70, 1))))
+    jax.effects_barrier()
+    assert 0 <= 70 * evaluations_of(70) - len(calls) < 70
 
 
 @pytest.mark.slow

@@ -434,10 +434,23 @@ def test_sequences_in_any_list_of_objects_are_read_as_in_a_list(whole, of_sites,
         sequence_list(np.array([[1.0, 2.0], None], dtype=object))
 
 
+def test_targets_of_sites_are_scaled_by_what_their_sequences_count(monkeypatch):
+    monkeypatch.setattr(qdeq.QDEQSequenceRegressor, "_fit", lambda self, *_: self)
+    y, weights = np.array([1e6, 1.0, 2.0, 3.0, 4.0, 1e6]), [1e-6, 1, 1, 1, 1, 1e-6]
+    whole, sites = (
+        qdeq.QDEQSequenceRegressor(read_out=read_out, random_state=0)
+        .fit(np.ones((6, 1)), y if read_out == "last" else y[:, None], weights)
+        .targets_
+        for read_out in ("last", "sites")
+    )
+    assert sites == whole and whole.scale[0] < 1e4
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS[:2])
 def test_where_nothing_is_solved_nothing_is_said_to_have_converged(estimator, few, tmp_path):
     x, y, _ = few
     fitted = estimator(**TINY, mode="direct", layers=1).fit(x, y)
+    assert set(fitted.history_[0]) == {"epoch", "train_loss", "valid_loss", "valid_mark", "best"}
     for enter in (lambda: fitted.converged(x), lambda: fitted.write_report(x, tmp_path / "a.html")):
         with pytest.raises(qdeq.UserError, match="mode='direct': the map is applied once and noth"):
             enter()

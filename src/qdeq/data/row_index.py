@@ -6,7 +6,6 @@ What is made of the rows themselves is `series`.
 import warnings
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -64,10 +63,13 @@ class RowIndex:
             dates: Any = make(last, periods=periods, freq=self.step, name=name)
             # A last date beside the frequency, such as a Saturday of business days, is no part.
             return dates[dates != last][horizon - 1]
-        last = int(last) if isinstance(last, Integral) else last  # uint8 ends at 255
-        ahead = [last + self.step * int(h) for h in horizon]
         is_period = isinstance(self.last, pd.PeriodIndex)
-        return pd.PeriodIndex(ahead, name=name) if is_period else pd.Index(ahead, name=name)
+        # Numbers of a period count single months where its own are of two; and uint8 ends at 255.
+        begin = int(self.last.asi8[0] if is_period else last)
+        ahead = [begin + self.step * int(h) for h in horizon]
+        if not is_period:
+            return pd.Index(ahead, name=name)
+        return pd.PeriodIndex([pd.Period(ordinal=n, freq=last.freq) for n in ahead], name=name)
 
     def after(self, rows: int) -> "RowIndex":
         """After rows that came without an index."""

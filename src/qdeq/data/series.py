@@ -85,8 +85,13 @@ class SeriesPreparation:
         """Columns that come out: channels, and marks of gaps."""
         return self.n_channels + len(self.marked)
 
-    def features(self, series: Any, *, name: str = "series") -> np.ndarray:
+    def features(
+        self, series: Any, *, name: str = "series", before: np.ndarray | None = None
+    ) -> np.ndarray:
         """`(T, n_features)` float32: scaled, gaps as the number before, before the first the mean.
+
+        With `before` that is no mean but the row which the series goes on from, `(channels,)`,
+        scaled.
 
         Raises
         ------
@@ -111,7 +116,7 @@ class SeriesPreparation:
                 "scale of the training part beyond what float32 holds: leave the row out"
             )
         marks = missing[:, list(self.marked)].astype(np.float32)
-        return np.concatenate([filled_forward(scaled), marks], axis=1)
+        return np.concatenate([filled_forward(scaled, before), marks], axis=1)
 
 
 @dataclass(frozen=True)
@@ -222,12 +227,13 @@ def series_windows(
     return SeriesWindows(train, valid, test, preparation, ahead, chosen)
 
 
-def filled_forward(values: np.ndarray) -> np.ndarray:
-    """`(T, d)` with NaN as the last number before it, and 0 before the first."""
+def filled_forward(values: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+    """`(T, d)` with NaN as the last number before it; before the first as `before`, or 0."""
     known = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
     latest = np.maximum.accumulate(known, axis=0)
     taken = np.take_along_axis(values, np.maximum(latest, 0), axis=0)
-    return np.where(latest < 0, np.zeros_like(values), taken)
+    first = np.zeros_like(values) if before is None else before.astype(values.dtype)
+    return np.where(latest < 0, first, taken)
 
 
 def series_array(series: Any, name: str) -> np.ndarray:
@@ -259,8 +265,11 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 def horizon_list(name: str, horizons: Any) -> tuple[int, ...]:
     """One whole number of rows ahead or several, 1 is the next, in rising order; or `UserError`."""
+    if isinstance(horizons, np.ndarray) and horizons.ndim == 0:
+        horizons = horizons.item()
     given = [horizons] if isinstance(horizons, Integral) else horizons
-    if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
+    is_list = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str | bytes)
+    if not is_list or not len(given):
         raise UserError(
             f"{name}={horizons!r}: give a whole number of at least 1, or a list of such"
         )

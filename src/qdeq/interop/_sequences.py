@@ -354,8 +354,8 @@ def alarm(line: dict[str, Any]) -> str:
     ', 75% converged, small changes grow 1.25 times: lower gain'
     """
     said, growth = "", line.get("growth", 0.0)
-    if line["converged_fraction"] < 1:
-        said += f", {line['converged_fraction']:.0%} converged"
+    if (converged := line.get("converged_fraction", 1.0)) < 1:
+        said += f", {converged:.0%} converged"
     if not growth <= 1:  # true of what is no number, too
         said += f", small changes grow {growth:.2f} times: lower gain"
     return said

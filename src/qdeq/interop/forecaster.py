@@ -123,10 +123,12 @@ class QDEQForecaster(ChainEstimator):
         )
         features = self.preparation_.features(values, name="y")
         scaled = features[:, : values.shape[1]]
-        beside = self._beside(features, outside)
+        known = None if self.outside_ is None else self.outside_.features(outside, name="X")
+        beside = self._beside(features, known)
         # Of steps and not of their deviations: those of a straight line are rounding errors.
         steps = np.sqrt(np.mean(np.diff(scaled[:edge], axis=0) ** 2, axis=0))
-        self.unit_ = np.where(steps > 0, steps, 1).astype(np.float32)
+        # A channel that never moved stays: what is left of the outputs would be in no unit of its.
+        self.unit_ = steps.astype(np.float32)
         observed = ~np.isnan(values)
         warm_up = min(8, self.window // 2)
         length = self.window
@@ -136,7 +138,7 @@ class QDEQForecaster(ChainEstimator):
                 scaled,
                 (begin, end),
                 min(length, end - max(begin - 1 - warm_up, 0) - 1),
-                unit=self.unit_,
+                unit=np.where(self.unit_ > 0, self.unit_, 1),
                 warm_up=warm_up,
                 known=beside,
                 observed=observed,
@@ -178,13 +180,15 @@ class QDEQForecaster(ChainEstimator):
         if horizon is None:
             raise UserError("fh=None: neither fit nor predict was given a horizon; give fh")
         steps = int(horizon[-1])
+        # Where a series has left the range already, its forecast does not leap back into it.
+        limit = np.maximum(_LIMIT, np.abs(self._recent[-1]))
         found, _ = forecast(
             self.network_,
             jnp.asarray(self._recent[None]),
             steps,
             unit=jnp.asarray(self.unit_),
             known=self._known(steps, X),
-            limit=_LIMIT,
+            limit=jnp.asarray(limit),
         )
         scale = self.preparation_.scale
         rows = scale.restored(np.asarray(found)[0])[np.asarray(horizon) - 1]
@@ -218,19 +222,15 @@ class QDEQForecaster(ChainEstimator):
         ):
             raise UserError("update: give y and X as in fit, a row of X for each of y")
         check_same_rows(X, given)
-        # A gap at the begin of the new rows is filled from the row before them.
-        before = self.preparation_.scale.restored(self._recent[-1:])
-        features = self.preparation_.features(np.concatenate([before, values]), name="y")[1:]
-        scaled = features[:, : values.shape[1]]
-        beside = self._beside(features, outside)
-        if outside is not None and beside is not None and self._sites is not None:
-            # The last row before now knows the X of the row after it.
-            assert self.outside_ is not None
-            after = self.outside_.features(outside[:1], name="X")[0]
-            self._sites[-1, -len(after) :] = after
-        scaled = np.concatenate([self._recent, scaled])
+        features = self.preparation_.features(values, name="y", before=self._recent[-1])
+        scaled = np.concatenate([self._recent, features[:, : values.shape[1]]])
+        known = None if outside is None else self._scaled_after(outside)
+        beside = self._beside(features, known)
         if beside is not None and self._sites is not None:
-            beside = np.concatenate([self._sites, beside])
+            sites = self._sites.copy()
+            if known is not None:  # the last row before now knows the X of the row after it
+                sites[-1, -known.shape[1] :] = known[0]
+            beside = np.concatenate([sites, beside])
         self._remember(scaled, beside)
         self._index = index
         return self
@@ -252,12 +252,17 @@ class QDEQForecaster(ChainEstimator):
         network = on_length(self.network_, len(x))
         return write_network_report(network, x, path, labels=[f"the last {len(x)} rows"])
 
-    def _beside(self, features: np.ndarray, outside: np.ndarray | None) -> np.ndarray | None:
+    def _scaled_after(self, outside: np.ndarray) -> np.ndarray:
+        """Rows of X after those known, a gap at their begin filled from the last of those."""
+        assert self.outside_ is not None and self._sites is not None
+        n_marks = len(self.preparation_.marked)
+        last = self._sites[-1, n_marks : n_marks + self.outside_.n_channels]
+        return self.outside_.features(outside, name="X", before=last)
+
+    def _beside(self, features: np.ndarray, known: np.ndarray | None) -> np.ndarray | None:
         """What a site sees beside its row: marks of gaps, and the X of the row after it."""
         parts = [features[:, self.preparation_.n_channels :]]
-        if outside is not None:
-            assert self.outside_ is not None
-            known = self.outside_.features(outside, name="X")
+        if known is not None:
             parts.append(np.concatenate([known[1:], known[-1:]]))
         both = np.concatenate(parts, axis=1)
         return both if both.shape[1] else None
@@ -285,8 +290,7 @@ class QDEQForecaster(ChainEstimator):
                 raise UserError(f"X holds {len(values)} rows and fh reaches {steps}: give as many")
             if self._index is not None and self._index.step is not None:
                 check_same_rows(X, self._index.at(np.arange(1, steps + 1)))
-            assert self.outside_ is not None
-            known = self.outside_.features(values[:steps], name="X")
+            known = self._scaled_after(values[:steps])
             sites[-1, n_marks:] = known[0]
             future[: steps - 1, n_marks:] = known[1:]
         return jnp.asarray(np.concatenate([sites, future])[None, : len(sites) + steps - 1])
@@ -313,8 +317,7 @@ def _rows_ahead(fh: Any) -> tuple[int, ...]:
     is_relative = getattr(fh, "is_relative", None)
     if is_relative is None:
         # An index or a series of pandas, or an array of another library.
-        is_array = hasattr(fh, "__array__") and np.ndim(fh) > 0
-        return horizon_list("fh", np.asarray(fh) if is_array else fh)
+        return horizon_list("fh", np.asarray(fh) if hasattr(fh, "__array__") else fh)
     if not is_relative:
         raise UserError(f"fh={fh!r}: give rows ahead, as fh.to_relative(cutoff) has them")
     return horizon_list("fh", fh.to_numpy())

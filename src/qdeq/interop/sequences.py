@@ -215,17 +215,14 @@ class QDEQSequenceRegressor(RegressorMixin, MultiOutputMixin, SequenceEstimator)
             self._is_flat = np.ndim(given[0]) == 0
         _check_widths(every)
         valid = held_out(len(parts), self.valid_fraction, seed)
-        if self.read_out == "sites":
-            learn = np.concatenate(
-                [y for y, is_held in zip(every, valid, strict=True) if not is_held]
-            )
-            self.targets_ = Targets.of(learn)
-            targets = [self.targets_.scaled(one) for one in every]
-        else:
-            self.targets_ = Targets.of(
-                every[0][~valid], weight=None if weights is None else weights[~valid]
-            )
-            targets = list(self.targets_.scaled(every[0]))
+        # Of sites: one of a sequence makes the scale as much as the sequence counts.
+        lengths = [len(one) for one in every] if self.read_out == "sites" else 1
+        learn = np.repeat(~valid, lengths)
+        counts = None if weights is None else np.repeat(weights, lengths)[learn]
+        self.targets_ = Targets.of(np.concatenate(every)[learn], weight=counts)
+        targets = [self.targets_.scaled(one) for one in every]
+        if self.read_out != "sites":
+            targets = list(targets[0])
         n_outputs = len(self.targets_.names)
         return self._fit(parts, targets, weights, valid, n_outputs, "squared", seed)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -120,11 +121,10 @@ def prepared_cell(cell: Any) -> Any:
 
 def _fed_by_encoding(model: QuantumModel) -> QuantumModel:
     """The circuit with its own injection off: v is what the encoding reads."""
-    a, q = model.measured.n_features, model.n_observables
-    feedback = Injection(jnp.eye(a, q, dtype=model.theta.dtype))
-    return QuantumModel(
-        model.theta, measured=model.measured, method=model.method, injection=feedback
-    )
+    a, q, dtype = model.measured.n_features, model.n_observables, model.theta.dtype
+    feedback = jax.tree.map(lambda array: array.astype(dtype), Injection(jnp.eye(a, q)))
+    # No new model: that would have JAX's type of now, and the network's edges that of the circuit.
+    return eqx.tree_at(lambda model: model.injection, model, feedback)
 
 
 def check_cell(cell: Any) -> None:

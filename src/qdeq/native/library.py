@@ -75,8 +75,14 @@ def availability() -> str:
 
 
 def target(name: str, dtype: Any) -> str:
-    """What a kernel is called in JAX, such as `qdeq_invert_float`."""
-    return f"{name}_{_REALS[jnp.dtype(dtype).name]}"
+    """What a kernel is called in JAX, such as `qdeq_invert_float`; it is there from then on.
+
+    Operands of several types are computed with in the larger one, and not all of them were asked
+    whether they are served.
+    """
+    real = _REALS[jnp.dtype(dtype).name]
+    _load(real)
+    return f"{name}_{real}"
 
 
 @functools.cache

@@ -12,11 +12,18 @@ from qdeq.equilibrium.networks import Chain, Grid, NetworkEquilibrium, Wired, ch
 from qdeq.equilibrium.networks.cells import cells_of, measures_derivatives, randomness_of
 from qdeq.equilibrium.networks.layer import check_layer
 from qdeq.equilibrium.solver import name_of
-from qdeq.errors import UserError, told
+from qdeq.errors import UserError, as_tuple, check_path, told
 from qdeq.models import Network
 from qdeq.models.cells import circuit_of
 from qdeq.runs import figures, pages
-from qdeq.runs.network_search import Drawn, SitesSearch, packed, searches, wired_of
+from qdeq.runs.network_search import (
+    Drawn,
+    SitesSearch,
+    packed,
+    searches,
+    wired_of,
+    with_tolerances_of_its_solver,
+)
 from qdeq.runs.report_data import SEARCHED, names_of_numbers
 from qdeq.runs.report_samples import NAMES
 from qdeq.runs.summary import hardware, versions
@@ -94,11 +101,13 @@ def write_network_report(
     if layer is None:
         layer = NetworkEquilibrium() if isinstance(network, Wired) else network.default_layer()
     check_layer(layer, ", or None for its own")
+    check_path("path", path)
     x, mask = _samples(network, x, mask)
     n_given = len(x)
     if labels is None:
         labels = [f"sample {k}" for k in range(n_given)]
-    elif len(labels) != n_given:
+    labels = as_tuple("labels", labels, object, "names, one of each sample")
+    if len(labels) != n_given:
         raise UserError(f"labels: {len(labels)} for {n_given} samples: give one of each")
     x, labels = x[:SEARCHED], [str(label) for label in labels[:SEARCHED]]
     found, drawn = searches(network, x, mask, layer=layer, labels=labels)
@@ -122,6 +131,7 @@ def network_page(
 ) -> str:
     """The page as HTML; arguments are what `searches` was given and returned."""
     wiring, solver = network.wiring, layer.solver
+    layer = with_tolerances_of_its_solver(layer)
     by = solver if isinstance(solver, str) else name_of(solver)
     q = network.injection.n_states
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
@@ -129,7 +139,7 @@ def network_page(
         "wiring": repr(wiring),
         "sites": f"{wiring.n_sites:,}, with {q} number{'s' * (q != 1)} each",
         "solved by": f"{choose_solver(wiring)}, chosen by auto" if by == "auto" else by,
-        "converged means": tolerance_in_words(solver, layer.rtol).replace("f(m)", "F(m)"),
+        "converged means": tolerance_in_words(layer, layer.rtol).replace("f(m)", "F(m)"),
         "samples": f"{len(found)}" + f", the first of {n_given:,}" * (n_given > len(found)),
     }
     parts = [

@@ -204,12 +204,13 @@ def searches(
     wiring, n_steps = network.wiring, min(layer.max_steps, MOST_STEPS)
     drawn = Drawn.of(wiring)
     causal = wiring.structure == "causal"
+    layer = with_tolerances_of_its_solver(layer)
     found = []
     for k, label in enumerate(labels):
         present = np.ones(wiring.n_sites, bool) if mask is None else mask[k]
         sample = jnp.asarray(x[k]), None if mask is None else jnp.asarray(present)
         end = jax.tree.map(np.asarray, _end(layer, network, *sample))
-        gains = np.where(present, _gains(end.blocks), np.nan)
+        gains = np.where(present, gains_of(end.blocks, wiring, present), np.nan)
         paths = {}
         for name in solvers_for(wiring):
             steps = 1 if name == "sweep" else n_steps
@@ -230,6 +231,13 @@ def searches(
             )
         )
     return _within_a_page(found, drawn)
+
+
+def with_tolerances_of_its_solver(layer: NetworkEquilibrium) -> NetworkEquilibrium:
+    """The same layer; a solver that is an object has tolerances of its own, which count for it."""
+    solver = layer.solver
+    own = {name: getattr(solver, name) for name in ("rtol", "atol") if hasattr(solver, name)}
+    return dataclasses.replace(layer, **own)
 
 
 def _within_a_page(found: list[SitesSearch], drawn: Drawn) -> tuple[list[SitesSearch], Drawn]:
@@ -272,10 +280,6 @@ def _end(layer: NetworkEquilibrium, network: Any, x: Any, mask: Any) -> _End:
     solution = layer(wired, x, mask=mask)
     z, stats = solution.value, solution.stats
     blocks = wired.linearise(z, x, mask)[1].blocks()
-    present = jnp.ones(len(z), bool) if mask is None else mask
-    # k senders of a kind stand side by side in the Jacobian, whose norm is sqrt(k) that of one.
-    senders = wired.wiring.gather(present[:, None].astype(z.dtype))
-    blocks = blocks * jnp.sqrt(senders)[..., None]
     rate = spread = jnp.zeros(())
     if wired.wiring.structure != "causal":
         rate = growth(wired, z, x, mask)
@@ -323,14 +327,39 @@ def _number(value: Any) -> float | None:
     return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
-def _gains(blocks: Array) -> Array:
-    """Two-norm of what every site makes of all that it hears; of kinds, sites, q and q."""
+def gains_of(blocks: Array, wiring: AbstractWiring, present: Array) -> Array:
+    """`(N,)`: two-norm of the derivative of every site's state by the states of all that it hears.
+
+    Parameters
+    ----------
+    blocks
+        `(kinds, N, q, q)`: how the state of a site changes with what it hears by a kind of edge.
+    wiring
+        Who hears whom.
+    present
+        `(N,)`: which sites there are.
+    """
     kinds, n, q, _ = blocks.shape
-    side_by_side = np.moveaxis(blocks, 0, 2).reshape(n, q, kinds * q)
-    finite = np.all(np.isfinite(side_by_side), axis=(1, 2), keepdims=True)
-    side_by_side = np.where(finite, side_by_side, 0)
-    gains = np.linalg.norm(side_by_side, ord=2, axis=(1, 2))  # without NaN; that is put back
-    return np.where(finite[:, 0, 0], gains, np.nan)
+    edges = wiring.edges
+    there = present[edges.senders]
+    pairs = edges.receivers[there] * n + edges.senders[there]
+    pairs, place = np.unique(pairs, return_inverse=True)
+    has = np.zeros((len(pairs), kinds))
+    has[place, edges.kinds[there]] = 1
+    # The derivative D by one sender is the sum over its kinds, and the square of the norm sought
+    # the largest eigenvalue of the sum of D D' over senders: products of blocks of two kinds count
+    # as often as there are senders by both.
+    both = np.zeros((n, kinds, kinds))
+    np.add.at(both, pairs // n, has[:, :, None] * has[:, None])
+    finite = np.asarray(np.isfinite(blocks).all(axis=(0, 2, 3)))
+    known = np.where(finite[:, None, None], blocks, 0).astype(np.float64)
+    squares = np.zeros((n, q, q))
+    for r in range(kinds):
+        for s in range(kinds):
+            if (counts := both[:, r, s]).any():
+                squares += counts[:, None, None] * (known[r] @ np.swapaxes(known[s], 1, 2))
+    largest = np.linalg.eigvalsh(squares)[:, -1]
+    return np.where(finite, np.sqrt(np.maximum(largest, 0)), np.nan)
 
 
 def packed(numbers: Array) -> str:

@@ -100,7 +100,7 @@ def forecast(
     lags: int = 1,
     known: Float[Array, "B M k"] | None = None,
     alone: bool = False,
-    limit: float = LIMIT,
+    limit: float | Float[Array, " d"] = LIMIT,
 ) -> tuple[Float[Array, "B steps d"], Array]:
     """The rows after each history, and whether the equilibrium over the history converged.
 
@@ -120,7 +120,7 @@ def forecast(
     alone
         Whether cells hear nothing of each other.
     limit
-        No forecast leaves (-limit, limit).
+        No forecast leaves (-limit, limit), of all channels or of each.
     """
     n = history.shape[1] - lags + 1
     chain, single = network.on(Chain(n)), network.on(Chain(1))
@@ -140,7 +140,7 @@ def forecast(
         ) -> tuple[tuple[Array, Array], Array]:
             recent, state = now
             row = recent[-1] + unit * single.outputs(state[None])[0]
-            row = at_most(at_least(row, -limit), limit)
+            row = at_most(at_least(row, -limit), limit).astype(recent.dtype)
             recent = jnp.concatenate([recent[1:], row[None]])
             x = recent.reshape(1, -1)
             x = x if here is None else jnp.concatenate([x, here[None]], axis=1)

@@ -73,7 +73,7 @@ class Trained(NamedTuple):
         The best one.
     history
         One dict per epoch: `epoch`, `train_loss`, `valid_loss`, `valid_mark` (accuracy, or mean
-        squared error), `converged_fraction`, `best` and, of equilibria on chains both ways,
+        squared error), `best`, of equilibria `converged_fraction` and, on chains both ways,
         `growth`: the largest of a few validation sequences, see `qdeq.equilibrium.networks.growth`.
     why
         Why training ended early, if it went wrong.
@@ -163,10 +163,11 @@ def train_sequences(
 
 
 def judged(network: Network, valid: Sequences, training: SequenceTraining) -> dict[str, Any]:
-    """Loss and score on sequences, and which fraction of their equilibria converged."""
+    """Loss and score on sequences; of equilibria which fraction converged, and their growth."""
     scores, converged = read_out(network, valid, training.layers)
-    watched = {}
-    wiring = network.wiring
+    watched, wiring = {}, network.wiring
+    if training.layers is None:
+        watched["converged_fraction"] = float(np.mean(converged))
     if training.layers is None and isinstance(wiring, Chain) and wiring.direction == "both":
         few = valid[np.arange(min(_WATCHED, len(valid)))]
         watched["growth"] = float(_growth(on_length(network, few.x.shape[1]), few.x, few.mask))
@@ -179,7 +180,6 @@ def judged(network: Network, valid: Sequences, training: SequenceTraining) -> di
     return {
         "valid_loss": float(np.average(every[present], weights=weights)),
         "valid_mark": float(np.average(mark[present], weights=weights)),
-        "converged_fraction": float(np.mean(converged)),
         **watched,
     }
 

@@ -1,5 +1,6 @@
 """Wirings as text and as pictures."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from qdeq.errors import UserError, check_count
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A colour and a bend per kind of edge, from the palette that Matplotlib has for categories.
+# A colour per kind of edge, from the palette that Matplotlib has for categories.
 _PALETTE = "tab10"
 # As many lines of text as a person may still page through; a wiring itself may be of any size.
 MOST_SITES = 10_000
@@ -52,7 +53,7 @@ def draw_wiring(wiring: AbstractWiring, *, max_width: int = 100) -> str:
     check_count("max_width", max_width)
     edges, kinds = len(wiring.edges), wiring.n_kinds
     title = f"{wiring!r}: {wiring.n_sites:,} site{'s' * (wiring.n_sites > 1)}, {edges:,} edge"
-    title += f"{'s' * (edges != 1)} of {kinds} kind{'s' * (kinds > 1)}"
+    title += f"{'s' * (edges != 1)} of {kinds:,} kind{'s' * (kinds > 1)}"
     if isinstance(wiring, Chain):
         lines = _chain(wiring, max_width)
     elif isinstance(wiring, Grid):
@@ -82,23 +83,28 @@ def draw_wiring_mpl(wiring: AbstractWiring) -> "Figure":
     axes = figure.add_subplot()
     colours = mpl.color_sequences[_PALETTE]
     edges, sizes = wiring.edges, 9 if wiring.n_sites <= 100 else 4
-    for sender, receiver, kind in zip(edges.senders, edges.receivers, edges.kinds, strict=True):
+    drawn, numbers = np.unique(edges.kinds, return_inverse=True)
+    side_by_side: Counter[tuple[int, int]] = Counter()  # edges of several kinds between two sites
+    for sender, receiver, kind in zip(edges.senders, edges.receivers, numbers, strict=True):
         colour = colours[kind % len(colours)]
+        before = side_by_side[sender, receiver]
+        side_by_side[sender, receiver] += 1
         if sender == receiver:  # a loop above the site
-            middle = float(x[sender]), float(y[sender]) + 0.25
-            axes.add_patch(Circle(middle, 0.2, fill=False, edgecolor=colour))
+            radius = 0.2 * 0.75**before
+            middle = float(x[sender]), float(y[sender]) + radius + 0.05
+            axes.add_patch(Circle(middle, radius, fill=False, edgecolor=colour))
             continue
         style = {"arrowstyle": "->", "color": colour, "shrinkA": sizes, "shrinkB": sizes}
-        style["connectionstyle"] = f"arc3,rad={0.12 + 0.04 * (kind // 2)}"
+        style["connectionstyle"] = f"arc3,rad={0.12 + 0.08 * before}"
         ends = (x[receiver], y[receiver]), (x[sender], y[sender])
         axes.annotate("", *ends, arrowprops=style, annotation_clip=False)
     axes.scatter(x, y, s=sizes**2 * 3, color="white", edgecolors="black", zorder=3)
     if wiring.n_sites <= 100:
         for site, place in enumerate(zip(x, y, strict=True)):
             axes.annotate(str(site), place, ha="center", va="center", fontsize=8, zorder=4)
-    for kind in range(wiring.n_kinds if wiring.n_kinds > 1 else 0):
-        axes.plot([], [], color=colours[kind % len(colours)], label=f"kind {kind}")
-    if wiring.n_kinds > 1:
+    if wiring.n_kinds > 1 and 0 < len(drawn) <= len(colours):  # of more kinds, colours say nothing
+        for kind, colour in zip(drawn, colours, strict=False):
+            axes.plot([], [], color=colour, label=f"kind {kind}")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     axes.set_xlim(x.min() - 0.6, x.max() + 0.6)
     axes.set_ylim(y.min() - 0.6, y.max() + 0.6)

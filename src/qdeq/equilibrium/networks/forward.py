@@ -23,7 +23,7 @@ from qdeq.equilibrium.networks.solvers import (
     NewtonScan,
     Sweep,
 )
-from qdeq.equilibrium.networks.speculation import EVALUATIONS, speculative_start
+from qdeq.equilibrium.networks.speculation import evaluations_of, speculative_start
 from qdeq.equilibrium.networks.systems import (
     BOTH_WAYS,
     LARGEST_WRITTEN_OUT,
@@ -177,7 +177,9 @@ def _forward(solver: Any, task: Task) -> Solved:
     evaluations = outcome.steps * getattr(driver, "evaluations_per_step", 1)
     if isinstance(made, NewtonScan):
         outcome, more = _swept(made, task, outcome)
-        evaluations = evaluations + more + guesses * EVALUATIONS
+        evaluations = evaluations + more
+        if guesses:
+            evaluations = evaluations + evaluations_of(task.fn.wired.wiring.n_sites)
     return Solved(outcome, jacobians, evaluations)
 
 
@@ -356,10 +358,16 @@ def _swept(solver: NewtonScan, task: Task, first: Outcome) -> tuple[Outcome, Arr
         active, x, before = now
         begun = Begun(before.best, active)
         found = solve(task.fn, sweep, task.start, (x, mask), one, begun=begun)
+        here = jnp.arange(len(before.trace)) == before.steps  # nowhere after all steps that fit
         after = eqx.tree_at(
-            lambda o: (o.best, o.steps, o.status),
+            lambda o: (o.best, o.steps, o.status, o.trace),
             before,
-            (found.best, before.steps + found.steps, found.status),
+            (
+                found.best,
+                before.steps + found.steps,
+                found.status,
+                jnp.where(here, found.trace, before.trace),
+            ),
         )
         # The features travel and change: XLA moves work that depends on nothing else out of
         # the loop, and the sweep would run where nothing is left over.

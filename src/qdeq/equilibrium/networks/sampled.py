@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from qdeq._numbers import at_most
 from qdeq.equilibrium._problem import Problem
 from qdeq.equilibrium._randomness import Randomness
 from qdeq.equilibrium.layer import Equilibrium
@@ -48,7 +49,8 @@ def solve_sampled(
     sweeps = isinstance(solver, Sweep)
     options = task.options
     if sweeps:  # one is as good as shots allow
-        options = type(options)(1, options.budget, options.bounds, None)
+        budget = None if options.budget is None else at_most(options.budget, 1)
+        options = type(options)(1, budget, options.bounds, None)
     general = Equilibrium(solver, layer.adjoint, max_steps=options.max_steps)
     random = Randomness(key, shots, gradient_shots)
     fn, args = live
@@ -57,8 +59,8 @@ def solve_sampled(
     solution = general._solve_random(problem, options, random, judges=judges)
     if not sweeps:
         return solution
-    # The sweep itself, and the residual there; measured once more as any other.
-    more = solution.stats.steps
+    # The sweep itself beside the residual there, which is measured once more as any other.
+    more = solution.stats.steps * (solver.evaluations_per_step - 1)
     each = 0 if shots is None else as_schedule(shots)(0)
     return eqx.tree_at(
         lambda s: (s.stats.evaluations, s.stats.shots),

@@ -22,9 +22,6 @@ N_POINTS = 6  # states that a piece is run from, 0 among them
 _TRIALS = 8  # random states that the points are looked for from
 _TRIAL_PIECES = 16
 
-#: Evaluations of the whole map that a start costs, about.
-EVALUATIONS = N_POINTS + 1
-
 
 def speculative_start(
     network: Wired, x: Float[Array, "N d"], mask: Bool[Array, " N"] | None
@@ -96,6 +93,19 @@ def speculative_start(
     guess = states[:, taken, jnp.arange(pieces)]
     guess = jnp.swapaxes(guess, 0, 1).reshape(-1, q)[:n]
     return jnp.where(jnp.all(jnp.isfinite(guess)), guess, 0)
+
+
+def evaluations_of(n_sites: int) -> int:
+    """Evaluations of the whole map that the cells of a start on so many sites come to, rounded up.
+
+    Examples
+    --------
+    >>> evaluations_of(10_000), evaluations_of(300)
+    (7, 15)
+    """
+    pieces = -(-n_sites // LENGTH)
+    runs = N_POINTS * pieces + _TRIALS * min(_TRIAL_PIECES, pieces)
+    return -(-runs * LENGTH // n_sites)
 
 
 def _far_apart(candidates: Float[Array, "m q"], n: int) -> Float[Array, "n q"]:

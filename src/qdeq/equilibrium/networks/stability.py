@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from qdeq._numbers import at_least, largest
+from qdeq._numbers import largest
 from qdeq.equilibrium.networks.layer import (
     NetworkEquilibrium,
     check_layer,
@@ -102,7 +102,8 @@ class PathIndependence(eqx.Module):
     Attributes
     ----------
     spread
-        The largest |z - z'| / |z| over the answers z', z that from 0.
+        The largest |z - z'| / |z| over the answers z', z that from 0; where z is 0 to the tolerance
+        the largest |z - z'|.
     converged_fraction
         Of the starts.
     """
@@ -154,6 +155,6 @@ def path_independence(
     found = jax.vmap(lambda z0: layer(network, x, z0=z0, mask=mask))(starts)
     distances = jnp.sqrt(jnp.sum((found.value - found.value[0]) ** 2, axis=(1, 2)))
     length = jnp.sqrt(jnp.sum(found.value[0] ** 2))
-    tiny = jnp.finfo(length.dtype).tiny
-    converged = found.stats.converged
-    return PathIndependence(largest(distances) / at_least(length, tiny), jnp.mean(converged))
+    # Nothing is small relative to 0, which answers come as close to as the tolerance asks.
+    unit = jnp.where(length > getattr(layer.solver, "atol", layer.atol), length, 1)
+    return PathIndependence(largest(distances) / unit, jnp.mean(found.stats.converged))
