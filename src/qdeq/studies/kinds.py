@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdeq._locks import FolderInUse
 from qdeq.data import Dataset
 from qdeq.errors import UserError
 from qdeq.runs.circuit import circuit_of
@@ -133,6 +134,8 @@ def _trained(row: Row, runs: Path, progress: Tell) -> "Run":
         kept = RunFolder.open(runs)
         if kept.read_config() == config and kept.read_seeds() == list(row.seeds):
             return resume(runs, on_stage=on_stage, on_epoch=on_epoch)
+    except FolderInUse:  # by a row's process whose study was killed
+        raise
     except UserError:  # nothing there yet, or what is there is damaged
         pass
     shutil.rmtree(runs, ignore_errors=True)
