@@ -1,5 +1,6 @@
 """What a finished run is summed up in: the content of `summary.json`, and how it is measured."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
@@ -306,7 +307,15 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB; NaN on Windows."""
+    """Return the largest resident memory of this process so far, in MB; NaN on Windows.
+
+    `getrusage`, elsewhere than on Linux the best there is, starts a program at the size of the
+    process that started it, such as a notebook.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        (line,) = (line for line in lines if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:

@@ -87,7 +87,7 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
     """
     config = row.training
     summaries = _trained(row, folder / "runs", progress).summaries
-    memory = peak_memory()  # before the traces, which are for a figure
+    memory = peak_memory_mb()  # before the traces, which are for a figure
     steps = config.epochs * _steps_per_epoch(config)
     seeds = [
         _seed_result(config, summary, steps, test=row.options["test"]) for summary in summaries
@@ -250,7 +250,7 @@ def classical(
         train_seconds=seconds,
         choosing_seconds=choosing,
         compile_seconds=0.0,
-        peak_memory_mb=peak_memory(),
+        peak_memory_mb=peak_memory_mb(),
         device="cpu",
         classes=list(dataset.classes),
     )
@@ -272,16 +272,3 @@ def cost(row: Row, folder: Path, progress: Tell) -> Result:
 
 def _steps_per_epoch(config: TrainConfig) -> int:
     return -(-len(load_dataset(config).train) // config.batch_size)
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process in MB; on Linux without that of its parent.
-
-    `getrusage`, elsewhere the best there is, starts a new program at the size of its parent.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        (line,) = (line for line in lines if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    except (OSError, ValueError):
-        return peak_memory_mb()
