@@ -86,6 +86,16 @@ def test_training_finds_a_file_in_the_folder_that_it_has_been_moved_to(trained, 
     assert config.data == found.data and dataset is not None and len(dataset.test.y) == 30
 
 
+def test_the_folder_of_a_named_data_set_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "elsewhere"):
+        (tmp_path / name).mkdir()
+    config = TrainConfig(data="mnist-4", data_dir="images")
+    assert absolute(config).data_dir == str(tmp_path / "images")
+    assert moved(config, "elsewhere").data_dir == str(tmp_path / "elsewhere")
+    assert moved(config, None) == config and absolute(TrainConfig()).data_dir is None
+
+
 def test_what_cannot_be_trained_leaves_no_folder_behind(trained, tmp_path):
     config = qdeq.load(trained / "run").config
     for wrong in ({"loss": "squared"}, {"ignore": "nowhere"}):

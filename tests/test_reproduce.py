@@ -206,7 +206,7 @@ def test_a_killed_row_goes_on_from_its_checkpoint(
     assert "another process is training it" in by_name(tmp_path)["implicit"]["reason"]
     epochs = []
     reproduce(
-        TABLE,
+        dataclasses.replace(TABLE, data_dir=str(tmp_path)),  # as where the data have moved
         tmp_path,
         rows="amplitude-implicit",
         on_progress=lambda told: epochs.append(told.get("epoch")),

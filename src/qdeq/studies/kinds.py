@@ -132,8 +132,10 @@ def _trained(row: Row, runs: Path, progress: Tell) -> "Run":
 
     try:
         kept = RunFolder.open(runs)
-        if kept.read_config() == config and kept.read_seeds() == list(row.seeds):
-            return resume(runs, on_stage=on_stage, on_epoch=on_epoch)
+        # Where the data are does not change what they hold.
+        same = kept.read_config().replace(data_dir=config.data_dir) == config
+        if same and kept.read_seeds() == list(row.seeds):
+            return resume(runs, data_dir=config.data_dir, on_stage=on_stage, on_epoch=on_epoch)
     except FolderInUse:  # by a row's process whose study was killed
         raise
     except UserError:  # nothing there yet, or what is there is damaged
