@@ -1,6 +1,7 @@
 """What lies in the cache folder is used only if nobody else could have put it there, and whole."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from qdeq._folders import private_folder
 from qdeq._kept import intact, keep
 from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.data.cache import cached_arrays
+from qdeq.errors import UserError
 from qdeq.native import library
 
 pytestmark = pytest.mark.skipif(
@@ -210,6 +212,25 @@ def test_the_solvers_numbers_are_part_of_the_librarys_name(tmp_path, monkeypatch
     assert tuple(flags) != library.FLAGS
     monkeypatch.setattr(library, "FLAGS", tuple(flags))
     assert library._built(fake, tmp_path / "native", "float") != before
+
+
+@pytest.mark.parametrize("form", ["{}", "{} -m64", "env A=b {}", "{} with a space"])
+def test_a_compiler_may_have_options_and_stand_behind_another_program(tmp_path, monkeypatch, form):
+    path = compiler(tmp_path)
+    if "space" in form:
+        path = shutil.copy(path, form.format(path))
+        form = "{}"
+    monkeypatch.setenv("CXX", form.format(path))
+    command = library._compiler()
+    assert command is not None
+    found = library._built(command, tmp_path / "native", "float")
+    assert found.read_bytes() == b"library"
+
+
+def test_an_unknown_wish_for_kernels_is_a_mistake(monkeypatch):
+    monkeypatch.setenv("QDEQ_NATIVE", "no")
+    with pytest.raises(UserError, match=r"QDEQ_NATIVE='no': set it to off or build, or leave"):
+        library._load.__wrapped__("float")
 
 
 HANGS = """#!/bin/sh
