@@ -13,8 +13,8 @@ class FolderInUse(UserError):
 
 
 @contextlib.contextmanager
-def held(folder: Path, refusal: str) -> Iterator[None]:
-    """Keep other processes from a folder that is there.
+def held(folder: Path, refusal: str) -> Iterator[bool]:
+    """Keep other processes from a folder that is there; whether that is certain.
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ def held(folder: Path, refusal: str) -> Iterator[None]:
     FolderInUse
         When it is held, by this process too.
     """
+    certain = False
     with contextlib.ExitStack() as stack:
         # Without locks, as on Windows and some network file systems, only the names of new folders
         # are safe.
@@ -40,4 +41,5 @@ def held(folder: Path, refusal: str) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise FolderInUse(refusal) from error
-        yield
+            certain = True
+        yield certain

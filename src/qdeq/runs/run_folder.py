@@ -13,7 +13,7 @@ import time
 import warnings
 from pathlib import Path
 
-from qdeq._locks import held
+from qdeq._locks import FolderInUse, held
 from qdeq.errors import UserError, check_path
 from qdeq.runs.data_files import DataFiles
 from qdeq.runs.result_files import ResultFiles
@@ -97,13 +97,24 @@ class RunFolder(DataFiles, TrainingFiles, ResultFiles):
             )
         return folder
 
+    def clear(self) -> None:
+        """Undo `create` where its process was killed before the run began, as while it read data.
+
+        A run holds its folder from then on, so that what nobody holds is left over.
+        """
+        with contextlib.suppress(OSError, FolderInUse):
+            if [path.name for path in self.path.iterdir()] == [self.checkpoint_path.parent.name]:
+                with self.held() as certain:
+                    if certain:
+                        self.checkpoint_path.parent.rmdir()
+
     def discard(self) -> None:
         """Remove what `create` made, where nothing was added to it."""
         with contextlib.suppress(OSError):
             self.checkpoint_path.parent.rmdir()
             self.path.rmdir()
 
-    def held(self) -> contextlib.AbstractContextManager[None]:
+    def held(self) -> contextlib.AbstractContextManager[bool]:
         """Keep other processes from writing to the same run.
 
         Raises
