@@ -53,7 +53,8 @@ class Spread:
         0.6
         """
         numbers = np.asarray(values, float)
-        deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
+        with np.errstate(invalid="ignore"):  # of infinite ones there is none
+            deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
         if numbers.max() == numbers.min():  # their mean may be off by a rounding
             deviation *= 0
         # NumPy's minimum and maximum are NaN where a number is.
@@ -265,9 +266,10 @@ class Summary:
         differing = names ^ set(values) if isinstance(values, dict) else names
         if differing:
             raise UserError(f"{source} is damaged at {min(differing)}: {advice}")
-        for known in dataclasses.fields(cls):
-            if known.type is float and values[known.name] is None:
-                values[known.name] = math.nan
+        numbers = {known.name for known in dataclasses.fields(cls) if known.type is float}
+        if values["task"] == "regression":  # a score of one sample, say, is no number either
+            numbers |= set(_SCORES["regression"])
+        values |= {name: math.nan for name in numbers if values[name] is None}
         try:
             spreads = {
                 name: Spread(**{k: math.nan if v is None else v for k, v in spread.items()})
