@@ -10,6 +10,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import pytest
 
 from qdeq import _folders
@@ -19,6 +20,7 @@ from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.data.cache import cached_arrays
 from qdeq.errors import UserError
 from qdeq.native import library
+from qdeq.training.programs import kept_on_disk
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "geteuid"), reason="Windows has other permissions, which are not looked at"
@@ -303,6 +305,16 @@ def test_programs_are_not_kept_where_others_can_write(wide_cache, monkeypatch):
     with pytest.warns(UserWarning, match="compiled programs are not kept.*others can write"):
         keep_compiled_programs()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o700])
+def test_programs_of_training_are_kept_in_a_folder_of_ones_own_alone(wide_cache, mode):
+    assert jax.config.jax_compilation_cache_dir is None
+    for folder in (wide_cache, wide_cache / "xla"):
+        folder.chmod(mode)
+    kept = None if mode == 0o777 else str(wide_cache / "xla")
+    with kept_on_disk():
+        assert jax.config.jax_compilation_cache_dir == kept
 
 
 PROGRAM = """
