@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from summaries import summary
 
-from qdeq._arrays import arrays_to_tree, read_arrays, tree_to_arrays, write_arrays
+from qdeq._arrays import (
+    arrays_to_tree,
+    read_arrays,
+    tree_to_arrays,
+    write_arrays,
+    write_atomically,
+)
 from qdeq.cli.config_file import read_options
 from qdeq.errors import UserError
 from qdeq.interop.qasm.export import write_export
@@ -123,6 +129,17 @@ def test_a_run_that_was_moved_goes_by_its_new_name(folder, tmp_path):
     assert moved.read_summary().run == str(tmp_path / "moved")
     page = report_page(TrainConfig(), moved.read_summary(), {})
     assert str(moved.path) in page and str(folder.path) not in page
+
+
+def test_of_writers_of_one_file_each_leaves_it_whole(tmp_path):
+    def write(number):
+        for _ in range(20):
+            write_atomically(tmp_path / "table.md", f"{number}\n".encode() * 2000)
+            assert len(set((tmp_path / "table.md").read_bytes().split())) == 1
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
 
 
 def test_of_runs_that_are_given_the_same_folder_one_gets_it(tmp_path):

@@ -62,8 +62,7 @@ def _of_groups(root: Path) -> Iterator[float]:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
+    for _, controllers, name in (line.split(":", 2) for line in lines if line.count(":") > 1):
         if controllers and "memory" not in controllers.split(","):
             continue
         files = _FIRST if controllers else _SECOND
