@@ -12,6 +12,9 @@ from qdeq.cli.main import main
 from qdeq.errors import UserError
 from qdeq.runs import compare
 from qdeq.runs.run_folder import RunFolder
+from qdeq.runs.session import mean_metrics
+from qdeq.runs.summary import Spread
+from qdeq.runs.trained import Run
 from qdeq.training.config import TrainConfig
 
 
@@ -42,6 +45,29 @@ def test_differences_are_paired_over_common_seeds_with_students_interval(tmp_pat
         [pairs.mean(), low, high, 2],
     )
     assert found.metrics["test accuracy"][0].mean == pytest.approx(0.8)
+
+
+def test_a_score_that_is_no_number_is_compared_and_is_not_the_best(tmp_path):
+    # As R² on a validation split of one row; JSON has no NaN.
+    regression = {"task": "regression", "targets": ["y"], "classes": [], "confusion_matrix": []}
+    scores = dict.fromkeys(("train_r2", "valid_r2", "test_r2", "test_rmse", "test_mae"), 0.5)
+    config = TrainConfig(data="a.csv", target="y", test="b.csv")
+    a, b = (
+        written(tmp_path / name, [0.0, 0.0], config=config, **regression, **scores) for name in "ab"
+    )
+    first = RunFolder(a / "seed-0")
+    none = {**scores, "test_r2": np.nan, "valid_r2": np.nan}
+    first.write_summary(summary(run=str(first.path), seed=0, **regression, **none))
+    found = compare([first.path, b])
+    assert np.isnan(found.metrics["test R²"][0].mean) and found.metrics["test R²"][1].mean == 0.5
+    assert Run(RunFolder(a)).best.seeds == [1]
+
+
+def test_the_largest_residual_of_seeds_is_none_where_that_of_any_is_none():
+    seeds = [{"residual_max": value, "epoch": 1} for value in (1e-3, np.nan, 1e-2)]
+    assert np.isnan(mean_metrics(seeds)["residual_max"])
+    assert mean_metrics(seeds[::2])["residual_max"] == 1e-2
+    assert np.isnan(Spread.of([np.inf, 1.0]).std)
 
 
 def test_one_seed_has_a_difference_and_no_interval_and_no_common_seed_has_none(tmp_path):

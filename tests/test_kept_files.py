@@ -1,6 +1,7 @@
 """What lies in the cache folder is used only if nobody else could have put it there, and whole."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import pytest
 
 from qdeq import _folders
@@ -16,7 +18,9 @@ from qdeq._folders import private_folder
 from qdeq._kept import intact, keep
 from qdeq.cli.compilation import keep_compiled_programs
 from qdeq.data.cache import cached_arrays
+from qdeq.errors import UserError
 from qdeq.native import library
+from qdeq.training.programs import kept_on_disk
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "geteuid"), reason="Windows has other permissions, which are not looked at"
@@ -212,6 +216,25 @@ def test_the_solvers_numbers_are_part_of_the_librarys_name(tmp_path, monkeypatch
     assert library._built(fake, tmp_path / "native", "float") != before
 
 
+@pytest.mark.parametrize("form", ["{}", "{} -m64", "env A=b {}", "{} with a space"])
+def test_a_compiler_may_have_options_and_stand_behind_another_program(tmp_path, monkeypatch, form):
+    path = compiler(tmp_path)
+    if "space" in form:
+        path = shutil.copy(path, form.format(path))
+        form = "{}"
+    monkeypatch.setenv("CXX", form.format(path))
+    command = library._compiler()
+    assert command is not None
+    found = library._built(command, tmp_path / "native", "float")
+    assert found.read_bytes() == b"library"
+
+
+def test_an_unknown_wish_for_kernels_is_a_mistake(monkeypatch):
+    monkeypatch.setenv("QDEQ_NATIVE", "no")
+    with pytest.raises(UserError, match=r"QDEQ_NATIVE='no': set it to off or build, or leave"):
+        library._load.__wrapped__("float")
+
+
 HANGS = """#!/bin/sh
 case "$*" in *--version*) echo fake; exit;; esac
 sleep 600
@@ -282,6 +305,16 @@ def test_programs_are_not_kept_where_others_can_write(wide_cache, monkeypatch):
     with pytest.warns(UserWarning, match="compiled programs are not kept.*others can write"):
         keep_compiled_programs()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o700])
+def test_programs_of_training_are_kept_in_a_folder_of_ones_own_alone(wide_cache, mode):
+    assert jax.config.jax_compilation_cache_dir is None
+    for folder in (wide_cache, wide_cache / "xla"):
+        folder.chmod(mode)
+    kept = None if mode == 0o777 else str(wide_cache / "xla")
+    with kept_on_disk():
+        assert jax.config.jax_compilation_cache_dir == kept
 
 
 PROGRAM = """

@@ -235,6 +235,24 @@ def test_a_model_of_which_no_epoch_was_finite_is_named(fake, tmp_path):
     assert len(told) == 1
 
 
+def test_a_folder_whose_process_was_killed_before_its_run_began_is_free(fake, tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    # While that process lives, it is not; nor with anything in it.
+    with folder.held(), pytest.raises(UserError, match="not empty"):
+        train(CONFIG, out=folder.path)
+    (folder.path / "checkpoint" / "mine").touch()
+    with pytest.raises(UserError, match="not empty"):
+        train(CONFIG, out=folder.path)
+    (folder.path / "checkpoint" / "mine").unlink()
+
+    def meanwhile(stage):
+        if stage == "loading data":
+            with pytest.raises(UserError, match="not empty"):
+                train(CONFIG, out=folder.path)
+
+    assert train(CONFIG, out=folder.path, on_stage=meanwhile).summary.epochs == 5
+
+
 def test_a_mistake_in_the_configuration_leaves_no_folder(fake, tmp_path):
     with pytest.raises(UserError):
         train(CONFIG.replace(n_features=15), seeds=SEEDS, out=tmp_path / "many")

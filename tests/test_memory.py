@@ -1,17 +1,22 @@
 """What does not fit into memory is refused before it is allocated, with what would fit."""
 
+import subprocess
+import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 import qdeq
+from qdeq._memory import available_memory
 from qdeq.circuits import table_circuit
 from qdeq.circuits.noise_text import parse_noise
 from qdeq.circuits.tables import circuit_by_names
 from qdeq.cli import main
 from qdeq.data import from_arrays
 from qdeq.models.memory import bytes_needed, check_memory, check_memory_of
+from qdeq.runs.summary import peak_memory_mb
 from qdeq.training import TrainConfig, Trainer
 
 RNG = np.random.default_rng(0)
@@ -73,6 +78,50 @@ def test_light_cones_of_a_hundred_qubits_fit(sixteen_gigabytes):
     measured = circuit_by_names(100, "table", ansatz="hardware-efficient", ansatz_layers=1)
     assert bytes_needed(measured, batch_size=1024) < 1e7
     check_memory(measured, batch_size=1024)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "free"),
+    [
+        ("", {}, 8e9),
+        # A container whose memory is full of copies of files, and a job of a batch system in it.
+        ("0::/", {"memory.max": 4e9, "memory.current": 4e9, "cached": 3e9}, 3e9),
+        ("0::/job/step", {"job/memory.max": 2e9, "job/memory.current": 5e8, "cached": 0}, 1.5e9),
+        ("0::/job", {"job/memory.max": "max", "job/memory.current": 5e8, "cached": 0}, 8e9),
+        (
+            "9:pids:/\n4:cpu,memory:/docker/ab",
+            {"memory/memory.limit_in_bytes": 1e9, "memory/memory.usage_in_bytes": 6e8, "cached": 0},
+            4e8,
+        ),
+    ],
+)
+def test_free_memory_is_what_the_machine_and_every_group_leave(groups, files, free, tmp_path):
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 7812500 kB\n")
+    (tmp_path / "proc" / "self" / "cgroup").write_text(groups)
+    cached = files.pop("cached", 0)
+    for name, content in files.items():
+        path = tmp_path / "sys" / "fs" / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content if isinstance(content, str) else int(content)}\n")
+        path.with_name("memory.stat").write_text(f"anon 1\ninactive_file {int(cached)}\n")
+    assert available_memory(tmp_path) == free
+
+
+def test_numbers_of_twice_the_size_need_twice_the_memory(x64):
+    sizes = {}
+    for wide in (False, True):
+        with jax.enable_x64(wide):
+            measured = circuit_by_names(20, "amplitude", n_features=16)
+            sizes[wide] = bytes_needed(measured, batch_size=256)
+    assert 1.9 < sizes[True] / sizes[False] <= 2
+
+
+def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it():
+    large = b"1" * int(3e8)
+    code = "import qdeq.runs.summary as s; print(s.peak_memory_mb())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert len(large) and float(found.stdout) < peak_memory_mb()
 
 
 @pytest.mark.slow  # compiles a hundred wires

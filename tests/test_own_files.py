@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,13 +16,14 @@ import qdeq
 from qdeq.cli import main
 from qdeq.cli.console import make_console
 from qdeq.cli.train import TrainCommand, config_of, preset_defaults, with_data
-from qdeq.data import from_arrays, read_table
+from qdeq.data import Targets, from_arrays, read_table
 from qdeq.data.files import load_file
 from qdeq.data.images import image_features
 from qdeq.errors import UserError
 from qdeq.runs import evaluate, resume
 from qdeq.runs.dataset import absolute, load_dataset, moved
 from qdeq.runs.predictions import predict_file
+from qdeq.runs.scored import Scored
 from qdeq.training.config import PRESETS, TrainConfig
 
 # One application of a small circuit compiles fast; what is tested here does not depend on it.
@@ -82,6 +84,16 @@ def test_training_finds_a_file_in_the_folder_that_it_has_been_moved_to(trained, 
     assert moved(found, str(trained)).data == str(trained / "shop.csv")
     config, dataset = with_data(config, frozenset(), make_console(quiet=True))
     assert config.data == found.data and dataset is not None and len(dataset.test.y) == 30
+
+
+def test_the_folder_of_a_named_data_set_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "elsewhere"):
+        (tmp_path / name).mkdir()
+    config = TrainConfig(data="mnist-4", data_dir="images")
+    assert absolute(config).data_dir == str(tmp_path / "images")
+    assert moved(config, "elsewhere").data_dir == str(tmp_path / "elsewhere")
+    assert moved(config, None) == config and absolute(TrainConfig()).data_dir is None
 
 
 def test_what_cannot_be_trained_leaves_no_folder_behind(trained, tmp_path):
@@ -258,6 +270,22 @@ def test_predictions_are_scored_where_the_table_holds_what_they_are_of(
     done = predict_file(run, file, out)
     assert done.score is None and "no accuracy" in done.notes[-1] and "'huge'" in done.notes[-1]
     assert predict_file(run, frame_without(frame, "kind", file), out).score is None
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9])
+def test_the_r2_of_a_table_is_scikit_learns_and_none_of_what_does_not_vary(offset):
+    run = SimpleNamespace(preparation=None, targets=Targets(("y",), (0.0,), (1.0,)))
+    rng = np.random.default_rng(0)
+    y, answers = offset + rng.normal(size=(2, 40))
+    for values, score in (
+        (y, pytest.approx(r2_score(y, answers), rel=1e-6)),
+        *((np.full(40, offset + value), None) for value in (0.1, 0.3, -2.3, 7.7)),
+    ):
+        scored = Scored(run, ("y",))
+        for part in (np.full(3, np.nan), values[:7], values[7:]):  # the first rows say nothing
+            rows = slice(scored.n_rows, scored.n_rows + len(part))
+            scored.add(pd.DataFrame({"y": part}), answers[rows], "new.csv")
+        assert scored.score == score
 
 
 def test_a_file_is_predicted_row_by_row_or_not_at_all(trained, tmp_path, monkeypatch):

@@ -59,6 +59,7 @@ def test_a_run_is_judged_again_exactly_and_with_shots(run):
     exact = evaluate(run.path / "seed-0", dataset=DATA)
     assert exact.r2 == pytest.approx(run.summaries[0].test_r2, abs=1e-6)
     assert exact.accuracy is None or np.isnan(exact.accuracy)
+    assert exact.circuit_executions == 3 * exact.n_samples  # X, Y and Z are measured apart
 
 
 @pytest.mark.slow  # compiles shots and noise
@@ -68,6 +69,7 @@ def test_shots_and_noise_cost_a_regression_its_score(run):
         evaluate(run.path / "seed-0", dataset=DATA, shots=shots) for shots in (100_000, 50)
     )
     assert many.r2 == pytest.approx(exact.r2, abs=0.05) and few.r2 < many.r2
+    assert many.circuit_executions == exact.circuit_executions
     noisy = evaluate(run.path / "seed-0", dataset=DATA, noise="depolarising=0.2")
     assert noisy.r2 < exact.r2
 

@@ -13,6 +13,7 @@ from fake_trainer import FakeTrainer
 from qdeq.cli import main
 from qdeq.errors import UserError
 from qdeq.runs import session
+from qdeq.runs.run_folder import RunFolder
 from qdeq.studies import reproduction, runner, worker
 from qdeq.studies.paper import PaperTable
 from qdeq.studies.reproduction import reproduce
@@ -180,6 +181,17 @@ def test_rows_that_were_finished_before_stay_in_the_table(computed, without_pict
     assert "have not been computed: amplitude, IMPLICIT+WARMUP (1 epoch of DIRECT 1);" in markdown
 
 
+def test_processes_compute_different_rows_of_one_folder(computed, without_pictures, tmp_path):
+    def meanwhile(*_):
+        reproduce(TABLE, tmp_path, rows="amplitude-direct-1")
+        with pytest.raises(UserError, match="another process computes amplitude-implicit; wait"):
+            reproduce(TABLE, tmp_path)
+
+    reproduce(TABLE, tmp_path, rows="amplitude-implicit", on_row=meanwhile)
+    assert list(by_name(tmp_path)) == ["implicit", "direct-1"]
+    assert computed == ["amplitude-direct-1", "amplitude-implicit"]
+
+
 def test_a_killed_row_goes_on_from_its_checkpoint(
     computed, without_pictures, monkeypatch, tmp_path
 ):
@@ -188,9 +200,13 @@ def test_a_killed_row_goes_on_from_its_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         reproduce(TABLE, tmp_path, rows="amplitude-implicit")
     monkeypatch.setattr(Trainer, "interrupt_in_epoch", None)
+    # The row's process outlives a study that is killed, for an epoch.
+    with RunFolder(tmp_path / "rows" / "amplitude-implicit" / "runs").held():
+        reproduce(TABLE, tmp_path, rows="amplitude-implicit")
+    assert "another process is training it" in by_name(tmp_path)["implicit"]["reason"]
     epochs = []
     reproduce(
-        TABLE,
+        dataclasses.replace(TABLE, data_dir=str(tmp_path)),  # as where the data have moved
         tmp_path,
         rows="amplitude-implicit",
         on_progress=lambda told: epochs.append(told.get("epoch")),

@@ -12,9 +12,18 @@ import numpy as np
 import pytest
 from summaries import summary
 
-from qdeq._arrays import arrays_to_tree, read_arrays, tree_to_arrays, write_arrays
+from qdeq._arrays import (
+    arrays_to_tree,
+    read_arrays,
+    tree_to_arrays,
+    write_arrays,
+    write_atomically,
+)
+from qdeq.cli.config_file import read_options
 from qdeq.errors import UserError
+from qdeq.interop.qasm.export import write_export
 from qdeq.runs import run_folder
+from qdeq.runs.predictions import predict_file
 from qdeq.runs.report import report_page
 from qdeq.runs.run_folder import Checkpoint, RunFolder
 from qdeq.training.config import TrainConfig
@@ -58,6 +67,22 @@ def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path):
     (tmp_path / "file").write_text("")  # chmod would not stop the superuser
     with pytest.raises(UserError, match="cannot be written"):
         RunFolder.create(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        RunFolder.open,
+        RunFolder.create,
+        read_options,
+        lambda path: write_export({"a.qasm": ""}, path),
+        lambda path: predict_file(None, "new.csv", f"{path}.csv"),
+    ],
+)
+def test_a_path_that_the_system_does_not_look_for_is_a_users_error(ask, tmp_path):
+    # In a folder of somebody else it does not look either, but for the superuser.
+    with pytest.raises(UserError, match=r"cannot be used \(File name too long\); give another one"):
+        ask(tmp_path / ("long" * 99))
 
 
 def test_a_full_disk_leaves_no_half_file_and_no_folder_that_a_second_try_would_be_refused(
@@ -104,6 +129,17 @@ def test_a_run_that_was_moved_goes_by_its_new_name(folder, tmp_path):
     assert moved.read_summary().run == str(tmp_path / "moved")
     page = report_page(TrainConfig(), moved.read_summary(), {})
     assert str(moved.path) in page and str(folder.path) not in page
+
+
+def test_of_writers_of_one_file_each_leaves_it_whole(tmp_path):
+    def write(number):
+        for _ in range(20):
+            write_atomically(tmp_path / "table.md", f"{number}\n".encode() * 2000)
+            assert len(set((tmp_path / "table.md").read_bytes().split())) == 1
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
 
 
 def test_of_runs_that_are_given_the_same_folder_one_gets_it(tmp_path):

@@ -41,7 +41,8 @@ def test_one_pair_has_no_interval():
     assert math.isnan(found.low) and math.isnan(found.high) and found.sign == 0
 
 
-def test_one_value_has_no_deviation():
+def test_one_value_has_no_deviation_and_equal_ones_have_zero():
+    assert mean_and_deviation([0.1, 0.1, 0.1])[1] == 0  # whose mean is 0.10000000000000002
     mean, deviation = mean_and_deviation([0.5])
     assert mean == 0.5 and math.isnan(deviation)
     assert all(math.isnan(number) for number in mean_and_deviation([]))

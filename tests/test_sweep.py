@@ -152,6 +152,18 @@ def test_a_sweep_continues_where_it_stopped(fake, tmp_path):
         sweep.run_sweep(other, tmp_path / "s", runner=sweep.run_here)
 
 
+def test_of_two_processes_in_one_folder_the_second_is_refused(fake, tmp_path):
+    planned = tasks(tmp_path / "s", "learning-rate=0.1")
+
+    def meanwhile(todo):
+        with pytest.raises(UserError, match=r"another process runs the sweep in it; wait"):
+            sweep.run_sweep(planned, tmp_path / "s", runner=sweep.run_here)
+        return sweep.run_here(todo)
+
+    (result,) = sweep.run_sweep(planned, tmp_path / "s", runner=meanwhile)
+    assert result.failure is None
+
+
 def test_a_larger_grid_adds_rows_and_one_that_would_lose_some_is_refused(fake, tmp_path):
     out = tmp_path / "s"
     sweep.run_sweep(tasks(out, "learning-rate=0.1,0.3"), out, runner=sweep.run_here)

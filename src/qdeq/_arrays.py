@@ -5,6 +5,7 @@ safetensors holds named arrays and a little text, and cannot run code when it is
 
 import contextlib
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +33,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     UserError
         When the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # Of two processes that write the same file the last one's is there, whole.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)

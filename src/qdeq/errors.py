@@ -1,6 +1,7 @@
 """The one exception type for a user's mistake, and the checks that many modules share."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from os import PathLike
@@ -100,8 +101,21 @@ def check_callable(name: str, value: Any, wanted: str) -> None:
 
 
 def check_path(name: str, value: Any) -> None:
-    """Raise `UserError` unless `value` is a path: a text, or what `pathlib` makes."""
+    """Raise `UserError` unless `value` is a path, a text or what `pathlib` makes, to be asked for.
+
+    Whether something is there is for the caller to say. The system refuses to look where a name is
+    too long, or in a folder of somebody else.
+    """
     check_kind(name, value, (str, PathLike), "a path")
+    try:
+        os.stat(os.path.join(value, "."))  # what is in a folder must be found too
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{name}={told(os.fspath(value))}: the path cannot be used ({reason}); give another one"
+        ) from error
 
 
 def as_tuple(name: str, value: Any, kind: type | UnionType, wanted: str) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from qdeq.cli.console import make_console, print_path, print_table
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_path
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class CompareCommand:
 
 
 def _writable(out: str) -> Path:
+    check_path("out", out)
     path = Path(out)
     if path.suffix != ".html":
         raise UserError(f"out={out!r}: name a file that ends in .html")

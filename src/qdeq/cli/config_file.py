@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeq.cli.arguments import closest
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_path
 from qdeq.training.config import TrainConfig
 
 
@@ -25,6 +25,7 @@ def read_options(path: str | Path) -> dict[str, Any]:
     UserError
         For a file that cannot be read, is damaged, or has a key that is no option.
     """
+    check_path("config", path)
     file = Path(path)
     if file.is_dir():
         many = file / "seeds.json"

@@ -17,7 +17,7 @@ from qdeq.cli.arguments import options_of
 from qdeq.cli.config_file import read_options
 from qdeq.cli.console import TrainingDisplay, make_console, print_path, print_rows
 from qdeq.cli.effects import OF_TRAINING, warn_of_no_effect
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_path
 from qdeq.names import PresetName
 from qdeq.runs.seeds import parse_seeds
 from qdeq.runs.tracking import trackers_of
@@ -263,6 +263,7 @@ def config_of(command: TrainConfig) -> TrainConfig:
 
 
 def _n_seeds_of(run: str) -> int:
+    check_path("resume", run)
     return len(list(Path(run).glob("seed-*")))
 
 

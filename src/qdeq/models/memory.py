@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from qdeq._memory import available_memory
 from qdeq.circuits import MeasuredCircuit
@@ -12,12 +13,13 @@ from qdeq.errors import UserError
 from qdeq.models.quantum_model import QuantumModel, path_of
 from qdeq.simulation import lightcone_cost
 
-_REAL, _COMPLEX, _SIGN = 4, 8, 16  # bytes; a sign is held in float64 and twice in float32
 _SMALLEST_CHECKED = 1e9  # the bytes that nobody asks the system about
 
 
 def bytes_needed(measured: MeasuredCircuit, method: str = "auto", *, batch_size: int) -> int:
     """What the largest arrays of one training step hold, at least, by the evaluation path.
+
+    In JAX's default type, float32, or float64 under its x64.
 
     Parameters
     ----------
@@ -35,21 +37,23 @@ def bytes_needed(measured: MeasuredCircuit, method: str = "auto", *, batch_size:
     """
     n, d, q = measured.n_qubits, measured.n_features, measured.n_observables
     size, path = 2**n, path_of(measured, method)
+    real = jnp.dtype(jnp.result_type(float)).itemsize
+    cplx, sign = 2 * real, 8 + 2 * real  # a sign is held in float64, and twice in the real type
     if path == "statevector":  # before and after a block of gates
-        return 2 * batch_size * size * _COMPLEX
+        return 2 * batch_size * size * cplx
     if path == "density-matrix":
-        return 2 * batch_size * size**2 * _REAL
+        return 2 * batch_size * size**2 * real
     if path == "lightcone":
-        return 3 * (lightcone_cost(measured) or 0) * _REAL
+        return 3 * (lightcone_cost(measured) or 0) * real
     if measured.noise is not None:  # every observable, backwards through the circuit
-        return 2 * q * size**2 * _REAL
+        return 2 * q * size**2 * real
     # Columns of the circuit, their tangents and gradients; and every observable applied to them,
     # or for many features every product of an observable and a column of the re-injection, in the
     # value and in the gradient. 22 qubits, 16 features: more than 22 GB measured, 27 by this.
-    columns = 3 * d * size * _COMPLEX + q * size * _SIGN
+    columns = 3 * d * size * cplx + q * size * sign
     if path == "projected-columns":
-        return columns + 2 * q * q * size * _COMPLEX + batch_size * size * _COMPLEX
-    return columns + 2 * q * size * d * _COMPLEX
+        return columns + 2 * q * q * size * cplx + batch_size * size * cplx
+    return columns + 2 * q * size * d * cplx
 
 
 def check_memory(
@@ -115,7 +119,9 @@ def _most_qubits(
 def _free() -> float:
     """Of the device that evaluates."""
     stats = None if jax.default_backend() == "cpu" else jax.devices()[0].memory_stats()
-    return available_memory() if not stats else float(stats["bytes_limit"])
+    if not stats:
+        return available_memory()
+    return float(stats["bytes_limit"]) - float(stats.get("bytes_in_use", 0))
 
 
 def _in_words(n_bytes: float) -> str:

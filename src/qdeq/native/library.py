@@ -3,8 +3,9 @@
 A wheel may bring it (`prebuilt.py`). Otherwise the system's C++ compiler builds it at first use: it
 sees this machine's processor and the installed jaxlib's headers, so the file is named after both;
 it lies in the user's cache folder, where nobody else can write, and is loaded if it reads back as
-it was written. Nothing here raises: without a compiler the library is not available, and
-`availability()` says why; a warning does, once, where there is one and something failed.
+it was written. Nothing here raises but for a setting that is none: without a compiler the library
+is not available, and `availability()` says why; a warning does, once, where there is one and
+something failed.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,6 +31,7 @@ import jax.numpy as jnp
 
 from qdeq._folders import cache_folder, private_folder, say_once
 from qdeq._kept import intact, keep
+from qdeq.errors import UserError
 from qdeq.native.constants import FLAGS as PORTABLE_FLAGS
 from qdeq.native.prebuilt import Prebuilt, prebuilt
 
@@ -47,6 +50,8 @@ KERNELS = (
 )
 COMPILE_SECONDS = 120  # more than a slow machine takes
 ANSWER_SECONDS = 20  # for `--version`
+# Of systems, of libraries that are none, and XLA's of what was built for versions it has given up.
+_REFUSALS = (OSError, AttributeError, ValueError, RuntimeError)
 _REALS = {"float32": "float", "float64": "double"}
 
 
@@ -89,6 +94,8 @@ def target(name: str, dtype: Any) -> str:
 def _load(real: str) -> Verdict:
     """Load and register what a wheel brought, else what is built here."""
     wish = os.environ.get("QDEQ_NATIVE", "").lower()
+    if wish not in ("", "0", "off", "1", "on", "build"):
+        raise UserError(f"QDEQ_NATIVE={wish!r}: set it to off or build, or leave it out")
     if wish in ("0", "off"):
         return Verdict(False, "the environment variable QDEQ_NATIVE switches them off")
     if wish == "build":
@@ -98,10 +105,9 @@ def _load(real: str) -> Verdict:
     if found.file is not None:
         try:
             _register(found.file, real)
-        except (OSError, AttributeError, ValueError, RuntimeError) as error:
-            # XLA refuses what was built for versions that it has given up.
-            message = str(error).splitlines()[0]
-            found = Prebuilt(None, f"JAX does not take the prebuilt ones ({message})", failed=True)
+        except _REFUSALS as error:
+            reason = f"JAX does not take the prebuilt ones ({_first_line(error)})"
+            found = Prebuilt(None, reason, failed=True)
         else:
             return Verdict(True, found.why)
     verdict = _build_and_load(real, found)
@@ -128,8 +134,8 @@ def _build_and_load(real: str, found: Prebuilt) -> Verdict:
         reason = f"{compiler} could not compile them: {(lines or ['no message'])[0]}"
     except subprocess.TimeoutExpired as error:
         reason = f"{compiler} did not finish in {error.timeout:.0f} seconds"
-    except (OSError, AttributeError) as error:
-        reason = str(error)
+    except _REFUSALS as error:
+        reason = _first_line(error)
     else:
         return Verdict(True, f"built on this machine by {compiler}; {found.why}")
     say_once(
@@ -141,25 +147,34 @@ def _build_and_load(real: str, found: Prebuilt) -> Verdict:
 
 def _register(file: Path, real: str) -> None:
     library = ctypes.cdll.LoadLibrary(str(file))
-    for name in KERNELS:
-        handler = jax.ffi.pycapsule(getattr(library, name))
+    # All of them or none: JAX takes no second library's under the same names.
+    handlers = {name: jax.ffi.pycapsule(getattr(library, name)) for name in KERNELS}
+    for name, handler in handlers.items():
         jax.ffi.register_ffi_target(f"{name}_{real}", handler, platform="cpu")
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _compiler() -> str | None:
+    """The command that compiles, as a shell has it."""
     named = os.environ.get("CXX")
-    for name in (named,) if named else ("c++", "g++", "clang++"):
-        if found := shutil.which(name):
-            return found
+    # A program, or one with options, or behind another one, such as "ccache g++".
+    commands = [[named], named.split()] if named else [["c++"], ["g++"], ["clang++"]]
+    for program, *options in filter(None, commands):
+        if found := shutil.which(program):
+            return shlex.join([found, *options])
     return None
 
 
 def _built(compiler: str, folder: Path, real: str) -> Path:
     """The library's file, compiled if this source, compiler and machine have none yet."""
     folder = private_folder(folder)
-    told = _run([compiler, "--version"], ANSWER_SECONDS)
+    command = shlex.split(compiler)
+    told = _run([*command, "--version"], ANSWER_SECONDS)
     sources = (path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir()))
-    parts = (*sources, told, *FLAGS, version("jaxlib"), _processor())
+    parts = (*sources, told, *command[1:], *FLAGS, version("jaxlib"), _processor())
     stem = f"{real}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
     if found := intact(folder, stem, ".so"):
         return found
@@ -168,7 +183,7 @@ def _built(compiler: str, folder: Path, real: str) -> Path:
             return found
         fresh = Path(scratch) / "kernels.so"
         options = [*FLAGS, f"-DQDEQ_REAL={real}", f"-I{jax.ffi.include_dir()}"]
-        _run([compiler, *options, str(SOURCE), "-o", str(fresh)], COMPILE_SECONDS)
+        _run([*command, *options, str(SOURCE), "-o", str(fresh)], COMPILE_SECONDS)
         if not fresh.exists():
             raise OSError(f"{compiler} wrote no library")
         return keep(fresh, folder, stem, ".so")

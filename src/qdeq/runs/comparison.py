@@ -115,10 +115,9 @@ def compare(runs: Sequence[str | Path]) -> RunComparison:
     summaries = [folder.read_summary() for folder in folders]
     for folder, summary in zip(folders[1:], summaries[1:], strict=True):
         _check_comparable(folders[0], summaries[0], folder, summary)
-    errors = {"test_loss": "test loss", "test_rmse": "test RMSE", "test_mae": "test MAE"}
-    labels = {**seed_columns(summaries[0].score), **errors}
-    # Errors of a regression: of a classification there are none.
-    labels = {n: label for n, label in labels.items() if getattr(summaries[0], n) is not None}
+    labels = {**seed_columns(summaries[0].score), "test_loss": "test loss"}
+    if summaries[0].task == "regression":
+        labels |= {"test_rmse": "test RMSE", "test_mae": "test MAE"}
     metrics = {label: [s.spread(name) for s in summaries] for name, label in labels.items()}
     for name, label in (
         ("n_parameters", "parameters in the model"),

@@ -1,5 +1,6 @@
 """The data set of a configuration. Imports no JAX, so that classical baselines start fast."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,9 +116,9 @@ def files_of(config: TrainConfig) -> dict[str, str]:
 
 
 def absolute(config: TrainConfig) -> TrainConfig:
-    """The configuration with absolute paths of the user's own files, found from any folder.
+    """The configuration with absolute paths of its data, found from any folder.
 
-    Where it has a `data_dir`, the files have been moved there.
+    Where it has a `data_dir`, files of the user's own have been moved there.
 
     Raises
     ------
@@ -127,6 +128,9 @@ def absolute(config: TrainConfig) -> TrainConfig:
     if config.is_file and config.data_dir is not None:
         return moved(config, config.data_dir)
     paths = {name: str(existing(path).resolve()) for name, path in files_of(config).items()}
+    folder = os.path.expanduser(config.data_dir or "")
+    if os.path.isdir(folder):  # else who reads it names what was given
+        paths["data_dir"] = str(Path(folder).resolve())
     return config.replace(**paths) if paths else config
 
 
@@ -135,7 +139,7 @@ def moved(config: TrainConfig, data_dir: str | None) -> TrainConfig:
     if data_dir is None:
         return config
     if not config.is_file:
-        return config.replace(data_dir=data_dir)
+        return absolute(config.replace(data_dir=data_dir))
     folder = existing(data_dir)
     paths = {name: folder / Path(path).name for name, path in files_of(config).items()}
     found = {name: str(path) for name, path in paths.items()}

@@ -44,6 +44,9 @@ class Evaluation:
         with shots of their own.
     residual_mean, residual_max
         With the device's noise and infinitely many shots, at the measured state that was found.
+    circuit_executions
+        Of solves alone: evaluations of the model function, times the settings that its observables
+        are measured in.
     measured_residual_mean
         As the shots tell it; None without shots.
     total_shots
@@ -202,7 +205,9 @@ def _measure(
 ) -> list[dict[str, Any]]:
     """The metrics of one model: of every repeat, or of the one exact evaluation."""
     if device.shots is None:
-        return [trainer.evaluate(classifier, split)]
+        found = trainer.evaluate(classifier, split)
+        settings = classifier.model.n_settings
+        return [found | {"circuit_executions": found["circuit_executions"] * settings}]
     keys = [
         jax.random.fold_in(jax.random.key(device.seed), repeat) for repeat in range(device.repeats)
     ]

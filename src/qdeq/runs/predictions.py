@@ -14,7 +14,7 @@ from qdeq.data.frames import check_columns, listing, names_given, text_of, uniqu
 from qdeq.data.image_files import find_images
 from qdeq.data.table_files import ENDINGS, check_all_read, ending_of, open_table
 from qdeq.data.tables import require
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_path
 from qdeq.models import Prediction
 from qdeq.runs.scored import Scored
 from qdeq.runs.trained import Run
@@ -221,6 +221,7 @@ def _columns(run: Run, predictions: Prediction, answers: np.ndarray) -> dict[str
 
 
 def _writable(out: Path, file: Path) -> Path:
+    check_path("out", out)
     ending = ending_of(out)
     if ending not in _OUT or (out.suffix == ".gz" and ending not in ENDINGS[:2]):
         raise UserError(f"out={str(out)!r}: name a file that ends in {', '.join(_OUT)} or .csv.gz")

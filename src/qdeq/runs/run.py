@@ -14,7 +14,7 @@ from qdeq._arrays import arrays_to_tree
 from qdeq.data import Dataset
 from qdeq.data.dataset import check_dataset
 from qdeq.data.table_files import fingerprint
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_path
 from qdeq.models import ModelFunction
 from qdeq.names import OWN_DATA, OWN_MODEL
 from qdeq.runs.dataset import absolute, dataset_of_run, files_of
@@ -116,23 +116,23 @@ def train(
         config = config.replace(ansatz=OWN_MODEL)
     seeds = None if seeds is None else check_seeds(seeds)
     folder = _new_folder(config, out)
-    try:
-        (on_stage or ignore)("loading data")
-        n_seeds = 1 if seeds is None else len(seeds)
-        trainer = make_trainer(
-            config, n_seeds=n_seeds, devices=devices, dataset=dataset, model=model
-        )
-        states = trainer.init_seeds(seeds or [config.seed])
-        if is_writer():
-            folder.write_config(config, seeds)
-            files = {name: fingerprint(path) for name, path in files_of(config).items()}
-            folder.write_data(trainer.dataset, files)
-    except BaseException:  # a mistake in the configuration should leave no empty folder behind
-        folder.discard()
-        raise
-    own_folders = [folder] if seeds is None else [folder.of_seed(seed) for seed in seeds]
-    configs = [config] if seeds is None else [config.replace(seed=seed) for seed in seeds]
     with folder.held() if is_writer() else contextlib.nullcontext():
+        try:
+            (on_stage or ignore)("loading data")
+            n_seeds = 1 if seeds is None else len(seeds)
+            trainer = make_trainer(
+                config, n_seeds=n_seeds, devices=devices, dataset=dataset, model=model
+            )
+            states = trainer.init_seeds(seeds or [config.seed])
+            if is_writer():
+                folder.write_config(config, seeds)
+                files = {name: fingerprint(path) for name, path in files_of(config).items()}
+                folder.write_data(trainer.dataset, files)
+        except BaseException:  # a mistake in the configuration should leave no empty folder behind
+            folder.discard()
+            raise
+        own_folders = [folder] if seeds is None else [folder.of_seed(seed) for seed in seeds]
+        configs = [config] if seeds is None else [config.replace(seed=seed) for seed in seeds]
         session = Session(
             trainer,
             folder,
@@ -256,7 +256,11 @@ def _new_folder(config: TrainConfig, out: str | Path | None) -> RunFolder:
     """Take a run folder, or only name it in a process that does not write."""
     if not is_writer():
         return RunFolder(Path("runs" if out is None else out))
-    return RunFolder.create_in_runs(config) if out is None else RunFolder.create(out)
+    if out is None:
+        return RunFolder.create_in_runs(config)
+    check_path("out", out)
+    RunFolder(Path(out)).clear()
+    return RunFolder.create(out)
 
 
 def _restored(

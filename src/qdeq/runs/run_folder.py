@@ -11,9 +11,9 @@ import os
 import shlex
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
+from qdeq._locks import FolderInUse, held
 from qdeq.errors import UserError, check_path
 from qdeq.runs.data_files import DataFiles
 from qdeq.runs.result_files import ResultFiles
@@ -97,40 +97,36 @@ class RunFolder(DataFiles, TrainingFiles, ResultFiles):
             )
         return folder
 
+    def clear(self) -> None:
+        """Undo `create` where its process was killed before the run began, as while it read data.
+
+        A run holds its folder from then on, so that what nobody holds is left over.
+        """
+        with contextlib.suppress(OSError, FolderInUse):
+            if [path.name for path in self.path.iterdir()] == [self.checkpoint_path.parent.name]:
+                with self.held() as certain:
+                    if certain:
+                        self.checkpoint_path.parent.rmdir()
+
     def discard(self) -> None:
         """Remove what `create` made, where nothing was added to it."""
         with contextlib.suppress(OSError):
             self.checkpoint_path.parent.rmdir()
             self.path.rmdir()
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from writing to the same run; a process that dies lets go.
+    def held(self) -> contextlib.AbstractContextManager[bool]:
+        """Keep other processes from writing to the same run.
 
         Raises
         ------
-        UserError
-            When another process trains this run.
+        FolderInUse
+            On entering, when another process trains this run.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows: only the names of new folders are safe there
-            yield
-            return
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"run={str(self.path)!r}: another process is training it; wait for its end, or "
-                    "stop it first"
-                ) from error
-            except OSError:  # some network file systems have no locks
-                pass
-            yield
-        finally:
-            os.close(handle)
+        return held(
+            self.path,
+            f"run={str(self.path)!r}: another process is training it; wait for its end, or stop it "
+            "first",
+        )
 
     def load_model(self, template: Tree) -> Tree:
         """As `TrainingFiles.load_model`; warns of a run that is not finished, or was not trained.

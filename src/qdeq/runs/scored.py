@@ -25,8 +25,9 @@ class Scored:
         Of the columns that hold what is predicted.
     n_rows, sums
         Rows in which it is known so far, and what is summed over them: of a classification the
-        right ones; of a regression, for every target in units of its deviation in training, the
-        target, its square and that of the error.
+        right ones; of a regression, for every target in units of its deviation in training, its
+        distance from the first row's, the square of that, and that of the error. From the first
+        row: a target that is always the same has no spread then, whatever is rounded.
     problem
         Why nothing can be said.
     """
@@ -36,6 +37,7 @@ class Scored:
     n_rows: int = 0
     sums: Any = 0.0
     problem: str = field(default="", init=False)
+    first: np.ndarray | None = field(default=None, init=False)
 
     def add(self, frame: Any, answers: np.ndarray, where: str) -> None:
         """Count some rows of the table, with their predictions."""
@@ -93,8 +95,10 @@ class Scored:
         assert targets is not None
         values = targets_of(frame, self.names, where)
         known = ~np.isnan(values).any(axis=1)
-        scale = np.array(targets.scale)
-        scaled = (values[known] - np.array(targets.mean)) / scale
-        errors = (answers[known] - values[known]) / scale
-        self.n_rows += int(known.sum())
-        self.sums = self.sums + np.stack([scaled.sum(0), (scaled**2).sum(0), (errors**2).sum(0)])
+        values, answers, scale = values[known], answers[known], np.array(targets.scale)
+        if self.first is None and len(values):
+            self.first = values[0]
+        away = (values - self.first) / scale if len(values) else values
+        errors = (answers - values) / scale
+        self.n_rows += len(values)
+        self.sums = self.sums + np.stack([away.sum(0), (away**2).sum(0), (errors**2).sum(0)])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qdeq.runs.summary import Spread
+
 LEVEL = 0.95
 
 
@@ -45,11 +47,10 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     >>> mean_and_deviation([1.0, 3.0])
     (2.0, 1.4142135623730951)
     """
-    numbers = np.asarray(values, float)
-    if numbers.size == 0:
+    if not len(values):
         return math.nan, math.nan
-    deviation = numbers.std(ddof=1) if numbers.size > 1 else math.nan
-    return float(numbers.mean()), float(deviation)
+    spread = Spread.of(values)
+    return spread.mean, spread.std
 
 
 def compare(values: Sequence[float], reference: Sequence[float]) -> Comparison:

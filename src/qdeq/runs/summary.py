@@ -1,5 +1,6 @@
 """What a finished run is summed up in: the content of `summary.json`, and how it is measured."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
@@ -52,7 +53,8 @@ class Spread:
         0.6
         """
         numbers = np.asarray(values, float)
-        deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
+        with np.errstate(invalid="ignore"):  # of infinite ones there is none
+            deviation = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
         if numbers.max() == numbers.min():  # their mean may be off by a rounding
             deviation *= 0
         # NumPy's minimum and maximum are NaN where a number is.
@@ -264,9 +266,10 @@ class Summary:
         differing = names ^ set(values) if isinstance(values, dict) else names
         if differing:
             raise UserError(f"{source} is damaged at {min(differing)}: {advice}")
-        for known in dataclasses.fields(cls):
-            if known.type is float and values[known.name] is None:
-                values[known.name] = math.nan
+        numbers = {known.name for known in dataclasses.fields(cls) if known.type is float}
+        if values["task"] == "regression":  # a score of one sample, say, is no number either
+            numbers |= set(_SCORES["regression"])
+        values |= {name: math.nan for name in numbers if values[name] is None}
         try:
             spreads = {
                 name: Spread(**{k: math.nan if v is None else v for k, v in spread.items()})
@@ -306,7 +309,15 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB; NaN on Windows."""
+    """Return the largest resident memory of this process so far, in MB; NaN on Windows.
+
+    `getrusage`, elsewhere than on Linux the best there is, starts a program at the size of the
+    process that started it, such as a notebook.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        (line,) = (line for line in lines if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:

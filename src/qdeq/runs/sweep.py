@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qdeq._arrays import write_atomically
+from qdeq._locks import held
 from qdeq.errors import UserError, check_choice
 from qdeq.names import IN_WORDS, SCORES
 from qdeq.runs.tracking import Track
@@ -167,9 +168,27 @@ def run_sweep(
     Raises
     ------
     UserError
-        When the folder cannot be used.
+        When the folder cannot be used, or another process uses it.
     """
-    _claim(out, tasks)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        next(out.iterdir(), None)
+    except OSError as error:
+        raise UserError(
+            f"out={str(out)!r}: the folder cannot be written ({error.strerror}); choose another one"
+        ) from error
+    refusal = (
+        f"out={str(out)!r}: another process runs the sweep in it; wait for its end, or choose "
+        "another one"
+    )
+    with held(out, refusal):
+        _claim(out, tasks)
+        return _run(tasks, out, runner, on_result or (lambda _: None))
+
+
+def _run(
+    tasks: Sequence[Task], out: Path, runner: Runner, say: Callable[[Result], None]
+) -> list[Result]:
     kept = {task.folder: Result.of(task) for task in tasks}
     results = [result for result in kept.values() if result is not None]
 
@@ -184,7 +203,6 @@ def run_sweep(
 
     if results:  # at once: a table that is there already never has fewer rows meanwhile
         write_table()
-    say = on_result or (lambda _: None)
     for result in tuple(results):
         say(result)
     for result in runner([task for task in tasks if kept[task.folder] is None]):
@@ -370,7 +388,7 @@ def _rank(result: Result) -> tuple[bool, float, str]:
 
 
 def _claim(out: Path, tasks: Sequence[Task]) -> None:
-    """Make the folder of a sweep, or check that the one that is there can be continued."""
+    """Say which sweep the folder is of, or check that the one that is there can be continued."""
     base, seeds = tasks[0].base.replace(data_dir=None), list(tasks[0].seeds)
     content = {"config": base.identity(), "seeds": seeds}
     path = out / "sweep.json"
@@ -385,14 +403,7 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
             )
         _check_that_no_row_is_lost(out, tasks)
         return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        occupied = any(out.iterdir())
-    except OSError as error:
-        raise UserError(
-            f"out={str(out)!r}: the folder cannot be written ({error.strerror}); choose another one"
-        ) from error
-    if occupied:
+    if any(out.iterdir()):
         raise UserError(f"out={str(out)!r}: the folder is not empty and no sweep; choose another")
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdeq._locks import FolderInUse
 from qdeq.data import Dataset
 from qdeq.errors import UserError
 from qdeq.runs.circuit import circuit_of
@@ -86,7 +87,7 @@ def circuit(row: Row, folder: Path, progress: Tell) -> Result:
     """
     config = row.training
     summaries = _trained(row, folder / "runs", progress).summaries
-    memory = peak_memory()  # before the traces, which are for a figure
+    memory = peak_memory_mb()  # before the traces, which are for a figure
     steps = config.epochs * _steps_per_epoch(config)
     seeds = [
         _seed_result(config, summary, steps, test=row.options["test"]) for summary in summaries
@@ -131,8 +132,12 @@ def _trained(row: Row, runs: Path, progress: Tell) -> "Run":
 
     try:
         kept = RunFolder.open(runs)
-        if kept.read_config() == config and kept.read_seeds() == list(row.seeds):
-            return resume(runs, on_stage=on_stage, on_epoch=on_epoch)
+        # Where the data are does not change what they hold.
+        same = kept.read_config().replace(data_dir=config.data_dir) == config
+        if same and kept.read_seeds() == list(row.seeds):
+            return resume(runs, data_dir=config.data_dir, on_stage=on_stage, on_epoch=on_epoch)
+    except FolderInUse:  # by a row's process whose study was killed
+        raise
     except UserError:  # nothing there yet, or what is there is damaged
         pass
     shutil.rmtree(runs, ignore_errors=True)
@@ -247,7 +252,7 @@ def classical(
         train_seconds=seconds,
         choosing_seconds=choosing,
         compile_seconds=0.0,
-        peak_memory_mb=peak_memory(),
+        peak_memory_mb=peak_memory_mb(),
         device="cpu",
         classes=list(dataset.classes),
     )
@@ -269,16 +274,3 @@ def cost(row: Row, folder: Path, progress: Tell) -> Result:
 
 def _steps_per_epoch(config: TrainConfig) -> int:
     return -(-len(load_dataset(config).train) // config.batch_size)
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process in MB; on Linux without that of its parent.
-
-    `getrusage`, elsewhere the best there is, starts a new program at the size of its parent.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        (line,) = (line for line in lines if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    except (OSError, ValueError):
-        return peak_memory_mb()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qdeq._arrays import write_atomically
+from qdeq._locks import held
 from qdeq.data.datasets import DATASETS
 from qdeq.data.sources import open_source
 from qdeq.errors import UserError
@@ -46,7 +47,7 @@ def reproduce(
 
     Rows and measurements that lie finished in `out` under the same options are kept. The documents
     are written again after every row, without pictures, so that a study that is stopped shows what
-    it has.
+    it has. Several processes may compute different rows of one folder.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def reproduce(
     ------
     UserError
         When the data cannot be had, a row is unknown, the folder cannot be written, or it holds
-        finished rows of other options or of another study.
+        finished rows of other options or of another study; when another process computes a row.
     """
     every = study.rows()
     chosen = choose_rows(every, rows)
@@ -83,24 +84,30 @@ def reproduce(
     make_folder(out)
     _check_that_no_row_is_replaced(every, out)
     launch = launch or (None if study.in_processes else compute)
-    computed: dict[str, Result] = {}
-    points: dict[str, dict[str, Numbers]] = {}
-    # Rows beyond those chosen that an earlier call has finished are part of the study too.
-    for row in every:
-        kept = finished(row, out)
-        if kept is not None:
-            computed[row.key], points[row.key] = kept, _kept(study, row, kept, out)
+    ours: dict[str, tuple[Result, dict[str, Numbers]]] = {}
 
     def results(more: dict[str, Any] | None = None) -> Results:
+        # Rows that an earlier call has finished, or another process now, are part of it too.
+        found = dict(ours)
+        for row in every:
+            kept = None if row.key in ours else finished(row, out)
+            if kept is not None:
+                found[row.key] = kept, _kept(study, row, kept, out)
+        computed = {key: result for key, (result, _) in found.items()}
+        points = {key: numbers for key, (_, numbers) in found.items()}
         shown = tuple(row for row in every if row.key in computed and row.shown)
         return Results(study, shown, computed, points, more or {}, command)
 
     for number, row in enumerate(chosen, start=1):
         start = cache(partial(on_row, number, len(chosen), row))  # told once, whatever begins
-        computed[row.key] = compute_row(
-            row, out, on_start=start, on_progress=on_progress, launch=launch
+        refusal = (
+            f"out={str(out)!r}: another process computes {row.key}; wait for its end, or name "
+            "other rows (--rows)"
         )
-        points[row.key] = _measured(study, row, computed[row.key], out, start, on_progress)
+        make_folder(folder_of(row, out))
+        with held(folder_of(row, out), refusal):
+            result = compute_row(row, out, on_start=start, on_progress=on_progress, launch=launch)
+            ours[row.key] = result, _measured(study, row, result, out, start, on_progress)
         write_documents(results(), out, {})
     whole = results(study.more(results(), out, on_progress))
     write_documents(whole, out, draw_pictures(whole, out))

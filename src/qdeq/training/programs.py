@@ -19,7 +19,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import PyTree
 
 from qdeq import native
-from qdeq._folders import cache_folder
+from qdeq._folders import cache_folder, private_folder
 from qdeq.training.parallel import Layout
 
 _PROGRAMS = 64  # a training program holds about 2 MiB
@@ -131,15 +131,13 @@ def kept_on_disk() -> Iterator[None]:
     """
     folder = cache_folder()
     config: Any = jax.config
-    if (
-        folder is None
-        or config.jax_compilation_cache_dir is not None
-        or not _is_writable(folder / "xla")
-    ):
+    decided = folder is None or config.jax_compilation_cache_dir is not None
+    place = None if decided else _place(folder / "xla")
+    if place is None:
         yield
         return
     wanted = {
-        "jax_compilation_cache_dir": str(folder / "xla"),
+        "jax_compilation_cache_dir": str(place),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
@@ -152,13 +150,13 @@ def kept_on_disk() -> Iterator[None]:
             _configure(before)
 
 
-def _is_writable(folder: Path) -> bool:
-    """JAX warns at every program of a folder that it cannot write."""
+def _place(folder: Path) -> Path | None:
+    """The folder, where it can be written, by nobody else: JAX runs what it finds there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        kept = private_folder(folder)
     except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+        return None
+    return kept if os.access(kept, os.W_OK) else None  # else JAX warns at every program
 
 
 def _configure(values: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import qdeq
 from qdeq.circuits import GATES, AmplitudeEncoding, Circuit, Operation
 from qdeq.data import Dataset
-from qdeq.errors import UserError
+from qdeq.errors import UserError, check_path
 from qdeq.interop.names import numbered
 from qdeq.interop.qasm.manifest import (
     describe_encoding,
@@ -216,6 +216,7 @@ def write_export(files: Mapping[str, str], out: str | Path) -> list[Path]:
     UserError
         When a file exists already, or cannot be written; nothing is overwritten.
     """
+    check_path("out", out)
     folder = Path(out)
     paths = [folder / name for name in files]
     for path in paths:

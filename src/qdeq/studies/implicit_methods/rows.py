@@ -31,8 +31,9 @@ from qdeq.equilibrium._derivatives import products
 from qdeq.runs.cost import executions_per_sample
 from qdeq.runs.dataset import load_dataset
 from qdeq.runs.run import resume, train
+from qdeq.runs.summary import peak_memory_mb
 from qdeq.runs.trained import Run
-from qdeq.studies.kinds import peak_memory, result
+from qdeq.studies.kinds import result
 from qdeq.studies.study import Result, Row, Tell
 from qdeq.training.config import TrainConfig
 from qdeq.training.layer import layer_of
@@ -192,7 +193,7 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
         executions_per_sample=each,
         training_executions=each * epochs * len(train_split),
         train_seconds=time.perf_counter() - began,
-        peak_memory_mb=peak_memory(),
+        peak_memory_mb=peak_memory_mb(),
     )
 
 

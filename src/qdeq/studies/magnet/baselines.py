@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 
 from qdeq.equilibrium import Picard
 from qdeq.equilibrium.networks import NetworkEquilibrium
-from qdeq.studies.kinds import peak_memory, result
+from qdeq.runs.summary import peak_memory_mb
+from qdeq.studies.kinds import result
 from qdeq.studies.magnet.data import DEVIATION, samples, shape_of
 from qdeq.studies.magnet.measures import (
     VALIDATION,
@@ -60,7 +61,7 @@ def mean_field_row(row: Row, folder: Path, progress: Tell) -> Result:
     ]
     note = with_absent("nothing is learned, seeds differ in the random starts alone", options)
     drawn = profile(ask, options)
-    return result(seeds, note=note, parameters=0, profile=drawn, peak_memory_mb=peak_memory())
+    return result(seeds, note=note, parameters=0, profile=drawn, peak_memory_mb=peak_memory_mb())
 
 
 def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
@@ -88,4 +89,4 @@ def ridge_row(row: Row, folder: Path, progress: Tell) -> Result:
     found = errors(lambda fields: model.predict(flat(fields)).reshape(fields.shape), options)
     seeds = [{"seed": seed, "valid_loss": tried[penalty][0], **found} for seed in row.seeds]
     note = with_absent(f"penalty {penalty}, chosen on validation data; all seeds are one", options)
-    return result(seeds, note=note, parameters=seen.shape[1] + 1, peak_memory_mb=peak_memory())
+    return result(seeds, note=note, parameters=seen.shape[1] + 1, peak_memory_mb=peak_memory_mb())

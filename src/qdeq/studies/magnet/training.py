@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float
 
 from qdeq.equilibrium.networks import NetworkEquilibrium, stability_penalty
 from qdeq.models import Network
-from qdeq.studies.kinds import failed, peak_memory, result
+from qdeq.runs.summary import peak_memory_mb
+from qdeq.studies.kinds import failed, result
 from qdeq.studies.magnet.data import samples, shape_of
 from qdeq.studies.magnet.measures import (
     TRAINING,
@@ -231,5 +232,5 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
         parameters=first.n_parameters,
         profile=profile(lambda x: asked(first, scaled(x)), options),
         train_seconds=time.perf_counter() - began,
-        peak_memory_mb=peak_memory(),
+        peak_memory_mb=peak_memory_mb(),
     )

@@ -24,7 +24,8 @@ from qdeq.equilibrium.networks import (
 )
 from qdeq.models import Network, QuantumModel
 from qdeq.models.function import count_numbers
-from qdeq.studies.kinds import failed, peak_memory, result
+from qdeq.runs.summary import peak_memory_mb
+from qdeq.studies.kinds import failed, result
 from qdeq.studies.study import Result, Row, Tell
 
 #: Learning rates, and norms of the initial messages, to choose from.
@@ -264,5 +265,5 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
         f"{row.seeds[0]}",
         parameters=first.n_parameters,
         train_seconds=time.perf_counter() - began,
-        peak_memory_mb=peak_memory(),
+        peak_memory_mb=peak_memory_mb(),
     )

@@ -19,7 +19,8 @@ from qdeq.equilibrium.networks import Chain, EdgeInjection
 from qdeq.errors import UserError
 from qdeq.models import Network
 from qdeq.models.sequence_network import sequence_network
-from qdeq.studies.kinds import failed, peak_memory, result
+from qdeq.runs.summary import peak_memory_mb
+from qdeq.studies.kinds import failed, result
 from qdeq.studies.series.data import load_series
 from qdeq.studies.series.models import EchoState, Ridge
 from qdeq.studies.study import Result, Row, Tell
@@ -128,7 +129,7 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
         + f"; chosen on validation rows of seed {row.seeds[0]}",
         parameters=first[1],
         train_seconds=time.perf_counter() - began,
-        peak_memory_mb=peak_memory(),
+        peak_memory_mb=peak_memory_mb(),
     )
 
 

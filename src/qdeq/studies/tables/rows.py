@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from qdeq.studies.kinds import peak_memory, result
+from qdeq.runs.summary import peak_memory_mb
+from qdeq.studies.kinds import result
 from qdeq.studies.study import Result, Row, Tell
 from qdeq.studies.tables.study import FOLDS
 
@@ -64,7 +65,7 @@ def train_row(row: Row, folder: Path, progress: Tell) -> Result:
         seeds,
         first_seconds=seconds[0],
         fit_seconds=float(np.mean(seconds[1:])) if len(seconds) > 1 else None,
-        peak_memory_mb=peak_memory(),
+        peak_memory_mb=peak_memory_mb(),
     )
 
 
