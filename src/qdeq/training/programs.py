@@ -131,8 +131,8 @@ def kept_on_disk() -> Iterator[None]:
     """
     folder = cache_folder()
     config: Any = jax.config
-    decided = folder is None or config.jax_compilation_cache_dir is not None
-    place = None if decided else _place(folder / "xla")
+    decided = config.jax_compilation_cache_dir is not None
+    place = None if folder is None or decided else _place(folder / "xla")
     if place is None:
         yield
         return
