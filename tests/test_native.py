@@ -384,6 +384,7 @@ def test_a_kernel_is_there_in_the_type_that_it_computes_in(monkeypatch):
     assert loaded == ["double"]
 
 
+@pytest.mark.slow
 def test_the_library_is_built_once_for_a_machine(tmp_path):
     compiler = library._compiler()
     first = library._built(compiler, tmp_path, "float")
