@@ -215,42 +215,39 @@ def _describe(struct: PyTree) -> str:
     return arrays if treedef_is_leaf(tree) else f"{tree} with leaves {arrays}"
 
 
-def flat_function(
-    f: Callable, z0: PyTree
-) -> tuple[Callable[[Array, PyTree], Array], Array, Callable[[Array], PyTree]]:
-    """f as a function of the flattened state and x, z0 flattened, and its way back.
+def flat_at(
+    f: Callable, z: PyTree, x: PyTree, *, into_itself: bool = True
+) -> tuple[Callable[[Array], Array], Array]:
+    """f at this x as a function of the flattened state, and the flattened z.
 
     Raises
     ------
     UserError
-        If z0 is no start; and, when the function is called, if f returns another structure, shape
-        or dtype than z0's.
+        If z is no start; and, unless `into_itself` is False, when the function is called that maps
+        to another space.
     """
-    z0 = start_of(z0)
-    start, unravel = flatten(z0)
-    expected = jax.eval_shape(lambda: z0)
+    z = start_of(z)
+    start, unravel = flatten(z)
+    space = jax.eval_shape(lambda: z) if into_itself else None
+    return lambda flat: _flat_value(f, unravel(flat), x, space), start
 
-    def flat_fn(flat: Array, x: PyTree) -> Array:
-        out = jax.tree.map(jnp.asarray, apply(f, unravel(flat), x))
-        found = jax.eval_shape(lambda: out)
-        same_tree = jax.tree.structure(found) == jax.tree.structure(expected)
-        if not same_tree or any(
-            a.shape != b.shape or a.dtype != b.dtype
-            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
-        ):
-            raise UserError(
-                f"f returned {_describe(found)} where z0 is {_describe(expected)}: f must return "
-                "the structure, shapes and dtypes of z0"
-            )
+
+def _flat_value(f: Callable, z: PyTree, x: PyTree, space: PyTree | None) -> Array:
+    """f(z, x) as one real vector; `UserError` where it is not of this space, if one is given."""
+    out = jax.tree.map(jnp.asarray, apply(f, z, x))
+    if space is None:
         return flatten(out)[0]
-
-    return flat_fn, start, unravel
-
-
-def flat_at(f: Callable, z: PyTree, x: PyTree) -> tuple[Callable[[Array], Array], Array]:
-    """f at this x as a function of the flattened state, and the flattened z."""
-    flat_fn, start, _ = flat_function(f, z)
-    return lambda y: flat_fn(y, x), start
+    found = jax.eval_shape(lambda: out)
+    same_tree = jax.tree.structure(found) == jax.tree.structure(space)
+    if not same_tree or any(
+        a.shape != b.shape or a.dtype != b.dtype
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(space), strict=True)
+    ):
+        raise UserError(
+            f"f returned {_describe(found)} where z0 is {_describe(space)}: f must return "
+            "the structure, shapes and dtypes of z0"
+        )
+    return flatten(out)[0]
 
 
 def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
@@ -270,12 +267,13 @@ def make_problem(f: Callable, z0: PyTree, x: PyTree) -> Problem:
     UserError
         If f returns another structure, shape or dtype than z0's, or z0 is no start.
     """
-    dynamic, static = eqx.partition(x, eqx.is_array)
     z0 = start_of(z0)
-    on_flat, start, unravel = flat_function(f, z0)
+    dynamic, static = eqx.partition(x, eqx.is_array)
+    start, unravel = flatten(z0)
+    space = jax.eval_shape(lambda: z0)
 
     def flat_fn(flat: Array, x: PyTree) -> Array:
-        return on_flat(flat, eqx.combine(x, static))
+        return _flat_value(f, unravel(flat), eqx.combine(x, static), space)
 
     if x is None and knows_jacobian(f) and start is z0:
         check_types((f, start))

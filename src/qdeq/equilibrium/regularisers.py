@@ -14,14 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from qdeq._numbers import positive_part
 from qdeq._vectors import check_key
 from qdeq.equilibrium._derivatives import matrix
-from qdeq.equilibrium._problem import apply, flat_at, flatten, knows_jacobian, start_of
+from qdeq.equilibrium._problem import flat_at, knows_jacobian
 from qdeq.errors import check_choice, check_count
-
-
-def _into_any_space(f: Callable, z: PyTree, x: PyTree) -> tuple[Callable[[Array], Array], Array]:
-    """As `flat_at`; any Jacobian has a norm, that of a map to another space too."""
-    start, unravel = flatten(start_of(z))
-    return lambda y: flatten(jax.tree.map(jnp.asarray, apply(f, unravel(y), x)))[0], start
 
 
 def squared_frobenius_norm(
@@ -52,7 +46,7 @@ def squared_frobenius_norm(
     """
     if x is None and knows_jacobian(f) and isinstance(z, jax.Array) and z.ndim == 1:
         return jnp.sum(f.jacobian(z) ** 2)
-    flat_f, start = _into_any_space(f, z, x)
+    flat_f, start = flat_at(f, z, x, into_itself=False)
     return jnp.sum(matrix(flat_f, start) ** 2)
 
 
@@ -95,7 +89,7 @@ def hutchinson(
     check_count("n_probes", n_probes)
     check_choice("probe", probe, ["rademacher", "normal"])
     check_choice("mode", mode, ["jvp", "vjp"])
-    flat_f, start = _into_any_space(f, z, x)
+    flat_f, start = flat_at(f, z, x, into_itself=False)
     draw = jax.random.rademacher if probe == "rademacher" else jax.random.normal
     probes = draw(key, (n_probes, start.shape[0]), start.dtype)
     if mode == "jvp":

@@ -10,7 +10,7 @@ import numpy as np
 
 from qdeq.equilibrium.networks import Chain, Grid, NetworkEquilibrium, Wired, choose_solver
 from qdeq.equilibrium.networks.cells import cells_of, measures_derivatives, randomness_of
-from qdeq.equilibrium.networks.layer import check_layer
+from qdeq.equilibrium.networks.layer import check_layer, with_tolerances_of_its_solver
 from qdeq.equilibrium.solver import name_of
 from qdeq.errors import UserError, as_tuple, check_path, told
 from qdeq.models import Network
@@ -22,7 +22,6 @@ from qdeq.runs.network_search import (
     packed,
     searches,
     wired_of,
-    with_tolerances_of_its_solver,
 )
 from qdeq.runs.report_data import SEARCHED, names_of_numbers
 from qdeq.runs.report_samples import NAMES

@@ -23,6 +23,7 @@ from qdeq.equilibrium.networks import (
     network_trajectory,
     path_independence,
 )
+from qdeq.equilibrium.networks.layer import with_tolerances_of_its_solver
 from qdeq.models import Network
 from qdeq.runs.report_data import until_it_ends
 
@@ -231,13 +232,6 @@ def searches(
             )
         )
     return _within_a_page(found, drawn)
-
-
-def with_tolerances_of_its_solver(layer: NetworkEquilibrium) -> NetworkEquilibrium:
-    """The same layer; a solver that is an object has tolerances of its own, which count for it."""
-    solver = layer.solver
-    own = {name: getattr(solver, name) for name in ("rtol", "atol") if hasattr(solver, name)}
-    return dataclasses.replace(layer, **own)
 
 
 def _within_a_page(found: list[SitesSearch], drawn: Drawn) -> tuple[list[SitesSearch], Drawn]:

@@ -1,5 +1,6 @@
 """The equilibrium of a network: a solver by its wiring, the adjoint by the same structure."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -254,6 +255,13 @@ def task_of(
 
 def _dtype_of(network: Wired, x: Array) -> jnp.dtype:
     return jnp.result_type(x.dtype, network.injection.features.dtype)
+
+
+def with_tolerances_of_its_solver(layer: NetworkEquilibrium) -> NetworkEquilibrium:
+    """The same layer; a solver that is an object has tolerances of its own, which count for it."""
+    solver = layer.solver
+    own = {name: getattr(solver, name) for name in ("rtol", "atol") if hasattr(solver, name)}
+    return dataclasses.replace(layer, **own)
 
 
 def check_layer(layer: Any, otherwise: str = "") -> None:

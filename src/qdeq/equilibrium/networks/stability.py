@@ -12,6 +12,7 @@ from qdeq.equilibrium.networks.layer import (
     check_layer,
     checked_features,
     checked_states,
+    with_tolerances_of_its_solver,
 )
 from qdeq.equilibrium.networks.wired import Jacobian, Wired, checked_mask
 from qdeq.equilibrium.regularisers import hinge
@@ -156,5 +157,5 @@ def path_independence(
     distances = jnp.sqrt(jnp.sum((found.value - found.value[0]) ** 2, axis=(1, 2)))
     length = jnp.sqrt(jnp.sum(found.value[0] ** 2))
     # Nothing is small relative to 0, which answers come as close to as the tolerance asks.
-    unit = jnp.where(length > getattr(layer.solver, "atol", layer.atol), length, 1)
+    unit = jnp.where(length > with_tolerances_of_its_solver(layer).atol, length, 1)
     return PathIndependence(largest(distances) / unit, jnp.mean(found.stats.converged))
