@@ -68,11 +68,14 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_page_is_whole_and_needs_no_other_file():
-    page = Page(report_page(TrainConfig(), summary(), {"training": b"png", "circuit": b"png"}))
+    pictures = {"training": b"png", "circuit": b"png"}
+    page = Page(report_page(TrainConfig(), summary(), pictures))
     assert page.open == []  # every tag is closed
     assert page.tags.count("img") == 2
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
+    without = Page(report_page(TrainConfig(dropout=0.0), summary(), pictures))
+    assert "Dropout acts" in page.text and "Dropout acts" not in without.text
 
 
 def test_the_page_shows_results_configuration_versions_and_the_command():

@@ -175,7 +175,9 @@ def test_another_protocol_or_study_replaces_no_finished_row(computed, without_pi
 
 def test_rows_that_were_finished_before_stay_in_the_table(computed, without_pictures, tmp_path):
     reproduce(TABLE, tmp_path, rows="amplitude-implicit")
+    assert "What holds" not in (tmp_path / "table.md").read_text()  # of a single row nothing yet
     reproduce(TABLE, tmp_path, rows="amplitude-direct-1")
+    assert "What holds" in (tmp_path / "table.md").read_text()
     assert list(by_name(tmp_path)) == ["implicit", "direct-1"]
     markdown = (tmp_path / "table.md").read_text()
     assert "have not been computed: amplitude, IMPLICIT+WARMUP (1 epoch of DIRECT 1);" in markdown

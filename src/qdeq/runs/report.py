@@ -41,8 +41,9 @@ _CAPTIONS = {
 _PENALTY_APART = (
     " The training loss is drawn without the Jacobian penalty, which is added to it and keeps "
     "iteration contracting (dashed); so it can be compared with the validation loss, which has "
-    "none. Dropout still acts on training alone."
+    "none."
 )
+_DROPOUT = " Dropout acts on training alone."
 
 
 def write_report(run: str | Path, *, config: TrainConfig | None = None) -> list[Path]:
@@ -156,9 +157,10 @@ def report_page(
     ]
     if summary.seeds is not None:
         parts += [pages.heading("Seed by seed"), _by_seed(summary)]
+    more = (_PENALTY_APART if penalty_apart else "") + (_DROPOUT if config.dropout else "")
     parts += [
         pages.heading("Training"),
-        pages.figures(_captioned(pictures, ("training", "seeds"), penalty_apart)),
+        pages.figures(_captioned(pictures, ("training", "seeds"), more)),
         *tested_samples(
             summary,
             data,
@@ -197,10 +199,9 @@ _PLACED = ("training", "seeds", "predictions", "residual", "confusion")
 def _captioned(
     pictures: Mapping[str, bytes],
     names: Sequence[str],
-    penalty_apart: bool = False,
+    more: str = "",
     of_seed: str = "",
 ) -> dict[str, tuple[bytes, str, str]]:
-    more = _PENALTY_APART if penalty_apart else ""
     return {
         name: (pictures[name], name, _CAPTIONS.get(name, name).format(of_seed=of_seed) + more)
         for name in names

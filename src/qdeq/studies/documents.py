@@ -85,7 +85,8 @@ def sections(results: Results) -> Iterator[tuple[str, Grid | list[str]]]:
     """Headings and what stands under them; sentences where it is no grid."""
     grids = [(grid.heading, grid) for grid in results.study.grids(results)]
     yield from grids[:1]
-    yield "What holds", results.study.claims(results)
+    if claims := results.study.claims(results):
+        yield "What holds", claims
     yield from grids[1:]
     if notes(results):
         yield "Notes", notes(results)
